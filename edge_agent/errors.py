@@ -1,0 +1,31 @@
+"""What can go wrong in the world outside, by name; everything else is a bug and stops the agent."""
+
+from __future__ import annotations
+
+
+class EdgeAgentError(Exception):
+    """A failure whose message says what, where, and what to do; shown to the user without a traceback."""
+
+
+class ConfigError(EdgeAgentError):
+    """config.yaml is not usable; the message holds one line per error, each with its place."""
+
+
+class CheckpointError(EdgeAgentError):
+    """Weights or prompts are missing, damaged, or made for something else."""
+
+
+class PictureError(EdgeAgentError):
+    """A stored picture cannot be decoded or is outside the allowed size; its inspection is NotDecidable."""
+
+
+class SourceLost(EdgeAgentError):
+    """A camera or folder is gone for now; the source retries with backoff."""
+
+
+class SinkDown(EdgeAgentError):
+    """A broker or disk does not take data for now; what must not be lost waits in the journal."""
+
+
+class JournalError(EdgeAgentError):
+    """The database cannot be opened: damaged, locked, or written by a newer version. Never answered with a new one."""

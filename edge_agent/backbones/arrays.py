@@ -1,0 +1,23 @@
+"""Reading .npz archives of plain arrays, with errors a line engineer can act on; never unpickles."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+
+from edge_agent.errors import CheckpointError
+
+
+def read_arrays(path: Path, only: Collection[str] | None = None) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file by name, all or `only` some. Raises CheckpointError, naming the file, when it is missing or damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files if only is None or key in only}
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file; get it with `edge-agent models fetch`") from None
+    except (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{path}: not a whole .npz archive ({error}); fetch or copy it again") from None

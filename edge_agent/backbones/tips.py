@@ -1,0 +1,407 @@
+"""TIPS vision and text towers from the official .npz files (google-deepmind/tips, v1 and v2), and small ones of our own.
+
+The vision tower is timm's VisionTransformer under other names; only the tokens' way in (second class token, resized
+positions) is written here. Left out: decoders, and training with masked patches.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from timm.layers import SwiGLUPacked
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from edge_agent.backbones.arrays import read_arrays
+from edge_agent.backbones.tokenizer import Tokenizer
+from edge_agent.errors import CheckpointError
+
+Arrays = Mapping[str, np.ndarray]
+TEMPERATURES = ("temperature", "temperature_contrastive")  # v1's name, v2's name
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFeatures:
+    """globals: (B, 2, D), class token 1 (web captions) and 2 (synthetic captions). patches: (B, N, D).
+
+    layers: the same patches after chosen blocks, each (B, N, D). All of it after the final LayerNorm, not unit.
+    grid: (h, w) with h * w = N.
+    """
+
+    globals: Tensor
+    patches: Tensor
+    grid: tuple[int, int]
+    layers: dict[int, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class VisionShape:
+    """What a vision tower is, as far as its weights' shapes tell. stem: widths of a convolutional stem, () for none."""
+
+    width: int
+    depth: int
+    hidden: int
+    grid: int
+    patch: int = 14
+    swiglu: bool = False
+    stem: tuple[int, ...] = ()
+
+    @property
+    def heads(self) -> int:
+        return 16 if self.width == 1152 else self.width // 64  # So400m's heads are 72 wide, all others' 64
+
+
+@dataclass(frozen=True, slots=True)
+class TextShape:
+    """What a text tower is: as for VisionShape."""
+
+    width: int
+    depth: int
+    hidden: int
+    vocabulary: int
+
+    @property
+    def heads(self) -> int:
+        return 16 if self.width == 1152 else self.width // 64
+
+
+class ConvStem(nn.Module):
+    """3x3 convolutions in place of the patch projection: one that widens halves the resolution, one that does not is a residual."""
+
+    def __init__(self, widths: Sequence[int], width: int) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(
+            nn.Conv2d(before, after, 3, stride=1 if before == after else 2, padding=1)
+            for before, after in zip((3, *widths), widths, strict=False)
+        )
+        self.proj = nn.Conv2d(widths[-1], width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for conv in self.convs:
+            y = F.gelu(conv(x))
+            x = x + y if conv.stride == (1, 1) else y
+        return self.proj(x)  # (B, D, h, w)
+
+    @staticmethod
+    def patch(widths: Sequence[int]) -> int:
+        """Pixels a patch is wide, for the widths of the stem."""
+        return 2 ** sum(before != after for before, after in zip((3, *widths), widths, strict=False))
+
+
+class VisionTower(nn.Module):
+    """The ViT with one more class token. Sequence: [cls, register, patches]; the register has no position."""
+
+    def __init__(self, shape: VisionShape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.vit = VisionTransformer(
+            img_size=shape.grid * shape.patch,
+            patch_size=shape.patch,
+            embed_dim=shape.width,
+            depth=shape.depth,
+            num_heads=shape.heads,
+            # timm's packed SwiGLU counts both halves of its first projection as hidden.
+            mlp_ratio=(2 * shape.hidden if shape.swiglu else shape.hidden) / shape.width,
+            **({"mlp_layer": SwiGLUPacked, "act_layer": nn.SiLU} if shape.swiglu else {}),
+            init_values=1.0,
+            reg_tokens=1,
+            no_embed_class=True,
+            num_classes=0,
+            global_pool="",
+        )
+        self.vit.patch_embed = nn.Identity()
+        self.stem = (
+            ConvStem(shape.stem, shape.width) if shape.stem
+            else nn.Conv2d(3, shape.width, shape.patch, stride=shape.patch)
+        )
+
+    def positions(self, grid: tuple[int, int]) -> Tensor:
+        """Positional embedding (1, N, D) for a grid of h x w patches: bilinear with antialias, as the authors resize."""
+        native = self.shape.grid
+        positions = self.vit.pos_embed
+        if grid == (native, native):
+            return positions
+        square = positions.reshape(1, native, native, -1).permute(0, 3, 1, 2)  # (1, D, g, g)
+        resized = F.interpolate(square.float(), size=grid, mode="bilinear", antialias=True, align_corners=False)
+        return resized.flatten(2).transpose(1, 2).to(positions.dtype)
+
+    def forward(self, x: Tensor, layers: Sequence[int] = ()) -> ImageFeatures:
+        """x: (B, 3, H, W) in [0, 1], H and W multiples of the patch. layers: blocks counted from 1."""
+        tokens = self.stem(x)  # (B, D, h, w)
+        grid = (tokens.shape[2], tokens.shape[3])
+        tokens = tokens.flatten(2).transpose(1, 2)  # (B, N, D)
+        tokens = tokens + self.positions(grid)
+        prefix = torch.cat([self.vit.cls_token, self.vit.reg_token], dim=1).expand(len(x), -1, -1)
+        tokens = torch.cat([prefix.to(tokens.dtype), tokens], dim=1)  # (B, 2 + N, D)
+        kept = {}
+        for number, block in enumerate(self.vit.blocks, start=1):
+            tokens = block(tokens)
+            if number in layers:
+                kept[number] = self.vit.norm(tokens)[:, 2:]
+        tokens = self.vit.norm(tokens)
+        return ImageFeatures(tokens[:, :2], tokens[:, 2:], grid, kept)
+
+
+class Mlp(nn.Module):
+    """The text tower's two layers with ReLU. Padding needs no mask here: nothing ever reads it."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.c_fc = nn.Linear(width, hidden)
+        self.c_proj = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c_proj(F.relu(self.c_fc(x)))
+
+
+class TextBlock(nn.Module):
+    """Pre-LN attention over the unpadded tokens, then the MLP."""
+
+    def __init__(self, shape: TextShape) -> None:
+        super().__init__()
+        self.attn = nn.MultiheadAttention(shape.width, shape.heads, batch_first=True)
+        self.ln_1 = nn.LayerNorm(shape.width, eps=1e-5)
+        self.mlp = Mlp(shape.width, shape.hidden)
+        self.ln_2 = nn.LayerNorm(shape.width, eps=1e-5)
+
+    def forward(self, x: Tensor, padding: Tensor) -> Tensor:
+        y = self.ln_1(x)
+        x = x + self.attn(y, y, y, key_padding_mask=padding, need_weights=False)[0]
+        return x + self.mlp(self.ln_2(x))
+
+
+class TextTower(nn.Module):
+    """Sentences to vectors: mean over the unpadded tokens of a transformer with sinusoidal positions."""
+
+    def __init__(self, shape: TextShape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.token_embedding = nn.Embedding(shape.vocabulary, shape.width)
+        self.transformer = nn.Module()
+        self.transformer.resblocks = nn.ModuleList(TextBlock(shape) for _ in range(shape.depth))
+        self.ln_final = nn.LayerNorm(shape.width, eps=1e-5)
+
+    def forward(self, ids: Tensor, paddings: Tensor, prompt: Tensor | None = None) -> Tensor:
+        """ids: (B, L) int64. paddings: (B, L), 1 where padded. prompt: (S, D) put in front of every sentence's tokens.
+
+        With a prompt the sequence is still at most L tokens long: what does not fit falls off the end. Returns (B, D),
+        not unit. Columns that are padding in every sentence are not computed: the result is the same.
+        """
+        x = self.token_embedding(ids) * self.shape.width**0.5  # (B, L, D)
+        padding = paddings.bool()
+        if prompt is not None:
+            length = x.shape[1]
+            x = torch.cat([prompt.to(x.dtype).expand(len(x), -1, -1), x], dim=1)[:, :length]
+            padding = torch.cat([padding.new_zeros(len(x), len(prompt)), padding], dim=1)[:, :length]
+        used = max(int((~padding).any(dim=0).sum()), 1)
+        x, padding = x[:, :used], padding[:, :used]
+        x = x + sinusoids(used, self.shape.width).to(x)
+        for block in self.transformer.resblocks:
+            x = block(x, padding)
+        x = self.ln_final(x)
+        valid = (~padding).to(x.dtype).unsqueeze(-1)  # (B, L, 1)
+        return (x * valid).sum(dim=1) / valid.sum(dim=1)
+
+
+def sinusoids(length: int, width: int) -> Tensor:
+    """(length, width): sines in the first half, cosines in the second, timescales 1 to 10000 geometric."""
+    half = width // 2
+    timescales = torch.exp(torch.arange(half) * (-np.log(10000.0) / max(half - 1, 1)))
+    angles = torch.arange(length).unsqueeze(1) * timescales  # (length, half)
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+class Tips(nn.Module):
+    """A TIPS backbone: vision tower, temperature and, unless only pictures are to be read, text tower and tokenizer.
+
+    name: as in `edge-agent models`. sha256: digest over its three files, "" for one that was never saved.
+    """
+
+    def __init__(
+        self, vision: VisionTower, text: TextTower | None, tokenizer: Tokenizer | None, temperature: float, name: str, sha256: str = ""
+    ) -> None:
+        super().__init__()
+        self.vision = vision
+        self.text = text
+        self.tokenizer = tokenizer
+        self.temperature = temperature
+        self.name = name
+        self.sha256 = sha256
+
+    @property
+    def width(self) -> int:
+        """Length D of image and text features."""
+        return self.vision.shape.width
+
+    @property
+    def patch(self) -> int:
+        """Side of a patch in pixels; pictures must be multiples of it."""
+        return self.vision.shape.patch
+
+    @property
+    def image_size(self) -> int:
+        """The side in pixels that the positions were trained for."""
+        return self.vision.shape.grid * self.patch
+
+    def encode_image(self, x: Tensor, layers: Sequence[int] = ()) -> ImageFeatures:
+        """x: (B, 3, H, W) RGB in [0, 1], no normalisation."""
+        return self.vision(x, layers)
+
+    def encode_text(self, sentences: Sequence[str], prompt: Tensor | None = None) -> Tensor:
+        """Sentences to (B, D), not unit. prompt: (S, D) learned tokens put in front (Tipsomaly)."""
+        assert self.text is not None and self.tokenizer is not None, "loaded with with_text=False"
+        device = self.text.ln_final.weight.device
+        ids, paddings = self.tokenizer(sentences)
+        return self.text(ids.to(device), paddings.to(device), prompt)
+
+
+@dataclass(frozen=True, slots=True)
+class TipsFiles:
+    """Where the three files of a backbone lie."""
+
+    vision: Path
+    text: Path
+    tokenizer: Path
+
+
+def load_tips(files: TipsFiles, name: str, *, with_text: bool = True) -> Tips:
+    """A TIPS backbone from its three files alone: any official size, v1 or v2, or our own. fp32, frozen, on the CPU.
+
+    with_text=False leaves the text tower out, for reading pictures with text features at hand. Raises CheckpointError.
+    """
+    digest = hashlib.sha256()
+    for path in (files.vision, files.text, files.tokenizer):
+        digest.update(_sha256(path))
+    vision_arrays = read_arrays(files.vision)
+    shape = infer_vision_shape(vision_arrays, files.vision)
+    with torch.device("meta"):  # weights come from the files: drawing random ones first would only cost time
+        vision = VisionTower(shape)
+    _load(vision, vision_from_official(vision_arrays, shape), files.vision)
+    text = tokenizer = None
+    if with_text:
+        text_arrays = read_arrays(files.text)
+        temperature = _temperature(text_arrays, files.text)
+        text_shape = infer_text_shape(text_arrays, files.text)
+        if text_shape.width != shape.width:
+            raise CheckpointError(
+                f"{files.vision} is {shape.width} wide, {files.text} {text_shape.width}: they are not of one model; take both from one"
+            )
+        with torch.device("meta"):
+            text = TextTower(text_shape)
+        _load(text, {key: torch.from_numpy(value).float() for key, value in text_arrays.items()}, files.text)
+        tokenizer = Tokenizer(files.tokenizer)
+        if len(tokenizer) > text_shape.vocabulary:
+            raise CheckpointError(
+                f"{files.tokenizer} knows {len(tokenizer)} pieces, {files.text} only {text_shape.vocabulary}: take both from one model"
+            )
+    else:
+        temperature = _temperature(read_arrays(files.text, only=TEMPERATURES), files.text)
+    return Tips(vision, text, tokenizer, temperature, name, digest.hexdigest()).eval().requires_grad_(False)
+
+
+def infer_vision_shape(arrays: Arrays, path: Path) -> VisionShape:
+    """Which variant a vision file holds, by the shapes of its arrays."""
+    depth = len({key.split(".")[1] for key in arrays if key.startswith("blocks.")})
+    stem = tuple(
+        len(arrays[key])
+        for key in sorted((key for key in arrays if re.fullmatch(r"patch_embed\.convs\.\d+\.weight", key)), key=_number)
+    )
+    try:
+        positions, width = arrays["pos_embed"].shape[1:]
+        swiglu = "blocks.0.mlp.w12.weight" in arrays
+        hidden = arrays["blocks.0.mlp.w3.weight"].shape[1] if swiglu else len(arrays["blocks.0.mlp.fc1.weight"])
+        patch = ConvStem.patch(stem) if stem else arrays["patch_embed.proj.weight"].shape[-1]
+    except (KeyError, ValueError, IndexError) as error:
+        raise CheckpointError(f"{path}: not a TIPS vision file ({error}); expected e.g. tips_oss_l14_highres_distilled_vision.npz") from None
+    grid = round((positions - 1) ** 0.5)
+    if grid * grid != positions - 1 or width % 64:
+        raise CheckpointError(f"{path}: {positions} positions of width {width} fit no TIPS variant; is the file whole?")
+    return VisionShape(width, depth, hidden, grid, patch, swiglu, stem)
+
+
+def infer_text_shape(arrays: Arrays, path: Path) -> TextShape:
+    """Which variant a text file holds, by the shapes of its arrays."""
+    try:
+        vocabulary, width = arrays["token_embedding.weight"].shape
+        hidden = len(arrays["transformer.resblocks.0.mlp.c_fc.weight"])
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(f"{path}: not a TIPS text file ({error}); expected e.g. tips_oss_l14_highres_distilled_text.npz") from None
+    depth = len({key.split(".")[2] for key in arrays if key.startswith("transformer.resblocks.")})
+    return TextShape(width, depth, hidden, vocabulary)
+
+
+def vision_from_official(arrays: Arrays, shape: VisionShape) -> dict[str, Tensor]:
+    """Official names and layout to ours. The first position belongs to the class token and is added to it for good."""
+    state = {}
+    for key, value in arrays.items():
+        tensor = torch.from_numpy(value).float()
+        if key == "mask_token":
+            continue  # only pretraining uses it
+        if key == "pos_embed":
+            state["vit.pos_embed"] = tensor[:, 1:]
+        elif key == "cls_token":
+            state["vit.cls_token"] = tensor + torch.from_numpy(arrays["pos_embed"]).float()[:, :1]
+        elif key == "register_tokens":
+            state["vit.reg_token"] = tensor
+        elif key.startswith("patch_embed."):
+            state[key.replace("patch_embed." if shape.stem else "patch_embed.proj.", "stem.")] = tensor
+        else:
+            state["vit." + key.replace("mlp.w12.", "mlp.fc1.").replace("mlp.w3.", "mlp.fc2.")] = tensor
+    return state
+
+
+def to_official(tips: Tips) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The arrays of the two .npz files, vision and text, in half precision (fp32 for what is a single number)."""
+    vision: dict[str, Tensor] = {}
+    for key, tensor in tips.vision.state_dict().items():
+        if key == "vit.pos_embed":
+            vision["pos_embed"] = torch.cat([torch.zeros_like(tensor[:, :1]), tensor], dim=1)
+        elif key.startswith("stem."):
+            vision[key.replace("stem.", "patch_embed." if tips.vision.shape.stem else "patch_embed.proj.")] = tensor
+        else:
+            name = key.removeprefix("vit.").replace("reg_token", "register_tokens")
+            if tips.vision.shape.swiglu:
+                name = name.replace("mlp.fc1.", "mlp.w12.").replace("mlp.fc2.", "mlp.w3.")
+            vision[name] = tensor
+    half = {key: tensor.half().cpu().numpy() for key, tensor in vision.items()}
+    assert tips.text is not None
+    text = {key: tensor.half().cpu().numpy() for key, tensor in tips.text.state_dict().items()}
+    text["temperature"] = np.float32(tips.temperature)
+    return half, text
+
+
+def _temperature(arrays: dict[str, np.ndarray], path: Path) -> float:
+    for key in TEMPERATURES:
+        if key in arrays:
+            return float(arrays.pop(key))
+    raise CheckpointError(f"{path}: holds no temperature; is it a TIPS text file?")
+
+
+def _load(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    try:
+        module.load_state_dict(state, strict=True, assign=True)
+    except RuntimeError as error:
+        first = " ".join(str(error).split())[:300]
+        raise CheckpointError(f"{path}: its arrays fit no TIPS variant: {first}") from None
+
+
+def _sha256(path: Path) -> bytes:
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}); get it with `edge-agent models fetch`") from None
+    return digest.digest()
+
+
+def _number(key: str) -> int:
+    return int(key.split(".")[2])

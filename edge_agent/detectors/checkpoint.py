@@ -1,0 +1,78 @@
+"""Prompt checkpoints: safetensors with a JSON header that says what they are, what they fit and what they scored."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from edge_agent.errors import CheckpointError
+
+FORMAT = "edge-agent/checkpoint/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """header: see `HEADER_KEYS`. tensors: the learned prompts and the text features made from them. sha256: of the file."""
+
+    header: Mapping[str, Any]
+    tensors: Mapping[str, Tensor]
+    sha256: str = ""
+    path: Path | None = field(default=None)
+
+    def require_backbone(self, name: str, sha256: str) -> None:
+        """Raises CheckpointError unless the checkpoint was made for this backbone, byte for byte."""
+        wanted = self.header["backbone_sha256"]
+        if wanted != sha256:
+            raise CheckpointError(
+                f"{self.path} was fitted for {self.header['backbone']} ({wanted[:12]}); the station uses {name} ({sha256[:12]}): "
+                "refit the prompts with `trainer fit`, or change the station's model"
+            )
+
+
+HEADER_KEYS = {"format", "method", "backbone", "backbone_sha256", "image_size", "fitted_on", "threshold", "map_threshold"}
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Raises CheckpointError when the file is missing, damaged, or not a prompt checkpoint of ours."""
+    try:
+        data = path.read_bytes()
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - safe_open is no mapping
+        header = json.loads(metadata["header"])
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except (safetensors.SafetensorError, KeyError, ValueError) as error:
+        raise CheckpointError(f"{path}: not a prompt checkpoint of edge-agent, or damaged ({error}); copy it again or refit") from None
+    missing = HEADER_KEYS - header.keys()
+    if missing or header["format"] != FORMAT:
+        raise CheckpointError(
+            f"{path}: header is {header.get('format', 'without a format')} and lacks {sorted(missing)}; this program reads {FORMAT}"
+        )
+    if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
+        raise CheckpointError(f"{path}: holds numbers that are not finite; refit")
+    return Checkpoint(header, tensors, hashlib.sha256(data).hexdigest(), path)
+
+
+def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
+    """Whole or not at all: written beside `path`, flushed, renamed."""
+    data = safetensors.torch.save(
+        {key: tensor.detach().cpu().contiguous() for key, tensor in checkpoint.tensors.items()},
+        metadata={"header": json.dumps({"format": FORMAT, **checkpoint.header}, sort_keys=True)},
+    )
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

@@ -1,0 +1,77 @@
+"""Features to probabilities, scores and maps: pure and differentiable, one code for fitting and inspecting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def unit(x: Tensor) -> Tensor:
+    """x along its last axis to length 1, in fp32."""
+    return F.normalize(x.float(), dim=-1)
+
+
+def state_feature(sentences: Tensor) -> Tensor:
+    """The sentences of one state (S, D) to one unit feature (D,): unit, mean, unit."""
+    return unit(unit(sentences).mean(dim=0))
+
+
+def anomalous_probability(features: Tensor, states: Tensor, temperature: float | Tensor) -> Tensor:
+    """features: (..., D), any length. states: (2, D) unit, normal then anomalous. Returns (...) in [0, 1], fp32."""
+    normal, anomalous = (unit(features) @ states.float().T / temperature).unbind(dim=-1)
+    return torch.sigmoid(anomalous - normal)  # = softmax over two states
+
+
+def stretch(maps: Tensor, size: int | tuple[int, int]) -> Tensor:
+    """maps: (B, h, w) to (B, H, W), bilinear."""
+    target = (size, size) if isinstance(size, int) else size
+    return F.interpolate(maps.unsqueeze(1), size=target, mode="bilinear", align_corners=False).squeeze(1)
+
+
+def smooth(maps: Tensor, sigma: float) -> Tensor:
+    """Gaussian blur of (B, H, W), sigma in pixels, edges mirrored with the edge pixel repeated, cut at 4 sigma (as scipy does)."""
+    radius = int(4 * sigma + 0.5)
+    if radius == 0:
+        return maps
+    offsets = torch.arange(-radius, radius + 1, device=maps.device, dtype=maps.dtype)
+    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    kernel = (kernel / kernel.sum()).reshape(1, 1, -1)
+    for _ in range(2):  # along rows, then along columns
+        lines = maps.flatten(0, 1).unsqueeze(1)  # (B * H, 1, W)
+        lines = F.conv1d(lines[..., _mirrored(lines.shape[-1], radius, maps.device)], kernel)
+        maps = lines.reshape(maps.shape).transpose(1, 2)
+    return maps
+
+
+def _mirrored(length: int, radius: int, device: torch.device) -> Tensor:
+    """Indices -radius .. length + radius - 1 folded back into the line: ... 1 0 | 0 1 2 ... n-1 | n-1 n-2 ..."""
+    index = torch.arange(-radius, length + radius, device=device) % (2 * length)
+    return torch.where(index < length, index, 2 * length - 1 - index)
+
+
+def pictures_to_tensor(images: Sequence[np.ndarray], size: int, device: torch.device) -> Tensor:
+    """(H, W, 3) uint8 RGB pictures of any sizes to (B, 3, size, size) fp32 in [0, 1]: bilinear with antialias, aspect not kept."""
+    batch = []
+    for image in images:
+        x = torch.from_numpy(np.ascontiguousarray(image)).to(device).permute(2, 0, 1).unsqueeze(0)  # (1, 3, H, W)
+        if device.type != "cpu":  # only the CPU resizes bytes, and faster than floats
+            x = x.float()
+        if x.shape[2:] != (size, size):
+            x = F.interpolate(x, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
+        batch.append(x)
+    return torch.cat(batch).float() / 255
+
+
+def masks_to_tensor(masks: Sequence[np.ndarray | None], grid: tuple[int, int], device: torch.device) -> Tensor | None:
+    """Keep masks (h, w) bool of any sizes to (B, *grid) bool: a cell counts when half of it does. None when all of every picture counts."""
+    if all(mask is None for mask in masks):
+        return None
+    rows = []
+    for mask in masks:
+        cells = torch.ones(1, 1, 1, 1) if mask is None else torch.from_numpy(mask.astype(np.float32))[None, None]
+        rows.append(F.interpolate(cells, size=grid, mode="bilinear", antialias=True, align_corners=False)[0, 0] >= 0.5)
+    return torch.stack(rows).to(device)

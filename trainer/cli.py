@@ -1,0 +1,95 @@
+"""The `trainer` command: the only place of the trainer with argument parsing, prints and exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+
+from edge_agent.errors import EdgeAgentError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0 fine, 1 failed, 2 usage."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except EdgeAgentError as error:
+        print(f"trainer: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("trainer", description="Make and measure the models that edge-agent inspects with, offline.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    pretrain = commands.add_parser("pretrain", help="train the embedded model from procedural pictures alone")
+    pretrain.add_argument("--out", type=Path, required=True, help="folder of the run; one that holds a run is resumed")
+    pretrain.add_argument("--steps", type=int, help="optimizer steps in all")
+    pretrain.add_argument("--decay-steps", type=int, help="the last steps, over which the learning rate falls to nothing")
+    pretrain.add_argument("--pool", type=int, help="good pictures to make, which every use spoils afresh")
+    pretrain.add_argument("--batch", type=int, help="pictures a step")
+    pretrain.add_argument("--seed", type=int, help="decides everything")
+    pretrain.add_argument("--workers", type=int, default=1, help="processes that make pictures (default 1)")
+    pretrain.add_argument("--threads", type=int, help="threads of the training itself (default: all cores)")
+    pretrain.set_defaults(run=_pretrain)
+
+    evaluate = commands.add_parser("evaluate", help="measure a detector on labelled pictures in MVTec layout")
+    evaluate.add_argument("--data", type=Path, required=True, help="a category, or a folder of categories")
+    evaluate.add_argument("--model", default="embedded", help="backbone: a name of `edge-agent models`, or a folder (default embedded)")
+    evaluate.add_argument("--checkpoint", type=Path, help="prompts fitted for it (default: the embedded model's own)")
+    evaluate.add_argument("--class-name", default="object", help="what is in the pictures (default: object)")
+    evaluate.add_argument("--baseline", action="store_true", help="also measure local contrast, which needs no learning")
+    evaluate.set_defaults(run=_evaluate)
+    return parser
+
+
+def _pretrain(options: argparse.Namespace) -> int:
+    import torch
+
+    from trainer.embed import embed
+    from trainer.pool import make_pool
+    from trainer.pretrain import Recipe, pretrain
+
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    known = {field.name for field in fields(Recipe)}
+    recipe = Recipe(**{key: value for key, value in vars(options).items() if key in known and value is not None})
+    tips = pretrain(recipe, options.out, options.workers)
+    pool = make_pool(options.out / "pool", recipe.pool, recipe.image_size + 32, recipe.seed)
+    figures = embed(tips, (options.out / "tokenizer.model").read_bytes(), pool, recipe, options.out / "embedded")
+    for name, value in figures.items():
+        print(f"{name}: {value:.1f}")
+    print(f"the model lies in {options.out / 'embedded'}")
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from edge_agent.core import Detector
+    from edge_agent.detectors.load import Loader
+    from trainer.data import categories, read_examples
+    from trainer.evaluate import LocalContrast, evaluate
+
+    grouped = categories(read_examples(options.data))
+    detectors: list[Detector] = [Loader().detector(options.model, options.checkpoint, options.class_name)]
+    if options.baseline:
+        detectors.append(LocalContrast())
+    print(f"{'category':24} {'good':>5} {'bad':>5} {'image AUROC':>12} {'pixel AUROC':>12}  detector")
+    for category, examples in grouped.items():
+        for detector in detectors:
+            with tqdm(total=len(examples), desc=category, leave=False, disable=None) as bar:
+                result = evaluate(detector, examples, report=bar.update)
+            print(
+                f"{category:24} {result.good:5} {result.defective:5} {result.image_auroc:12.1f} {result.pixel_auroc:12.1f}  {detector.name}"
+            )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,26 @@
+"""The losses that prompts are fitted with: focal and Dice over two-state maps (ViP2-CLIP, CoPS and Tipsomaly share them)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+SMOOTH = 1e-5  # keeps the logarithm finite, as the authors' focal loss does
+
+
+def focal(probability: Tensor, truth: Tensor, gamma: float = 2.0) -> Tensor:
+    """Mean of -(1 - p_t)^gamma log p_t. probability: (B, H, W), of anomalous, in [0, 1]; truth: the same shape, 0 or 1."""
+    right = torch.where(truth > 0.5, probability, 1 - probability).clamp(SMOOTH, 1 - SMOOTH)
+    return (-((1 - right) ** gamma) * right.log()).mean()
+
+
+def dice(probability: Tensor, truth: Tensor) -> Tensor:
+    """1 - Dice coefficient with one added to both sides, mean over pictures. Both (B, H, W)."""
+    probability, truth = probability.flatten(1), truth.flatten(1)
+    overlap = (probability * truth).sum(dim=1)
+    return (1 - (2 * overlap + 1) / (probability.sum(dim=1) + truth.sum(dim=1) + 1)).mean()
+
+
+def map_loss(probability: Tensor, truth: Tensor) -> Tensor:
+    """Tipsomaly's whole loss: focal, Dice of the anomalous map, Dice of the normal one."""
+    return focal(probability, truth) + dice(probability, truth) + dice(1 - probability, 1 - truth)

@@ -1,0 +1,302 @@
+"""Pretraining of a small TIPS from nothing but procedural pictures: the embedded model.
+
+Losses: image-caption contrast (both class tokens), state of the picture, state of each patch and kind of each defect,
+all against the text tower's sentences. Left out: self-distillation and masked patches.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from edge_agent.backbones.tips import ConvStem, TextShape, TextTower, Tips, VisionShape, VisionTower
+from edge_agent.backbones.tokenizer import Tokenizer
+from edge_agent.detectors import prompts, scoring
+from trainer import synthesis
+from trainer.metrics import auroc
+from trainer.pool import Pool, make_pool, view
+from trainer.vocabulary import train_vocabulary
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """All that decides the result of a pretraining. Pictures: good ones in the pool, each use spoils one afresh."""
+
+    seed: int = 0
+    image_size: int = 224
+    width: int = 256
+    depth: int = 6
+    stem: tuple[int, ...] = (32, 64, 128, 256)
+    text_depth: int = 3
+    vocabulary: int = 1500
+    pool: int = 12_000
+    batch: int = 32
+    steps: int = 3600
+    decay_steps: int = 900  # the last steps, over which the rate falls to nothing
+    warmup_steps: int = 150
+    rate: float = 1e-3
+    weight_decay: float = 0.05
+    p_defect: float = 0.6
+    ema: float = 0.998
+
+
+class TrainedStem(nn.Module):
+    """ConvStem with batch norms, which `folded` merges into its convolutions."""
+
+    def __init__(self, widths: tuple[int, ...], width: int) -> None:
+        super().__init__()
+        self.stem = ConvStem(widths, width)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(after) for after in widths)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for conv, norm in zip(self.stem.convs, self.norms, strict=True):
+            y = F.gelu(norm(conv(x)))
+            x = x + y if conv.stride == (1, 1) else y
+        return self.stem.proj(x)
+
+    def folded(self) -> ConvStem:
+        """The same function, in evaluation mode, without norms."""
+        stem = copy.deepcopy(self.stem)
+        for conv, norm in zip(stem.convs, self.norms, strict=True):
+            fused = torch.nn.utils.fuse_conv_bn_eval(conv.eval(), norm.eval())
+            conv.weight, conv.bias = fused.weight, fused.bias
+        return stem
+
+
+class Pupil(nn.Module):
+    """Both towers and the temperature, as they are trained."""
+
+    def __init__(self, recipe: Recipe, tokenizer: Tokenizer) -> None:
+        super().__init__()
+        patch = ConvStem.patch(recipe.stem)
+        shape = VisionShape(recipe.width, recipe.depth, 4 * recipe.width, recipe.image_size // patch, patch, False, recipe.stem)
+        self.vision = VisionTower(shape)
+        self.vision.stem = TrainedStem(recipe.stem, recipe.width)
+        self.text = TextTower(TextShape(recipe.width, recipe.text_depth, 4 * recipe.width, len(tokenizer)))
+        nn.init.normal_(self.text.token_embedding.weight, std=recipe.width**-0.5)
+        self.log_temperature = nn.Parameter(torch.tensor(math.log(0.07)))
+
+    @property
+    def temperature(self) -> Tensor:
+        return self.log_temperature.exp().clamp(0.01, 1.0)
+
+    def tips(self, tokenizer: Tokenizer, name: str) -> Tips:
+        """What the agent loads: norms folded, frozen."""
+        pupil = copy.deepcopy(self).eval()
+        assert isinstance(pupil.vision.stem, TrainedStem)
+        pupil.vision.stem = pupil.vision.stem.folded()
+        return Tips(pupil.vision, pupil.text, tokenizer, float(self.temperature.detach()), name).eval().requires_grad_(False)
+
+
+class Views(Dataset):
+    """Views by number: the n-th is the same whenever and by whomever it is made."""
+
+    def __init__(self, pool: Pool, recipe: Recipe, start: int, count: int) -> None:
+        self.pool, self.recipe, self.start, self.count = pool, recipe, start, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, str, str, str]:
+        cv2.setNumThreads(0)
+        rng = np.random.default_rng([self.recipe.seed, 1, self.start + index])
+        shown = view(self.pool, rng, self.recipe.image_size, self.recipe.p_defect)
+        caption = synthesis.caption(rng, shown.noun, shown.kind)
+        return shown.pixels, shown.mask, shown.noun, shown.kind or "", caption
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """x: (B, 3, H, W) in [0, 1]. mask: (B, H, W) in {0, 1}. The rest: one string a picture ("" for no defect)."""
+
+    x: Tensor
+    mask: Tensor
+    nouns: tuple[str, ...]
+    kinds: tuple[str, ...]
+    captions: tuple[str, ...]
+
+
+def collate(rows: list[tuple[np.ndarray, np.ndarray, str, str, str]]) -> Batch:
+    """Rows of `Views` to a batch."""
+    pixels, masks, nouns, kinds, captions = zip(*rows, strict=True)
+    x = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 255
+    return Batch(x, torch.from_numpy(np.stack(masks)).float(), nouns, kinds, captions)
+
+
+def losses(pupil: Pupil, tokenizer: Tokenizer, batch: Batch, rng: np.random.Generator) -> dict[str, Tensor]:
+    """The parts of the loss by name, already weighted."""
+    features = pupil.vision(batch.x)
+    temperature = pupil.temperature
+    bad = batch.mask.amax(dim=(1, 2))  # (B,) 1 where the picture holds a defect
+
+    nouns = ["object", *(batch.nouns[index] for index in rng.choice(len(batch.nouns), 3, replace=False))]
+    kinds = sorted(synthesis.DEFECTS)
+    groups: list[list[str]] = [group for noun in nouns for group in prompts.sentences(noun)]
+    groups = [list(rng.choice(group, 10 if index < 2 else 4, replace=False)) for index, group in enumerate(groups)]
+    kind_sentences = [synthesis.caption(rng, "object", kind) for kind in kinds]
+    sentences = [*batch.captions, *kind_sentences, *(sentence for group in groups for sentence in group)]
+    ids, paddings = tokenizer(sentences)
+    text = scoring.unit(pupil.text(ids, paddings))  # (T, D)
+    caption_text, kind_text, state_text = text.split([len(batch.captions), len(kinds), sum(map(len, groups))])
+    means = [scoring.unit(part.mean(dim=0)) for part in state_text.split([len(group) for group in groups])]
+    pairs = torch.stack(means).unflatten(0, (len(nouns), 2))  # (nouns, 2, D)
+
+    # The picture and its caption, with each class token; equal captions are all right answers.
+    same = torch.tensor([[a == b for b in batch.captions] for a in batch.captions], dtype=torch.float32)
+    target = same / same.sum(dim=1, keepdim=True)
+    contrast = x_state = 0.0
+    for token in features.globals.unbind(dim=1):
+        logits = scoring.unit(token) @ caption_text.T / temperature
+        contrast = contrast + (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+        odds = scoring.unit(token) @ (pairs[:, 1] - pairs[:, 0]).T / temperature  # (B, nouns)
+        x_state = x_state + F.binary_cross_entropy_with_logits(odds, bad.unsqueeze(1).expand_as(odds))
+
+    # Each patch and the state of what it shows. A few changed pixels make a patch anomalous: small defects count.
+    patch = pupil.vision.shape.patch
+    covered = F.avg_pool2d(batch.mask.unsqueeze(1), patch).squeeze(1)  # (B, h, w) fraction
+    patch_target = (covered / 0.06).clamp(max=1)
+    patches = scoring.unit(features.patches)
+    odds = (patches @ (pairs[0, 1] - pairs[0, 0]) / temperature).unflatten(1, features.grid)  # (B, h, w)
+    weight = 1 + 2 * patch_target
+    state = (F.binary_cross_entropy_with_logits(odds, patch_target, reduction="none") * weight).mean()
+
+    # The map as it will be looked at: stretched, against the mask itself (focal and Dice, as Tipsomaly fits).
+    side = 4 * features.grid[0]
+    fine = F.interpolate(batch.mask.unsqueeze(1), size=(side, side), mode="area").squeeze(1)
+    shown = scoring.stretch(torch.sigmoid(odds), side)
+    overlap = 1 - (2 * (shown * fine).sum(dim=(1, 2)) + 1) / ((shown + fine).sum(dim=(1, 2)) + 1)
+
+    # Anomalous patches and the words for their defect.
+    number = {kind: index for index, kind in enumerate(kinds)}
+    kind_target = torch.tensor([number.get(kind, -1) for kind in batch.kinds])
+    chosen = ((covered > 0.05) & (kind_target >= 0)[:, None, None]).flatten(1)  # (B, N)
+    what = x_state * 0
+    if chosen.any():
+        logits = patches[chosen] @ kind_text.T / temperature
+        what = F.cross_entropy(logits, kind_target.unsqueeze(1).expand_as(chosen)[chosen])
+    return {
+        "contrast": 0.1 * contrast, "picture": 0.5 * x_state, "patch": 2 * state, "dice": 0.5 * overlap.mean(), "kind": 0.1 * what,
+    }
+
+
+def rate_at(recipe: Recipe, step: int) -> float:
+    """Learning rate: linear warm-up, then constant, then linear to nothing (so that a run can be prolonged before it falls)."""
+    rising = (step + 1) / recipe.warmup_steps
+    falling = (recipe.steps - step) / max(recipe.decay_steps, 1)
+    return recipe.rate * min(1.0, rising, falling)
+
+
+def pretrain(recipe: Recipe, folder: Path, workers: int = 1, log_every: int = 50) -> Tips:
+    """Train, resuming from `folder` if it holds the state of such a run, and return the averaged model."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pool = make_pool(folder / "pool", recipe.pool, recipe.image_size + 32, recipe.seed)
+    tokenizer = _tokenizer(recipe, folder, pool)
+    torch.manual_seed(recipe.seed)
+    pupil = Pupil(recipe, tokenizer).to(memory_format=torch.channels_last)
+    average = copy.deepcopy(pupil).requires_grad_(False)
+    decayed = [parameter for parameter in pupil.parameters() if parameter.ndim > 1]
+    others = [parameter for parameter in pupil.parameters() if parameter.ndim <= 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed}, {"params": others, "weight_decay": 0.0}], recipe.rate, (0.9, 0.98), weight_decay=recipe.weight_decay
+    )
+    saved = folder / "state.pt"
+    step = 0
+    if saved.exists():
+        state = torch.load(saved, weights_only=True)
+        pupil.load_state_dict(state["pupil"])
+        average.load_state_dict(state["average"])
+        optimizer.load_state_dict(state["optimizer"])
+        step = state["step"]
+        print(f"resumed at step {step}", flush=True)
+    validation = next(batches(pool, replace(recipe, seed=recipe.seed + 1), 0, 256, 256))
+    log = (folder / "log.jsonl").open("a")
+    begun, first = time.monotonic(), step
+    pupil.train()
+    for batch in batches(pool, recipe, step * recipe.batch, (recipe.steps - step) * recipe.batch, recipe.batch, workers):
+        for group in optimizer.param_groups:
+            group["lr"] = rate_at(recipe, step)
+        parts = losses(pupil, tokenizer, batch, np.random.default_rng([recipe.seed, 2, step]))
+        loss = torch.stack(list(parts.values())).sum()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(pupil.parameters(), 1.0)
+        optimizer.step()
+        _follow(average, pupil, min(recipe.ema, (1 + step) / (10 + step)))
+        step += 1
+        if step % log_every == 0 or step == recipe.steps:
+            row = {"step": step, "loss": loss.item(), **{name: part.item() for name, part in parts.items()}}
+            row["views_per_s"] = (step - first) * recipe.batch / (time.monotonic() - begun)
+            if step % (6 * log_every) == 0 or step == recipe.steps:
+                row |= validate(average.tips(tokenizer, "pupil"), validation)
+                _save({"pupil": pupil.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, saved)
+            log.write(json.dumps(row) + "\n")
+            log.flush()
+            print({key: round(value, 4) for key, value in row.items()}, flush=True)
+    return average.tips(tokenizer, "embedded")
+
+
+@torch.inference_mode()
+def validate(tips: Tips, batch: Batch) -> dict[str, float]:
+    """Image and pixel AUROC in percent on synthetic pictures, with the fixed prompts for "object"."""
+    pair = torch.stack([scoring.state_feature(tips.encode_text(state)) for state in prompts.sentences("object")])
+    maps, images = [], []
+    for x in batch.x.split(64):
+        features = tips.encode_image(x)
+        patches = scoring.anomalous_probability(features.patches, pair, tips.temperature).unflatten(1, features.grid)
+        tokens = scoring.anomalous_probability(features.globals, pair, tips.temperature)
+        maps.append(scoring.stretch(patches, 56))
+        images.append((tokens[:, 1] + patches.amax(dim=(1, 2))) / 2)
+    masks = F.interpolate(batch.mask.unsqueeze(1), size=(56, 56), mode="area").squeeze(1) > 0.3
+    return {
+        "image_auroc": auroc(batch.mask.amax(dim=(1, 2)).numpy() > 0, torch.cat(images).numpy()),
+        "pixel_auroc": auroc(masks.numpy().ravel(), torch.cat(maps).numpy().ravel()),
+    }
+
+
+def batches(pool: Pool, recipe: Recipe, start: int, count: int, size: int, workers: int = 0) -> Iterator[Batch]:
+    """Views start .. start + count of the recipe's stream in batches of `size`; a last one that is not full is left out."""
+    views = Views(pool, recipe, start, count)
+    yield from DataLoader(views, size, num_workers=workers, collate_fn=collate, drop_last=True, prefetch_factor=4 if workers else None)
+
+
+def _tokenizer(recipe: Recipe, folder: Path, pool: Pool) -> Tokenizer:
+    path = folder / "tokenizer.model"
+    if not path.exists():
+        rng = np.random.default_rng([recipe.seed, 3])
+        kinds = [None, *sorted(synthesis.DEFECTS)]
+        captions = [synthesis.caption(rng, noun, kinds[rng.integers(len(kinds))]) for noun in synthesis.NOUNS for _ in range(200)]
+        path.write_bytes(train_vocabulary(captions, ["object", *synthesis.NOUNS], recipe.vocabulary))
+    return Tokenizer(path)
+
+
+def _follow(average: nn.Module, pupil: nn.Module, decay: float) -> None:
+    with torch.no_grad():
+        for kept, new in zip(average.state_dict().values(), pupil.state_dict().values(), strict=True):
+            if kept.dtype.is_floating_point:
+                kept.lerp_(new, 1 - decay)
+            else:
+                kept.copy_(new)
+
+
+def _save(state: dict[str, object], path: Path) -> None:
+    temporary = path.with_suffix(".tmp")
+    torch.save(state, temporary)
+    os.replace(temporary, path)
+
+
+def describe(recipe: Recipe) -> str:
+    """The recipe as JSON, for logs and model cards."""
+    return json.dumps(asdict(recipe))

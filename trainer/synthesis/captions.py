@@ -1,0 +1,49 @@
+"""What a picture shows, in words: a product's noun with or without a defect. Knows no pixels."""
+
+from __future__ import annotations
+
+from trainer.synthesis.defects import DEFECTS
+from trainer.synthesis.noise import Rng, chance
+
+_FRAMES = (
+    "a photo of {}", "a photo of {}", "a photo of {}", "{}", "a close-up photo of {}", "a picture of {}", "an image of {}",
+    "a cropped photo of {}", "a bright photo of {}", "a dark photo of {}", "a blurry photo of {}", "a black and white photo of {}",
+    "a photo of {} for visual inspection", "a photo of {} for anomaly detection", "there is {} in the scene", "this is {}",
+)  # fmt: skip
+_GOOD = (
+    "{a_noun}", "a flawless {noun}", "a perfect {noun}", "an unblemished {noun}", "a normal {noun}", "an intact {noun}", "a good {noun}",
+    "an undamaged {noun}", "{a_noun} without flaw", "{a_noun} without defect", "{a_noun} without damage", "{a_noun} without any defect",
+)  # fmt: skip
+_BAD = (
+    "a damaged {noun}", "a broken {noun}", "a defective {noun}", "a flawed {noun}", "an abnormal {noun}", "an imperfect {noun}",
+    "{a_noun} with flaw", "{a_noun} with defect", "{a_noun} with damage", "{a_noun} with a defect", "a blemished {noun}",
+)  # fmt: skip
+_NAMED = (
+    "a {adjective} {noun}", "a {adjective} {noun}", "{a_noun} with {a_defect}", "{a_noun} with {a_defect}", "{a_defect} on {a_noun}",
+    "{a_noun} damaged by {a_defect}",
+)  # fmt: skip
+
+
+def with_article(words: str) -> str:
+    """The words with "a" or "an" before them; plurals stay bare."""
+    if words.endswith("s") and not words.endswith("ss"):
+        return words
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+
+
+def caption(rng: Rng, noun: str, kind: str | None) -> str:
+    """A sentence on a product with a defect of this kind (a key of DEFECTS), or, with None, without any."""
+    frame = _FRAMES[rng.integers(len(_FRAMES))]
+    words = {"noun": noun, "a_noun": with_article(noun)}
+    if kind is None:
+        # A bare noun among defective captions would teach nothing, so that only good pictures get one, and seldom.
+        phrase = _GOOD[rng.integers(len(_GOOD))]
+    elif chance(rng, 0.4):
+        phrase = _BAD[rng.integers(len(_BAD))]
+    else:
+        phrase = _NAMED[rng.integers(len(_NAMED))]
+        words |= {"adjective": DEFECTS[kind].adjective, "a_defect": with_article(DEFECTS[kind].noun)}
+    text = phrase.format(**words)
+    first, _, rest = text.partition(" ")
+    text = with_article(rest) if first in ("a", "an") and rest[0] in "aeiou" else text
+    return frame.format(text)

@@ -1,0 +1,224 @@
+"""Defect-free pictures: parts placed on backgrounds, boards, cells and surfaces, all under uneven light."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from trainer.synthesis.boards import BOARDS
+from trainer.synthesis.noise import (
+    Array,
+    Rng,
+    any_colour,
+    chance,
+    colour,
+    field,
+    log_uniform,
+    mix,
+    octaves,
+    plane,
+    slopes,
+    to_uint8,
+)
+from trainer.synthesis.parts import PARTS, Part
+from trainer.synthesis.surfaces import SURFACES, surface
+
+
+@dataclass(frozen=True, eq=False)
+class Normal:
+    """A defect-free picture: uint8 RGB (size, size, 3), where the product lies (bool (size, size)), its noun, how many."""
+
+    pixels: Array
+    foreground: Array
+    noun: str
+    parts: int = 1
+
+
+NOUNS: tuple[str, ...] = tuple(sorted({noun for _, nouns, _ in (*SURFACES, *PARTS, *BOARDS) for noun in nouns}))
+
+
+def _background(rng: Rng, size: int) -> Array:
+    kind = rng.random()
+    if kind < 0.3:
+        value = rng.choice([rng.uniform(0.01, 0.15), rng.uniform(0.8, 1.0), rng.uniform(0.1, 0.9)])
+        ground = np.ones((size, size, 3), np.float32) * colour(rng, [value] * 3, 0.02)
+        ground += (rng.uniform(0.002, 0.02) * field(rng, (size, size), rng.uniform(1, 2)))[..., None]
+    elif kind < 0.55:
+        ground = np.ones((size, size, 3), np.float32) * any_colour(rng)
+        ground *= (1 + rng.uniform(0.002, 0.06) * field(rng, (size, size), log_uniform(rng, 1, size / 4)))[..., None]
+    elif kind < 0.75:
+        ground = cv2.GaussianBlur(surface(rng, size)[0], (0, 0), size * rng.uniform(0.005, 0.04))
+    else:
+        ground = surface(rng, size)[0]
+    ground = ground.astype(np.float32)
+    if chance(rng, 0.15):
+        ground = _with_rail(rng, ground)
+    if chance(rng, 0.12):
+        ground = _with_crumbs(rng, ground)
+    return ground
+
+
+def _with_rail(rng: Rng, ground: Array) -> Array:
+    """A tray's rim, a belt's edge or a fixture along one side."""
+    size = ground.shape[0]
+    x, _ = plane((size, size), rng.choice([0, 1, 2, 3]) * math.pi / 2 + rng.normal(0, 0.05))
+    start = size * rng.uniform(0.3, 0.49)
+    alpha = np.clip(x - start + 0.5, 0, 1)
+    rim = np.exp(-(((x - start) / rng.uniform(1, 6)) ** 2)) * rng.uniform(-0.4, 0.5)
+    return mix(ground, any_colour(rng) * np.ones_like(ground), alpha) + rim[..., None].astype(np.float32)
+
+
+def _with_crumbs(rng: Rng, ground: Array) -> Array:
+    """Dust and crumbs beside the product, which no inspector minds."""
+    size = ground.shape[0]
+    dots = np.zeros((size, size), np.uint8)
+    for _ in range(int(rng.integers(1, 25))):
+        x, y = (int(v) for v in rng.integers(0, size, 2))
+        cv2.circle(dots, (x, y), int(log_uniform(rng, 1, max(1.5, size / 100))), 255, -1, cv2.LINE_AA)
+    return mix(ground, any_colour(rng), dots.astype(np.float32) * np.float32(rng.uniform(0.3, 0.9) / 255))
+
+
+@dataclass(frozen=True, eq=False)
+class _Light:
+    """Lamp from `azimuth` radians, as low as `softness` says, over `ambient` light; a room (32, 32) that glossy parts mirror."""
+
+    azimuth: float
+    ambient: float
+    softness: float
+    room: Array
+
+
+def _light(rng: Rng) -> _Light:
+    room = np.clip(octaves(rng, (32, 32), rng.uniform(6, 16), 3) * rng.uniform(0.3, 1.2), -0.8, 1.5)
+    return _Light(rng.uniform(0, 2 * math.pi), rng.uniform(0.25, 0.8), rng.uniform(0.2, 0.8), room.astype(np.float32))
+
+
+def _lit(part: Part, albedo: Array, height: Array, light: _Light) -> Array:
+    azimuth, ambient, softness = light.azimuth, light.ambient, light.softness
+    gx, gy = slopes(height)
+    up = 1 / np.sqrt(gx * gx + gy * gy + 1)
+    lx, ly, lz = math.cos(azimuth) * softness, math.sin(azimuth) * softness, math.sqrt(1 - softness * softness)
+    facing = np.clip((lz - gx * lx - gy * ly) * up, 0, None) / lz
+    norm = math.sqrt(lx * lx + ly * ly + (lz + 1) ** 2)
+    mirror = np.clip(((lz + 1) - gx * lx - gy * ly) * up / norm, 0, 1)
+    glint = part.gloss * mirror ** (8 + 90 * part.gloss)
+    flat_glint = part.gloss * ((lz + 1) / norm) ** (8 + 90 * part.gloss)
+    shade = ambient + (1 - ambient) * np.minimum(facing, 1.6)
+    if part.gloss > 0.25:
+        mirrored = cv2.remap(
+            light.room, 15.5 + 15 * gx * up, 15.5 + 15 * gy * up, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
+        )
+        shade = shade + (part.gloss - 0.25) * (mirrored - light.room[15, 15])
+    return albedo * np.clip(shade, 0, None)[..., None] + np.clip(glint - flat_glint, -0.2, 0.8)[..., None]
+
+
+def _place(canvas: Array, cover: Array, part: Part, centre: Array, side: float, turn: float, light: _Light) -> None:
+    """Draw one part on the canvas (H, W, 3) and its coverage on `cover` (H, W), in place."""
+    size, native = canvas.shape[0], part.alpha.shape[0]
+    scale = side / native
+    matrix = cv2.getRotationMatrix2D(((native - 1) / 2, (native - 1) / 2), math.degrees(turn), scale)
+    reach = math.ceil(side * 0.75) + 2
+    left, top = (max(0, math.floor(c - reach)) for c in centre)
+    right, bottom = (min(size, math.ceil(c + reach)) for c in centre)
+    if right <= left or bottom <= top:
+        return
+    matrix[:, 2] += np.asarray(centre) - (native - 1) / 2 - (left, top)
+    area = (right - left, bottom - top)
+    albedo = cv2.warpAffine(part.albedo.astype(np.float32), matrix, area, borderMode=cv2.BORDER_REPLICATE)
+    height = cv2.warpAffine((part.height * scale).astype(np.float32), matrix, area, borderMode=cv2.BORDER_REPLICATE)
+    alpha = cv2.warpAffine(part.alpha.astype(np.float32), matrix, area)
+    azimuth, ambient, softness = light.azimuth, light.ambient, light.softness
+    lit = _lit(part, albedo, height, light)
+    patch = canvas[top:bottom, left:right]
+    reach_shadow = side * 0.06 * softness
+    move = np.float32(
+        [[1, 0, math.cos(azimuth + math.pi) * reach_shadow], [0, 1, math.sin(azimuth + math.pi) * reach_shadow]]
+    )
+    shadow = cv2.GaussianBlur(cv2.warpAffine(alpha, move, area), (0, 0), max(0.8, side * 0.03))
+    patch *= (1 - (1 - ambient) * 0.8 * shadow)[..., None]
+    patch[:] = mix(patch, lit, alpha)
+    cover[top:bottom, left:right] = np.maximum(cover[top:bottom, left:right], alpha)
+
+
+def _still_life(rng: Rng, size: int) -> tuple[Array, Array, str, int]:
+    """One to many pieces of one product on a background."""
+    weights = np.array([weight for _, _, weight in PARTS])
+    make, nouns, _ = PARTS[rng.choice(len(PARTS), p=weights / weights.sum())]
+    design, noun = int(rng.integers(2**31)), nouns[rng.integers(len(nouns))]
+    canvas, cover = _background(rng, size), np.zeros((size, size), np.float32)
+    light = _light(rng)
+    columns = int(rng.choice([1, 2, 3, 4], p=[0.72, 0.14, 0.09, 0.05]))
+    rows = columns if chance(rng, 0.6) else max(1, columns - 1)
+    pitch = size / max(columns, rows)
+    upright = chance(rng, 0.45)
+    base_turn = rng.choice([0, math.pi / 2, rng.uniform(0, 6.28)])
+    near = [rng.uniform(0.45, 0.9), rng.uniform(0.85, 1.05), rng.uniform(1.05, 2.3)]
+    fill = rng.uniform(0.55, 1.0) if columns > 1 else rng.choice(near, p=[0.48, 0.34, 0.18])
+    jitter = (0.1 + 0.35 * max(0.0, fill - 1) if columns == 1 else rng.choice([0.02, 0.12])) * pitch
+    side = max(8, round(min(pitch * fill, 1.4 * size)))
+    for j in range(rows):
+        for i in range(columns):
+            part = make(np.random.default_rng(design), rng, side)
+            turn = base_turn + rng.normal(0, 0.03) if upright else rng.uniform(0, 2 * math.pi)
+            spot = (
+                (np.array([i - (columns - 1) / 2, j - (rows - 1) / 2]) * pitch)
+                + size / 2
+                + rng.uniform(-jitter, jitter, 2)
+            )
+            _place(canvas, cover, part, spot, pitch * fill * rng.uniform(0.97, 1.03), turn, light)
+    return canvas, cover > 0.5, noun, rows * columns
+
+
+def _sheet(rng: Rng, size: int) -> tuple[Array, Array, str, int]:
+    """A surface that fills the picture, or nearly: now and then its edges show against a background."""
+    picture, noun = surface(rng, size)
+    foreground = np.ones((size, size), bool)
+    if chance(rng, 0.22):
+        x, y = plane((size, size), rng.normal(0, 0.04))
+        left, right, top, bottom = (size * (rng.uniform(0.3, 0.49) if chance(rng, 0.5) else 0.8) for _ in range(4))
+        wavy = rng.uniform(0, 1.5) * field(rng, (size, size), size / 8)
+        distance = np.maximum(np.maximum(-x - left, x - right), np.maximum(-y - top, y - bottom)) + wavy
+        alpha = np.clip(0.5 - distance, 0, 1)
+        rim = np.exp(-np.clip(-distance, 0, None) / rng.uniform(1, 5)) * rng.uniform(-0.25, 0.3)
+        picture = mix(_background(rng, size), picture + rim[..., None], alpha)
+        foreground = alpha > 0.5
+    return picture, foreground, noun, 1
+
+
+def _board(rng: Rng, size: int) -> tuple[Array, Array, str, int]:
+    weights = np.array([weight for _, _, weight in BOARDS])
+    make, nouns, _ = BOARDS[rng.choice(len(BOARDS), p=weights / weights.sum())]
+    picture, foreground = make(rng, size)
+    return picture.astype(np.float32), foreground, nouns[rng.integers(len(nouns))], 1
+
+
+def _uneven_light(rng: Rng, picture: Array) -> Array:
+    """Gradient, hot spot, soft shadow, vignette: what no inspector would call a defect."""
+    size = picture.shape[0]
+    light = np.ones((size, size), np.float32)
+    x, y = plane((size, size), rng.uniform(0, 2 * math.pi))
+    x, y = x / size, y / size
+    if chance(rng, 0.6):
+        light += rng.uniform(0, 0.9) ** 2 * x
+    if chance(rng, 0.3):
+        sx, sy = rng.uniform(-0.6, 0.6, 2)
+        light += rng.uniform(-0.35, 0.6) * np.exp(
+            -((x - sx) ** 2 + ((y - sy) * rng.uniform(0.5, 1)) ** 2) / rng.uniform(0.03, 0.4)
+        )
+    if chance(rng, 0.12):
+        light *= 1 - rng.uniform(0.1, 0.5) * np.clip((x - rng.uniform(-0.3, 0.4)) / rng.uniform(0.02, 0.3), 0, 1)
+    if chance(rng, 0.2):
+        light *= 1 - rng.uniform(0.1, 0.8) * (x * x + y * y)
+    return picture * light[..., None]
+
+
+def normal(rng: Rng, size: int) -> Normal:
+    """One defect-free picture of a random product, uint8 RGB (size, size, 3); size in pixels, at least 8."""
+    make = (_sheet, _still_life, _board)[rng.choice(3, p=[0.45, 0.43, 0.12])]
+    picture, foreground, noun, count = make(rng, size)
+    if not foreground.any():
+        foreground = np.ones((size, size), bool)
+    return Normal(to_uint8(_uneven_light(rng, picture)), foreground, noun, count)

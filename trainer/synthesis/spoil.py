@@ -1,0 +1,152 @@
+"""One defect, with its exact mask, on any good picture. What kinds there are is said in `defects`."""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+
+from trainer.synthesis.defects import DEFECTS, Site
+from trainer.synthesis.marks import blob
+from trainer.synthesis.noise import Array, Rng, chance, log_uniform
+
+_TRIES = 8
+_KINDS = tuple(DEFECTS)
+_SHARES = np.cumsum([defect.weight for defect in DEFECTS.values()]) / sum(defect.weight for defect in DEFECTS.values())
+_FAINTEST = 5.0
+"""Gray levels below which a change is not called visible, however smooth the picture."""
+
+
+def spoil(
+    rng: Rng, pixels: Array, foreground: Array, donor: Array | None = None, kind: str | None = None
+) -> tuple[Array, Array, str]:
+    """The picture with one defect, mask bool (H, W) of the pixels visibly changed, and the defect's kind.
+
+    pixels: uint8 RGB (H, W, 3). foreground: bool (H, W), where the product lies. donor: another uint8 RGB picture.
+    kind: a key of DEFECTS, or None for a random one; now and then it comes two to four times in a picture. Retries, ever
+    stronger, until something shows; at worst a bare spot.
+    """
+    noise = _noise(pixels)
+    donor = pixels if donor is None else donor
+    spoiled, mask, kind = _once(rng, pixels, foreground, donor, kind, noise)
+    if chance(rng, 0.12):
+        for _ in range(int(rng.integers(1, 4))):
+            spoiled, more, _ = _once(rng, spoiled, foreground, donor, kind, noise)
+            mask = mask | more
+    return spoiled, mask, kind
+
+
+def _once(
+    rng: Rng, pixels: Array, foreground: Array, donor: Array, kind: str | None, noise: float
+) -> tuple[Array, Array, str]:
+    for attempt in range(_TRIES):
+        chosen = kind or _KINDS[int(np.searchsorted(_SHARES, rng.random()))]
+        site, top, left = _site(rng, pixels, foreground, donor, chosen, noise, 1.0 + attempt / 2)
+        changed, coverage = DEFECTS[chosen].paint(rng, site)
+        if not DEFECTS[chosen].strays and chance(rng, 0.9):
+            changed = site.patch + (changed - site.patch) * site.ground[..., None]
+        mask = _visible(site, changed, coverage, DEFECTS[chosen].thin)
+        if np.count_nonzero(mask) >= max(4, (site.extent * 0.25) ** 2 * 0.2) and _stands_out(
+            site, changed, mask, DEFECTS[chosen].swaps
+        ):
+            return _pasted(pixels, changed, mask, top, left, chosen)
+    spot = blob(rng, site.shape, site.centre, site.extent, 0.3, 0.8)
+    tone = 235.0 if site.patch.mean() < 127 else 20.0
+    changed = site.patch + (tone - site.patch) * spot[..., None]
+    mask = np.abs(changed - site.patch).max(2) > _FAINTEST
+    if not mask.any():
+        mask[int(site.centre[1]), int(site.centre[0])] = True
+        changed[mask] = tone
+    return _pasted(pixels, changed, mask, top, left, kind or "contamination")
+
+
+def _pasted(pixels: Array, changed: Array, mask: Array, top: int, left: int, kind: str) -> tuple[Array, Array, str]:
+    h, w = mask.shape
+    spoiled, whole = pixels.copy(), np.zeros(pixels.shape[:2], bool)
+    spoiled[top : top + h, left : left + w] = cv2.convertScaleAbs(np.clip(changed, 0, 255).astype(np.float32))
+    whole[top : top + h, left : left + w] = mask
+    return spoiled, whole, kind
+
+
+def _noise(pixels: Array) -> float:
+    """Typical difference of neighbouring pixels, gray levels (of green, on a part of the picture)."""
+    green = pixels[::2, :, 1].astype(np.int16)
+    if green.shape[1] < 2:
+        return 1.0
+    return float(np.abs(np.diff(green, axis=1)).mean())
+
+
+def _site(
+    rng: Rng, pixels: Array, foreground: Array, donor: Array, kind: str, noise: float, boost: float
+) -> tuple[Site, int, int]:
+    h, w = pixels.shape[:2]
+    side, defect = min(h, w), DEFECTS[kind]
+    smallest = min(max(3.0, side * 0.02) * boost, side * 0.3)
+    largest = max(smallest, side * defect.longest)
+    extent = max(log_uniform(rng, smallest, largest), log_uniform(rng, smallest, largest) if chance(rng, 0.6) else 0.0)
+    if defect.longest > 0.4:
+        extent = max(extent, min(side * 0.06, side * defect.longest))
+    x, y = _spot(rng, foreground, chance(rng, defect.edge))
+    reach = math.ceil(extent * 0.62) + 4
+    top, left, bottom, right = max(0, y - reach), max(0, x - reach), min(h, y + reach + 1), min(w, x + reach + 1)
+    patch = pixels[top:bottom, left:right].astype(np.float32)
+    ground = foreground[top:bottom, left:right].astype(np.float32)
+    faint = min(max(12.0, 1.8 * noise) * boost, 90.0)
+    contrast = log_uniform(rng, faint, 160.0)
+    centre = (float(x - left), float(y - top))
+    return Site(patch, ground, centre, extent, contrast, noise, pixels, donor), top, left
+
+
+def _spot(rng: Rng, foreground: Array, edge: bool) -> tuple[int, int]:
+    """A pixel (x, y) of the product, or of its outline; anywhere now and then."""
+    h, w = foreground.shape
+    if edge:
+        inside = foreground.astype(np.uint8)
+        rim = np.flatnonzero(
+            inside != cv2.erode(inside, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
+        )
+        if len(rim):
+            at = int(rim[rng.integers(len(rim))])
+            return at % w, at // w
+    for _ in range(24 if chance(rng, 0.96) else 1):
+        x, y = int(rng.integers(w)), int(rng.integers(h))
+        if foreground[y, x]:
+            return x, y
+    inside_at = np.flatnonzero(foreground)
+    at = int(inside_at[rng.integers(len(inside_at))]) if len(inside_at) else int(rng.integers(h * w))
+    return at % w, at // w
+
+
+def _stands_out(site: Site, changed: Array, mask: Array, swaps: bool) -> bool:
+    """Whether an inspector could tell: a change must rise above the texture it lies in.
+
+    A defect that only swaps texture for texture must alter something larger than the texture's grain, or how strong it is.
+    """
+    before, after = site.patch[..., 1], np.clip(changed[..., 1], 0, 255).astype(np.float32)
+    if not swaps:
+        grain = before - cv2.GaussianBlur(before, (0, 0), 2.0)
+        rough = 1.48 * float(np.median(np.abs(grain[::2, ::2]))) + 3.0
+        shift = float(np.abs(changed - site.patch).max(2)[mask].mean())
+        return shift * min(2.0, max(0.6, math.sqrt(np.count_nonzero(mask)) / 9)) > 1.2 * rough
+    if 1.4 * (after[mask].std() + 1.5) < before[mask].std() + 1.5 or after[mask].std() + 1.5 > 1.4 * (
+        before[mask].std() + 1.5
+    ):
+        return True
+    coarse = max(1.0, site.extent / 8)
+    moved = cv2.GaussianBlur(after - before, (0, 0), coarse)[mask]
+    return float(np.sqrt((moved * moved).mean())) > 7.0
+
+
+def _visible(site: Site, after: Array, coverage: Array, thin: bool) -> Array:
+    """Mask (h, w) of the pixels whose change stands out; a solid defect's chance likenesses to what it covers count too."""
+    change = np.abs(np.clip(after, 0, 255) - site.patch).max(2)
+    floor = min(max(_FAINTEST, 0.6 * site.noise), 16.0)
+    core = change[coverage > 0.5]
+    level = max(floor, 0.3 * float(core.mean() if core.size else change.max()))
+    strong = (cv2.GaussianBlur(change, (0, 0), 0.6) > level).astype(np.uint8)
+    span = 3 if thin else 2 * int(np.clip(site.extent * 0.07, 1, 7)) + 1
+    around = cv2.copyMakeBorder(strong, span, span, span, span, cv2.BORDER_CONSTANT, value=0)
+    closed = cv2.morphologyEx(around, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (span, span)))
+    closed = closed[span:-span, span:-span]
+    return (closed > 0) & ((coverage > 0.25) | (change > level))

@@ -262,48 +262,39 @@ class Tips(nn.Module):
         return self.text(ids.to(device), paddings.to(device), prompt)
 
 
-@dataclass(frozen=True, slots=True)
-class TipsFiles:
-    """Where the three files of a backbone lie."""
-
-    vision: Path
-    text: Path
-    tokenizer: Path
-
-
-def load_tips(files: TipsFiles, name: str, *, with_text: bool = True) -> Tips:
+def load_tips(vision: Path, text: Path, tokenizer: Path, name: str = "tips", *, with_text: bool = True) -> Tips:
     """A TIPS backbone from its three files alone: any official size, v1 or v2, or our own. fp32, frozen, on the CPU.
 
     with_text=False leaves the text tower out, for reading pictures with text features at hand. Raises CheckpointError.
     """
     digest = hashlib.sha256()
-    for path in (files.vision, files.text, files.tokenizer):
+    for path in (vision, text, tokenizer):
         digest.update(_sha256(path))
-    vision_arrays = read_arrays(files.vision)
-    shape = infer_vision_shape(vision_arrays, files.vision)
+    arrays = read_arrays(vision)
+    shape = infer_vision_shape(arrays, vision)
     with torch.device("meta"):  # weights come from the files: drawing random ones first would only cost time
-        vision = VisionTower(shape)
-    _load(vision, vision_from_official(vision_arrays, shape), files.vision)
-    text = tokenizer = None
+        vision_tower = VisionTower(shape)
+    _load(vision_tower, vision_from_official(arrays, shape), vision)
+    text_tower = pieces = None
     if with_text:
-        text_arrays = read_arrays(files.text)
-        temperature = _temperature(text_arrays, files.text)
-        text_shape = infer_text_shape(text_arrays, files.text)
+        text_arrays = read_arrays(text)
+        temperature = _temperature(text_arrays, text)
+        text_shape = infer_text_shape(text_arrays, text)
         if text_shape.width != shape.width:
             raise CheckpointError(
-                f"{files.vision} is {shape.width} wide, {files.text} {text_shape.width}: they are not of one model; take both from one"
+                f"{vision} is {shape.width} wide, {text} {text_shape.width}: they are not of one model; take both from one"
             )
         with torch.device("meta"):
-            text = TextTower(text_shape)
-        _load(text, {key: torch.from_numpy(value).float() for key, value in text_arrays.items()}, files.text)
-        tokenizer = Tokenizer(files.tokenizer)
-        if len(tokenizer) > text_shape.vocabulary:
+            text_tower = TextTower(text_shape)
+        _load(text_tower, {key: torch.from_numpy(value).float() for key, value in text_arrays.items()}, text)
+        pieces = Tokenizer(tokenizer)
+        if len(pieces) > text_shape.vocabulary:
             raise CheckpointError(
-                f"{files.tokenizer} knows {len(tokenizer)} pieces, {files.text} only {text_shape.vocabulary}: take both from one model"
+                f"{tokenizer} knows {len(pieces)} pieces, {text} only {text_shape.vocabulary}: take both from one model"
             )
     else:
-        temperature = _temperature(read_arrays(files.text, only=TEMPERATURES), files.text)
-    return Tips(vision, text, tokenizer, temperature, name, digest.hexdigest()).eval().requires_grad_(False)
+        temperature = _temperature(read_arrays(text, only=TEMPERATURES), text)
+    return Tips(vision_tower, text_tower, pieces, temperature, name, digest.hexdigest()).eval().requires_grad_(False)
 
 
 def infer_vision_shape(arrays: Arrays, path: Path) -> VisionShape:

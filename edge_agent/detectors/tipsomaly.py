@@ -56,8 +56,13 @@ def picture_score(scores: Scores, class_token: int, keep: Tensor | None = None) 
 class Tipsomaly:
     """The detector, bound to one class name. Several may share one backbone. Satisfies core.Detector."""
 
-    def __init__(self, backbone: Tips, checkpoint: Checkpoint, class_name: str, *, image_size: int | None = None) -> None:
-        """image_size: side in pixels the picture is read at, a multiple of the patch; default as fitted. Raises CheckpointError."""
+    def __init__(
+        self, backbone: Tips, checkpoint: Checkpoint, class_name: str, *, image_size: int | None = None, dtype: torch.dtype = torch.float32
+    ) -> None:
+        """image_size: side in pixels the picture is read at, a multiple of the patch; default as fitted.
+
+        dtype: of the vision tower's matrix products; norms, softmax and logits stay in fp32. Raises CheckpointError.
+        """
         checkpoint.require_backbone(backbone.name, backbone.sha256)
         if checkpoint.header["method"] != METHOD:
             raise CheckpointError(f"{checkpoint.path} is for {checkpoint.header['method']}, not {METHOD}")
@@ -66,8 +71,11 @@ class Tipsomaly:
         self.checkpoint_sha256 = checkpoint.sha256
         self._backbone = backbone
         self._device = backbone.vision.vit.norm.weight.device
+        self._dtype = dtype
         self._image_size = image_size or int(checkpoint.header["image_size"])
         self._class_token = int(checkpoint.header["class_token"])
+        self.recommended_threshold = float(checkpoint.header["threshold"])
+        self.recommended_map_threshold = float(checkpoint.header["map_threshold"])
         known = checkpoint.tensors.get(f"fixed.{class_name}")
         with torch.inference_mode():
             fixed = fixed_features(backbone, class_name) if known is None else known
@@ -79,7 +87,8 @@ class Tipsomaly:
         size = self._image_size
         with torch.inference_mode():
             x = scoring.pictures_to_tensor(images, size, self._device)
-            features = self._backbone.encode_image(x)
+            with torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32):
+                features = self._backbone.encode_image(x)
             scores = score(features, self._fixed, self._learned, self._backbone.temperature)
             patches_kept = scoring.masks_to_tensor(keep or [None], features.grid, self._device)
             totals = picture_score(scores, self._class_token, patches_kept).tolist()

@@ -1,0 +1,75 @@
+"""A detector by the name of its model: what the agent's stations and integrators call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from edge_agent.backbones.catalog import EMBEDDED
+from edge_agent.backbones.store import EMBEDDED_FOLDER, BackboneFiles, default_folder, find
+from edge_agent.backbones.tips import Tips, load_tips
+from edge_agent.detectors.checkpoint import load_checkpoint
+from edge_agent.detectors.tipsomaly import Tipsomaly
+from edge_agent.errors import CheckpointError
+
+EMBEDDED_CHECKPOINT = EMBEDDED_FOLDER / "tipsomaly.safetensors"
+
+
+class Loader:
+    """Loads detectors; those of one model share its backbone, and those of one class name and checkpoint are one."""
+
+    def __init__(self, folders: Sequence[Path] = ()) -> None:
+        """folders: where fetched backbones lie, looked at before the user's cache."""
+        self._folders = (*folders, default_folder())
+        self._backbones: dict[tuple[str, str], Tips] = {}
+        self._detectors: dict[tuple[str, Path, str, str, str], Tipsomaly] = {}
+
+    def backbone(self, model: str = EMBEDDED, device: str = "auto") -> Tips:
+        """model: "embedded", the name of a fetched backbone, or a folder with its three files. Raises CheckpointError."""
+        key = (model, str(choose_device(device)))
+        if key not in self._backbones:
+            folder = Path(model).expanduser()
+            files = BackboneFiles(folder.name, folder) if folder.is_dir() else find(model, self._folders)
+            tips = load_tips(files.vision, files.text, files.tokenizer, files.name)
+            self._backbones[key] = tips.to(choose_device(device))
+        return self._backbones[key]
+
+    def detector(
+        self, model: str = EMBEDDED, checkpoint: Path | None = None, class_name: str = "object", device: str = "auto",
+        precision: str = "auto",
+    ) -> Tipsomaly:
+        """checkpoint: fitted prompts; None is those that come with the embedded model. Raises CheckpointError."""
+        if checkpoint is None:
+            if model != EMBEDDED:
+                raise CheckpointError(f"{model} comes without prompts: name a checkpoint that was fitted for it")
+            checkpoint = EMBEDDED_CHECKPOINT
+        key = (model, checkpoint, class_name, device, precision)
+        if key not in self._detectors:
+            dtype = choose_dtype(precision, choose_device(device))
+            self._detectors[key] = Tipsomaly(self.backbone(model, device), load_checkpoint(checkpoint), class_name, dtype=dtype)
+        return self._detectors[key]
+
+
+def load_detector(
+    model: str = EMBEDDED, checkpoint: str | Path | None = None, class_name: str = "object", device: str = "auto"
+) -> Tipsomaly:
+    """A detector for RGB arrays: `load_detector(class_name="metal plate").read([pixels])`. See Loader for the arguments."""
+    return Loader().detector(model, Path(checkpoint) if checkpoint else None, class_name, device)
+
+
+def choose_device(device: str) -> torch.device:
+    """"auto" takes the GPU when there is one. Raises CheckpointError when a GPU is asked for and none can be used."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise CheckpointError("device cuda is asked for, but torch finds no usable GPU: run `edge-agent doctor`, or set device: auto")
+    return torch.device(device)
+
+
+def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """"auto" is fp16 on a GPU and fp32 on a CPU, where half precision is seldom faster."""
+    if precision == "auto":
+        return torch.float16 if device.type == "cuda" else torch.float32
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]

@@ -1,0 +1,78 @@
+"""Reads the calibration of a station: the threshold that its own good pictures gave, and what it was measured with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from edge_agent.errors import ConfigError
+
+MAX_BYTES = 1 << 20
+
+Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+MapThreshold = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class Calibration(BaseModel):
+    """What `trainer calibrate` found; the keys of the file are the fields, but for `schema`.
+
+    threshold in [0, 1], map_threshold in (0, 1]. false_alarm_rate: the share of good pictures that may be called NotOK.
+    The digests (SHA-256, hex) name the weights and the checkpoint whose scores were measured. Keys that a newer version
+    may add are passed over.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="ignore", protected_namespaces=(), populate_by_name=True, defer_build=True
+    )
+
+    schema_name: Literal["edge-agent/calibration/1"] = Field(alias="schema")
+    id: Annotated[str, Field(pattern="^[A-Za-z0-9._-]{1,64}$")]
+    threshold: Fraction
+    map_threshold: MapThreshold | None = None
+    false_alarm_rate: Fraction
+    good_pictures: Annotated[int, Field(ge=1)]
+    model_sha256: Digest
+    checkpoint_sha256: Digest
+    created: AwareDatetime
+
+    def require_fit(self, model_sha256: str, checkpoint_sha256: str) -> None:
+        """Raise ConfigError unless this was measured with these very weights and this very checkpoint."""
+        for what, mine, theirs in (
+            ("model weights", self.model_sha256, model_sha256),
+            ("checkpoint", self.checkpoint_sha256, checkpoint_sha256),
+        ):
+            if mine != theirs:
+                raise ConfigError(
+                    f"calibration {self.id} was made with the {what} {mine[:12]}, the station uses {theirs[:12]}, whose"
+                    " scores differ: calibrate again (trainer calibrate), or go back to what it was made with"
+                )
+
+
+def read_calibration(path: Path) -> Calibration:
+    """Read a calibration file. Raises ConfigError with one line per error: `FILE: KEY: what is wrong`."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    if len(content) > MAX_BYTES:
+        raise ConfigError(f"{path}: is larger than 1 MiB: this is not a calibration file")
+    try:
+        return Calibration.model_validate_json(content)
+    except ValidationError as error:
+        lines = [f"{path}: {_said(e['type'], e['loc'], e['msg'])}" for e in error.errors(include_url=False)]
+        raise ConfigError("\n".join(lines)) from error
+
+
+def _said(kind: str, loc: tuple[int | str, ...], message: str) -> str:
+    if kind == "json_invalid":
+        return f"is not valid JSON ({message}): calibrate again (trainer calibrate)"
+    if kind == "model_type":
+        return "is not a calibration: wants a JSON object as trainer calibrate writes it"
+    key = ".".join(map(str, loc))
+    if kind == "missing":
+        return f"{key}: is missing: calibrate again (trainer calibrate)"
+    return f"{key}: {message[0].lower()}{message[1:]}"

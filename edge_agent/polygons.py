@@ -1,0 +1,56 @@
+"""Says what is wrong with a polygon, in plain numbers; rasterising is mask.py's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+
+Point = tuple[float, float]
+
+MAX_POINTS = 200
+_TINY = 1e-9  # of the picture's area: below what rounding of decimal fractions leaves
+
+
+def without_closing_point(polygon: Sequence[Point]) -> tuple[Point, ...]:
+    """The polygon with a last point that only repeats the first one taken off."""
+    points = tuple(polygon)
+    return points[:-1] if len(points) > 1 and points[0] == points[-1] else points
+
+
+def fault_of(polygon: Sequence[Point]) -> str | None:
+    """Why this is no simple polygon with an area, or None if it is one. Points are (x, y) fractions of the picture."""
+    n = len(polygon)
+    if n < 3:
+        return f"has {n} points; a polygon needs at least 3"
+    if n > MAX_POINTS:
+        return f"has {n} points; at most {MAX_POINTS} are supported"
+    if len(set(polygon)) < n:
+        return "has the same point twice"
+    edges = [(polygon[i], polygon[(i + 1) % n]) for i in range(n)]
+    for (i, one), (j, other) in combinations(enumerate(edges), 2):
+        neighbours = j - i == 1 or (i == 0 and j == n - 1)
+        if not neighbours and _meet(*one, *other):
+            return f"crosses itself: the sides after points {i + 1} and {j + 1} meet; list the points in order round it"
+    if abs(sum(ax * by - bx * ay for (ax, ay), (bx, by) in edges)) < 2 * _TINY:
+        return "has no area: its points lie on one line"
+    return None
+
+
+def _meet(a: Point, b: Point, c: Point, d: Point) -> bool:
+    """Whether the segments a-b and c-d have a point in common."""
+    turns = [_turn(a, b, c), _turn(a, b, d), _turn(c, d, a), _turn(c, d, b)]
+    if turns[0] * turns[1] < 0 and turns[2] * turns[3] < 0:
+        return True
+    ends = ((a, b, c), (a, b, d), (c, d, a), (c, d, b))
+    return any(turn == 0 and _in_box(*end) for turn, end in zip(turns, ends, strict=True))
+
+
+def _turn(a: Point, b: Point, c: Point) -> int:
+    """1 where a, b, c turn left, -1 right, 0 straight on."""
+    area = (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
+    return 0 if abs(area) < _TINY else (1 if area > 0 else -1)
+
+
+def _in_box(a: Point, b: Point, c: Point) -> bool:
+    """Whether c lies in the upright box that a and b span."""
+    return min(a[0], b[0]) <= c[0] <= max(a[0], b[0]) and min(a[1], b[1]) <= c[1] <= max(a[1], b[1])

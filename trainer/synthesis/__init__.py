@@ -17,7 +17,10 @@ __all__ = ["DEFECTS", "NOUNS", "Defect", "Normal", "Sample", "camera", "caption"
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One picture to learn from: uint8 RGB (size, size, 3), mask bool (size, size), the product's noun, the defect's kind or None."""
+    """One picture to learn from: uint8 RGB (size, size, 3), mask bool (size, size) of its defect, the product's noun.
+
+    kind: a key of DEFECTS, or None where the picture is good and the mask empty.
+    """
 
     pixels: np.ndarray
     mask: np.ndarray

@@ -1,4 +1,4 @@
-"""What cameras do to any picture, good or bad: blur, noise, exposure, colour, compression, low resolution. No defects."""
+"""What cameras do to any picture, good or bad: blur, noise, exposure, colour, compression. Makes no defects."""
 
 from __future__ import annotations
 
@@ -64,4 +64,4 @@ def _noisy(rng: Rng, pixels: Array) -> Array:
 
 def _compressed(rng: Rng, pixels: Array) -> Array:
     encoded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(35, 96))])[1]
-    return cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR))

@@ -6,22 +6,57 @@ from trainer.synthesis.defects import DEFECTS
 from trainer.synthesis.noise import Rng, chance
 
 _FRAMES = (
-    "a photo of {}", "a photo of {}", "a photo of {}", "{}", "a close-up photo of {}", "a picture of {}", "an image of {}",
-    "a cropped photo of {}", "a bright photo of {}", "a dark photo of {}", "a blurry photo of {}", "a black and white photo of {}",
-    "a photo of {} for visual inspection", "a photo of {} for anomaly detection", "there is {} in the scene", "this is {}",
-)  # fmt: skip
+    "a photo of {}",
+    "a photo of {}",
+    "a photo of {}",
+    "{}",
+    "a close-up photo of {}",
+    "a picture of {}",
+    "an image of {}",
+    "a cropped photo of {}",
+    "a photo of {} for visual inspection",
+    "a photo of {} for anomaly detection",
+    "there is {} in the scene",
+    "this is {}",
+)
 _GOOD = (
-    "{a_noun}", "a flawless {noun}", "a perfect {noun}", "an unblemished {noun}", "a normal {noun}", "an intact {noun}", "a good {noun}",
-    "an undamaged {noun}", "{a_noun} without flaw", "{a_noun} without defect", "{a_noun} without damage", "{a_noun} without any defect",
-)  # fmt: skip
+    "a flawless {noun}",
+    "a flawless {noun}",
+    "a perfect {noun}",
+    "a perfect {noun}",
+    "an unblemished {noun}",
+    "an unblemished {noun}",
+    "{a_noun}",
+    "a normal {noun}",
+    "an intact {noun}",
+    "a good {noun}",
+    "an undamaged {noun}",
+    "{a_noun} without flaw",
+    "{a_noun} without defect",
+    "{a_noun} without damage",
+)
 _BAD = (
-    "a damaged {noun}", "a broken {noun}", "a defective {noun}", "a flawed {noun}", "an abnormal {noun}", "an imperfect {noun}",
-    "{a_noun} with flaw", "{a_noun} with defect", "{a_noun} with damage", "{a_noun} with a defect", "a blemished {noun}",
-)  # fmt: skip
+    "a damaged {noun}",
+    "a damaged {noun}",
+    "a broken {noun}",
+    "a defective {noun}",
+    "a flawed {noun}",
+    "a blemished {noun}",
+    "an abnormal {noun}",
+    "an imperfect {noun}",
+    "{a_noun} with flaw",
+    "{a_noun} with defect",
+    "{a_noun} with damage",
+    "{a_noun} with a defect",
+)
 _NAMED = (
-    "a {adjective} {noun}", "a {adjective} {noun}", "{a_noun} with {a_defect}", "{a_noun} with {a_defect}", "{a_defect} on {a_noun}",
+    "a {adjective} {noun}",
+    "a {adjective} {noun}",
+    "{a_noun} with {a_defect}",
+    "{a_noun} with {a_defect}",
+    "{a_defect} on {a_noun}",
     "{a_noun} damaged by {a_defect}",
-)  # fmt: skip
+)
 
 
 def with_article(words: str) -> str:
@@ -36,7 +71,6 @@ def caption(rng: Rng, noun: str, kind: str | None) -> str:
     frame = _FRAMES[rng.integers(len(_FRAMES))]
     words = {"noun": noun, "a_noun": with_article(noun)}
     if kind is None:
-        # A bare noun among defective captions would teach nothing, so that only good pictures get one, and seldom.
         phrase = _GOOD[rng.integers(len(_GOOD))]
     elif chance(rng, 0.4):
         phrase = _BAD[rng.integers(len(_BAD))]

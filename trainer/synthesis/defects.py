@@ -1,4 +1,4 @@
-"""Kinds of defect: each paints one on a patch of any picture. Where it lies, how large, and its mask are decided in `spoil`.
+"""Kinds of defect: each paints one on a patch of any picture. Where it lies and what its mask is, `spoil` decides.
 
 A painter is (rng, site) -> (patch changed, coverage): float32 RGB (h, w, 3) in [0, 255] and (h, w) in [0, 1].
 """
@@ -13,12 +13,12 @@ import cv2
 import numpy as np
 
 from trainer.synthesis import marks
-from trainer.synthesis.noise import Array, Rng, chance, field, log_uniform, octaves, relief, turned
+from trainer.synthesis.noise import Array, Rng, blurred, chance, field, log_uniform, octaves, relief, turned
 
 
 @dataclass(frozen=True, eq=False)
 class Site:
-    """Where a defect goes: the patch cut out (float32 (h, w, 3), [0, 255]), what of it is product, and how it should look.
+    """Where a defect goes: the patch cut out (float32 (h, w, 3), [0, 255]), what of it is product, how it should look.
 
     ground: float32 (h, w), 1 on the product. centre: (x, y) in the patch. extent: pixels. contrast: gray levels.
     noise: gray levels between neighbouring pixels. pixels, donor: the whole picture and another, uint8 RGB.
@@ -47,7 +47,7 @@ def _over(patch: Array, paint: Array, alpha: Array) -> Array:
 
 def _mean(site: Site, alpha: Array) -> Array:
     """Mean colour (3,) under the coverage."""
-    return np.float32(cv2.mean(site.patch, (alpha > 0.3).astype(np.uint8))[:3])
+    return np.array(cv2.mean(site.patch, (alpha > 0.3).astype(np.uint8))[:3], np.float32)
 
 
 def _sign(rng: Rng, mean: Array, contrast: float, dark: float = 0.6) -> float:
@@ -84,7 +84,7 @@ def _paint(rng: Rng, site: Site, alpha: Array, tone: Array) -> Array:
 
 def scratch(rng: Rng, site: Site) -> tuple[Array, Array]:
     width = log_uniform(rng, 0.6, max(1.0, site.extent * 0.05))
-    alpha = cv2.GaussianBlur(marks.scratches(rng, site.shape, site.centre, site.extent, width), (0, 0), _soft(rng))
+    alpha = blurred(marks.scratches(rng, site.shape, site.centre, site.extent, width), _soft(rng))
     mean = _mean(site, alpha)
     sign = _sign(rng, mean, site.contrast, 0.4)
     changed = site.patch + (sign * site.contrast * alpha)[..., None] * _hue(rng, 0.15)
@@ -96,7 +96,7 @@ def scratch(rng: Rng, site: Site) -> tuple[Array, Array]:
 def crack(rng: Rng, site: Site) -> tuple[Array, Array]:
     width = log_uniform(rng, 0.6, max(1.0, site.extent * 0.05))
     alpha = marks.crack(rng, site.shape, site.centre, site.extent, width)
-    alpha = cv2.GaussianBlur(alpha, (0, 0), _soft(rng) * 0.8)
+    alpha = blurred(alpha, _soft(rng) * 0.8)
     sign = -1.0 if float(_mean(site, alpha).mean()) > 0.6 * site.contrast else 1.0
     changed = site.patch + (sign * site.contrast * alpha)[..., None]
     if chance(rng, 0.4):
@@ -109,9 +109,7 @@ def crack(rng: Rng, site: Site) -> tuple[Array, Array]:
 def broken(rng: Rng, site: Site) -> tuple[Array, Array]:
     """A wide gap with crumbling sides that shows what lies beneath; the edges may stand up."""
     alpha = marks.crack(rng, site.shape, site.centre, site.extent, log_uniform(rng, 1.5, max(2.0, site.extent * 0.16)))
-    rough = cv2.GaussianBlur(alpha, (0, 0), max(0.6, site.extent * 0.02)) + 0.12 * octaves(
-        rng, site.shape, max(3.0, site.extent / 8), 3
-    )
+    rough = blurred(alpha, max(0.6, site.extent * 0.02)) + 0.12 * octaves(rng, site.shape, max(3.0, site.extent / 8), 3)
     gap = np.clip((rough - 0.35) * 6, 0, 1) * (cv2.dilate(alpha, np.ones((5, 5))) > 0.05)
     under, deep = _beneath(rng, site)
     changed = _over(site.patch, under, gap)
@@ -121,13 +119,13 @@ def broken(rng: Rng, site: Site) -> tuple[Array, Array]:
 
 
 def _beneath(rng: Rng, site: Site) -> tuple[Array, bool]:
-    """What shows where product is gone: the background if some is near, else a dark or pale inside; and whether it is deep."""
+    """What shows where product is gone (the background if near, else a dark or pale inside); whether it is deep."""
     if site.ground.min() < 0.5 and chance(rng, 0.8):
         behind = (1 - site.ground)[..., None]
         blur = max(1.0, site.extent * 0.3)
-        total = cv2.GaussianBlur(1 - site.ground, (0, 0), blur)
+        total = blurred(1 - site.ground, blur)
         mean = (site.patch * behind).sum((0, 1)) / max(float(behind.sum()), 1e-3)
-        filled = (cv2.GaussianBlur(site.patch * behind, (0, 0), blur) + 0.02 * mean) / (total + 0.02)[..., None]
+        filled = (blurred(site.patch * behind, blur) + 0.02 * mean) / (total + 0.02)[..., None]
         grain = min(site.noise, 6.0) * field(rng, site.shape, 1.2)
         return filled + grain[..., None], chance(rng, 0.3)
     mean = site.patch.mean((0, 1))
@@ -143,7 +141,7 @@ def hole(rng: Rng, site: Site) -> tuple[Array, Array]:
     mean = _mean(site, alpha)
     tone = mean + _sign(rng, mean, site.contrast, 0.88) * site.contrast
     changed = _over(site.patch, tone + rng.uniform(0, 0.3) * (site.patch - mean), alpha)
-    depth = cv2.GaussianBlur(alpha, (0, 0), max(0.7, site.extent * rng.uniform(0.02, 0.08)))
+    depth = blurred(alpha, max(0.7, site.extent * rng.uniform(0.02, 0.08)))
     lit = relief(-depth * site.extent * rng.uniform(0.02, 0.2), rng.uniform(0, 6.28), rng.uniform(0.3, 1.2))
     return changed * (1 + (lit - 1) * np.clip(depth * 2, 0, 1))[..., None], np.maximum(
         alpha, np.clip(depth * 1.3, 0, 1)
@@ -155,7 +153,7 @@ def dent(rng: Rng, site: Site) -> tuple[Array, Array]:
     alpha = marks.blob(
         rng, site.shape, site.centre, site.extent, rng.uniform(0, 0.5), site.extent * rng.uniform(0.15, 0.5)
     )
-    height = cv2.GaussianBlur(alpha, (0, 0), max(0.8, site.extent * rng.uniform(0.03, 0.12)))
+    height = blurred(alpha, max(0.8, site.extent * rng.uniform(0.03, 0.12)))
     shade = relief(height * site.extent, rng.uniform(0, 6.28), rng.uniform(0.2, 1.0)) - 1
     shade = shade * np.float32(1.3 / max(float(np.abs(shade).max()), 1e-3))
     level = np.clip(site.patch, 40, 200) / max(float(np.clip(_mean(site, alpha), 40, 200).mean()), 1.0)
@@ -176,7 +174,7 @@ def _pushed(site: Site, height: Array, reach: float) -> Array:
 def contamination(rng: Rng, site: Site) -> tuple[Array, Array]:
     """A lump, drop, crumb or paint of another colour, flat or raised, sometimes with a shadow or a gleam."""
     if chance(rng, 0.3):
-        alpha = cv2.GaussianBlur(marks.chunk(rng, site.shape, site.centre, site.extent), (0, 0), _soft(rng))
+        alpha = blurred(marks.chunk(rng, site.shape, site.centre, site.extent), _soft(rng))
     else:
         alpha = marks.blob(
             rng, site.shape, site.centre, site.extent, rng.uniform(0, 1), _soft(rng) + rng.choice([0.3, 2.0])
@@ -188,7 +186,7 @@ def contamination(rng: Rng, site: Site) -> tuple[Array, Array]:
     else:
         changed = _paint(rng, site, alpha, mean + _sign(rng, mean, site.contrast) * site.contrast * _hue(rng, 0.4))
     if chance(rng, 0.5):
-        height = cv2.GaussianBlur(alpha, (0, 0), max(0.7, site.extent * 0.08)) * site.extent * rng.uniform(0.02, 0.25)
+        height = blurred(alpha, max(0.7, site.extent * 0.08)) * site.extent * rng.uniform(0.02, 0.25)
         changed = changed * (1 + (relief(height, rng.uniform(0, 6.28), 0.8) - 1) * alpha)[..., None]
     return changed, alpha
 
@@ -202,7 +200,7 @@ def stain(rng: Rng, site: Site) -> tuple[Array, Array]:
             rng, site.shape, site.centre, site.extent, rng.uniform(0, 0.8), site.extent * rng.uniform(0.03, 0.4)
         )
         if chance(rng, 0.35):
-            inner = cv2.GaussianBlur(alpha, (0, 0), max(1.0, site.extent * 0.05))
+            inner = blurred(alpha, max(1.0, site.extent * 0.05))
             alpha = alpha * (1 - rng.uniform(0.3, 0.8) * inner**3)
     strength = min(site.contrast, 70.0)
     sign = _sign(rng, _mean(site, alpha), strength, 0.65)
@@ -214,7 +212,7 @@ def stain(rng: Rng, site: Site) -> tuple[Array, Array]:
 
 
 def spots(rng: Rng, site: Site) -> tuple[Array, Array]:
-    alpha = cv2.GaussianBlur(marks.spatter(rng, site.shape, site.centre, site.extent), (0, 0), _soft(rng))
+    alpha = blurred(marks.spatter(rng, site.shape, site.centre, site.extent), _soft(rng))
     mean = _mean(site, alpha)
     return _paint(rng, site, alpha, mean + _sign(rng, mean, site.contrast) * site.contrast * _hue(rng)), alpha
 
@@ -241,9 +239,10 @@ def streak(rng: Rng, site: Site) -> tuple[Array, Array]:
     alpha = alpha.astype(np.float32)
     strength = min(site.contrast, 110.0)
     sign = _sign(rng, _mean(site, alpha), strength, 0.55)
+    shift = sign * strength * alpha
     if chance(rng, 0.3):
-        strength = strength * (0.6 + 0.4 * field(rng, site.shape, 1.5, 1.5))[..., None]
-    return site.patch + sign * strength * alpha[..., None] * _hue(rng, 0.15), alpha
+        shift = shift * (0.6 + 0.4 * field(rng, site.shape, 1.5))
+    return site.patch + shift[..., None] * _hue(rng, 0.15), alpha
 
 
 def _cover(rng: Rng, site: Site) -> Array:
@@ -256,7 +255,7 @@ def _cover(rng: Rng, site: Site) -> Array:
     else:
         alpha = marks.box(rng, site.shape, site.centre, site.extent)
     blur = _soft(rng) if chance(rng, 0.7) else max(0.6, site.extent * rng.uniform(0.02, 0.1))
-    return cv2.GaussianBlur(alpha, (0, 0), blur)
+    return blurred(alpha, blur)
 
 
 def _elsewhere(rng: Rng, site: Site, source: Array, turn: bool) -> Array:
@@ -335,7 +334,7 @@ def missing(rng: Rng, site: Site) -> tuple[Array, Array]:
     under, deep = _beneath(rng, site)
     changed = _over(site.patch, under, alpha)
     if deep:
-        depth = cv2.GaussianBlur(alpha, (0, 0), max(0.8, site.extent * 0.02))
+        depth = blurred(alpha, max(0.8, site.extent * 0.02))
         changed = (
             changed
             * (1 + (relief(-depth * rng.uniform(0.5, 4), rng.uniform(0, 6.28), 0.7) - 1) * np.clip(depth * 2, 0, 1))[
@@ -348,12 +347,12 @@ def missing(rng: Rng, site: Site) -> tuple[Array, Array]:
 def _angular(
     rng: Rng, shape: tuple[int, int], centre: tuple[float, float], extent: float, ragged: float, soft: float
 ) -> Array:
-    return cv2.GaussianBlur(marks.chunk(rng, shape, centre, extent), (0, 0), 0.3 + 0.4 * soft)
+    return blurred(marks.chunk(rng, shape, centre, extent), 0.3 + 0.4 * soft)
 
 
 def chip(rng: Rng, site: Site) -> tuple[Array, Array]:
     """A splinter off an edge: facets of bare material, lighter or darker than the skin."""
-    alpha = cv2.GaussianBlur(marks.chunk(rng, site.shape, site.centre, site.extent), (0, 0), _soft(rng))
+    alpha = blurred(marks.chunk(rng, site.shape, site.centre, site.extent), _soft(rng))
     alpha = alpha * site.ground
     mean = _mean(site, alpha)
     sign = _sign(rng, mean, site.contrast, 0.35)
@@ -366,7 +365,7 @@ def chip(rng: Rng, site: Site) -> tuple[Array, Array]:
 
 def discolouration(rng: Rng, site: Site) -> tuple[Array, Array]:
     """Another hue, saturation or contrast of the same texture: burnt, faded, bleached, oxidised."""
-    alpha = cv2.GaussianBlur(_cover(rng, site), (0, 0), max(0.6, site.extent * rng.uniform(0.01, 0.12)))
+    alpha = blurred(_cover(rng, site), max(0.6, site.extent * rng.uniform(0.01, 0.12)))
     mean = _mean(site, alpha)
     gain = np.float32(log_uniform(rng, 0.4, 1.8))
     shift = _sign(rng, mean, site.contrast) * site.contrast * _hue(rng, 0.6)
@@ -387,7 +386,7 @@ def wear(rng: Rng, site: Site) -> tuple[Array, Array]:
     sign = _sign(rng, _mean(site, area), site.contrast, 0.45)
     changed = site.patch + (sign * site.contrast * area * flecks)[..., None] * _hue(rng, 0.15)
     if chance(rng, 0.4):
-        soft = cv2.GaussianBlur(site.patch, (0, 0), rng.uniform(1, 3))
+        soft = blurred(site.patch, rng.uniform(1, 3))
         changed = changed + (soft - site.patch) * (area * rng.uniform(0.3, 1))[..., None]
     return changed, area
 
@@ -396,12 +395,12 @@ def thread(rng: Rng, site: Site) -> tuple[Array, Array]:
     """Hair, fibre or loose thread lying on top, perhaps with its shadow."""
     width = log_uniform(rng, 0.6, max(1.0, min(site.extent * 0.05, 5.0)))
     line = marks.hair(rng, site.shape, site.centre, site.extent, width)
-    alpha = cv2.GaussianBlur(line, (0, 0), _soft(rng) * 0.8)
+    alpha = blurred(line, _soft(rng) * 0.8)
     mean = _mean(site, alpha)
     changed = site.patch
     cover = alpha
     if chance(rng, 0.4):
-        shadow = cv2.GaussianBlur(np.roll(line, (2, 1), (0, 1)), (0, 0), 1.2) * rng.uniform(0.1, 0.4)
+        shadow = blurred(np.roll(line, (2, 1), (0, 1)), 1.2) * rng.uniform(0.1, 0.4)
         changed = changed * (1 - shadow)[..., None]
         cover = np.maximum(alpha, np.clip(shadow * 2, 0, 1))
     tone = mean + _sign(rng, mean, site.contrast, 0.5) * site.contrast * _hue(rng, 0.4)
@@ -435,7 +434,7 @@ def misprint(rng: Rng, site: Site) -> tuple[Array, Array]:
                 1,
                 cv2.LINE_AA,
             )
-    alpha = cv2.GaussianBlur(canvas.astype(np.float32) / 255, (0, 0), _soft(rng))
+    alpha = blurred(canvas.astype(np.float32) / 255, _soft(rng))
     mean = site.patch.mean((0, 1))
     return site.patch + (_sign(rng, mean, site.contrast) * site.contrast * alpha)[..., None] * _hue(rng), alpha
 
@@ -453,19 +452,15 @@ def extra(rng: Rng, site: Site) -> tuple[Array, Array]:
         alpha = marks.box(rng, site.shape, site.centre, site.extent)
     else:
         alpha = marks.chunk(rng, site.shape, site.centre, site.extent)
-    alpha = cv2.GaussianBlur(alpha, (0, 0), _soft(rng))
+    alpha = blurred(alpha, _soft(rng))
     mean = _mean(site, alpha)
     azimuth = rng.uniform(0, 6.28)
-    height = (
-        cv2.GaussianBlur(alpha, (0, 0), max(0.8, site.extent * rng.uniform(0.03, 0.15)))
-        * site.extent
-        * rng.uniform(0.05, 0.3)
-    )
+    height = blurred(alpha, max(0.8, site.extent * rng.uniform(0.03, 0.15))) * site.extent * rng.uniform(0.05, 0.3)
     tone = mean + _sign(rng, mean, site.contrast, 0.5) * site.contrast * _hue(rng, 0.4)
     body = tone * relief(height, azimuth, 0.8)[..., None] + (2 * field(rng, site.shape, 1.2))[..., None]
     away = max(1, round(site.extent * 0.05))
     shadow = np.roll(alpha, (-round(away * math.sin(azimuth)), -round(away * math.cos(azimuth))), (0, 1))
-    shadow = cv2.GaussianBlur(shadow, (0, 0), max(0.8, away * 0.7)) * rng.uniform(0, 0.6)
+    shadow = blurred(shadow, max(0.8, away * 0.7)) * rng.uniform(0, 0.6)
     changed = site.patch * (1 - shadow)[..., None]
     return _over(changed, body, alpha), np.maximum(alpha, np.clip(shadow * 2, 0, 1))
 
@@ -475,9 +470,9 @@ def absent(rng: Rng, site: Site) -> tuple[Array, Array]:
     alpha = _cover(rng, site)
     blur = max(1.5, site.extent * 0.35)
     around = np.clip(1 - cv2.dilate(alpha, np.ones((3, 3), np.uint8)) * 1.5, 0, 1)
-    total = cv2.GaussianBlur(around, (0, 0), blur)
+    total = blurred(around, blur)
     mean = (site.patch * around[..., None]).sum((0, 1)) / max(float(around.sum()), 1e-3)
-    fill = (cv2.GaussianBlur(site.patch * around[..., None], (0, 0), blur) + 0.02 * mean) / (total + 0.02)[..., None]
+    fill = (blurred(site.patch * around[..., None], blur) + 0.02 * mean) / (total + 0.02)[..., None]
     grain = min(site.noise, 8.0) * field(rng, site.shape, 1)
     return _over(site.patch, fill + grain[..., None], alpha), alpha
 

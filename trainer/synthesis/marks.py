@@ -1,4 +1,4 @@
-"""Coverages of defects, float32 (H, W) in [0, 1]: ragged blobs, chunks, strokes, cracks, hairs. Colourless, placed by their middle.
+"""Coverages of defects, float32 (H, W) in [0, 1]: blobs, chunks, strokes, cracks, hairs. They have no colour.
 
 Every shape fits about a box of `extent` pixels around `centre` = (x, y); thin lines are drawn finer than a pixel.
 """

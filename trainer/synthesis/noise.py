@@ -1,4 +1,4 @@
-"""Random fields, colours and light: what every surface, part and defect is made of. Knows nothing of products or defects.
+"""Random fields, colours and light: what surfaces, parts and defects are made of. Knows nothing of products.
 
 Fields are float32 (H, W); colours and pictures are float32 RGB in [0, 1]; heights are in pixels.
 """
@@ -26,7 +26,7 @@ def chance(rng: Rng, p: float) -> bool:
 
 
 def field(rng: Rng, shape: tuple[int, int], cell: float, cell_x: float | None = None) -> Array:
-    """Smooth noise (H, W) of about zero mean and unit deviation, whose bumps are `cell` pixels high and `cell_x` wide."""
+    """Smooth noise (H, W), about zero mean and unit deviation, its bumps `cell` pixels high and `cell_x` wide."""
     h, w = shape
     rows = max(2, min(h, math.ceil(h / max(cell, 1.0)) + 1))
     columns = max(2, min(w, math.ceil(w / max(cell if cell_x is None else cell_x, 1.0)) + 1))
@@ -65,7 +65,7 @@ def turned(rng: Rng, shape: tuple[int, int], cell: float, cell_x: float, angle: 
     side = math.ceil(math.hypot(h, w)) + 2
     streaks = field(rng, (side, side), cell, cell_x)
     turn = cv2.getRotationMatrix2D((side / 2, side / 2), math.degrees(angle), 1.0)
-    turn[:, 2] -= ((side - w) / 2, (side - h) / 2)
+    turn[:, 2] -= np.array(((side - w) / 2, (side - h) / 2))
     return cv2.warpAffine(streaks, turn, (w, h), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
 
 
@@ -89,6 +89,16 @@ def cells(rng: Rng, shape: tuple[int, int], spacing: float, jitter: float = 1.0)
     seeds[np.clip(y, 0, h - 1).astype(int), np.clip(x, 0, w - 1).astype(int)] = 0
     distance, labels = cv2.distanceTransformWithLabels(seeds, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
     return distance, labels
+
+
+def blurred(picture: Array, sigma: float) -> Array:
+    """The picture under a Gaussian of `sigma` pixels; broad ones are taken on a smaller copy, many times as fast."""
+    if sigma <= 4:
+        return cv2.GaussianBlur(picture, (0, 0), sigma)
+    h, w = picture.shape[:2]
+    small = (max(1, round(w * 2.5 / sigma)), max(1, round(h * 2.5 / sigma)))
+    coarse = cv2.GaussianBlur(cv2.resize(picture, small, interpolation=cv2.INTER_AREA), (0, 0), 2.4)
+    return cv2.resize(coarse, (w, h), interpolation=cv2.INTER_LINEAR)
 
 
 def colour(rng: Rng, base: Sequence[float], spread: float = 0.06) -> Array:
@@ -117,7 +127,7 @@ def slopes(height: Array) -> tuple[Array, Array]:
 
 
 def relief(height: Array, azimuth: float, strength: float = 1.0) -> Array:
-    """Factor (H, W) around 1 by which a light from `azimuth` radians brightens or darkens the slopes of a height field."""
+    """Factor (H, W) around 1 by which a light from `azimuth` radians changes the slopes of a height field."""
     gx, gy = slopes(height)
     lean = -(gx * np.float32(math.cos(azimuth)) + gy * np.float32(math.sin(azimuth))) * np.float32(strength)
     return 1 + lean / np.sqrt(1 + lean * lean)

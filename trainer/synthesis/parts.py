@@ -1,4 +1,4 @@
-"""Single products seen from above: nuts, screws, rings, pills, baked things, castings. Each is (style, own, side) -> Part.
+"""Single products seen from above: nuts, screws, pills, castings. Each is (style, own, side) -> Part.
 
 `style` draws the design, shared by all instances of a product; `own` draws what naturally differs from piece to piece.
 Parts are unlit layers on a square canvas; `scenes` turns, lights and places them.
@@ -31,7 +31,7 @@ from trainer.synthesis.noise import (
 
 @dataclass(frozen=True)
 class Part:
-    """Layers on a (side, side) canvas: albedo RGB in [0, 1], height in pixels, alpha in [0, 1]; gloss of the whole in [0, 1]."""
+    """Layers on a (side, side) canvas: albedo RGB in [0, 1], height in pixels, alpha and gloss in [0, 1]."""
 
     albedo: Array
     height: Array
@@ -53,8 +53,8 @@ def _dome(distance: Array, reach: float, rise: float) -> Array:
     return np.float32(rise) * np.sqrt(1 - t * t + 1e-4)
 
 
-def _flat(side: int, tone: Array) -> Array:
-    return np.ones((side, side, 3), np.float32) * tone
+def _flat(side: int, tone: Array | list[float]) -> Array:
+    return np.ones((side, side, 3), np.float32) * np.asarray(tone, np.float32)
 
 
 def _metal(style: Rng) -> Array:

@@ -29,7 +29,10 @@ from trainer.synthesis.surfaces import SURFACES, surface
 
 @dataclass(frozen=True, eq=False)
 class Normal:
-    """A defect-free picture: uint8 RGB (size, size, 3), where the product lies (bool (size, size)), its noun, how many."""
+    """A defect-free picture: uint8 RGB (size, size, 3), where its product lies (bool (size, size)), what it is.
+
+    parts: how many pieces it shows.
+    """
 
     pixels: Array
     foreground: Array
@@ -83,7 +86,7 @@ def _with_crumbs(rng: Rng, ground: Array) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class _Light:
-    """Lamp from `azimuth` radians, as low as `softness` says, over `ambient` light; a room (32, 32) that glossy parts mirror."""
+    """Lamp from `azimuth` radians, the lower the nearer `softness` is to 1; glossy parts mirror the room (32, 32)."""
 
     azimuth: float
     ambient: float
@@ -134,9 +137,8 @@ def _place(canvas: Array, cover: Array, part: Part, centre: Array, side: float, 
     lit = _lit(part, albedo, height, light)
     patch = canvas[top:bottom, left:right]
     reach_shadow = side * 0.06 * softness
-    move = np.float32(
-        [[1, 0, math.cos(azimuth + math.pi) * reach_shadow], [0, 1, math.sin(azimuth + math.pi) * reach_shadow]]
-    )
+    way = azimuth + math.pi
+    move = np.array([[1, 0, math.cos(way) * reach_shadow], [0, 1, math.sin(way) * reach_shadow]], np.float32)
     shadow = cv2.GaussianBlur(cv2.warpAffine(alpha, move, area), (0, 0), max(0.8, side * 0.03))
     patch *= (1 - (1 - ambient) * 0.8 * shadow)[..., None]
     patch[:] = mix(patch, lit, alpha)

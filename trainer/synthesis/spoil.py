@@ -9,7 +9,7 @@ import numpy as np
 
 from trainer.synthesis.defects import DEFECTS, Site
 from trainer.synthesis.marks import blob
-from trainer.synthesis.noise import Array, Rng, chance, log_uniform
+from trainer.synthesis.noise import Array, Rng, blurred, chance, log_uniform
 
 _TRIES = 8
 _KINDS = tuple(DEFECTS)
@@ -24,8 +24,8 @@ def spoil(
     """The picture with one defect, mask bool (H, W) of the pixels visibly changed, and the defect's kind.
 
     pixels: uint8 RGB (H, W, 3). foreground: bool (H, W), where the product lies. donor: another uint8 RGB picture.
-    kind: a key of DEFECTS, or None for a random one; now and then it comes two to four times in a picture. Retries, ever
-    stronger, until something shows; at worst a bare spot.
+    kind: a key of DEFECTS, or None for a random one; now and then it comes two to four times in a picture. Retries,
+    ever stronger, until something shows; at worst a bare spot.
     """
     noise = _noise(pixels)
     donor = pixels if donor is None else donor
@@ -40,12 +40,16 @@ def spoil(
 def _once(
     rng: Rng, pixels: Array, foreground: Array, donor: Array, kind: str | None, noise: float
 ) -> tuple[Array, Array, str]:
+    # A gray camera sees no coloured defects; the few left coloured are for gray products before colour cameras.
+    gray = _is_gray(pixels) and chance(rng, 0.85)
     for attempt in range(_TRIES):
         chosen = kind or _KINDS[int(np.searchsorted(_SHARES, rng.random()))]
         site, top, left = _site(rng, pixels, foreground, donor, chosen, noise, 1.0 + attempt / 2)
         changed, coverage = DEFECTS[chosen].paint(rng, site)
         if not DEFECTS[chosen].strays and chance(rng, 0.9):
             changed = site.patch + (changed - site.patch) * site.ground[..., None]
+        if gray:
+            changed = np.repeat(changed.mean(2, keepdims=True), 3, axis=2)
         mask = _visible(site, changed, coverage, DEFECTS[chosen].thin)
         if np.count_nonzero(mask) >= max(4, (site.extent * 0.25) ** 2 * 0.2) and _stands_out(
             site, changed, mask, DEFECTS[chosen].swaps
@@ -75,6 +79,11 @@ def _noise(pixels: Array) -> float:
     if green.shape[1] < 2:
         return 1.0
     return float(np.abs(np.diff(green, axis=1)).mean())
+
+
+def _is_gray(pixels: Array) -> bool:
+    few = pixels[::4, ::4]
+    return bool((few[..., 0] == few[..., 1]).all() and (few[..., 1] == few[..., 2]).all())
 
 
 def _site(
@@ -121,30 +130,29 @@ def _spot(rng: Rng, foreground: Array, edge: bool) -> tuple[int, int]:
 def _stands_out(site: Site, changed: Array, mask: Array, swaps: bool) -> bool:
     """Whether an inspector could tell: a change must rise above the texture it lies in.
 
-    A defect that only swaps texture for texture must alter something larger than the texture's grain, or how strong it is.
+    One that only swaps texture for texture must alter something larger than the texture's grain, or its strength.
     """
     before, after = site.patch[..., 1], np.clip(changed[..., 1], 0, 255).astype(np.float32)
     if not swaps:
-        grain = before - cv2.GaussianBlur(before, (0, 0), 2.0)
+        grain = before - blurred(before, 2.0)
         rough = 1.48 * float(np.median(np.abs(grain[::2, ::2]))) + 3.0
         shift = float(np.abs(changed - site.patch).max(2)[mask].mean())
         return shift * min(2.0, max(0.6, math.sqrt(np.count_nonzero(mask)) / 9)) > 1.2 * rough
-    if 1.4 * (after[mask].std() + 1.5) < before[mask].std() + 1.5 or after[mask].std() + 1.5 > 1.4 * (
-        before[mask].std() + 1.5
-    ):
+    ratio = (after[mask].std() + 1.5) / (before[mask].std() + 1.5)
+    if max(ratio, 1 / ratio) > 1.4:
         return True
     coarse = max(1.0, site.extent / 8)
-    moved = cv2.GaussianBlur(after - before, (0, 0), coarse)[mask]
+    moved = blurred(after - before, coarse)[mask]
     return float(np.sqrt((moved * moved).mean())) > 7.0
 
 
 def _visible(site: Site, after: Array, coverage: Array, thin: bool) -> Array:
-    """Mask (h, w) of the pixels whose change stands out; a solid defect's chance likenesses to what it covers count too."""
+    """Mask (h, w) of the pixels whose change stands out; with a solid defect, its chance likenesses too."""
     change = np.abs(np.clip(after, 0, 255) - site.patch).max(2)
     floor = min(max(_FAINTEST, 0.6 * site.noise), 16.0)
     core = change[coverage > 0.5]
     level = max(floor, 0.3 * float(core.mean() if core.size else change.max()))
-    strong = (cv2.GaussianBlur(change, (0, 0), 0.6) > level).astype(np.uint8)
+    strong = (blurred(change, 0.6) > level).astype(np.uint8)
     span = 3 if thin else 2 * int(np.clip(site.extent * 0.07, 1, 7)) + 1
     around = cv2.copyMakeBorder(strong, span, span, span, span, cv2.BORDER_CONSTANT, value=0)
     closed = cv2.morphologyEx(around, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (span, span)))

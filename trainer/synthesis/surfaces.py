@@ -1,4 +1,4 @@
-"""Flat products that fill the picture: metals, cloths, leather, wood, stone, prints, grids. Each is (rng, size) -> RGB."""
+"""Flat products that fill the picture: metals, cloths, wood, stone, prints, grids. Each is (rng, size) -> RGB."""
 
 from __future__ import annotations
 
@@ -52,12 +52,11 @@ def brushed_metal(rng: Rng, size: int) -> Array:
 
 
 def _bands(rng: Rng, size: int, angle: float, strength: float) -> Array:
-    """Lines and bands along `angle`, most of them faint and a few strong, that fade in and out: tool marks, lamp reflections."""
+    """Lines and bands along `angle`, most of them faint and a few strong, that fade in and out, as tools leave them."""
     profile = rng.standard_normal(2 * size).astype(np.float32) ** 3 / 4
     profile = cv2.GaussianBlur(profile[None], (0, 0), rng.uniform(0.4, 1.5))[0]
-    profile = profile + np.interp(np.arange(2 * size), np.linspace(0, 2 * size, 12), rng.standard_normal(12)).astype(
-        np.float32
-    )
+    broad = np.interp(np.arange(2 * size), np.linspace(0, 2 * size, 12), rng.standard_normal(12))
+    profile = profile + broad.astype(np.float32)
     _, y = plane((size, size), angle)
     fade = np.clip(0.6 + turned(rng, (size, size), rng.uniform(1, 8), size * 0.5, angle), 0, 1.5)
     return (strength * profile[np.clip(y + size, 0, 2 * size - 1).astype(int)] * fade).astype(np.float32)
@@ -103,7 +102,7 @@ def woven_fabric(rng: Rng, size: int) -> Array:
     y = y + wobble * field(rng, (size, size), size / 8)
     u, v = x / pitch, y / pitch
     step = rng.choice([1, 1, 2, 3])
-    over = np.mod(np.floor(u) + np.floor(v) * (1 if step == 1 else 1), step + 1) < 1
+    over = np.mod(np.floor(u) + np.floor(v), step + 1) < 1
     warp_yarn = np.sin(np.pi * np.mod(u, 1)) * (0.6 + 0.4 * np.sin(np.pi * np.mod(v, 1)))
     weft_yarn = np.sin(np.pi * np.mod(v, 1)) * (0.6 + 0.4 * np.sin(np.pi * np.mod(u, 1)))
     yarn = np.where(over, warp_yarn, weft_yarn)
@@ -289,7 +288,7 @@ def printed(rng: Rng, size: int) -> Array:
     base = any_colour(rng)
     sheet = np.ones((size, size, 3), np.float32) * base
     ink = any_colour(rng) * 0.7
-    motif = np.zeros((size, size), np.uint8)
+    motif: Array = np.zeros((size, size), np.uint8)
     pitch = max(6, int(size / rng.uniform(2, 9)))
     form, bold = rng.integers(5), int(rng.integers(1, 3))
     word = "".join(chr(rng.integers(48, 91)) for _ in range(rng.integers(2, 8)))
@@ -309,11 +308,10 @@ def printed(rng: Rng, size: int) -> Array:
                 cv2.drawMarker(motif, at, 255, j % 3, pitch // 2, bold, cv2.LINE_AA)
             else:
                 cv2.rectangle(motif, (cx - pitch // 3, cy - pitch // 4), (cx + pitch // 4, cy + pitch // 4), 255, bold)
-    alpha = motif.astype(np.float32) / 255
     if chance(rng, 0.5):
         turn = cv2.getRotationMatrix2D((size / 2, size / 2), rng.uniform(-60, 60), 1.3)
-        alpha = cv2.warpAffine(alpha, turn, (size, size), borderMode=cv2.BORDER_REFLECT)
-    sheet = mix(sheet, ink, alpha * rng.uniform(0.4, 1))
+        motif = cv2.warpAffine(motif, turn, (size, size), borderMode=cv2.BORDER_REFLECT)
+    sheet = mix(sheet, ink, motif.astype(np.float32) * np.float32(rng.uniform(0.4, 1) / 255))
     return sheet + rng.uniform(0.003, 0.03) * octaves(rng, (size, size), rng.uniform(2, 20), 3)[..., None]
 
 
@@ -368,7 +366,7 @@ SURFACES: tuple[tuple[Surface, tuple[str, ...], float], ...] = (
     (marble, ("marble", "stone slab", "tile"), 0.6),
     (concrete, ("concrete", "wall", "stone"), 1.0),
     (road, ("road", "asphalt", "pavement"), 0.9),
-    (ceramic_tiles, ("tiles", "brick wall"), 0.6),
+    (ceramic_tiles, ("tiled floor", "brick wall"), 0.6),
     (wire_grid, ("grid", "mesh", "wire mesh"), 0.8),
     (perforated, ("perforated sheet", "metal sheet"), 0.6),
     (printed, ("printed paper", "label", "packaging"), 0.8),

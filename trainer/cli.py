@@ -31,6 +31,7 @@ def _parser() -> argparse.ArgumentParser:
     pretrain.add_argument("--out", type=Path, required=True, help="folder of the run; one that holds a run is resumed")
     pretrain.add_argument("--steps", type=int, help="optimizer steps in all")
     pretrain.add_argument("--decay-steps", type=int, help="the last steps, over which the learning rate falls to nothing")
+    pretrain.add_argument("--small-steps", type=int, help="the first steps, on smaller views")
     pretrain.add_argument("--pool", type=int, help="good pictures to make, which every use spoils afresh")
     pretrain.add_argument("--batch", type=int, help="pictures a step")
     pretrain.add_argument("--seed", type=int, help="decides everything")

@@ -23,7 +23,7 @@ from trainer.pool import Pool
 from trainer.pretrain import Recipe, batches
 
 
-def embed(tips: Tips, tokenizer: bytes, pool: Pool, recipe: Recipe, folder: Path, *, fit_views: int = 2000, check_views: int = 1000) -> dict[str, float]:
+def embed(tips: Tips, tokenizer: bytes, pool: Pool, recipe: Recipe, folder: Path, *, fit_views: int = 1000, check_views: int = 1000) -> dict[str, float]:
     """Write all files of the embedded model and return what they score on synthetic pictures of neither training nor fitting.
 
     The weights are rounded to half precision first: prompts are fitted on what is shipped.
@@ -61,7 +61,7 @@ def embed(tips: Tips, tokenizer: bytes, pool: Pool, recipe: Recipe, folder: Path
 
 
 def _labelled(pool: Pool, recipe: Recipe, stream: int, count: int) -> Iterator[tuple[Tensor, Tensor]]:
-    for batch in batches(pool, replace(recipe, seed=recipe.seed + stream), 0, count, 50):
+    for batch in batches(pool, replace(recipe, seed=recipe.seed + stream, small_steps=0), 0, count, 50):
         yield batch.x, batch.mask
 
 

@@ -44,7 +44,9 @@ class Recipe:
     vocabulary: int = 1500
     pool: int = 12_000
     batch: int = 32
-    steps: int = 3600
+    small_size: int = 160  # side in pixels of the first views, which cost half as much
+    small_steps: int = 2600
+    steps: int = 3800
     decay_steps: int = 900  # the last steps, over which the rate falls to nothing
     warmup_steps: int = 150
     rate: float = 1e-3
@@ -63,7 +65,7 @@ class TrainedStem(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         for conv, norm in zip(self.stem.convs, self.norms, strict=True):
-            y = F.gelu(norm(conv(x)))
+            y = F.relu(norm(conv(x)))
             x = x + y if conv.stride == (1, 1) else y
         return self.stem.proj(x)
 
@@ -112,8 +114,10 @@ class Views(Dataset):
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, str, str, str]:
         cv2.setNumThreads(0)
-        rng = np.random.default_rng([self.recipe.seed, 1, self.start + index])
-        shown = view(self.pool, rng, self.recipe.image_size, self.recipe.p_defect)
+        number = self.start + index
+        rng = np.random.default_rng([self.recipe.seed, 1, number])
+        small = number < self.recipe.small_steps * self.recipe.batch
+        shown = view(self.pool, rng, self.recipe.small_size if small else self.recipe.image_size, self.recipe.p_defect)
         caption = synthesis.caption(rng, shown.noun, shown.kind)
         return shown.pixels, shown.mask, shown.noun, shown.kind or "", caption
 
@@ -221,7 +225,7 @@ def pretrain(recipe: Recipe, folder: Path, workers: int = 1, log_every: int = 50
         optimizer.load_state_dict(state["optimizer"])
         step = state["step"]
         print(f"resumed at step {step}", flush=True)
-    validation = next(batches(pool, replace(recipe, seed=recipe.seed + 1), 0, 256, 256))
+    validation = next(batches(pool, replace(recipe, seed=recipe.seed + 1, small_steps=0), 0, 256, 256))
     log = (folder / "log.jsonl").open("a")
     begun, first = time.monotonic(), step
     pupil.train()

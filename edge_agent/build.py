@@ -1,0 +1,137 @@
+"""From a Config to the parts that do its work; opens no window to the outside that the config does not ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from edge_agent.config import Config, FolderConfig, MqttConfig, StationConfig
+from edge_agent.core import Evidence, Inspection, Message, Source, Trace
+from edge_agent.detectors.load import Loader
+from edge_agent.errors import ConfigError
+from edge_agent.judge import Rules
+from edge_agent.mask import keep_mask
+from edge_agent.messages import alarm_message, result_message
+from edge_agent.overlay import overlay
+from edge_agent.pipeline import Announce, Station
+from edge_agent.sinks.broker import Broker, Tls
+from edge_agent.sources.folder import FolderSource, Ledger
+
+MASK_SIDE = 512  # pixels that polygons are drawn on, stretched over the picture
+
+
+def station(config: StationConfig, loader: Loader, config_sha256: str) -> Station:
+    """A station ready to inspect. Raises CheckpointError or ConfigError, naming the station."""
+    wanted = config.detector
+    detector = loader.detector(wanted.model, wanted.checkpoint, wanted.class_name, wanted.device, wanted.precision)
+    try:
+        if config.calibration:
+            config.calibration.require_fit(detector.model_sha256, detector.checkpoint_sha256)
+    except ConfigError as error:
+        raise ConfigError(f"station {config.name}: {error}") from None
+    threshold, map_threshold = config.chosen_threshold(), config.chosen_map_threshold()
+    return Station(
+        name=config.name,
+        detector=detector,
+        rules=Rules(
+            threshold=detector.recommended_threshold if threshold is None else threshold,
+            map_threshold=detector.recommended_map_threshold if map_threshold is None else map_threshold,
+            min_area=config.min_area,
+            raise_after=config.debounce.raise_after,
+            of=config.debounce.of,
+            hysteresis=config.debounce.hysteresis,
+        ),
+        trace=Trace(
+            model=detector.name,
+            model_sha256=detector.model_sha256,
+            checkpoint_sha256=detector.checkpoint_sha256,
+            calibration_id=config.calibration.id if config.calibration else None,
+            config_sha256=config_sha256,
+        ),
+        keep=keep(config),
+    )
+
+
+def keep(config: StationConfig) -> np.ndarray | None:
+    """What of the station's pictures counts, (side, side) bool; None for all. Raises ConfigError, naming the station."""
+    try:
+        return keep_mask(config.include, config.ignore, MASK_SIDE)
+    except ConfigError as error:
+        raise ConfigError(f"station {config.name}: {error}") from None
+
+
+def loader(config: Config) -> Loader:
+    """Finds fetched backbones in the data folder first: a service may have no home to keep a cache in."""
+    return Loader([config.agent.data_dir / "models"])
+
+
+def stations(config: Config, loader: Loader) -> dict[str, Station]:
+    """All stations by name; those that can share a backbone or a detector do."""
+    return {one.name: station(one, loader, config.sha256) for one in config.stations}
+
+
+def source(config: StationConfig, ledger: Ledger, max_megapixels: float) -> Source:
+    """Where the station's frames come from."""
+    folder: FolderConfig = config.source
+    return FolderSource(
+        config.name,
+        folder.folder,
+        ledger,
+        recursive=folder.recursive,
+        patterns=folder.patterns,
+        polling=folder.polling,
+        rescan_s=folder.rescan_s,
+        bit_depth=folder.bit_depth,
+        max_megapixels=max_megapixels,
+    )
+
+
+def broker(config: MqttConfig, agent: str) -> Broker:
+    """Whom the alarms go to. The password is read at every connection, so that it can change."""
+    return Broker(
+        host=config.host,
+        port=config.port,
+        prefix=config.prefix,
+        agent=agent,
+        username=config.username,
+        password=config.password.read if config.password else None,
+        client_id=config.client_id,
+        tls=Tls(config.tls.ca, config.tls.cert, config.tls.key) if config.tls else None,
+        keepalive_s=config.keepalive_s,
+    )
+
+
+def announce(mqtt: MqttConfig | None) -> Announce:
+    """What is to be published of an inspection: nothing, alarms, or results as well."""
+
+    def messages(inspection: Inspection, evidence: Evidence) -> Sequence[Message]:
+        alarm = alarm_message(inspection, evidence)
+        result = [result_message(inspection, evidence)] if mqtt and mqtt.results else []
+        return result if alarm is None else [alarm, *result]
+
+    return messages if mqtt else lambda inspection, evidence: ()
+
+
+def draw(stations: Mapping[str, Station]) -> Callable[[Inspection], np.ndarray]:
+    """What draws an inspection's overlay, (H, W, 3) uint8 RGB, with its station's map threshold."""
+
+    def render(inspection: Inspection) -> np.ndarray:
+        rules = stations[inspection.frame.station].rules
+        return overlay(
+            inspection.frame.pixels,
+            inspection.reading,
+            inspection.verdict,
+            threshold=inspection.threshold,
+            map_threshold=rules.map_threshold,
+            title=title(inspection),
+        )
+
+    return render
+
+
+def title(inspection: Inspection) -> str:
+    """What a person knows the picture by: its part, or the name of its file."""
+    frame = inspection.frame
+    return frame.part_id or (Path(frame.origin).name if frame.origin else f"{frame.station} {frame.seq}")

@@ -1,0 +1,317 @@
+"""The `edge-agent` command: the only place with argument parsing, prints, exit codes and signals.
+
+Imports of the rest happen inside the commands, so that --help answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+from edge_agent import __version__
+from edge_agent.errors import ConfigError, EdgeAgentError
+
+OK, FAILED, BAD_CONFIG = 0, 1, 78  # 2, usage, is argparse's own; 78 is EX_CONFIG, at which systemd does not restart
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 fine, 1 failed, 2 usage, 78 bad configuration."""
+    options = parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return BAD_CONFIG
+    except EdgeAgentError as error:
+        print(f"edge-agent: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of our output, such as `head`, has gone
+        sys.stderr.close()
+        return FAILED
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = argparse.ArgumentParser("edge-agent", description="Finds defects that nobody has trained it on, on a production line.")
+    top.add_argument("--version", action="version", version=f"edge-agent {__version__}")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="the daemon: inspect every new picture until stopped")
+    _config_option(run)
+    run.add_argument("--verbose", action="store_true", help="log every inspection, not only those that are not OK")
+    run.set_defaults(run=_run)
+
+    replay = commands.add_parser("replay", help="inspect stored pictures and videos, marked as simulated")
+    replay.add_argument("paths", nargs="+", metavar="PATH", help="pictures, videos, folders or globs")
+    replay.add_argument("--config", type=Path, help="judge as a station of this file does; default: the embedded model as it comes")
+    replay.add_argument("--station", help="which station of the config; needed when it has several")
+    replay.add_argument("--class-name", help="what the pictures show, such as hazelnut (default: object, or as the config says)")
+    replay.add_argument("--threshold", type=_fraction, help="score in [0, 1] from which a picture is NotOK (default: as recommended)")
+    replay.add_argument("--out", type=Path, default=Path("replay-out"), help="folder for overlays, journal and contact sheet (default ./replay-out)")
+    replay.add_argument("--json", action="store_true", help="one JSON object a picture on stdout")
+    replay.add_argument("--publish", action="store_true", help="publish to the config's broker too, marked as simulated")
+    replay.set_defaults(run=_replay)
+
+    check = commands.add_parser("check", help="say whether a config file is good, with every error's place")
+    _config_option(check)
+    check.set_defaults(run=_check)
+
+    doctor = commands.add_parser("doctor", help="say whether the agent would work on this machine")
+    doctor.add_argument("--config", type=Path, help="also check what this config needs: models, disk, journal, broker")
+    doctor.add_argument("--json", action="store_true", help="one JSON object a finding on stdout")
+    doctor.set_defaults(run=_doctor)
+
+    models = commands.add_parser("models", help="list the known backbones, or fetch one")
+    models.set_defaults(run=_models)
+    models.add_argument("--folder", type=Path, help="where backbones lie (default: the user's cache)")
+    actions = models.add_subparsers(metavar="ACTION")
+    fetch = actions.add_parser("fetch", help="download official weights, or take them from a folder or a mirror")
+    fetch.add_argument("name", help="as `edge-agent models` lists it")
+    fetch.add_argument("--from", dest="source", metavar="PLACE", help="folder or http(s) mirror, for factories without internet")
+    fetch.set_defaults(run=_fetch)
+    return top
+
+
+def _config_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--config", type=Path, help="default: $EDGE_AGENT_CONFIG, or ./config.yaml")
+
+
+def _fraction(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not in [0, 1]")
+    return value
+
+
+def _run(options: argparse.Namespace) -> int:
+    import signal
+    import threading
+
+    from edge_agent import build
+    from edge_agent.config import default_path, load_config
+    from edge_agent.core import Evaluation, Evidence, Inspection, Sink
+    from edge_agent.journal import Journal
+    from edge_agent.judge import AlarmState
+    from edge_agent.pipeline import Line
+
+    log = _logging(options.verbose)
+    config = load_config(options.config or default_path())
+    for warning in config.warnings:
+        log.warning("%s", warning)
+    if config.mqtt and config.mqtt.password:
+        config.mqtt.password.read()  # missing ones are told now, not at every connection
+
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+
+    stations = build.stations(config, build.loader(config))
+    for station in stations.values():
+        log.info("station %s: %s, threshold %.3f", station.name, station.trace.model, station.rules.threshold)
+    with closing(Journal.open(config.database.full_url())) as journal:
+        gallery = build.gallery(config.evidence, build.draw(stations))
+        alarms = journal.last_alarm_states()
+        sinks: list[Sink] = [build.retention(gallery, journal)]
+        if config.mqtt:
+            sinks.append(build.sender(config.mqtt, config.agent.name, journal, alarms))
+
+        def report(inspection: Inspection, evidence: Evidence) -> None:
+            level = "debug" if inspection.verdict.evaluation is Evaluation.OK else "info"
+            getattr(log, level)("%s: %s", inspection.frame.station, _line(inspection, colour=False))
+
+        line = Line(
+            [build.source(one, journal, config.limits.max_megapixels) for one in config.stations],
+            stations, gallery, journal, build.announce(config.mqtt), sinks,
+            alarms={name: AlarmState(active) for name, active in alarms.items()}, batch=config.limits.batch_size, report=report,
+        )
+        log.info("ready: watching %d station%s; stop with Ctrl-C", len(stations), "s" * (len(stations) != 1))
+        try:
+            line.run(stop)
+        finally:
+            for sink in sinks:
+                sink.close()
+        log.info(
+            "stopped: %d inspected, %d NotOK, %d NotDecidable", line.counts.inspected, line.counts.not_ok, line.counts.not_decidable
+        )
+    return OK
+
+
+def _replay(options: argparse.Namespace) -> int:
+    import json
+    import time
+
+    from tqdm import tqdm
+
+    from edge_agent import build
+    from edge_agent.config import Config, EvidenceConfig, load_config
+    from edge_agent.contact_sheet import ContactSheet
+    from edge_agent.core import Evaluation, Sink
+    from edge_agent.journal import Journal
+    from edge_agent.messages import result_message
+    from edge_agent.pictures import printable
+    from edge_agent.pipeline import replay
+    from edge_agent.sources.stored import StoredSource
+
+    log = _logging(verbose=False)
+    out = options.out.absolute()
+    if options.config:
+        config = load_config(options.config)
+    else:
+        config = Config.model_validate({"stations": [{"name": "replay", "source": {"folder": str(out)}}]})
+    chosen = _station(config, options)
+    if options.publish and not (options.config and config.mqtt):
+        raise ConfigError("--publish needs a --config with an mqtt section: it says where to")
+
+    source = StoredSource(chosen.name, options.paths, max_megapixels=config.limits.max_megapixels, bit_depth=chosen.source.bit_depth)
+    station = build.station(chosen, build.loader(config), config.sha256)
+    sheet = ContactSheet()
+    counts = dict.fromkeys(Evaluation, 0)
+    begun = time.monotonic()
+    with closing(Journal.open(f"sqlite:///{out / 'journal.db'}")) as journal:
+        evidence_config = EvidenceConfig(folder=out / "evidence", originals="none", overlays="all", keep_days=1e9, keep_gb=1e9)
+        gallery = build.gallery(evidence_config, build.draw({station.name: station}))
+        mqtt = config.mqtt if options.publish else None
+        sinks: list[Sink] = [build.sender(mqtt, config.agent.name, journal, {})] if mqtt else []
+        with tqdm(total=source.count, unit="picture", leave=False, disable=True if options.json else None) as bar:
+            for inspection, evidence in replay(
+                source, station, gallery, journal, build.announce(mqtt), batch=config.limits.batch_size
+            ):
+                for sink in sinks:
+                    sink.write(inspection, evidence)
+                counts[inspection.verdict.evaluation] += 1
+                sheet.add(
+                    inspection.frame.pixels, inspection.reading, inspection.verdict,
+                    map_threshold=station.rules.map_threshold, title=build.title(inspection),
+                )
+                if options.json:
+                    payload = dict(result_message(inspection, evidence).payload)
+                    print(json.dumps({**payload, "origin": inspection.frame.origin, "timings_ms": dict(inspection.timings)}), flush=True)
+                else:
+                    bar.clear()
+                    print(_line(inspection, colour=sys.stdout.isatty()))
+                    bar.update()
+        for sink in sinks:
+            sink.close(60.0)  # type: ignore[call-arg]
+        if mqtt and (waiting := journal.outbox_depth()[0]):
+            log.error("%d messages could not be sent; they wait in %s", waiting, out / "journal.db")
+            return FAILED
+    took = time.monotonic() - begun
+    total = sum(counts.values())
+    sheet_path = out / "contact_sheet.jpg"
+    build.write_picture(sheet.render(), sheet_path)
+    print(
+        f"\n{total} pictures in {took:.1f} s ({total / took:.1f} a second): "
+        + ", ".join(f"{counts[evaluation]} {evaluation.value}" for evaluation in list(Evaluation)[:3])
+        + f"\noverlays       {printable(out / 'evidence')}\ncontact sheet  {printable(sheet_path)}\njournal        {printable(out / 'journal.db')}",
+        file=sys.stderr if options.json else sys.stdout,
+    )
+    return OK
+
+
+def _station(config, options):  # type: ignore[no-untyped-def]
+    """The station that --station names, with what the command line changes of it."""
+    names = [station.name for station in config.stations]
+    if options.station is None and len(names) > 1:
+        raise ConfigError(f"the config has {len(names)} stations: choose one with --station {'|'.join(names)}")
+    name = options.station or names[0]
+    if name not in names:
+        raise ConfigError(f"the config has no station {name!r}; it has {', '.join(names)}")
+    chosen = config.stations[names.index(name)]
+    if options.class_name:
+        chosen = chosen.model_copy(update={"detector": chosen.detector.model_copy(update={"class_name": options.class_name})})
+    if options.threshold is not None:
+        chosen = chosen.model_copy(update={"threshold": options.threshold, "calibration": None})
+    return chosen
+
+
+def _check(options: argparse.Namespace) -> int:
+    from edge_agent import build
+    from edge_agent.config import default_path, load_config
+    from edge_agent.describe import describe
+
+    path = options.config or default_path()
+    config = load_config(path)
+    for station in config.stations:
+        build.keep(station)
+    print(describe(config))
+    print(f"\n{path} is good")
+    return OK
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    import json
+    from dataclasses import asdict
+
+    from edge_agent.config import load_config
+    from edge_agent.doctor import examine
+
+    failed = False
+    for finding in examine(load_config(options.config) if options.config else None):
+        failed |= finding.state == "failed"
+        print(json.dumps(asdict(finding)) if options.json else f"{finding.state:8} {finding.name:9} {finding.text}", flush=True)
+    if not options.json:
+        print("the agent would not work here: mend what failed" if failed else "the agent would work here")
+    return FAILED if failed else OK
+
+
+def _models(options: argparse.Namespace) -> int:
+    from edge_agent.backbones.listing import list_models, table
+    from edge_agent.backbones.store import default_folder
+
+    print(table(list_models(options.folder or default_folder())))
+    return OK
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from edge_agent.backbones.fetch import fetch
+    from edge_agent.backbones.store import default_folder
+
+    bars: dict[str, tqdm] = {}
+
+    def progress(file: str, done: int, total: int | None) -> None:
+        if file not in bars:
+            bars[file] = tqdm(desc=file, total=total, unit="B", unit_scale=True, disable=None)
+        bars[file].total = total
+        bars[file].update(done - bars[file].n)
+
+    folder = fetch(options.name, into=options.folder or default_folder(), source=options.source, progress=progress)
+    for bar in bars.values():
+        bar.close()
+    print(f"{options.name} is in {folder}")
+    return OK
+
+
+def _line(inspection, *, colour: bool) -> str:  # type: ignore[no-untyped-def]
+    """One inspection on one line: verdict, score against threshold, milliseconds, picture, what else is to be said."""
+    from edge_agent.build import title
+
+    verdict, reading = inspection.verdict, inspection.reading
+    word = f"{verdict.evaluation.value:12}"
+    if colour:
+        word = f"\033[{ {'OK': 32, 'NotOK': 31}.get(verdict.evaluation.value, 33)}m{word}\033[0m"
+    score = f"score {reading.score:.3f} of {inspection.threshold:.3f}" if reading else " " * 20
+    said = [f"{len(verdict.regions)} region{'s' * (len(verdict.regions) != 1)}"] if verdict.regions else []
+    said += [verdict.reason] if verdict.reason else []
+    return f"{word} {score}  {sum(inspection.timings.values()):5.0f} ms  {title(inspection)}  {'; '.join(said)}".rstrip()
+
+
+def _logging(verbose: bool):  # type: ignore[no-untyped-def]
+    import logging
+
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.DEBUG if verbose else logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    for noisy in ("PIL", "watchdog", "alembic", "urllib3"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    return logging.getLogger("edge_agent")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,179 @@
+"""Whether the agent would work on this machine: one small check each, and what to do where the answer is no."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sqlite3
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+
+from edge_agent import __version__, build
+from edge_agent.config import Config
+from edge_agent.errors import EdgeAgentError
+
+WAL_RESET_FIXED = (3, 51, 3)  # earlier SQLite may lose a write when two connections write; the agent has one only
+LEAST_DISK_GB = 1.0
+EARLIEST = datetime(2026, 1, 1, tzinfo=timezone.utc)  # a clock before this program was written is wrong
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report. state: "ok", "warning" (it works, but), or "failed" (it would not)."""
+
+    name: str
+    state: str
+    text: str
+
+
+def examine(config: Config | None) -> Iterator[Finding]:
+    """All checks in order; without a config those that need none. A check that raises one of our errors has failed."""
+    checks: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
+        ("versions", _versions),
+        ("sqlite", _sqlite),
+        ("clock", _clock),
+        ("gpu", _gpu),
+        ("detector", lambda: _detectors(config)),
+    ]
+    if config is not None:
+        checks += [
+            ("disk", lambda: _disk(config)),
+            ("journal", lambda: _journal(config)),
+            ("sources", lambda: _sources(config)),
+            ("broker", lambda: _broker(config)),
+        ]
+    for name, check in checks:
+        try:
+            yield from check()
+        except EdgeAgentError as error:
+            yield Finding(name, "failed", str(error))
+
+
+def _versions() -> Iterator[Finding]:
+    import cv2
+    import torch
+
+    yield Finding(
+        "versions", "ok", f"edge-agent {__version__}, Python {platform.python_version()}, torch {torch.__version__}, OpenCV {cv2.__version__}"
+    )
+
+
+def _sqlite() -> Iterator[Finding]:
+    if sqlite3.sqlite_version_info < WAL_RESET_FIXED:
+        yield Finding(
+            "sqlite", "ok",
+            f"{sqlite3.sqlite_version}; before 3.51.3 a second writer may lose data: the agent is the only one, so let no other program write",
+        )
+    else:
+        yield Finding("sqlite", "ok", sqlite3.sqlite_version)
+
+
+def _clock() -> Iterator[Finding]:
+    now = datetime.now(timezone.utc)
+    if now < EARLIEST:
+        yield Finding("clock", "failed", f"it is {now:%Y-%m-%d %H:%M} UTC on this machine: set the clock, verdicts carry its time")
+    elif Path("/run/systemd/timesync").is_dir() and not Path("/run/systemd/timesync/synchronized").exists():
+        yield Finding("clock", "warning", f"{now:%Y-%m-%d %H:%M:%S} UTC, not yet synchronised: see `timedatectl`")
+    else:
+        yield Finding("clock", "ok", f"{now:%Y-%m-%d %H:%M:%S} UTC")
+
+
+def _gpu() -> Iterator[Finding]:
+    import torch
+
+    if torch.cuda.is_available():
+        free, total = torch.cuda.mem_get_info()
+        yield Finding("gpu", "ok", f"{torch.cuda.get_device_name()}, {free / 1e9:.1f} of {total / 1e9:.1f} GB free, CUDA {torch.version.cuda}")
+    elif Path("/dev/nvidia0").exists() or Path("/dev/nvhost-gpu").exists():
+        yield Finding("gpu", "warning", f"this machine has one, but torch {torch.__version__} cannot use it: install a CUDA build and its driver")
+    else:
+        yield Finding("gpu", "ok", "none: the CPU does the work")
+
+
+def _detectors(config: Config | None) -> Iterator[Finding]:
+    from edge_agent.detectors.load import Loader
+
+    if config is None:
+        found = [("embedded", Loader().detector())]
+    else:
+        found = [(one.name, one.detector) for one in build.stations(config, build.loader(config)).values()]  # type: ignore[misc]
+    seen: set[int] = set()
+    for name, detector in found:
+        if id(detector) in seen:
+            continue
+        seen.add(id(detector))
+        stages = _stages(detector)
+        yield Finding(
+            "detector", "ok",
+            f"{name}: {detector.name} on {detector.device}, weights {detector.model_sha256[:12]}, prompts {detector.checkpoint_sha256[:12]}; "
+            + ", ".join(f"{stage} {ms:.1f} ms" for stage, ms in stages.items()),
+        )
+
+
+def _stages(detector) -> dict[str, float]:  # type: ignore[no-untyped-def]
+    """Median milliseconds of five single pictures of 1280 x 1024: whole reading and judging."""
+    from edge_agent.judge import Rules, judge
+
+    picture = np.random.default_rng(0).integers(0, 256, (1024, 1280, 3), np.uint8)
+    rules = Rules(threshold=0.0, map_threshold=0.5)
+    reads, judges = [], []
+    detector.read([picture])  # the first one warms up
+    for _ in range(5):
+        begun = time.perf_counter()
+        (reading,) = detector.read([picture])
+        between = time.perf_counter()
+        judge(reading, rules, picture.shape)
+        reads.append((between - begun) * 1e3)
+        judges.append((time.perf_counter() - between) * 1e3)
+    return {"read": statistics.median(reads), "judge": statistics.median(judges)}
+
+
+def _disk(config: Config) -> Iterator[Finding]:
+    for folder in dict.fromkeys((config.agent.data_dir, config.evidence.folder)):
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        free = shutil.disk_usage(there).free / 1e9
+        try:
+            probe = there / f".edge-agent-doctor-{time.time_ns()}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            yield Finding("disk", "failed", f"{there}: cannot be written to ({error.strerror}): change its owner, or choose another folder")
+            continue
+        state = "ok" if free >= LEAST_DISK_GB else "warning"
+        yield Finding("disk", state, f"{folder}: {free:.1f} GB free")
+
+
+def _journal(config: Config) -> Iterator[Finding]:
+    from edge_agent.journal import Journal
+
+    journal = Journal.open(config.database.full_url())
+    depth, oldest = journal.outbox_depth()
+    journal.close()
+    waiting = f"{depth} messages wait for the broker, the oldest since {oldest:%Y-%m-%d %H:%M} UTC" if oldest else "nothing waits to be sent"
+    yield Finding("journal", "ok", f"{config.database.url}: {waiting}")
+
+
+def _sources(config: Config) -> Iterator[Finding]:
+    for station in config.stations:
+        folder = station.source.folder
+        if folder.is_dir():
+            yield Finding("source", "ok", f"{station.name}: {folder}")
+        else:
+            yield Finding("source", "warning", f"{station.name}: {folder} is not there yet: the agent waits for it")
+
+
+def _broker(config: Config) -> Iterator[Finding]:
+    if config.mqtt is None:
+        yield Finding("broker", "ok", "none configured: nothing is published")
+        return
+    from edge_agent.sinks.connection import probe
+
+    broker = build.broker(config.mqtt, config.agent.name)
+    probe(broker)
+    yield Finding("broker", "ok", f"{broker.place} answers and lets the agent in")

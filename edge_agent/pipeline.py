@@ -1,0 +1,216 @@
+"""A frame's way to its verdict: inspect() is pure; replay() is a for-loop and run() threads around the same inspect()."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Protocol
+
+import numpy as np
+import uuid6
+
+from edge_agent.core import Detector, Evaluation, Evidence, Frame, Inspection, Message, Reading, Sink, Source, Trace, Verdict
+from edge_agent.errors import JournalError, SourceLost
+from edge_agent.inbox import Inbox
+from edge_agent.judge import AlarmState, Rules, debounce, judge
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Station:
+    """How one station's frames are inspected. keep: (h, w) bool, what of the picture counts; None for all of it."""
+
+    name: str
+    detector: Detector
+    rules: Rules
+    trace: Trace
+    keep: np.ndarray | None = None
+
+
+class Recorder(Protocol):
+    """The part of the journal that the pipeline writes to."""
+
+    def record(self, inspection: Inspection, evidence: Evidence, messages: Sequence[Message]) -> None: ...
+
+
+class Keeper(Protocol):
+    """Keeps pictures as evidence; never raises for a full or missing disk."""
+
+    def save(self, inspection: Inspection) -> Evidence: ...
+
+
+Announce = Callable[[Inspection, Evidence], Sequence[Message]]  # what is to be published of an inspection
+
+
+def inspect(
+    frames: Sequence[Frame], stations: Mapping[str, Station], alarms: dict[str, AlarmState], *, simulated: bool = False
+) -> list[Inspection]:
+    """One batch of frames to inspections, in the same order. `alarms` holds each station's debounce state and moves on."""
+    readings: dict[int, Reading | str] = {}
+    by_detector: dict[int, list[int]] = {}
+    for index, frame in enumerate(frames):
+        if frame.fault is None:
+            by_detector.setdefault(id(stations[frame.station].detector), []).append(index)
+        else:
+            readings[index] = frame.fault
+    begun = time.perf_counter()
+    for indices in by_detector.values():
+        batch = [frames[index] for index in indices]
+        readings.update(zip(indices, _read(batch, stations), strict=True))
+    detect_ms = (time.perf_counter() - begun) * 1e3 / max(sum(map(len, by_detector.values())), 1)
+
+    inspections = []
+    for index, frame in enumerate(frames):
+        station, reading = stations[frame.station], readings[index]
+        begun = time.perf_counter()
+        if isinstance(reading, str):
+            verdict, seen = Verdict(Evaluation.NOT_DECIDABLE, reason=reading), None
+        else:
+            verdict, seen = judge(reading, station.rules, frame.pixels.shape[:2]), reading
+        state = alarms.get(frame.station, AlarmState())
+        alarms[frame.station], event = debounce(state, verdict, seen.score if seen else 0.0, station.rules)
+        timings = {"detect": detect_ms if seen else 0.0, "judge": (time.perf_counter() - begun) * 1e3}
+        inspections.append(
+            Inspection(
+                id=str(uuid6.uuid7()), frame=frame, reading=seen, verdict=replace(verdict, alarm=event),
+                threshold=station.rules.threshold, trace=station.trace, timings=timings, simulated=simulated,
+            )
+        )
+    return inspections
+
+
+def _read(frames: Sequence[Frame], stations: Mapping[str, Station]) -> list[Reading | str]:
+    """Readings of frames that share a detector. If it fails on a batch, each is tried alone; a frame it fails on gets the reason."""
+    detector = stations[frames[0].station].detector
+    try:
+        return list(detector.read([frame.pixels for frame in frames], [stations[frame.station].keep for frame in frames]))
+    except (RuntimeError, ValueError, MemoryError) as error:  # torch's errors, out of memory on the GPU among them
+        if len(frames) == 1:
+            log.exception("station %s: the detector failed on frame %d", frames[0].station, frames[0].seq)
+            return [f"the detector failed on this picture: {type(error).__name__}"]
+        return [reading for frame in frames for reading in _read([frame], stations)]
+
+
+def replay(
+    source: Source, station: Station, keeper: Keeper, journal: Recorder, announce: Announce, *,
+    batch: int = 8, simulated: bool = True, stop: threading.Event | None = None,
+) -> Iterator[tuple[Inspection, Evidence]]:
+    """Inspect all frames of a source that ends, in order; each is recorded before it is yielded."""
+    alarms: dict[str, AlarmState] = {}
+    frames = source.frames(stop or threading.Event())
+    while chunk := list(islice(frames, batch)):
+        for inspection in inspect(chunk, {station.name: station}, alarms, simulated=simulated):
+            evidence = keeper.save(inspection)
+            journal.record(inspection, evidence, announce(inspection, evidence))
+            yield inspection, evidence
+
+
+@dataclass(slots=True)
+class Counts:
+    """What has happened since the start. inspected = OK + NotOK + NotDecidable."""
+
+    inspected: int = 0
+    not_ok: int = 0
+    not_decidable: int = 0
+    sink_failures: int = 0
+
+
+class Line:
+    """The daemon: a thread a source, the detector on the caller's thread, one thread that records and announces."""
+
+    def __init__(
+        self, sources: Sequence[Source], stations: Mapping[str, Station], keeper: Keeper, journal: Recorder, announce: Announce,
+        sinks: Sequence[Sink], *, alarms: Mapping[str, AlarmState] | None = None, batch: int = 8, gather_s: float = 0.02,
+        report: Callable[[Inspection, Evidence], None] = lambda inspection, evidence: None,
+    ) -> None:
+        self._sources, self._stations, self._keeper, self._journal = sources, stations, keeper, journal
+        self._announce, self._sinks, self._report = announce, sinks, report
+        self._alarms = dict(alarms or {})
+        self._batch, self._gather_s = batch, gather_s
+        self._done: queue.Queue[Inspection | None] = queue.Queue(maxsize=4 * batch)
+        self._failure: BaseException | None = None
+        self.inbox = Inbox()
+        self.counts = Counts()
+
+    def run(self, stop: threading.Event) -> None:
+        """Inspect until `stop` is set; then take in nothing new, finish what was taken in, and return. Raises what a thread raised."""
+        feeders = [threading.Thread(target=self._feed, args=(source, stop), name=f"source-{source.station}") for source in self._sources]
+        writer = threading.Thread(target=self._write, args=(stop,), name="writer")
+        for thread in (*feeders, writer):
+            thread.start()
+        try:
+            while not (stop.is_set() and self.inbox.drained):
+                if stop.is_set():
+                    self.inbox.close()
+                for inspection in inspect(self.inbox.take(self._batch, 0.2, self._gather_s), self._stations, self._alarms):
+                    self._done.put(inspection)
+                if self._failure:
+                    break
+        finally:
+            stop.set()
+            self.inbox.close()
+            self._done.put(None)
+            for thread in (writer, *feeders):
+                thread.join()
+        if self._failure:
+            raise self._failure
+
+    def _feed(self, source: Source, stop: threading.Event) -> None:
+        try:
+            for frame in source.frames(stop):
+                if not self.inbox.put(frame, live=source.live):
+                    return
+        except SourceLost as error:
+            log.error("station %s: %s", source.station, error)
+        except BaseException as error:  # a bug: the whole agent stops and its service manager starts it again
+            self._fail(error, stop)
+
+    def _write(self, stop: threading.Event) -> None:
+        try:
+            while (inspection := self._done.get()) is not None:
+                evidence = self._keeper.save(inspection)
+                if not self._record(inspection, evidence, stop):
+                    continue
+                self._count(inspection)
+                for sink in self._sinks:
+                    try:
+                        sink.write(inspection, evidence)
+                    except Exception:  # a sink that fails must not keep the others from being told
+                        self.counts.sink_failures += 1
+                        log.exception("%s failed", type(sink).__name__)
+                self._report(inspection, evidence)
+        except BaseException as error:
+            self._fail(error, stop)
+            while self._done.get() is not None:  # the detector's thread must not wait for room for ever
+                pass
+
+    def _record(self, inspection: Inspection, evidence: Evidence, stop: threading.Event) -> bool:
+        """Record, trying again with backoff while the disk is full; gives up only at a stop, and the file then stays unseen."""
+        wait_s = 0.1
+        while True:
+            try:
+                self._journal.record(inspection, evidence, self._announce(inspection, evidence))
+                return True
+            except JournalError as error:
+                log.error("%s (trying again in %.1f s)", error, wait_s)
+                if stop.wait(wait_s):
+                    log.error("stopped before %s could be recorded: it is inspected again at the next start", inspection.frame.origin)
+                    return False
+                wait_s = min(2 * wait_s, 10.0)
+
+    def _count(self, inspection: Inspection) -> None:
+        self.counts.inspected += 1
+        self.counts.not_ok += inspection.verdict.evaluation is Evaluation.NOT_OK
+        self.counts.not_decidable += inspection.verdict.evaluation is Evaluation.NOT_DECIDABLE
+
+    def _fail(self, error: BaseException, stop: threading.Event) -> None:
+        log.critical("stopping after an error that should not happen", exc_info=error)
+        self._failure = self._failure or error
+        stop.set()
+        self.inbox.close()

@@ -1,0 +1,220 @@
+"""A frame's way to its verdict: batches, faults, failures of the detector, the daemon's threads, the inbox."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timezone
+
+import numpy as np
+import pytest
+
+from edge_agent.core import AlarmEvent, Evaluation, Evidence, Frame, Inspection, Message, Reading, Trace
+from edge_agent.errors import JournalError
+from edge_agent.inbox import Inbox
+from edge_agent.judge import Rules
+from edge_agent.pipeline import Line, Station, inspect, replay
+
+TRACE = Trace("brightness/none", "0" * 64, "1" * 64, None, "2" * 64)
+
+
+class Brightness:
+    """A detector that can be checked by hand: score = mean of the picture over 255. Fails on pictures that are all 13."""
+
+    name, model_sha256, checkpoint_sha256 = TRACE.model, TRACE.model_sha256, TRACE.checkpoint_sha256
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def read(self, images: Sequence[np.ndarray], keep: Sequence[np.ndarray | None] | None = None) -> list[Reading]:
+        self.batches.append(len(images))
+        if any((image == 13).all() for image in images):
+            raise RuntimeError("out of memory")
+        return [Reading(float(image.mean()) / 255, np.full((4, 4), image.mean() / 255, np.float32)) for image in images]
+
+
+class Given:
+    """A source of given frames; a live one sleeps between them."""
+
+    def __init__(self, station: str, frames: Sequence[Frame], *, live: bool = False, pause_s: float = 0.0) -> None:
+        self.station, self.live, self._frames, self._pause_s = station, live, frames, pause_s
+
+    def frames(self, stop: threading.Event) -> Iterator[Frame]:
+        for frame in self._frames:
+            if stop.wait(self._pause_s):
+                return
+            yield frame
+
+
+class Kept:
+    """Evidence, journal and sink in memory; the journal refuses the first `refusals` times."""
+
+    def __init__(self, refusals: int = 0) -> None:
+        self.refusals = refusals
+        self.recorded: list[Inspection] = []
+        self.written: list[Inspection] = []
+
+    def save(self, inspection: Inspection) -> Evidence:
+        return Evidence()
+
+    def record(self, inspection: Inspection, evidence: Evidence, messages: Sequence[Message]) -> bool:
+        if self.refusals:
+            self.refusals -= 1
+            raise JournalError("disk full")
+        self.recorded.append(inspection)
+        return True
+
+    def write(self, inspection: Inspection, evidence: Evidence) -> None:
+        self.written.append(inspection)
+
+    def close(self) -> None:
+        pass
+
+
+def frame(value: int, seq: int = 0, station: str = "cam1", fault: str | None = None) -> Frame:
+    pixels = np.zeros((0, 0, 3), np.uint8) if fault else np.full((8, 8, 3), value, np.uint8)
+    return Frame(station, seq, datetime.now(timezone.utc), pixels, origin=f"{seq}.png", fault=fault)
+
+
+def station(detector: Brightness, name: str = "cam1", threshold: float = 0.5) -> Station:
+    return Station(name, detector, Rules(threshold), TRACE)
+
+
+def nothing(inspection: Inspection, evidence: Evidence) -> list[Message]:
+    return []
+
+
+def run_until(line: Line, done, timeout_s: float = 20.0) -> None:
+    """Run the line in a thread until `done()` holds, then stop it."""
+    stop = threading.Event()
+    thread = threading.Thread(target=line.run, args=(stop,))
+    thread.start()
+    deadline = time.monotonic() + timeout_s
+    while not done() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    stop.set()
+    thread.join(timeout_s)
+    assert not thread.is_alive()
+    assert done()
+
+
+def test_a_batch_of_two_stations_with_one_detector_is_read_at_once():
+    detector = Brightness()
+    stations = {name: station(detector, name) for name in ("a", "b")}
+    frames = [frame(250, 0, "a"), frame(10, 0, "b"), frame(20, 1, "a")]
+    inspections = inspect(frames, stations, {})
+    assert detector.batches == [3]
+    assert [one.verdict.evaluation for one in inspections] == [Evaluation.NOT_OK, Evaluation.OK, Evaluation.OK]
+    assert [one.verdict.alarm for one in inspections] == [AlarmEvent.RAISED, None, AlarmEvent.CLEARED]
+
+
+def test_a_frame_without_a_picture_is_not_decidable_and_says_why():
+    (inspection,) = inspect([frame(0, fault="3.png: is empty")], {"cam1": station(Brightness())}, {})
+    assert inspection.verdict.evaluation is Evaluation.NOT_DECIDABLE
+    assert inspection.verdict.reason == "3.png: is empty"
+    assert inspection.reading is None
+
+
+def test_a_picture_the_detector_fails_on_is_not_decidable_and_the_rest_goes_on():
+    inspections = inspect([frame(10), frame(13), frame(250)], {"cam1": station(Brightness())}, {})
+    assert [one.verdict.evaluation for one in inspections] == [Evaluation.OK, Evaluation.NOT_DECIDABLE, Evaluation.NOT_OK]
+    assert "RuntimeError" in (inspections[1].verdict.reason or "")
+
+
+def test_ids_sort_in_the_order_of_inspection():
+    ids = [one.id for one in inspect([frame(index) for index in range(50)], {"cam1": station(Brightness())}, {})]
+    assert ids == sorted(ids)
+    assert len(set(ids)) == 50
+
+
+def test_replay_gives_the_daemons_verdicts():
+    frames = [frame(value, seq) for seq, value in enumerate((10, 250, 130, 120, 240))]
+    kept, live = Kept(), Kept()
+    replayed = [one for one, _ in replay(Given("cam1", frames), station(Brightness()), kept, kept, nothing, batch=2)]
+    line = Line([Given("cam1", frames)], {"cam1": station(Brightness())}, live, live, nothing, [live])
+    run_until(line, lambda: len(live.written) == len(frames))
+    assert [one.verdict for one in replayed] == [one.verdict for one in live.recorded]
+    assert all(one.simulated for one in replayed)
+    assert not any(one.simulated for one in live.recorded)
+
+
+def test_stored_frames_are_all_inspected_in_order_however_slow_the_writer():
+    class Slow(Kept):
+        def save(self, inspection: Inspection) -> Evidence:
+            time.sleep(0.002)
+            return Evidence()
+
+    kept = Slow()
+    frames = [frame(seq % 256, seq) for seq in range(300)]
+    line = Line([Given("cam1", frames)], {"cam1": station(Brightness())}, kept, kept, nothing, [kept])
+    run_until(line, lambda: len(kept.written) == 300)
+    assert [one.frame.seq for one in kept.recorded] == list(range(300))
+    assert line.counts.inspected == 300
+
+
+def test_what_was_taken_in_before_a_stop_is_recorded():
+    kept = Kept()
+    line = Line([Given("cam1", [frame(1, seq) for seq in range(40)])], {"cam1": station(Brightness())}, kept, kept, nothing, [])
+    run_until(line, lambda: line.inbox.captured["cam1"] >= 40)
+    assert len(kept.recorded) == line.inbox.captured["cam1"]
+
+
+def test_a_journal_that_refuses_for_a_while_loses_nothing():
+    kept = Kept(refusals=3)
+    line = Line([Given("cam1", [frame(1, seq) for seq in range(5)])], {"cam1": station(Brightness())}, kept, kept, nothing, [kept])
+    run_until(line, lambda: len(kept.written) == 5)
+    assert [one.frame.seq for one in kept.recorded] == list(range(5))
+
+
+def test_a_sink_that_fails_keeps_nobody_from_being_told():
+    class Broken(Kept):
+        def write(self, inspection: Inspection, evidence: Evidence) -> None:
+            raise ValueError("broken")
+
+    kept = Kept()
+    line = Line([Given("cam1", [frame(1)])], {"cam1": station(Brightness())}, kept, kept, nothing, [Broken(), kept])
+    run_until(line, lambda: len(kept.written) == 1)
+    assert line.counts.sink_failures == 1
+
+
+def test_a_bug_in_a_thread_stops_the_whole_agent_with_its_error():
+    class Buggy(Kept):
+        def record(self, inspection: Inspection, evidence: Evidence, messages: Sequence[Message]) -> bool:
+            raise KeyError("a bug")
+
+    kept = Buggy()
+    frames = [frame(1, seq) for seq in range(500)]
+    line = Line([Given("cam1", frames)], {"cam1": station(Brightness())}, kept, kept, nothing, [])
+    with pytest.raises(KeyError):
+        line.run(threading.Event())
+
+
+def test_a_live_station_gives_its_newest_frame_and_counts_the_others():
+    inbox = Inbox()
+    for seq in range(10):
+        inbox.put(frame(1, seq), live=True)
+    assert [one.seq for one in inbox.take(8, 1.0)] == [9]
+    assert (inbox.captured["cam1"], inbox.dropped["cam1"]) == (10, 9)
+
+
+def test_a_busy_station_does_not_starve_another():
+    inbox = Inbox()
+    for seq in range(20):
+        inbox.put(frame(1, seq, "busy"), live=False)
+    inbox.put(frame(1, 0, "calm"), live=False)
+    assert "calm" in [one.station for one in inbox.take(4, 1.0)]
+
+
+def test_a_full_inbox_makes_a_stored_source_wait_and_a_close_frees_it():
+    inbox = Inbox(capacity=2)
+    answers: list[bool] = []
+    thread = threading.Thread(target=lambda: answers.extend(inbox.put(frame(1, seq), live=False) for seq in range(3)))
+    thread.start()
+    thread.join(0.3)
+    assert thread.is_alive()
+    inbox.close()
+    thread.join(10)
+    assert answers == [True, True, False]
+    assert len(inbox.take(8, 0.1)) == 2
+    assert inbox.drained

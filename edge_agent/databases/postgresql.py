@@ -1,0 +1,93 @@
+"""The journal in a PostgreSQL schema of its own, held by an advisory lock; needs psycopg, creates no database."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from sqlalchemy import create_engine, event
+from sqlalchemy.engine import URL
+from sqlalchemy.engine.interfaces import DBAPIConnection
+
+from edge_agent.databases import Database, plainly
+from edge_agent.errors import JournalError
+from edge_agent.migrations import bring_up_to_date
+
+LOCK = 0x0EDA6E  # our class of advisory locks; the schema's oid completes the key
+# A dead network must end in an error, not in a wait for ever. The URL's own options come before these.
+OPTIONS = {
+    "connect_timeout": "10",
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "60000",
+}
+SCHEMA = "(SELECT oid FROM pg_namespace WHERE nspname = current_schema())"
+STATE = f"""
+    SELECT current_setting('transaction_read_only'), current_schema(), pg_try_advisory_lock({LOCK}, {SCHEMA}::int)
+"""
+HOLDER = f"""
+    SELECT application_name, coalesce(host(client_addr), 'the same machine') FROM pg_stat_activity WHERE pid IN (
+        SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = {LOCK} AND objid = {SCHEMA}
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
+"""
+
+
+def open_postgresql(url: URL) -> Database:
+    """Open `postgresql://user:password@host/database`; create the tables in its current schema where there are none.
+
+    Raises JournalError if the server cannot be reached or refuses, another agent holds the schema, or it is newer than
+    this program or holds other tables.
+    """
+    host = url.host or url.query.get("host") or "localhost"
+    name = f"postgresql://{url.username or ''}@{host}{f':{url.port}' if url.port else ''}/{url.database or ''}"
+    options = {**OPTIONS, "application_name": f"edge-agent {os.getpid()} on {socket.gethostname()}", **url.query}
+    url = url.set(drivername="postgresql+psycopg", query=options)
+    try:
+        # pool_pre_ping: a restart of the server costs no inspection. max_overflow=-1: no reader waits for another.
+        writer = create_engine(url, pool_size=1, max_overflow=0, pool_pre_ping=True, hide_parameters=True)
+        readers = create_engine(url, max_overflow=-1, pool_pre_ping=True, hide_parameters=True)
+    except ImportError:
+        raise JournalError(
+            f"journal {name}: psycopg is not installed: pip install 'edge-agent[postgresql]', or use sqlite:///"
+        ) from None
+
+    @event.listens_for(writer, "connect")
+    def prepare(connection: DBAPIConnection, _record: object) -> None:
+        try:
+            _hold(connection, name)
+        except BaseException:
+            connection.close()
+            raise
+
+    try:
+        with plainly(name), writer.begin() as connection:
+            bring_up_to_date(connection, name)
+    except BaseException:
+        writer.dispose()
+        raise
+    return Database(name, writer, readers, lambda: None)
+
+
+def _hold(connection: DBAPIConnection, name: str) -> None:
+    """Lock the schema for as long as `connection` lives; raise JournalError if it cannot be written or is held."""
+    cursor = connection.cursor()
+    # So that the server soon forgets, and lets go of the lock of, an agent whose machine lost its power.
+    for setting in ("tcp_keepalives_idle = 30", "tcp_keepalives_interval = 10", "tcp_keepalives_count = 3"):
+        cursor.execute(f"SET {setting}")
+    cursor.execute(STATE)
+    read_only, schema, locked = cursor.fetchone() or ("", None, False)
+    if read_only == "on":
+        raise JournalError(f"journal {name}: the server is a standby or read-only: name the primary")
+    if schema is None:
+        raise JournalError(
+            f"journal {name}: no schema of the search path exists or may be used: create one, or grant its use"
+        )
+    if not locked:
+        cursor.execute(HOLDER)
+        holder, address = cursor.fetchone() or ("unknown", "unknown")
+        raise JournalError(
+            f"journal {name}: another agent uses schema {schema} ({holder}, from {address}): "
+            "stop that one, or give this one its own database"
+        )
+    connection.commit()

@@ -1,0 +1,179 @@
+"""The journal's SQLite file: WAL, synchronous=FULL, one writer, held by a lock file; never on a network share."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+from sqlalchemy import create_engine, event
+from sqlalchemy.engine import URL, Connection, Engine
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.pool import NullPool, Pool, QueuePool
+
+from edge_agent.databases import DAMAGED, Database, plainly
+from edge_agent.errors import JournalError
+from edge_agent.migrations import bring_up_to_date
+from edge_agent.mounts import NETWORK, file_system
+
+MAGIC = b"SQLite format 3\0"
+BUSY_MS = 5000  # how long to wait for a stranger, such as a backup, that holds the file
+CHECKED_BYTES = 64 * 2**20  # smaller files are checked throughout when opened; larger ones would keep the line waiting
+
+
+def open_sqlite(url: URL) -> Database:
+    """Open the file of `sqlite:///PATH`; create it, and its folder, where there is none.
+
+    Raises JournalError if it is held by another agent, damaged, something else, newer than this program, read-only, or
+    on a network file system. Never replaces what exists.
+    """
+    if url.query or url.database in (None, "", ":memory:"):
+        raise JournalError("journal URL: write sqlite:///PATH, the path of a file, and no options")
+    path = Path(str(url.database)).expanduser().resolve()
+    kind = file_system(path)
+    if kind in NETWORK:
+        raise JournalError(
+            f"journal {path}: SQLite cannot keep its promises on a network file system ({kind}): "
+            "use a local disk, or a postgresql:// URL"
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = _hold(path)
+    except OSError as error:
+        raise JournalError(
+            f"journal {path}: {error.strerror}: choose a folder with room, which the agent's user may write"
+        ) from error
+    try:
+        with plainly(str(path)):
+            if _is_journal(path):
+                _migrate(path, str(path))
+            else:
+                _create(path)
+            writer = _writer(path)
+    except BaseException:
+        os.close(lock)
+        raise
+    # max_overflow: however many threads read, none waits for another's connection.
+    reading = ["query_only = ON", f"busy_timeout = {BUSY_MS}"]
+    readers = _engine(path, QueuePool, "BEGIN", reading, max_overflow=-1)
+    return Database(str(path), writer, readers, lambda: os.close(lock))
+
+
+def _hold(path: Path) -> int:
+    """Lock PATH.lock for as long as the returned descriptor is open, and write our process id into it.
+
+    The kernel lets go of it when the process dies, however it dies. The file stays: deleting it would let two agents
+    hold a lock each, on two files of the same name.
+    """
+    lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.pwrite(lock, f"{os.getpid():<20}\n".encode(), 0)  # over the last one's: a full disk has room for that
+    except BlockingIOError:
+        holder = os.read(lock, 20).decode("ascii", "replace").strip() or "unknown"
+        os.close(lock)
+        raise JournalError(
+            f"journal {path}: another agent uses it (process {holder}): stop that one, or give this one its own file"
+        ) from None
+    except OSError:
+        os.close(lock)
+        raise
+    return lock
+
+
+def _is_journal(path: Path) -> bool:
+    """Say whether there is a database at `path`; raise JournalError if there is something else."""
+    try:
+        with path.open("r+b") as file:  # + because SQLite would say that it may not write only when it has to
+            start = file.read(len(MAGIC))
+    except FileNotFoundError:
+        if Path(f"{path}-wal").exists():
+            raise JournalError(
+                f"journal {path}: the file is gone but its newest rows are still in {path.name}-wal: "
+                "put the file back, or move the -wal away"
+            ) from None
+        return False
+    except OSError as error:
+        raise JournalError(
+            f"journal {path}: {error.strerror}: name a file that the agent's user may read and write"
+        ) from error
+    if not start:
+        raise JournalError(
+            f"journal {path}: the file is empty, so what it held is lost: "
+            "restore a backup, or move it away to begin a new journal"
+        )
+    if start != MAGIC:
+        raise JournalError(
+            f"journal {path}: this is not an SQLite database, or its beginning is damaged: "
+            "check the path, restore a backup, or move it away to begin a new journal"
+        )
+    return True
+
+
+def _create(path: Path) -> None:
+    """Make a new journal under another name and put it in place whole, so that no crash leaves half of one."""
+    new = Path(f"{path}.new")
+    for leftover in (new, Path(f"{new}-journal")):
+        leftover.unlink(missing_ok=True)
+    _migrate(new, str(path))
+    os.replace(new, path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _migrate(path: Path, name: str) -> None:
+    # Foreign keys stay off here: batch migrations copy a table and drop the old one, to which others refer.
+    engine = _engine(path, NullPool, "BEGIN IMMEDIATE", ["synchronous = FULL", f"busy_timeout = {BUSY_MS}"])
+    with engine.begin() as connection:
+        bring_up_to_date(connection, name)
+
+
+def _writer(path: Path) -> Engine:
+    writing = ["journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", f"busy_timeout = {BUSY_MS}"]
+    writer = _engine(path, QueuePool, "BEGIN IMMEDIATE", writing, pool_size=1, max_overflow=0)
+    try:
+        _check(writer, path)
+    except BaseException:
+        writer.dispose()
+        raise
+    return writer
+
+
+def _check(writer: Engine, path: Path) -> None:
+    with writer.begin() as connection:
+        mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar_one()
+        if mode != "wal":
+            raise JournalError(f"journal {path}: SQLite cannot use WAL there (but {mode}): use a local disk")
+        if path.stat().st_size < CHECKED_BYTES:
+            found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
+            if found != "ok":
+                raise JournalError(f"journal {path}: {' '.join(found.split())}: {DAMAGED}")
+
+
+def _engine(path: Path, pool: type[Pool], begin: str, pragmas: Sequence[str], **options: int) -> Engine:
+    engine = create_engine(
+        URL.create("sqlite+pysqlite", database=str(path)), poolclass=pool, hide_parameters=True, **options
+    )
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: DBAPIConnection, _record: object) -> None:
+        # The driver would begin transactions by itself otherwise: late, and without IMMEDIATE.
+        connection.isolation_level = None
+        try:
+            with closing(connection.cursor()) as cursor:
+                for pragma in pragmas:
+                    cursor.execute(f"PRAGMA {pragma}")
+        except BaseException:
+            connection.close()
+            raise
+
+    @event.listens_for(engine, "begin")
+    def begin_so(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine

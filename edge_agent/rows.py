@@ -1,0 +1,163 @@
+"""How inspections and messages become rows of the journal, and rows become them again; asks no database."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row
+
+from edge_agent.core import (
+    AlarmEvent,
+    Evaluation,
+    Evidence,
+    Inspection,
+    Message,
+    Region,
+    SavedFile,
+    StoredFile,
+    Trace,
+    Verdict,
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OutboxRow:
+    """A message that waits. seq: its place in the order of sending, never given twice. created_at: UTC, aware."""
+
+    seq: int
+    message: Message
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RecordedInspection:
+    """An inspection as the journal holds it: all but the pixels and the heatmap.
+
+    score: None when nothing was read. evidence: the files that still exist, as far as retention has told the journal.
+    """
+
+    id: str
+    station: str
+    seq: int
+    taken_at: datetime
+    inspected_at: datetime
+    part_id: str | None
+    trigger_id: str | None
+    origin: str | None
+    width: int
+    height: int
+    score: float | None
+    threshold: float
+    verdict: Verdict
+    trace: Trace
+    timings: Mapping[str, float]
+    evidence: Evidence
+    simulated: bool
+
+
+def ledger_row(station: str, file: StoredFile) -> dict[str, Any]:
+    """Return the row that says that `station` is done with `file`."""
+    return {"station": station, **asdict(file)}
+
+
+def inspection_row(inspection: Inspection, evidence: Evidence, now: datetime) -> dict[str, Any]:
+    """Return the row of one inspection but for its number; the regions have rows of their own."""
+    frame, verdict, reading = inspection.frame, inspection.verdict, inspection.reading
+    height, width = frame.pixels.shape[:2]
+    # float(): the drivers would take NumPy's numbers for bytes.
+    return {
+        "id": inspection.id,
+        "station": frame.station,
+        "seq": frame.seq,
+        "taken_at": frame.taken_at,
+        "inspected_at": now,
+        "part_id": frame.part_id,
+        "trigger_id": frame.trigger_id,
+        "origin": frame.origin,
+        "width": width,
+        "height": height,
+        "evaluation": verdict.evaluation.value,
+        "score": None if reading is None else float(reading.score),
+        "threshold": float(inspection.threshold),
+        "reason": verdict.reason,
+        "alarm": None if verdict.alarm is None else verdict.alarm.value,
+        **asdict(inspection.trace),
+        "timings": {stage: float(milliseconds) for stage, milliseconds in inspection.timings.items()},
+        **_file_columns("image", evidence.image),
+        **_file_columns("overlay", evidence.overlay),
+        "simulated": inspection.simulated,
+    }
+
+
+def region_rows(number: int, found: Sequence[Region]) -> list[dict[str, Any]]:
+    """Return the rows of the regions of inspection `number`, in their order."""
+    return [
+        {
+            "inspection": number,
+            "position": position,
+            **dict(zip(("x", "y", "width", "height"), map(int, region.bbox), strict=True)),
+            "peak": float(region.peak),
+            "area_px": int(region.area_px),
+        }
+        for position, region in enumerate(found)
+    ]
+
+
+def outbox_rows(number: int, messages: Sequence[Message], now: datetime) -> list[dict[str, Any]]:
+    """Return the rows of the messages of inspection `number`, in the order of sending."""
+    return [
+        {
+            "id": message.id,
+            "kind": message.kind,
+            "station": message.station,
+            "payload": dict(message.payload),
+            "inspection": number,
+            "created_at": now,
+        }
+        for message in messages
+    ]
+
+
+def waiting(row: Row[Any]) -> OutboxRow:
+    """Read a row of the outbox."""
+    return OutboxRow(row.seq, Message(row.id, row.kind, row.station, row.payload), row.created_at)
+
+
+def recorded(row: Row[Any], region_rows: Sequence[Row[Any]]) -> RecordedInspection:
+    """Read a row of inspections together with the rows of its regions."""
+    alarm = None if row.alarm is None else AlarmEvent(row.alarm)
+    found = tuple(Region((r.x, r.y, r.width, r.height), r.peak, r.area_px) for r in region_rows)
+    return RecordedInspection(
+        id=row.id,
+        station=row.station,
+        seq=row.seq,
+        taken_at=row.taken_at,
+        inspected_at=row.inspected_at,
+        part_id=row.part_id,
+        trigger_id=row.trigger_id,
+        origin=row.origin,
+        width=row.width,
+        height=row.height,
+        score=row.score,
+        threshold=row.threshold,
+        verdict=Verdict(Evaluation(row.evaluation), found, row.reason, alarm),
+        trace=Trace(row.model, row.model_sha256, row.checkpoint_sha256, row.calibration_id, row.config_sha256),
+        timings=row.timings,
+        evidence=Evidence(
+            image=_file(row.image_uri, row.image_sha256, row.image_size),
+            overlay=_file(row.overlay_uri, row.overlay_sha256, row.overlay_size),
+        ),
+        simulated=row.simulated,
+    )
+
+
+def _file_columns(what: str, file: SavedFile | None) -> dict[str, Any]:
+    uri, sha256, size = (None, None, None) if file is None else (file.uri, file.sha256, file.size)
+    return {f"{what}_uri": uri, f"{what}_sha256": sha256, f"{what}_size": size}
+
+
+def _file(uri: str | None, sha256: str, size: int) -> SavedFile | None:
+    return None if uri is None else SavedFile(uri, sha256, size)

@@ -1,0 +1,179 @@
+"""The journal's tables and how its values lie in them; no query (journal.py), no change of schema (migrations/)."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    TIMESTAMP,
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+)
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+
+class Utc(TypeDecorator[datetime]):
+    """A moment: timestamptz in PostgreSQL; in SQLite text as 2026-11-20T08:15:30.123456+00:00, which sorts by time."""
+
+    impl = Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        kept_as: TypeEngine[Any] = TIMESTAMP(timezone=True) if dialect.name == "postgresql" else Text()
+        return dialect.type_descriptor(kept_as)
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> object:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{value.isoformat()} has no time zone, so it is no moment: give an aware datetime")
+        value = value.astimezone(timezone.utc)
+        return value if dialect.name == "postgresql" else value.isoformat(timespec="microseconds")
+
+    def process_result_value(self, value: str | datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return (datetime.fromisoformat(value) if isinstance(value, str) else value).astimezone(timezone.utc)
+
+
+class Words(TypeDecorator[str]):
+    """Text from outside. File names that are not UTF-8, and NUL, which no database takes, are kept as escapes."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        if value is None:
+            return None
+        return value.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\x00")
+
+
+class Inode(TypeDecorator[int]):
+    """An inode number: unsigned 64 bits (file servers do use the highest one), kept in a signed column."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: int | None, dialect: Dialect) -> int | None:
+        return value - 2**64 if value is not None and value >= 2**63 else value
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> int | None:
+        return value + 2**64 if value is not None and value < 0 else value
+
+
+# SQLite numbers rows by itself only where the column's type is exactly INTEGER.
+_number = BigInteger().with_variant(Integer(), "sqlite")
+
+# Migrations can only change constraints that have names.
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+    }
+)
+
+inspections = Table(
+    "inspections",
+    metadata,
+    Column("number", _number, primary_key=True),  # in the order of recording, which clocks cannot turn round
+    Column("id", Text, nullable=False, unique=True),
+    Column("station", Words, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("taken_at", Utc, nullable=False),
+    Column("inspected_at", Utc, nullable=False),
+    Column("part_id", Words),
+    Column("trigger_id", Words),
+    Column("origin", Words),
+    Column("width", Integer, nullable=False),
+    Column("height", Integer, nullable=False),
+    Column("evaluation", Text, nullable=False),
+    Column("score", Float(53)),
+    Column("threshold", Float(53), nullable=False),
+    Column("reason", Words),
+    Column("alarm", Text),
+    Column("model", Text, nullable=False),
+    Column("model_sha256", Text, nullable=False),
+    Column("checkpoint_sha256", Text, nullable=False),
+    Column("calibration_id", Text),
+    Column("config_sha256", Text, nullable=False),
+    Column("timings", JSON, nullable=False),
+    Column("image_uri", Words),  # NULL: none was kept, or, where there is a digest, retention has deleted it
+    Column("image_sha256", Text),
+    Column("image_size", BigInteger),
+    Column("overlay_uri", Words),
+    Column("overlay_sha256", Text),
+    Column("overlay_size", BigInteger),
+    Column("simulated", Boolean, nullable=False),
+)
+_columns = inspections.c
+_line_alarm = _columns.alarm.is_not(None) & _columns.simulated.is_(False)
+Index("ix_inspections_station_taken_at", _columns.station, _columns.taken_at)
+Index("ix_inspections_taken_at", _columns.taken_at)
+# What its condition names is in the index too, or SQLite would look up each row to see it.
+Index(
+    "ix_inspections_alarm",
+    _columns.station,
+    _columns.number,
+    _columns.alarm,
+    _columns.simulated,
+    sqlite_where=_line_alarm,
+    postgresql_where=_line_alarm,
+)
+for _uri in (_columns.image_uri, _columns.overlay_uri):
+    _kept = _uri.is_not(None)
+    Index(f"ix_inspections_{_uri.name}", _uri, sqlite_where=_kept, postgresql_where=_kept)
+
+regions = Table(
+    "regions",
+    metadata,
+    Column("inspection", _number, ForeignKey("inspections.number"), primary_key=True, autoincrement=False),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("x", Integer, nullable=False),
+    Column("y", Integer, nullable=False),
+    Column("width", Integer, nullable=False),
+    Column("height", Integer, nullable=False),
+    Column("peak", Float(53), nullable=False),
+    Column("area_px", BigInteger, nullable=False),
+)
+
+# No reference to an inspection: the ledger has to outlive the rows that retention may one day delete.
+ledger = Table(
+    "ledger",
+    metadata,
+    Column("station", Words, primary_key=True),
+    Column("path", Words, primary_key=True),
+    Column("sha256", Text, primary_key=True),
+    Column("inode", Inode, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("mtime_ns", BigInteger, nullable=False),
+)
+Index("ix_ledger_stat", ledger.c.station, ledger.c.inode, ledger.c.size, ledger.c.mtime_ns)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("seq", _number, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("kind", Text, nullable=False),
+    Column("station", Words, nullable=False),
+    Column("payload", JSON, nullable=False),
+    Column("inspection", _number, ForeignKey("inspections.number"), nullable=False),
+    Column("created_at", Utc, nullable=False),
+    Column("sent_at", Utc),
+    sqlite_autoincrement=True,  # a seq is never given twice
+)
+Index("ix_outbox_inspection", outbox.c.inspection)
+_unsent = outbox.c.sent_at.is_(None)
+Index("ix_outbox_unsent", outbox.c.seq, outbox.c.sent_at, sqlite_where=_unsent, postgresql_where=_unsent)

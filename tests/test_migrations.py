@@ -1,0 +1,123 @@
+"""Every version of the journal's schema becomes today's, and loses no row on the way."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import MetaData, NullPool, create_engine, event, inspect
+from sqlalchemy.engine import Connection, Engine
+
+from edge_agent import migrations
+from edge_agent.core import AlarmEvent
+from edge_agent.journal import Journal
+from edge_agent.tables import metadata
+from tests.line import evidence, inspected, message, stored_file
+
+pytest_plugins = ["tests.postgres"]
+
+
+def scripts(connection: Connection | None = None) -> Config:
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    return config
+
+
+VERSIONS = [script.revision for script in ScriptDirectory.from_config(scripts()).walk_revisions()][::-1]
+
+
+def connect(url: str) -> Connection:
+    if url.startswith("sqlite:///"):
+        Path(url.removeprefix("sqlite:///")).parent.mkdir(exist_ok=True)
+    return create_engine(url.replace("postgresql://", "postgresql+psycopg://"), poolclass=NullPool).connect()
+
+
+def schema(connection: Connection) -> dict[str, object]:
+    """All that the database says of its tables, version table left out."""
+    found = inspect(connection)
+    return {
+        table: (
+            {column["name"]: (str(column["type"]), column["nullable"]) for column in found.get_columns(table)},
+            found.get_pk_constraint(table),
+            found.get_foreign_keys(table),
+            sorted(map(str, found.get_unique_constraints(table))),
+            {
+                index["name"]: (
+                    index["column_names"],
+                    index["unique"],
+                    {option: str(value) for option, value in index.get("dialect_options", {}).items()},
+                )
+                for index in found.get_indexes(table)
+            },
+        )
+        for table in found.get_table_names()
+        if table != migrations.VERSION_TABLE
+    }
+
+
+def test_the_newest_version_is_the_one_that_a_journal_is_opened_at() -> None:
+    assert ScriptDirectory.from_config(scripts()).get_current_head() == migrations.HEAD == VERSIONS[-1]
+
+
+@pytest.mark.parametrize("version", [None, *VERSIONS])
+def test_opening_leads_from_every_version_to_the_tables_of_today(url: str, version: str | None) -> None:
+    if version is not None:
+        with connect(url) as connection:
+            command.upgrade(scripts(connection), version)
+            connection.commit()
+    with closing(Journal.open(url)) as journal:
+        inspection = inspected(AlarmEvent.RAISED, file=stored_file())
+        assert journal.record(inspection, evidence(), [message(inspection)])
+        assert journal.pending(1)[0].message.payload["inspection"] == inspection.id
+    with connect(url) as connection:
+        context = MigrationContext.configure(connection, opts={"version_table": migrations.VERSION_TABLE})
+        assert compare_metadata(context, metadata) == []
+        migrated = schema(connection)
+        others = MetaData()
+        others.reflect(connection)
+        others.drop_all(connection)
+        metadata.create_all(connection)
+        assert schema(connection) == migrated
+
+
+def test_a_new_journal_is_said_once_and_one_that_is_up_to_date_not_at_all(
+    url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="edge_agent")
+    for _ in range(2):
+        Journal.open(url).close()
+    said = [record.getMessage() for record in caplog.records if record.name.startswith("edge_agent")]
+    assert len(said) == 1
+    assert said[0].endswith(": creating a new one")
+
+
+class PowerCut(Exception):
+    pass
+
+
+def test_a_migration_that_ends_half_way_is_undone_whole(url: str) -> None:
+    with connect(url) as connection:  # a file without tables, so that SQLite's journal is made in place
+        connection.exec_driver_sql("CREATE TABLE scratch (number int)")
+        connection.exec_driver_sql("DROP TABLE scratch")
+        connection.commit()
+
+    def cut(connection: object, cursor: object, statement: str, *others: object) -> None:
+        if "CREATE TABLE outbox" in statement:
+            raise PowerCut
+
+    event.listen(Engine, "before_cursor_execute", cut)
+    try:
+        with pytest.raises(PowerCut):
+            Journal.open(url)
+    finally:
+        event.remove(Engine, "before_cursor_execute", cut)
+    with connect(url) as connection:
+        assert inspect(connection).get_table_names() == []
+    Journal.open(url).close()

@@ -37,7 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    top = argparse.ArgumentParser("edge-agent", description="Finds defects that nobody has trained it on, on a production line.")
+    top = argparse.ArgumentParser(
+        "edge-agent", description="Finds defects that nobody has trained it on, on a production line."
+    )
     top.add_argument("--version", action="version", version=f"edge-agent {__version__}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
@@ -48,13 +50,26 @@ def parser() -> argparse.ArgumentParser:
 
     replay = commands.add_parser("replay", help="inspect stored pictures and videos, marked as simulated")
     replay.add_argument("paths", nargs="+", metavar="PATH", help="pictures, videos, folders or globs")
-    replay.add_argument("--config", type=Path, help="judge as a station of this file does; default: the embedded model as it comes")
+    replay.add_argument(
+        "--config", type=Path, help="judge as a station of this file does; default: the embedded model as it comes"
+    )
     replay.add_argument("--station", help="which station of the config; needed when it has several")
-    replay.add_argument("--class-name", help="what the pictures show, such as hazelnut (default: object, or as the config says)")
-    replay.add_argument("--threshold", type=_fraction, help="score in [0, 1] from which a picture is NotOK (default: as recommended)")
-    replay.add_argument("--out", type=Path, default=Path("replay-out"), help="folder for overlays, journal and contact sheet (default ./replay-out)")
+    replay.add_argument(
+        "--class-name", help="what the pictures show, such as hazelnut (default: object, or as the config says)"
+    )
+    replay.add_argument(
+        "--threshold", type=_fraction, help="score in [0, 1] from which a picture is NotOK (default: as recommended)"
+    )
+    replay.add_argument(
+        "--out",
+        type=Path,
+        default=Path("replay-out"),
+        help="folder for overlays, journal and contact sheet (default ./replay-out)",
+    )
     replay.add_argument("--json", action="store_true", help="one JSON object a picture on stdout")
-    replay.add_argument("--publish", action="store_true", help="publish to the config's broker too, marked as simulated")
+    replay.add_argument(
+        "--publish", action="store_true", help="publish to the config's broker too, marked as simulated"
+    )
     replay.set_defaults(run=_replay)
 
     check = commands.add_parser("check", help="say whether a config file is good, with every error's place")
@@ -72,7 +87,9 @@ def parser() -> argparse.ArgumentParser:
     actions = models.add_subparsers(metavar="ACTION")
     fetch = actions.add_parser("fetch", help="download official weights, or take them from a folder or a mirror")
     fetch.add_argument("name", help="as `edge-agent models` lists it")
-    fetch.add_argument("--from", dest="source", metavar="PLACE", help="folder or http(s) mirror, for factories without internet")
+    fetch.add_argument(
+        "--from", dest="source", metavar="PLACE", help="folder or http(s) mirror, for factories without internet"
+    )
     fetch.set_defaults(run=_fetch)
     return top
 
@@ -126,8 +143,14 @@ def _run(options: argparse.Namespace) -> int:
 
         line = Line(
             [build.source(one, journal, config.limits.max_megapixels) for one in config.stations],
-            stations, gallery, journal, build.announce(config.mqtt), sinks,
-            alarms={name: AlarmState(active) for name, active in alarms.items()}, batch=config.limits.batch_size, report=report,
+            stations,
+            gallery,
+            journal,
+            build.announce(config.mqtt),
+            sinks,
+            alarms={name: AlarmState(active) for name, active in alarms.items()},
+            batch=config.limits.batch_size,
+            report=report,
         )
         log.info("ready: watching %d station%s; stop with Ctrl-C", len(stations), "s" * (len(stations) != 1))
         try:
@@ -136,7 +159,10 @@ def _run(options: argparse.Namespace) -> int:
             for sink in sinks:
                 sink.close()
         log.info(
-            "stopped: %d inspected, %d NotOK, %d NotDecidable", line.counts.inspected, line.counts.not_ok, line.counts.not_decidable
+            "stopped: %d inspected, %d NotOK, %d NotDecidable",
+            line.counts.inspected,
+            line.counts.not_ok,
+            line.counts.not_decidable,
         )
     return OK
 
@@ -167,13 +193,17 @@ def _replay(options: argparse.Namespace) -> int:
     if options.publish and not (options.config and config.mqtt):
         raise ConfigError("--publish needs a --config with an mqtt section: it says where to")
 
-    source = StoredSource(chosen.name, options.paths, max_megapixels=config.limits.max_megapixels, bit_depth=chosen.source.bit_depth)
+    source = StoredSource(
+        chosen.name, options.paths, max_megapixels=config.limits.max_megapixels, bit_depth=chosen.source.bit_depth
+    )
     station = build.station(chosen, build.loader(config), config.sha256)
     sheet = ContactSheet()
     counts = dict.fromkeys(Evaluation, 0)
     begun = time.monotonic()
     with closing(Journal.open(f"sqlite:///{out / 'journal.db'}")) as journal:
-        evidence_config = EvidenceConfig(folder=out / "evidence", originals="none", overlays="all", keep_days=1e9, keep_gb=1e9)
+        evidence_config = EvidenceConfig(
+            folder=out / "evidence", originals="none", overlays="all", keep_days=1e9, keep_gb=1e9
+        )
         gallery = build.gallery(evidence_config, build.draw({station.name: station}))
         mqtt = config.mqtt if options.publish else None
         sinks: list[Sink] = [build.sender(mqtt, config.agent.name, journal, {})] if mqtt else []
@@ -185,12 +215,20 @@ def _replay(options: argparse.Namespace) -> int:
                     sink.write(inspection, evidence)
                 counts[inspection.verdict.evaluation] += 1
                 sheet.add(
-                    inspection.frame.pixels, inspection.reading, inspection.verdict,
-                    map_threshold=station.rules.map_threshold, title=build.title(inspection),
+                    inspection.frame.pixels,
+                    inspection.reading,
+                    inspection.verdict,
+                    map_threshold=station.rules.map_threshold,
+                    title=build.title(inspection),
                 )
                 if options.json:
                     payload = dict(result_message(inspection, evidence).payload)
-                    print(json.dumps({**payload, "origin": inspection.frame.origin, "timings_ms": dict(inspection.timings)}), flush=True)
+                    print(
+                        json.dumps(
+                            {**payload, "origin": inspection.frame.origin, "timings_ms": dict(inspection.timings)}
+                        ),
+                        flush=True,
+                    )
                 else:
                     bar.clear()
                     print(_line(inspection, colour=sys.stdout.isatty()))
@@ -223,7 +261,9 @@ def _station(config, options):  # type: ignore[no-untyped-def]
         raise ConfigError(f"the config has no station {name!r}; it has {', '.join(names)}")
     chosen = config.stations[names.index(name)]
     if options.class_name:
-        chosen = chosen.model_copy(update={"detector": chosen.detector.model_copy(update={"class_name": options.class_name})})
+        chosen = chosen.model_copy(
+            update={"detector": chosen.detector.model_copy(update={"class_name": options.class_name})}
+        )
     if options.threshold is not None:
         chosen = chosen.model_copy(update={"threshold": options.threshold, "calibration": None})
     return chosen
@@ -253,7 +293,10 @@ def _doctor(options: argparse.Namespace) -> int:
     failed = False
     for finding in examine(load_config(options.config) if options.config else None):
         failed |= finding.state == "failed"
-        print(json.dumps(asdict(finding)) if options.json else f"{finding.state:8} {finding.name:9} {finding.text}", flush=True)
+        print(
+            json.dumps(asdict(finding)) if options.json else f"{finding.state:8} {finding.name:9} {finding.text}",
+            flush=True,
+        )
     if not options.json:
         print("the agent would not work here: mend what failed" if failed else "the agent would work here")
     return FAILED if failed else OK
@@ -295,18 +338,22 @@ def _line(inspection, *, colour: bool) -> str:  # type: ignore[no-untyped-def]
     verdict, reading = inspection.verdict, inspection.reading
     word = f"{verdict.evaluation.value:12}"
     if colour:
-        word = f"\033[{ {'OK': 32, 'NotOK': 31}.get(verdict.evaluation.value, 33)}m{word}\033[0m"
+        word = f"\033[{ {'OK': 32, 'NotOK': 31}.get(verdict.evaluation.value, 33) }m{word}\033[0m"
     score = f"score {reading.score:.3f} of {inspection.threshold:.3f}" if reading else " " * 20
     said = [f"{len(verdict.regions)} region{'s' * (len(verdict.regions) != 1)}"] if verdict.regions else []
     said += [verdict.reason] if verdict.reason else []
-    return f"{word} {score}  {sum(inspection.timings.values()):5.0f} ms  {title(inspection)}  {'; '.join(said)}".rstrip()
+    return (
+        f"{word} {score}  {sum(inspection.timings.values()):5.0f} ms  {title(inspection)}  {'; '.join(said)}".rstrip()
+    )
 
 
 def _logging(verbose: bool):  # type: ignore[no-untyped-def]
     import logging
 
     logging.basicConfig(
-        stream=sys.stderr, level=logging.DEBUG if verbose else logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+        stream=sys.stderr,
+        level=logging.DEBUG if verbose else logging.INFO,
+        format="%(asctime)s %(levelname)s %(message)s",
     )
     for noisy in ("PIL", "watchdog", "alembic", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

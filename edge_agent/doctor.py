@@ -11,12 +11,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edge_agent import __version__, build
 from edge_agent.config import Config
 from edge_agent.errors import EdgeAgentError
+
+if TYPE_CHECKING:
+    from edge_agent.detectors.tipsomaly import Tipsomaly
 
 WAL_RESET_FIXED = (3, 51, 3)  # earlier SQLite may lose a write when two connections write; the agent has one only
 LEAST_DISK_GB = 1.0
@@ -60,14 +64,17 @@ def _versions() -> Iterator[Finding]:
     import torch
 
     yield Finding(
-        "versions", "ok", f"edge-agent {__version__}, Python {platform.python_version()}, torch {torch.__version__}, OpenCV {cv2.__version__}"
+        "versions",
+        "ok",
+        f"edge-agent {__version__}, Python {platform.python_version()}, torch {torch.__version__}, OpenCV {cv2.__version__}",
     )
 
 
 def _sqlite() -> Iterator[Finding]:
     if sqlite3.sqlite_version_info < WAL_RESET_FIXED:
         yield Finding(
-            "sqlite", "ok",
+            "sqlite",
+            "ok",
             f"{sqlite3.sqlite_version}; before 3.51.3 a second writer may lose data: the agent is the only one, so let no other program write",
         )
     else:
@@ -77,7 +84,9 @@ def _sqlite() -> Iterator[Finding]:
 def _clock() -> Iterator[Finding]:
     now = datetime.now(timezone.utc)
     if now < EARLIEST:
-        yield Finding("clock", "failed", f"it is {now:%Y-%m-%d %H:%M} UTC on this machine: set the clock, verdicts carry its time")
+        yield Finding(
+            "clock", "failed", f"it is {now:%Y-%m-%d %H:%M} UTC on this machine: set the clock, verdicts carry its time"
+        )
     elif Path("/run/systemd/timesync").is_dir() and not Path("/run/systemd/timesync/synchronized").exists():
         yield Finding("clock", "warning", f"{now:%Y-%m-%d %H:%M:%S} UTC, not yet synchronised: see `timedatectl`")
     else:
@@ -89,9 +98,17 @@ def _gpu() -> Iterator[Finding]:
 
     if torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info()
-        yield Finding("gpu", "ok", f"{torch.cuda.get_device_name()}, {free / 1e9:.1f} of {total / 1e9:.1f} GB free, CUDA {torch.version.cuda}")
+        yield Finding(
+            "gpu",
+            "ok",
+            f"{torch.cuda.get_device_name()}, {free / 1e9:.1f} of {total / 1e9:.1f} GB free, CUDA {torch.version.cuda}",
+        )
     elif Path("/dev/nvidia0").exists() or Path("/dev/nvhost-gpu").exists():
-        yield Finding("gpu", "warning", f"this machine has one, but torch {torch.__version__} cannot use it: install a CUDA build and its driver")
+        yield Finding(
+            "gpu",
+            "warning",
+            f"this machine has one, but torch {torch.__version__} cannot use it: install a CUDA build and its driver",
+        )
     else:
         yield Finding("gpu", "ok", "none: the CPU does the work")
 
@@ -103,20 +120,17 @@ def _detectors(config: Config | None) -> Iterator[Finding]:
         found = [("embedded", Loader().detector())]
     else:
         found = [(one.name, one.detector) for one in build.stations(config, build.loader(config)).values()]  # type: ignore[misc]
-    seen: set[int] = set()
-    for name, detector in found:
-        if id(detector) in seen:
-            continue
-        seen.add(id(detector))
+    for name, detector in {id(detector): (name, detector) for name, detector in reversed(found)}.values():
         stages = _stages(detector)
         yield Finding(
-            "detector", "ok",
+            "detector",
+            "ok",
             f"{name}: {detector.name} on {detector.device}, weights {detector.model_sha256[:12]}, prompts {detector.checkpoint_sha256[:12]}; "
             + ", ".join(f"{stage} {ms:.1f} ms" for stage, ms in stages.items()),
         )
 
 
-def _stages(detector) -> dict[str, float]:  # type: ignore[no-untyped-def]
+def _stages(detector: Tipsomaly) -> dict[str, float]:
     """Median milliseconds of five single pictures of 1280 x 1024: whole reading and judging."""
     from edge_agent.judge import Rules, judge
 
@@ -143,7 +157,11 @@ def _disk(config: Config) -> Iterator[Finding]:
             probe.touch()
             probe.unlink()
         except OSError as error:
-            yield Finding("disk", "failed", f"{there}: cannot be written to ({error.strerror}): change its owner, or choose another folder")
+            yield Finding(
+                "disk",
+                "failed",
+                f"{there}: cannot be written to ({error.strerror}): change its owner, or choose another folder",
+            )
             continue
         state = "ok" if free >= LEAST_DISK_GB else "warning"
         yield Finding("disk", state, f"{folder}: {free:.1f} GB free")
@@ -155,7 +173,11 @@ def _journal(config: Config) -> Iterator[Finding]:
     journal = Journal.open(config.database.full_url())
     depth, oldest = journal.outbox_depth()
     journal.close()
-    waiting = f"{depth} messages wait for the broker, the oldest since {oldest:%Y-%m-%d %H:%M} UTC" if oldest else "nothing waits to be sent"
+    waiting = (
+        f"{depth} messages wait for the broker, the oldest since {oldest:%Y-%m-%d %H:%M} UTC"
+        if oldest
+        else "nothing waits to be sent"
+    )
     yield Finding("journal", "ok", f"{config.database.url}: {waiting}")
 
 

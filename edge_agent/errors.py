@@ -28,4 +28,4 @@ class SinkDown(EdgeAgentError):
 
 
 class JournalError(EdgeAgentError):
-    """The database cannot be opened: damaged, locked, or written by a newer version. Never answered with a new one."""
+    """The database cannot be opened or used: damaged, locked, full, or of a newer version. Never answered with a new one."""

@@ -54,7 +54,9 @@ class Inbox:
                 if left <= 0 or not self._changed.wait(left):
                     break
             frames = []
-            while len(frames) < most and (station := next((name for name, queue in self._waiting.items() if queue), None)):
+            while len(frames) < most and (
+                station := next((name for name, queue in self._waiting.items() if queue), None)
+            ):
                 frames.append(self._waiting[station].popleft())
                 self._waiting.move_to_end(station)
             self._changed.notify_all()

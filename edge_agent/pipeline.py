@@ -14,7 +14,19 @@ from typing import Protocol
 import numpy as np
 import uuid6
 
-from edge_agent.core import Detector, Evaluation, Evidence, Frame, Inspection, Message, Reading, Sink, Source, Trace, Verdict
+from edge_agent.core import (
+    Detector,
+    Evaluation,
+    Evidence,
+    Frame,
+    Inspection,
+    Message,
+    Reading,
+    Sink,
+    Source,
+    Trace,
+    Verdict,
+)
 from edge_agent.errors import JournalError, SourceLost
 from edge_agent.inbox import Inbox
 from edge_agent.judge import AlarmState, Rules, debounce, judge
@@ -36,7 +48,7 @@ class Station:
 class Recorder(Protocol):
     """The part of the journal that the pipeline writes to."""
 
-    def record(self, inspection: Inspection, evidence: Evidence, messages: Sequence[Message]) -> None: ...
+    def record(self, inspection: Inspection, evidence: Evidence, messages: Sequence[Message]) -> bool: ...
 
 
 class Keeper(Protocol):
@@ -78,8 +90,14 @@ def inspect(
         timings = {"detect": detect_ms if seen else 0.0, "judge": (time.perf_counter() - begun) * 1e3}
         inspections.append(
             Inspection(
-                id=str(uuid6.uuid7()), frame=frame, reading=seen, verdict=replace(verdict, alarm=event),
-                threshold=station.rules.threshold, trace=station.trace, timings=timings, simulated=simulated,
+                id=str(uuid6.uuid7()),
+                frame=frame,
+                reading=seen,
+                verdict=replace(verdict, alarm=event),
+                threshold=station.rules.threshold,
+                trace=station.trace,
+                timings=timings,
+                simulated=simulated,
             )
         )
     return inspections
@@ -89,7 +107,9 @@ def _read(frames: Sequence[Frame], stations: Mapping[str, Station]) -> list[Read
     """Readings of frames that share a detector. If it fails on a batch, each is tried alone; a frame it fails on gets the reason."""
     detector = stations[frames[0].station].detector
     try:
-        return list(detector.read([frame.pixels for frame in frames], [stations[frame.station].keep for frame in frames]))
+        return list(
+            detector.read([frame.pixels for frame in frames], [stations[frame.station].keep for frame in frames])
+        )
     except (RuntimeError, ValueError, MemoryError) as error:  # torch's errors, out of memory on the GPU among them
         if len(frames) == 1:
             log.exception("station %s: the detector failed on frame %d", frames[0].station, frames[0].seq)
@@ -98,8 +118,15 @@ def _read(frames: Sequence[Frame], stations: Mapping[str, Station]) -> list[Read
 
 
 def replay(
-    source: Source, station: Station, keeper: Keeper, journal: Recorder, announce: Announce, *,
-    batch: int = 8, simulated: bool = True, stop: threading.Event | None = None,
+    source: Source,
+    station: Station,
+    keeper: Keeper,
+    journal: Recorder,
+    announce: Announce,
+    *,
+    batch: int = 8,
+    simulated: bool = True,
+    stop: threading.Event | None = None,
 ) -> Iterator[tuple[Inspection, Evidence]]:
     """Inspect all frames of a source that ends, in order; each is recorded before it is yielded."""
     alarms: dict[str, AlarmState] = {}
@@ -125,8 +152,17 @@ class Line:
     """The daemon: a thread a source, the detector on the caller's thread, one thread that records and announces."""
 
     def __init__(
-        self, sources: Sequence[Source], stations: Mapping[str, Station], keeper: Keeper, journal: Recorder, announce: Announce,
-        sinks: Sequence[Sink], *, alarms: Mapping[str, AlarmState] | None = None, batch: int = 8, gather_s: float = 0.02,
+        self,
+        sources: Sequence[Source],
+        stations: Mapping[str, Station],
+        keeper: Keeper,
+        journal: Recorder,
+        announce: Announce,
+        sinks: Sequence[Sink],
+        *,
+        alarms: Mapping[str, AlarmState] | None = None,
+        batch: int = 8,
+        gather_s: float = 0.02,
         report: Callable[[Inspection, Evidence], None] = lambda inspection, evidence: None,
     ) -> None:
         self._sources, self._stations, self._keeper, self._journal = sources, stations, keeper, journal
@@ -140,7 +176,10 @@ class Line:
 
     def run(self, stop: threading.Event) -> None:
         """Inspect until `stop` is set; then take in nothing new, finish what was taken in, and return. Raises what a thread raised."""
-        feeders = [threading.Thread(target=self._feed, args=(source, stop), name=f"source-{source.station}") for source in self._sources]
+        feeders = [
+            threading.Thread(target=self._feed, args=(source, stop), name=f"source-{source.station}")
+            for source in self._sources
+        ]
         writer = threading.Thread(target=self._write, args=(stop,), name="writer")
         for thread in (*feeders, writer):
             thread.start()
@@ -148,7 +187,9 @@ class Line:
             while not (stop.is_set() and self.inbox.drained):
                 if stop.is_set():
                     self.inbox.close()
-                for inspection in inspect(self.inbox.take(self._batch, 0.2, self._gather_s), self._stations, self._alarms):
+                for inspection in inspect(
+                    self.inbox.take(self._batch, 0.2, self._gather_s), self._stations, self._alarms
+                ):
                     self._done.put(inspection)
                 if self._failure:
                     break
@@ -191,16 +232,21 @@ class Line:
                 pass
 
     def _record(self, inspection: Inspection, evidence: Evidence, stop: threading.Event) -> bool:
-        """Record, trying again with backoff while the disk is full; gives up only at a stop, and the file then stays unseen."""
+        """Record, trying again with backoff while the disk is full; says whether it was new.
+
+        Gives up only at a stop: what was not recorded is then inspected again at the next start.
+        """
         wait_s = 0.1
         while True:
             try:
-                self._journal.record(inspection, evidence, self._announce(inspection, evidence))
-                return True
+                return self._journal.record(inspection, evidence, self._announce(inspection, evidence))
             except JournalError as error:
                 log.error("%s (trying again in %.1f s)", error, wait_s)
                 if stop.wait(wait_s):
-                    log.error("stopped before %s could be recorded: it is inspected again at the next start", inspection.frame.origin)
+                    log.error(
+                        "stopped before %s could be recorded: it is inspected again at the next start",
+                        inspection.frame.origin,
+                    )
                     return False
                 wait_s = min(2 * wait_s, 10.0)
 

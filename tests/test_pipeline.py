@@ -118,7 +118,11 @@ def test_a_frame_without_a_picture_is_not_decidable_and_says_why():
 
 def test_a_picture_the_detector_fails_on_is_not_decidable_and_the_rest_goes_on():
     inspections = inspect([frame(10), frame(13), frame(250)], {"cam1": station(Brightness())}, {})
-    assert [one.verdict.evaluation for one in inspections] == [Evaluation.OK, Evaluation.NOT_DECIDABLE, Evaluation.NOT_OK]
+    assert [one.verdict.evaluation for one in inspections] == [
+        Evaluation.OK,
+        Evaluation.NOT_DECIDABLE,
+        Evaluation.NOT_OK,
+    ]
     assert "RuntimeError" in (inspections[1].verdict.reason or "")
 
 
@@ -155,14 +159,23 @@ def test_stored_frames_are_all_inspected_in_order_however_slow_the_writer():
 
 def test_what_was_taken_in_before_a_stop_is_recorded():
     kept = Kept()
-    line = Line([Given("cam1", [frame(1, seq) for seq in range(40)])], {"cam1": station(Brightness())}, kept, kept, nothing, [])
+    line = Line(
+        [Given("cam1", [frame(1, seq) for seq in range(40)])], {"cam1": station(Brightness())}, kept, kept, nothing, []
+    )
     run_until(line, lambda: line.inbox.captured["cam1"] >= 40)
     assert len(kept.recorded) == line.inbox.captured["cam1"]
 
 
 def test_a_journal_that_refuses_for_a_while_loses_nothing():
     kept = Kept(refusals=3)
-    line = Line([Given("cam1", [frame(1, seq) for seq in range(5)])], {"cam1": station(Brightness())}, kept, kept, nothing, [kept])
+    line = Line(
+        [Given("cam1", [frame(1, seq) for seq in range(5)])],
+        {"cam1": station(Brightness())},
+        kept,
+        kept,
+        nothing,
+        [kept],
+    )
     run_until(line, lambda: len(kept.written) == 5)
     assert [one.frame.seq for one in kept.recorded] == list(range(5))
 

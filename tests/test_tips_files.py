@@ -77,12 +77,16 @@ def test_every_official_variant_is_known_by_its_shapes(variant):
 
 @pytest.mark.parametrize("variant", ["S", "B"])
 def test_every_array_of_an_official_file_has_its_place_in_the_tower(variant):
-    arrays = {name: np.zeros(value.shape, np.float16) for name, value in official_vision(*OFFICIAL[variant][:4]).items()}
+    arrays = {
+        name: np.zeros(value.shape, np.float16) for name, value in official_vision(*OFFICIAL[variant][:4]).items()
+    }
     shape = tips.infer_vision_shape(arrays, Path("vision.npz"))
     with torch.device("meta"):
         tower = tips.VisionTower(shape)
     tower.load_state_dict(tips.vision_from_official(arrays, shape), strict=True, assign=True)
-    assert sum(value.size for value in arrays.values()) == tower_size(tower) + 2 * shape.width  # mask token, first position
+    assert (
+        sum(value.size for value in arrays.values()) == tower_size(tower) + 2 * shape.width
+    )  # mask token, first position
 
 
 def tower_size(tower: torch.nn.Module) -> int:

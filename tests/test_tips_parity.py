@@ -38,7 +38,9 @@ def text_pairs(case) -> tuple[torch.Tensor, torch.Tensor]:
     with torch.inference_mode():
         fixed = torch.stack([scoring.state_feature(text(ids[row], paddings[row])) for row in rows])
         prompted = zip(rows, vectors.prompts(config), strict=True)
-        learned = torch.stack([scoring.state_feature(text(ids[row], paddings[row], prompt)) for row, prompt in prompted])
+        learned = torch.stack(
+            [scoring.state_feature(text(ids[row], paddings[row], prompt)) for row, prompt in prompted]
+        )
     return fixed, learned
 
 

@@ -13,7 +13,7 @@ from edge_agent.errors import EdgeAgentError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 fine, 1 failed, 2 usage."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
         return int(options.run(options))
     except EdgeAgentError as error:
@@ -23,14 +23,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("trainer", description="Make and measure the models that edge-agent inspects with, offline.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = argparse.ArgumentParser(
+        "trainer", description="Make and measure the models that edge-agent inspects with, offline."
+    )
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
 
     pretrain = commands.add_parser("pretrain", help="train the embedded model from procedural pictures alone")
     pretrain.add_argument("--out", type=Path, required=True, help="folder of the run; one that holds a run is resumed")
     pretrain.add_argument("--steps", type=int, help="optimizer steps in all")
-    pretrain.add_argument("--decay-steps", type=int, help="the last steps, over which the learning rate falls to nothing")
+    pretrain.add_argument(
+        "--decay-steps", type=int, help="the last steps, over which the learning rate falls to nothing"
+    )
     pretrain.add_argument("--small-steps", type=int, help="the first steps, on smaller views")
     pretrain.add_argument("--pool", type=int, help="good pictures to make, which every use spoils afresh")
     pretrain.add_argument("--batch", type=int, help="pictures a step")
@@ -41,12 +46,16 @@ def _parser() -> argparse.ArgumentParser:
 
     evaluate = commands.add_parser("evaluate", help="measure a detector on labelled pictures in MVTec layout")
     evaluate.add_argument("--data", type=Path, required=True, help="a category, or a folder of categories")
-    evaluate.add_argument("--model", default="embedded", help="backbone: a name of `edge-agent models`, or a folder (default embedded)")
+    evaluate.add_argument(
+        "--model", default="embedded", help="backbone: a name of `edge-agent models`, or a folder (default embedded)"
+    )
     evaluate.add_argument("--checkpoint", type=Path, help="prompts fitted for it (default: the embedded model's own)")
     evaluate.add_argument("--class-name", default="object", help="what is in the pictures (default: object)")
-    evaluate.add_argument("--baseline", action="store_true", help="also measure local contrast, which needs no learning")
+    evaluate.add_argument(
+        "--baseline", action="store_true", help="also measure local contrast, which needs no learning"
+    )
     evaluate.set_defaults(run=_evaluate)
-    return parser
+    return top
 
 
 def _pretrain(options: argparse.Namespace) -> int:
@@ -60,7 +69,12 @@ def _pretrain(options: argparse.Namespace) -> int:
         torch.set_num_threads(options.threads)
     known = {field.name for field in fields(Recipe)}
     recipe = Recipe(**{key: value for key, value in vars(options).items() if key in known and value is not None})
-    tips = pretrain(recipe, options.out, options.workers)
+    tips = pretrain(
+        recipe,
+        options.out,
+        options.workers,
+        report=lambda row: print({key: round(value, 4) for key, value in row.items()}, flush=True),
+    )
     pool = make_pool(options.out / "pool", recipe.pool, recipe.image_size + 32, recipe.seed)
     figures = embed(tips, (options.out / "tokenizer.model").read_bytes(), pool, recipe, options.out / "embedded")
     for name, value in figures.items():

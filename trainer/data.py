@@ -29,15 +29,23 @@ class Example:
 
 def read_examples(folder: Path, split: str = "test") -> list[Example]:
     """All examples of a split below `folder`, a category or a folder of categories. Raises EdgeAgentError when there are none."""
-    categories = [folder] if (folder / split).is_dir() else sorted(path for path in folder.iterdir() if (path / split).is_dir())
+    categories = (
+        [folder] if (folder / split).is_dir() else sorted(path for path in folder.iterdir() if (path / split).is_dir())
+    )
     examples = []
     for category in categories:
         for picture in sorted(path for path in (category / split).rglob("*") if path.suffix.lower() in SUFFIXES):
             kind = picture.parent.name
-            mask = next((category / "ground_truth" / kind).glob(f"{picture.stem}_mask.*"), None) if kind != "good" else None
+            mask = (
+                next((category / "ground_truth" / kind).glob(f"{picture.stem}_mask.*"), None)
+                if kind != "good"
+                else None
+            )
             examples.append(Example(category.name, kind, picture, mask))
     if not examples:
-        raise EdgeAgentError(f"{folder}: no pictures in MVTec layout; expected {folder}/CATEGORY/{split}/good/*.png and {split}/KIND/*.png")
+        raise EdgeAgentError(
+            f"{folder}: no pictures in MVTec layout; expected {folder}/CATEGORY/{split}/good/*.png and {split}/KIND/*.png"
+        )
     return examples
 
 

@@ -23,15 +23,24 @@ from trainer.pool import Pool
 from trainer.pretrain import Recipe, batches
 
 
-def embed(tips: Tips, tokenizer: bytes, pool: Pool, recipe: Recipe, folder: Path, *, fit_views: int = 1000, check_views: int = 1000) -> dict[str, float]:
+def embed(
+    tips: Tips,
+    tokenizer: bytes,
+    pool: Pool,
+    recipe: Recipe,
+    folder: Path,
+    *,
+    fit_views: int = 1000,
+    check_views: int = 1000,
+) -> dict[str, float]:
     """Write all files of the embedded model and return what they score on synthetic pictures of neither training nor fitting.
 
     The weights are rounded to half precision first: prompts are fitted on what is shipped.
     """
     folder.mkdir(parents=True, exist_ok=True)
     vision, text = to_official(tips)
-    np.savez(folder / VISION, **vision)
-    np.savez(folder / TEXT, **text)
+    np.savez(folder / VISION, **vision)  # type: ignore[arg-type]
+    np.savez(folder / TEXT, **text)  # type: ignore[arg-type]
     (folder / TOKENIZER).write_bytes(tokenizer)
     sums = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in FILES}
     (folder / PINS).write_text(format_sums(sums))
@@ -66,7 +75,9 @@ def _labelled(pool: Pool, recipe: Recipe, stream: int, count: int) -> Iterator[t
 
 
 @torch.inference_mode()
-def _figures(tips: Tips, tensors: dict[str, Tensor], labelled: Iterator[tuple[Tensor, Tensor]]) -> tuple[dict[str, float], dict[str, object]]:
+def _figures(
+    tips: Tips, tensors: dict[str, Tensor], labelled: Iterator[tuple[Tensor, Tensor]]
+) -> tuple[dict[str, float], dict[str, object]]:
     """AUROC in percent with either class token, and what of the header follows: the better token, thresholds of the best F1."""
     scores: list[Tensor] = []
     maps: list[Tensor] = []
@@ -86,7 +97,7 @@ def _figures(tips: Tips, tensors: dict[str, Tensor], labelled: Iterator[tuple[Te
         "synthetic_image_auroc_token_2": by_token[1],
         "synthetic_pixel_auroc": auroc(truth.flatten().numpy(), pixels),
     }
-    header = {
+    header: dict[str, object] = {
         "class_token": token,
         "threshold": best_f1_threshold(defective, torch.cat(scores)[:, token - 1].numpy()),
         "map_threshold": best_f1_threshold(truth.flatten().numpy(), pixels),

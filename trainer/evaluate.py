@@ -46,7 +46,12 @@ class LocalContrast:
 
 
 def evaluate(
-    detector: Detector, examples: Sequence[Example], *, size: int = 224, batch: int = 16, report: Callable[[int], None] = lambda n: None
+    detector: Detector,
+    examples: Sequence[Example],
+    *,
+    size: int = 224,
+    batch: int = 16,
+    report: Callable[[int], object] = lambda n: None,
 ) -> Result:
     """Figures over the examples of one category. size: side in pixels at which maps and masks are compared."""
     scores: list[float] = []
@@ -64,5 +69,9 @@ def evaluate(
     truth = np.concatenate([masks[index].ravel() for index in known])  # type: ignore[union-attr]
     pixels = np.concatenate([maps[index].ravel() for index in known])
     return Result(
-        examples[0].category, int((~defective).sum()), int(defective.sum()), auroc(defective, np.array(scores)), auroc(truth, pixels.astype(np.float32)),
+        examples[0].category,
+        int((~defective).sum()),
+        int(defective.sum()),
+        auroc(defective, np.array(scores)),
+        auroc(truth, pixels.astype(np.float32)),
     )

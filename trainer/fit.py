@@ -28,7 +28,10 @@ class FitRecipe:
 
 
 def fit_prompts(
-    backbone: Tips, labelled: Iterable[tuple[Tensor, Tensor]], recipe: FitRecipe, report: Callable[[int, float], None] = lambda step, loss: None
+    backbone: Tips,
+    labelled: Iterable[tuple[Tensor, Tensor]],
+    recipe: FitRecipe,
+    report: Callable[[int, float], None] = lambda step, loss: None,
 ) -> Tensor:
     """Learned prompts (2, S, D). labelled: batches of pictures (B, 3, H, W) in [0, 1] and masks (B, H, W) in {0, 1}."""
     kept, masks = [], []
@@ -37,7 +40,9 @@ def fit_prompts(
             features = backbone.encode_image(x)
             grid = features.grid
             kept.append(scoring.unit(features.patches).half())
-            masks.append(F.interpolate(mask.unsqueeze(1), size=(recipe.map_size,) * 2, mode="nearest").squeeze(1).half())
+            masks.append(
+                F.interpolate(mask.unsqueeze(1), size=(recipe.map_size,) * 2, mode="nearest").squeeze(1).half()
+            )
     patches, truth = torch.cat(kept), torch.cat(masks)  # (n, N, D), (n, S, S)
     patches, truth = patches.clone(), truth.clone()  # inference tensors take no part in autograd
 

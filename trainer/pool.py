@@ -26,7 +26,9 @@ class Pool:
         return len(self.nouns)
 
 
-def make_pool(folder: Path, count: int, size: int, seed: int, workers: int = 2, report: Callable[[int], None] = lambda n: None) -> Pool:
+def make_pool(
+    folder: Path, count: int, size: int, seed: int, workers: int = 2, report: Callable[[int], None] = lambda n: None
+) -> Pool:
     """Make the pool, or open it if `folder` already holds the very same one (count, size, seed)."""
     wanted = {"count": count, "size": size, "seed": seed}
     nouns_file = folder / "nouns.json"
@@ -38,7 +40,9 @@ def make_pool(folder: Path, count: int, size: int, seed: int, workers: int = 2, 
         nouns = []
         with ProcessPoolExecutor(workers) as processes:
             jobs = ((seed, index, size) for index in range(count))
-            for index, (picture, foreground, noun) in enumerate(processes.map(_one, *zip(*jobs, strict=True), chunksize=16)):
+            for index, (picture, foreground, noun) in enumerate(
+                processes.map(_one, *zip(*jobs, strict=True), chunksize=16)
+            ):
                 pictures[index], foregrounds[index] = picture, foreground
                 nouns.append(noun)
                 report(index + 1)
@@ -79,7 +83,9 @@ def view(pool: Pool, rng: np.random.Generator, size: int, p_defect: float) -> Vi
 
     def shown(plane: np.ndarray, interpolation: int) -> np.ndarray:
         turned = np.rot90(plane[window], turns)
-        return cv2.resize(np.ascontiguousarray(turned[:, ::-1] if flipped else turned), (size, size), interpolation=interpolation)
+        return cv2.resize(
+            np.ascontiguousarray(turned[:, ::-1] if flipped else turned), (size, size), interpolation=interpolation
+        )
 
     pixels = shown(pool.pictures[index], cv2.INTER_AREA)
     foreground = shown(pool.foregrounds[index].view(np.uint8), cv2.INTER_NEAREST).astype(bool)

@@ -11,8 +11,8 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -84,7 +84,9 @@ class Pupil(nn.Module):
     def __init__(self, recipe: Recipe, tokenizer: Tokenizer) -> None:
         super().__init__()
         patch = ConvStem.patch(recipe.stem)
-        shape = VisionShape(recipe.width, recipe.depth, 4 * recipe.width, recipe.image_size // patch, patch, False, recipe.stem)
+        shape = VisionShape(
+            recipe.width, recipe.depth, 4 * recipe.width, recipe.image_size // patch, patch, False, recipe.stem
+        )
         self.vision = VisionTower(shape)
         self.vision.stem = TrainedStem(recipe.stem, recipe.width)
         self.text = TextTower(TextShape(recipe.width, recipe.text_depth, 4 * recipe.width, len(tokenizer)))
@@ -100,7 +102,11 @@ class Pupil(nn.Module):
         pupil = copy.deepcopy(self).eval()
         assert isinstance(pupil.vision.stem, TrainedStem)
         pupil.vision.stem = pupil.vision.stem.folded()
-        return Tips(pupil.vision, pupil.text, tokenizer, float(self.temperature.detach()), name).eval().requires_grad_(False)
+        return (
+            Tips(pupil.vision, pupil.text, tokenizer, float(self.temperature.detach()), name)
+            .eval()
+            .requires_grad_(False)
+        )
 
 
 class Views(Dataset):
@@ -161,12 +167,12 @@ def losses(pupil: Pupil, tokenizer: Tokenizer, batch: Batch, rng: np.random.Gene
     # The picture and its caption, with each class token; equal captions are all right answers.
     same = torch.tensor([[a == b for b in batch.captions] for a in batch.captions], dtype=torch.float32)
     target = same / same.sum(dim=1, keepdim=True)
-    contrast = x_state = 0.0
+    contrast = picture = torch.zeros(())
     for token in features.globals.unbind(dim=1):
         logits = scoring.unit(token) @ caption_text.T / temperature
         contrast = contrast + (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
         odds = scoring.unit(token) @ (pairs[:, 1] - pairs[:, 0]).T / temperature  # (B, nouns)
-        x_state = x_state + F.binary_cross_entropy_with_logits(odds, bad.unsqueeze(1).expand_as(odds))
+        picture = picture + F.binary_cross_entropy_with_logits(odds, bad.unsqueeze(1).expand_as(odds))
 
     # Each patch and the state of what it shows. A few changed pixels make a patch anomalous: small defects count.
     patch = pupil.vision.shape.patch
@@ -187,12 +193,16 @@ def losses(pupil: Pupil, tokenizer: Tokenizer, batch: Batch, rng: np.random.Gene
     number = {kind: index for index, kind in enumerate(kinds)}
     kind_target = torch.tensor([number.get(kind, -1) for kind in batch.kinds])
     chosen = ((covered > 0.05) & (kind_target >= 0)[:, None, None]).flatten(1)  # (B, N)
-    what = x_state * 0
+    what = torch.zeros(())
     if chosen.any():
         logits = patches[chosen] @ kind_text.T / temperature
         what = F.cross_entropy(logits, kind_target.unsqueeze(1).expand_as(chosen)[chosen])
     return {
-        "contrast": 0.1 * contrast, "picture": 0.5 * x_state, "patch": 2 * state, "dice": 0.5 * overlap.mean(), "kind": 0.1 * what,
+        "contrast": 0.1 * contrast,
+        "picture": 0.5 * picture,
+        "patch": 2 * state,
+        "dice": 0.5 * overlap.mean(),
+        "kind": 0.1 * what,
     }
 
 
@@ -203,41 +213,50 @@ def rate_at(recipe: Recipe, step: int) -> float:
     return recipe.rate * min(1.0, rising, falling)
 
 
-def pretrain(recipe: Recipe, folder: Path, workers: int = 1, log_every: int = 50) -> Tips:
-    """Train, resuming from `folder` if it holds the state of such a run, and return the averaged model."""
+def pretrain(
+    recipe: Recipe,
+    folder: Path,
+    workers: int = 1,
+    log_every: int = 50,
+    report: Callable[[dict[str, float]], None] = lambda row: None,
+) -> Tips:
+    """Train, resuming from `folder` if it holds the state of such a run, and return the averaged model.
+
+    Every log_every steps a row of figures is added to log.jsonl and given to `report`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     pool = make_pool(folder / "pool", recipe.pool, recipe.image_size + 32, recipe.seed)
     tokenizer = _tokenizer(recipe, folder, pool)
     torch.manual_seed(recipe.seed)
     pupil = Pupil(recipe, tokenizer).to(memory_format=torch.channels_last)
     average = copy.deepcopy(pupil).requires_grad_(False)
-    decayed = [parameter for parameter in pupil.parameters() if parameter.ndim > 1]
-    others = [parameter for parameter in pupil.parameters() if parameter.ndim <= 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": decayed}, {"params": others, "weight_decay": 0.0}], recipe.rate, (0.9, 0.98), weight_decay=recipe.weight_decay
-    )
+    optimizers = _optimizers(pupil, recipe)
     saved = folder / "state.pt"
     step = 0
     if saved.exists():
         state = torch.load(saved, weights_only=True)
         pupil.load_state_dict(state["pupil"])
         average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
+        for optimizer, kept in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
         step = state["step"]
-        print(f"resumed at step {step}", flush=True)
+        report({"resumed_at_step": step})
     validation = next(batches(pool, replace(recipe, seed=recipe.seed + 1, small_steps=0), 0, 256, 256))
     log = (folder / "log.jsonl").open("a")
     begun, first = time.monotonic(), step
     pupil.train()
-    for batch in batches(pool, recipe, step * recipe.batch, (recipe.steps - step) * recipe.batch, recipe.batch, workers):
-        for group in optimizer.param_groups:
+    for batch in batches(
+        pool, recipe, step * recipe.batch, (recipe.steps - step) * recipe.batch, recipe.batch, workers
+    ):
+        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = rate_at(recipe, step)
         parts = losses(pupil, tokenizer, batch, np.random.default_rng([recipe.seed, 2, step]))
         loss = torch.stack(list(parts.values())).sum()
-        optimizer.zero_grad(set_to_none=True)
+        pupil.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(pupil.parameters(), 1.0)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         _follow(average, pupil, min(recipe.ema, (1 + step) / (10 + step)))
         step += 1
         if step % log_every == 0 or step == recipe.steps:
@@ -245,10 +264,14 @@ def pretrain(recipe: Recipe, folder: Path, workers: int = 1, log_every: int = 50
             row["views_per_s"] = (step - first) * recipe.batch / (time.monotonic() - begun)
             if step % (6 * log_every) == 0 or step == recipe.steps:
                 row |= validate(average.tips(tokenizer, "pupil"), validation)
-                _save({"pupil": pupil.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, saved)
+                kept = [optimizer.state_dict() for optimizer in optimizers]
+                _save(
+                    {"pupil": pupil.state_dict(), "average": average.state_dict(), "optimizers": kept, "step": step},
+                    saved,
+                )
             log.write(json.dumps(row) + "\n")
             log.flush()
-            print({key: round(value, 4) for key, value in row.items()}, flush=True)
+            report(row)
     return average.tips(tokenizer, "embedded")
 
 
@@ -273,7 +296,24 @@ def validate(tips: Tips, batch: Batch) -> dict[str, float]:
 def batches(pool: Pool, recipe: Recipe, start: int, count: int, size: int, workers: int = 0) -> Iterator[Batch]:
     """Views start .. start + count of the recipe's stream in batches of `size`; a last one that is not full is left out."""
     views = Views(pool, recipe, start, count)
-    yield from DataLoader(views, size, num_workers=workers, collate_fn=collate, drop_last=True, prefetch_factor=4 if workers else None)
+    yield from DataLoader(
+        views, size, num_workers=workers, collate_fn=collate, drop_last=True, prefetch_factor=4 if workers else None
+    )
+
+
+def _optimizers(pupil: Pupil, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the vision tower's blocks, AdamW at the same rate for all else; no decay of vectors."""
+    matrices = [parameter for parameter in pupil.vision.vit.blocks.parameters() if parameter.ndim == 2]
+    chosen = set(map(id, matrices))
+    others = [parameter for parameter in pupil.parameters() if id(parameter) not in chosen]
+    groups = [
+        {"params": [parameter for parameter in others if parameter.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [parameter for parameter in others if parameter.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return [
+        torch.optim.Muon(matrices, recipe.rate, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(groups, recipe.rate, (0.9, 0.98)),
+    ]
 
 
 def _tokenizer(recipe: Recipe, folder: Path, pool: Pool) -> Tokenizer:
@@ -281,7 +321,11 @@ def _tokenizer(recipe: Recipe, folder: Path, pool: Pool) -> Tokenizer:
     if not path.exists():
         rng = np.random.default_rng([recipe.seed, 3])
         kinds = [None, *sorted(synthesis.DEFECTS)]
-        captions = [synthesis.caption(rng, noun, kinds[rng.integers(len(kinds))]) for noun in synthesis.NOUNS for _ in range(200)]
+        captions = [
+            synthesis.caption(rng, noun, kinds[rng.integers(len(kinds))])
+            for noun in synthesis.NOUNS
+            for _ in range(200)
+        ]
         path.write_bytes(train_vocabulary(captions, ["object", *synthesis.NOUNS], recipe.vocabulary))
     return Tokenizer(path)
 
@@ -299,8 +343,3 @@ def _save(state: dict[str, object], path: Path) -> None:
     temporary = path.with_suffix(".tmp")
     torch.save(state, temporary)
     os.replace(temporary, path)
-
-
-def describe(recipe: Recipe) -> str:
-    """The recipe as JSON, for logs and model cards."""
-    return json.dumps(asdict(recipe))

@@ -121,7 +121,8 @@ class VisionTower(nn.Module):
         )
         self.vit.patch_embed = nn.Identity()
         self.stem = (
-            ConvStem(shape.stem, shape.width) if shape.stem
+            ConvStem(shape.stem, shape.width)
+            if shape.stem
             else nn.Conv2d(3, shape.width, shape.patch, stride=shape.patch)
         )
 
@@ -228,7 +229,13 @@ class Tips(nn.Module):
     """
 
     def __init__(
-        self, vision: VisionTower, text: TextTower | None, tokenizer: Tokenizer | None, temperature: float, name: str, sha256: str = ""
+        self,
+        vision: VisionTower,
+        text: TextTower | None,
+        tokenizer: Tokenizer | None,
+        temperature: float,
+        name: str,
+        sha256: str = "",
     ) -> None:
         super().__init__()
         self.vision = vision
@@ -253,6 +260,11 @@ class Tips(nn.Module):
         """The side in pixels that the positions were trained for."""
         return self.vision.shape.grid * self.patch
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are, and pictures have to be."""
+        return next(self.parameters()).device
+
     def encode_image(self, x: Tensor, layers: Sequence[int] = ()) -> ImageFeatures:
         """x: (B, 3, H, W) RGB in [0, 1], no normalisation."""
         return self.vision(x, layers)
@@ -260,9 +272,8 @@ class Tips(nn.Module):
     def encode_text(self, sentences: Sequence[str], prompt: Tensor | None = None) -> Tensor:
         """Sentences to (B, D), not unit. prompt: (S, D) learned tokens put in front (Tipsomaly)."""
         assert self.text is not None and self.tokenizer is not None, "loaded with with_text=False"
-        device = self.text.ln_final.weight.device
         ids, paddings = self.tokenizer(sentences)
-        return self.text(ids.to(device), paddings.to(device), prompt)
+        return self.text(ids.to(self.device), paddings.to(self.device), prompt)
 
 
 def load_tips(vision: Path, text: Path, tokenizer: Path, name: str = "tips", *, with_text: bool = True) -> Tips:
@@ -313,7 +324,9 @@ def infer_vision_shape(arrays: Arrays, path: Path) -> VisionShape:
         hidden = arrays["blocks.0.mlp.w3.weight"].shape[1] if swiglu else len(arrays["blocks.0.mlp.fc1.weight"])
         patch = ConvStem.patch(stem) if stem else arrays["patch_embed.proj.weight"].shape[-1]
     except (KeyError, ValueError, IndexError) as error:
-        raise CheckpointError(f"{path}: not a TIPS vision file ({error}); expected e.g. tips_oss_l14_highres_distilled_vision.npz") from None
+        raise CheckpointError(
+            f"{path}: not a TIPS vision file ({error}); expected e.g. tips_oss_l14_highres_distilled_vision.npz"
+        ) from None
     grid = round((positions - 1) ** 0.5)
     if grid * grid != positions - 1 or width % 64:
         raise CheckpointError(f"{path}: {positions} positions of width {width} fit no TIPS variant; is the file whole?")
@@ -326,7 +339,9 @@ def infer_text_shape(arrays: Arrays, path: Path) -> TextShape:
         vocabulary, width = arrays["token_embedding.weight"].shape
         hidden = len(arrays["transformer.resblocks.0.mlp.c_fc.weight"])
     except (KeyError, ValueError) as error:
-        raise CheckpointError(f"{path}: not a TIPS text file ({error}); expected e.g. tips_oss_l14_highres_distilled_text.npz") from None
+        raise CheckpointError(
+            f"{path}: not a TIPS text file ({error}); expected e.g. tips_oss_l14_highres_distilled_text.npz"
+        ) from None
     depth = len({key.split(".")[2] for key in arrays if key.startswith("transformer.resblocks.")})
     return TextShape(width, depth, hidden, vocabulary)
 
@@ -393,7 +408,9 @@ def _sha256(path: Path) -> bytes:
             while block := file.read(1 << 20):
                 digest.update(block)
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror}); get it with `edge-agent models fetch`") from None
+        raise CheckpointError(
+            f"{path}: cannot be read ({error.strerror}); get it with `edge-agent models fetch`"
+        ) from None
     return digest.digest()
 
 

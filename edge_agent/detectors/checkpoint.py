@@ -39,7 +39,16 @@ class Checkpoint:
             )
 
 
-HEADER_KEYS = {"format", "method", "backbone", "backbone_sha256", "image_size", "fitted_on", "threshold", "map_threshold"}
+HEADER_KEYS = {
+    "format",
+    "method",
+    "backbone",
+    "backbone_sha256",
+    "image_size",
+    "fitted_on",
+    "threshold",
+    "map_threshold",
+}
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -53,7 +62,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from None
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
-        raise CheckpointError(f"{path}: not a prompt checkpoint of edge-agent, or damaged ({error}); copy it again or refit") from None
+        raise CheckpointError(
+            f"{path}: not a prompt checkpoint of edge-agent, or damaged ({error}); copy it again or refit"
+        ) from None
     missing = HEADER_KEYS - header.keys()
     if missing or header["format"] != FORMAT:
         raise CheckpointError(

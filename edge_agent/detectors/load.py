@@ -37,7 +37,11 @@ class Loader:
         return self._backbones[key]
 
     def detector(
-        self, model: str = EMBEDDED, checkpoint: Path | None = None, class_name: str = "object", device: str = "auto",
+        self,
+        model: str = EMBEDDED,
+        checkpoint: Path | None = None,
+        class_name: str = "object",
+        device: str = "auto",
         precision: str = "auto",
     ) -> Tipsomaly:
         """checkpoint: fitted prompts; None is those that come with the embedded model. Raises CheckpointError."""
@@ -48,7 +52,9 @@ class Loader:
         key = (model, checkpoint, class_name, device, precision)
         if key not in self._detectors:
             dtype = choose_dtype(precision, choose_device(device))
-            self._detectors[key] = Tipsomaly(self.backbone(model, device), load_checkpoint(checkpoint), class_name, dtype=dtype)
+            self._detectors[key] = Tipsomaly(
+                self.backbone(model, device), load_checkpoint(checkpoint), class_name, dtype=dtype
+            )
         return self._detectors[key]
 
 
@@ -60,16 +66,18 @@ def load_detector(
 
 
 def choose_device(device: str) -> torch.device:
-    """"auto" takes the GPU when there is one. Raises CheckpointError when a GPU is asked for and none can be used."""
+    """ "auto" takes the GPU when there is one. Raises CheckpointError when a GPU is asked for and none can be used."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device == "cuda" and not torch.cuda.is_available():
-        raise CheckpointError("device cuda is asked for, but torch finds no usable GPU: run `edge-agent doctor`, or set device: auto")
+        raise CheckpointError(
+            "device cuda is asked for, but torch finds no usable GPU: run `edge-agent doctor`, or set device: auto"
+        )
     return torch.device(device)
 
 
 def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """"auto" is fp16 on a GPU and fp32 on a CPU, where half precision is seldom faster."""
+    """ "auto" is fp16 on a GPU and fp32 on a CPU, where half precision is seldom faster."""
     if precision == "auto":
         return torch.float16 if device.type == "cuda" else torch.float32
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]

@@ -41,7 +41,9 @@ def learned_features(backbone: Tips, prompt_pair: Tensor) -> Tensor:
 def score(features: ImageFeatures, fixed: Tensor, learned: Tensor, temperature: float | Tensor) -> Scores:
     """Probabilities before any combination; fitting and inspecting both call this."""
     patches = scoring.anomalous_probability(features.patches, learned, temperature)  # (B, N)
-    return Scores(scoring.anomalous_probability(features.globals, fixed, temperature), patches.unflatten(1, features.grid))
+    return Scores(
+        scoring.anomalous_probability(features.globals, fixed, temperature), patches.unflatten(1, features.grid)
+    )
 
 
 def picture_score(scores: Scores, class_token: int, keep: Tensor | None = None) -> Tensor:
@@ -57,7 +59,13 @@ class Tipsomaly:
     """The detector, bound to one class name. Several may share one backbone. Satisfies core.Detector."""
 
     def __init__(
-        self, backbone: Tips, checkpoint: Checkpoint, class_name: str, *, image_size: int | None = None, dtype: torch.dtype = torch.float32
+        self,
+        backbone: Tips,
+        checkpoint: Checkpoint,
+        class_name: str,
+        *,
+        image_size: int | None = None,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         """image_size: side in pixels the picture is read at, a multiple of the patch; default as fitted.
 
@@ -70,7 +78,7 @@ class Tipsomaly:
         self.model_sha256 = backbone.sha256
         self.checkpoint_sha256 = checkpoint.sha256
         self._backbone = backbone
-        self._device = backbone.vision.vit.norm.weight.device
+        self.device = backbone.device
         self._dtype = dtype
         self._image_size = image_size or int(checkpoint.header["image_size"])
         self._class_token = int(checkpoint.header["class_token"])
@@ -79,21 +87,21 @@ class Tipsomaly:
         known = checkpoint.tensors.get(f"fixed.{class_name}")
         with torch.inference_mode():
             fixed = fixed_features(backbone, class_name) if known is None else known
-        self._fixed = fixed.to(self._device)
-        self._learned = checkpoint.tensors["learned"].to(self._device)
+        self._fixed = fixed.to(self.device)
+        self._learned = checkpoint.tensors["learned"].to(self.device)
 
     def read(self, images: Sequence[np.ndarray], keep: Sequence[np.ndarray | None] | None = None) -> list[Reading]:
         """See core.Detector. The heatmap has the side that the picture was read at."""
         size = self._image_size
         with torch.inference_mode():
-            x = scoring.pictures_to_tensor(images, size, self._device)
-            with torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32):
+            x = scoring.pictures_to_tensor(images, size, self.device)
+            with torch.autocast(self.device.type, self._dtype, enabled=self._dtype != torch.float32):
                 features = self._backbone.encode_image(x)
             scores = score(features, self._fixed, self._learned, self._backbone.temperature)
-            patches_kept = scoring.masks_to_tensor(keep or [None], features.grid, self._device)
+            patches_kept = scoring.masks_to_tensor(keep or [None], features.grid, self.device)
             totals = picture_score(scores, self._class_token, patches_kept).tolist()
             maps = scoring.smooth(scoring.stretch(scores.patches, size), SIGMA_AT_518 * size / 518)
-            pixels_kept = scoring.masks_to_tensor(keep or [None], (size, size), self._device)
+            pixels_kept = scoring.masks_to_tensor(keep or [None], (size, size), self.device)
             if pixels_kept is not None:
                 maps = maps * pixels_kept
             heatmaps = maps.clamp(0, 1).cpu().numpy()

@@ -1,0 +1,140 @@
+"""Pictures per second of the whole line at 1, 2 and 8 stations, beside a naive loop over the same pictures in the same run.
+
+The line: decode, read in batches, judge, overlay of what is NotOK, journal on disk. The naive loop: decode, read one picture
+at a time in fp32, judge, overlay of every picture, no journal. Each measurement is a process of its own, so that its peak
+memory is its own. Run: python -m benchmarks.replay [--pictures 200] [--rounds 3]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from contextlib import closing
+from pathlib import Path
+
+SAMPLES = Path(__file__).parents[1] / "edge_agent" / "samples"
+STATIONS = (1, 2, 8)
+
+
+def pictures(count: int) -> list[Path]:
+    """The bundled samples over and over."""
+    samples = sorted(SAMPLES.glob("*.jpg"))
+    return [samples[index % len(samples)] for index in range(count)]
+
+
+def naive(count: int, folder: Path) -> dict[str, float]:
+    """What one would write first."""
+    from edge_agent.build import write_picture
+    from edge_agent.detectors.load import load_detector
+    from edge_agent.judge import Rules, judge
+    from edge_agent.overlay import overlay
+    from edge_agent.pictures import decode
+
+    detector = load_detector()
+    rules = Rules(detector.recommended_threshold, detector.recommended_map_threshold)
+    detector.read([decode(pictures(1)[0])])
+    begun = time.perf_counter()
+    stages: dict[str, float] = defaultdict(float)
+    for number, path in enumerate(pictures(count)):
+        start = time.perf_counter()
+        pixels = decode(path)
+        decoded = time.perf_counter()
+        (reading,) = detector.read([pixels])
+        read = time.perf_counter()
+        verdict = judge(reading, rules, pixels.shape)
+        judged = time.perf_counter()
+        drawn = overlay(
+            pixels, reading, verdict, threshold=rules.threshold, map_threshold=rules.map_threshold, title=path.name
+        )
+        write_picture(drawn, folder / f"{number}.jpg")
+        for name, ms in (
+            ("decode", decoded - start),
+            ("detect", read - decoded),
+            ("judge", judged - read),
+            ("overlay", time.perf_counter() - judged),
+        ):
+            stages[name] += ms * 1e3 / count
+    return {"pictures_per_s": count / (time.perf_counter() - begun), **stages}
+
+
+def line(count: int, folder: Path, stations: int) -> dict[str, float]:
+    """The daemon's own threads over stored pictures, spread over the stations."""
+    from edge_agent import build
+    from edge_agent.config import Config
+    from edge_agent.core import Evidence, Inspection
+    from edge_agent.detectors.load import Loader
+    from edge_agent.journal import Journal
+    from edge_agent.pipeline import Line
+    from edge_agent.sources.stored import StoredSource
+
+    names = [f"cam{number}" for number in range(stations)]
+    config = Config.model_validate(
+        {
+            "agent": {"data_dir": str(folder)},
+            "stations": [{"name": name, "source": {"folder": str(folder / name)}} for name in names],
+        }
+    )
+    built = build.stations(config, Loader())
+    built[names[0]].detector.read([__import__("numpy").zeros((384, 384, 3), "uint8")])
+    share = [list(map(str, pictures(count)[index::stations])) for index in range(stations)]
+    stop, left = threading.Event(), [count]
+    stages: dict[str, float] = defaultdict(float)
+
+    def report(inspection: Inspection, evidence: Evidence) -> None:
+        for name, ms in inspection.timings.items():
+            stages[name] += ms / count
+        left[0] -= 1
+        if not left[0]:
+            stop.set()
+
+    with closing(Journal.open(config.database.full_url())) as journal:
+        gallery = build.gallery(config.evidence, build.draw(built))
+        sources = [StoredSource(name, paths) for name, paths in zip(names, share, strict=True)]
+        daemon = Line(
+            sources, built, gallery, journal, build.announce(None), [], batch=config.limits.batch_size, report=report
+        )
+        begun = time.perf_counter()
+        daemon.run(stop)
+    return {"pictures_per_s": count / (time.perf_counter() - begun), **stages}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pictures", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        with tempfile.TemporaryDirectory() as folder:
+            run = naive if options.one == "naive" else lambda count, where: line(count, where, int(options.one))
+            figures = run(options.pictures, Path(folder))
+        figures["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(json.dumps(figures))
+        return
+
+    kinds = ["naive", *map(str, STATIONS)]
+    rounds: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds}
+    for _ in range(options.rounds):  # in turns, so that a noisy minute hits all alike
+        for kind in kinds:
+            command = [sys.executable, "-m", "benchmarks.replay", "--one", kind, "--pictures", str(options.pictures)]
+            rounds[kind].append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+    print(f"{options.pictures} pictures of 384 x 384, medians of {options.rounds} rounds")
+    base = statistics.median(one["pictures_per_s"] for one in rounds["naive"])
+    for kind in kinds:
+        figures = {name: statistics.median(one.get(name, 0.0) for one in rounds[kind]) for name in rounds[kind][0]}
+        rate, peak = figures.pop("pictures_per_s"), figures.pop("peak_mb")
+        name = "naive loop" if kind == "naive" else f"{kind} station{'s' * (kind != '1')}"
+        stages = ", ".join(f"{stage} {ms:.1f} ms" for stage, ms in figures.items())
+        print(f"{name:11} {rate:6.1f} pictures/s  {rate / base:4.2f} x naive  peak {peak:5.0f} MB  a picture: {stages}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""Losses by hand, prompts that learn, pretraining that resumes to the same result, pictures in MVTec layout."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from edge_agent.backbones.tips import load_tips
+from edge_agent.detectors import scoring, tipsomaly
+from edge_agent.detectors.checkpoint import load_checkpoint
+from edge_agent.errors import EdgeAgentError
+from trainer.data import categories, read_examples, read_mask
+from trainer.embed import embed
+from trainer.evaluate import LocalContrast, evaluate
+from trainer.fit import FitRecipe, fit_prompts
+from trainer.losses import dice, focal, map_loss
+from trainer.metrics import auroc, best_f1_threshold
+from trainer.pool import make_pool, view
+from trainer.pretrain import Recipe, pretrain
+
+TINY = Recipe(
+    image_size=64,
+    width=64,
+    depth=1,
+    stem=(8, 8, 16, 32, 64),
+    text_depth=1,
+    vocabulary=300,
+    pool=8,
+    batch=4,
+    small_size=32,
+    small_steps=2,
+    steps=6,
+    decay_steps=2,
+    warmup_steps=2,
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A whole pretraining in small: its folder and its model."""
+    folder = tmp_path_factory.mktemp("run")
+    return folder, pretrain(TINY, folder, workers=0, log_every=1)
+
+
+def test_focal_and_dice_are_what_they_are_by_hand():
+    probability = torch.tensor([[[0.9, 0.2], [0.4, 0.6]]])
+    truth = torch.tensor([[[1.0, 0.0], [1.0, 0.0]]])
+    by_hand = -(0.1**2 * math.log(0.9) + 0.2**2 * math.log(0.8) + 0.6**2 * math.log(0.4) + 0.6**2 * math.log(0.4)) / 4
+    assert float(focal(probability, truth)) == pytest.approx(by_hand, rel=1e-6)
+    assert float(dice(probability, truth)) == pytest.approx(1 - (2 * 1.3 + 1) / (2.1 + 2 + 1), rel=1e-6)
+    whole = by_hand + (1 - 3.6 / 5.1) + (1 - (2 * 1.2 + 1) / (1.9 + 2 + 1))
+    assert float(map_loss(probability, truth)) == pytest.approx(whole, rel=1e-6)
+
+
+def test_a_perfect_map_costs_nothing_and_no_gradient_is_infinite():
+    truth = torch.tensor([[[1.0, 0.0]]])
+    probability = truth.clone().requires_grad_()
+    loss = map_loss(probability, truth)
+    loss.backward()
+    assert float(loss.detach()) == pytest.approx(0.0, abs=1e-4)
+    assert torch.isfinite(probability.grad).all()
+
+
+def test_auroc_is_right_on_a_case_by_hand_and_undefined_without_both_classes():
+    assert auroc(np.array([True, False, True, False]), np.array([0.9, 0.8, 0.7, 0.1])) == pytest.approx(75.0)
+    assert math.isnan(auroc(np.array([True, True]), np.array([0.1, 0.2])))
+
+
+def test_the_threshold_of_the_best_f1_separates_what_can_be_separated():
+    assert best_f1_threshold(np.array([False, False, True, True]), np.array([0.1, 0.4, 0.6, 0.9])) == pytest.approx(0.6)
+
+
+def test_the_pool_is_made_once_and_its_views_are_fixed_by_their_number(tmp_path):
+    first = make_pool(tmp_path, 4, 48, seed=3, workers=1)
+    made_at = (tmp_path / "pictures.npy").stat().st_mtime_ns
+    again = make_pool(tmp_path, 4, 48, seed=3, workers=1)
+    assert (tmp_path / "pictures.npy").stat().st_mtime_ns == made_at
+    one, other = (view(pool, np.random.default_rng(5), 32, 1.0) for pool in (first, again))
+    np.testing.assert_array_equal(one.pixels, other.pixels)
+    assert one.mask.any()
+    assert one.kind is not None
+    assert not view(first, np.random.default_rng(5), 32, 0.0).mask.any()
+
+
+def test_a_pretraining_that_was_cut_off_resumes_to_the_same_weights(run, tmp_path):
+    folder, whole = run
+    (tmp_path / "pool").symlink_to(folder / "pool")
+    pretrain(replace(TINY, steps=3, decay_steps=0), tmp_path, workers=0, log_every=1)
+    resumed = pretrain(TINY, tmp_path, workers=0, log_every=1)
+    for (name, theirs), ours in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=0, rtol=0, msg=name)
+
+
+def test_a_run_ends_in_a_model_that_loads_with_prompts_that_fit_it(run, tmp_path):
+    folder, tips = run
+    pool = make_pool(folder / "pool", TINY.pool, TINY.image_size + 32, TINY.seed)
+    figures = embed(tips, (folder / "tokenizer.model").read_bytes(), pool, TINY, tmp_path, fit_views=50, check_views=50)
+    assert all(0 <= value <= 100 for value in figures.values())
+    backbone = load_tips(tmp_path / "vision.npz", tmp_path / "text.npz", tmp_path / "tokenizer.model", "embedded")
+    detector = tipsomaly.Tipsomaly(backbone, load_checkpoint(tmp_path / "tipsomaly.safetensors"), "metal_plate")
+    (reading,) = detector.read([np.zeros((30, 40, 3), np.uint8)])
+    assert 0 <= reading.score <= 1
+    assert reading.heatmap.shape == (64, 64)
+
+
+def test_fitting_prompts_lowers_the_loss_on_a_defect_the_backbone_sees(run):
+    tips = run[1]
+    draw = torch.Generator().manual_seed(0)
+    x = torch.rand(16, 3, 64, 64, generator=draw) * 0.1
+    masks = torch.zeros(16, 64, 64)
+    masks[:, 16:48, 16:48] = 1
+    x[:, :, 16:48, 16:48] += 0.8
+    seen: list[float] = []
+    recipe = FitRecipe(image_size=64, map_size=32, epochs=15, rate=0.05)
+    prompt = fit_prompts(tips, [(x, masks)], recipe, lambda step, loss: seen.append(loss))
+    assert prompt.shape == (2, 8, 64)
+    assert seen[-1] < 0.9 * seen[0]
+    learned = tipsomaly.learned_features(tips, prompt)
+    found = scoring.anomalous_probability(tips.encode_image(x).patches, learned, tips.temperature).unflatten(1, (4, 4))
+    assert found[:, 1:3, 1:3].mean() > found[:, 0].mean()
+
+
+def test_pictures_in_mvtec_layout_are_read_with_their_masks(tmp_path):
+    draw = np.random.default_rng(0)
+    for kind in ("good", "dent"):
+        (tmp_path / "plate" / "test" / kind).mkdir(parents=True)
+    (tmp_path / "plate" / "ground_truth" / "dent").mkdir(parents=True)
+    for number in range(3):
+        good = draw.integers(90, 110, (64, 64, 3), np.uint8)
+        cv2.imwrite(str(tmp_path / "plate" / "test" / "good" / f"{number}.png"), good)
+        bad, mask = good.copy(), np.zeros((64, 64), np.uint8)
+        bad[10:20, 30:40], mask[10:20, 30:40] = 255, 255
+        cv2.imwrite(str(tmp_path / "plate" / "test" / "dent" / f"{number}.png"), bad)
+        cv2.imwrite(str(tmp_path / "plate" / "ground_truth" / "dent" / f"{number}_mask.png"), mask)
+    (examples,) = categories(read_examples(tmp_path)).values()
+    assert [example.kind for example in examples] == ["dent"] * 3 + ["good"] * 3
+    mask = read_mask(examples[0], 32)
+    assert mask is not None
+    assert mask.sum() == 25
+    result = evaluate(LocalContrast(), examples)
+    assert (result.good, result.defective) == (3, 3)
+    assert result.image_auroc == 100.0
+    assert result.pixel_auroc > 95
+
+
+def test_a_folder_without_pictures_says_what_was_expected(tmp_path):
+    with pytest.raises(EdgeAgentError, match="MVTec layout"):
+        read_examples(Path(tmp_path))

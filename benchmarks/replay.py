@@ -32,7 +32,8 @@ def pictures(count: int) -> list[Path]:
 
 def naive(count: int, folder: Path) -> dict[str, float]:
     """What one would write first."""
-    from edge_agent.build import write_picture
+    from PIL import Image
+
     from edge_agent.detectors.load import load_detector
     from edge_agent.judge import Rules, judge
     from edge_agent.overlay import overlay
@@ -54,7 +55,7 @@ def naive(count: int, folder: Path) -> dict[str, float]:
         drawn = overlay(
             pixels, reading, verdict, threshold=rules.threshold, map_threshold=rules.map_threshold, title=path.name
         )
-        write_picture(drawn, folder / f"{number}.jpg")
+        Image.fromarray(drawn).save(folder / f"{number}.jpg", quality=92)
         for name, ms in (
             ("decode", decoded - start),
             ("detect", read - decoded),
@@ -96,7 +97,7 @@ def line(count: int, folder: Path, stations: int) -> dict[str, float]:
             stop.set()
 
     with closing(Journal.open(config.database.full_url())) as journal:
-        gallery = build.gallery(config.evidence, build.draw(built))
+        gallery = build.gallery(config.evidence, built)
         sources = [StoredSource(name, paths) for name, paths in zip(names, share, strict=True)]
         daemon = Line(
             sources, built, gallery, journal, build.announce(None), [], batch=config.limits.batch_size, report=report

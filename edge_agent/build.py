@@ -7,16 +7,19 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_agent.config import Config, FolderConfig, MqttConfig, StationConfig
+from edge_agent.config import Config, EvidenceConfig, FolderConfig, MqttConfig, StationConfig
 from edge_agent.core import Evidence, Inspection, Message, Source, Trace
 from edge_agent.detectors.load import Loader
 from edge_agent.errors import ConfigError
+from edge_agent.journal import Journal
 from edge_agent.judge import Rules
 from edge_agent.mask import keep_mask
 from edge_agent.messages import alarm_message, result_message
 from edge_agent.overlay import overlay
 from edge_agent.pipeline import Announce, Station
 from edge_agent.sinks.broker import Broker, Tls
+from edge_agent.sinks.images import Gallery
+from edge_agent.sinks.mqtt import MqttSink
 from edge_agent.sources.folder import FolderSource, Ledger
 
 MASK_SIDE = 512  # pixels that polygons are drawn on, stretched over the picture
@@ -100,6 +103,24 @@ def broker(config: MqttConfig, agent: str) -> Broker:
         client_id=config.client_id,
         tls=Tls(config.tls.ca, config.tls.cert, config.tls.key) if config.tls else None,
         keepalive_s=config.keepalive_s,
+    )
+
+
+def sender(mqtt: MqttConfig, agent: str, journal: Journal, alarms: Mapping[str, bool]) -> MqttSink:
+    """The sink that delivers the journal's outbox; it connects at once."""
+    return MqttSink(broker(mqtt, agent), journal, alarms=alarms)
+
+
+def gallery(evidence: EvidenceConfig, stations: Mapping[str, Station]) -> Gallery:
+    """What keeps pictures as evidence, drawn as their stations judge them."""
+    return Gallery(
+        evidence.folder,
+        render=draw(stations),
+        originals=evidence.originals,
+        overlays=evidence.overlays,
+        fmt=evidence.format,
+        keep_days=evidence.keep_days,
+        keep_gb=evidence.keep_gb,
     )
 
 

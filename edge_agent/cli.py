@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from contextlib import closing
 from pathlib import Path
 
@@ -115,6 +115,7 @@ def _run(options: argparse.Namespace) -> int:
     from edge_agent.journal import Journal
     from edge_agent.judge import AlarmState
     from edge_agent.pipeline import Line
+    from edge_agent.sinks.retention import Retention
 
     log = _logging(options.verbose)
     config = load_config(options.config or default_path())
@@ -131,9 +132,9 @@ def _run(options: argparse.Namespace) -> int:
     for station in stations.values():
         log.info("station %s: %s, threshold %.3f", station.name, station.trace.model, station.rules.threshold)
     with closing(Journal.open(config.database.full_url())) as journal:
-        gallery = build.gallery(config.evidence, build.draw(stations))
+        gallery = build.gallery(config.evidence, stations)
         alarms = journal.last_alarm_states()
-        sinks: list[Sink] = [build.retention(gallery, journal)]
+        sinks: list[Sink] = [Retention(gallery.sweep, journal.forget_files)]
         if config.mqtt:
             sinks.append(build.sender(config.mqtt, config.agent.name, journal, alarms))
 
@@ -171,6 +172,7 @@ def _replay(options: argparse.Namespace) -> int:
     import json
     import time
 
+    from PIL import Image
     from tqdm import tqdm
 
     from edge_agent import build
@@ -204,10 +206,10 @@ def _replay(options: argparse.Namespace) -> int:
         evidence_config = EvidenceConfig(
             folder=out / "evidence", originals="none", overlays="all", keep_days=1e9, keep_gb=1e9
         )
-        gallery = build.gallery(evidence_config, build.draw({station.name: station}))
+        gallery = build.gallery(evidence_config, {station.name: station})
         mqtt = config.mqtt if options.publish else None
         sinks: list[Sink] = [build.sender(mqtt, config.agent.name, journal, {})] if mqtt else []
-        with tqdm(total=source.count, unit="picture", leave=False, disable=True if options.json else None) as bar:
+        with tqdm(total=_length(source), unit="picture", leave=False, disable=True if options.json else None) as bar:
             for inspection, evidence in replay(
                 source, station, gallery, journal, build.announce(mqtt), batch=config.limits.batch_size
             ):
@@ -241,7 +243,7 @@ def _replay(options: argparse.Namespace) -> int:
     took = time.monotonic() - begun
     total = sum(counts.values())
     sheet_path = out / "contact_sheet.jpg"
-    build.write_picture(sheet.render(), sheet_path)
+    Image.fromarray(sheet.render()).save(sheet_path, quality=90)
     print(
         f"\n{total} pictures in {took:.1f} s ({total / took:.1f} a second): "
         + ", ".join(f"{counts[evaluation]} {evaluation.value}" for evaluation in list(Evaluation)[:3])
@@ -249,6 +251,13 @@ def _replay(options: argparse.Namespace) -> int:
         file=sys.stderr if options.json else sys.stdout,
     )
     return OK
+
+
+def _length(source: Sized) -> int | None:
+    try:
+        return len(source)
+    except TypeError:  # there are videos, which do not say truly how long they are
+        return None
 
 
 def _station(config, options):  # type: ignore[no-untyped-def]

@@ -53,7 +53,7 @@ class Inbox:
                 left = deadline - time.monotonic()
                 if left <= 0 or not self._changed.wait(left):
                     break
-            frames = []
+            frames: list[Frame] = []
             while len(frames) < most and (
                 station := next((name for name, queue in self._waiting.items() if queue), None)
             ):

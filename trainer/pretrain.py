@@ -73,6 +73,8 @@ class TrainedStem(nn.Module):
         """The same function, in evaluation mode, without norms."""
         stem = copy.deepcopy(self.stem)
         for conv, norm in zip(stem.convs, self.norms, strict=True):
+            assert isinstance(conv, nn.Conv2d)
+            assert isinstance(norm, nn.BatchNorm2d)
             fused = torch.nn.utils.fuse_conv_bn_eval(conv.eval(), norm.eval())
             conv.weight, conv.bias = fused.weight, fused.bias
         return stem

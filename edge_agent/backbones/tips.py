@@ -11,10 +11,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from timm.layers import Mlp as TwoLayers
 from timm.layers import SwiGLUPacked
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -101,6 +103,9 @@ class ConvStem(nn.Module):
 class VisionTower(nn.Module):
     """The ViT with one more class token. Sequence: [cls, register, patches]; the register has no position."""
 
+    vit: Any  # timm types its parameters as optional, for variants that lack them
+    stem: nn.Module
+
     def __init__(self, shape: VisionShape) -> None:
         super().__init__()
         self.shape = shape
@@ -112,7 +117,8 @@ class VisionTower(nn.Module):
             num_heads=shape.heads,
             # timm's packed SwiGLU counts both halves of its first projection as hidden.
             mlp_ratio=(2 * shape.hidden if shape.swiglu else shape.hidden) / shape.width,
-            **({"mlp_layer": SwiGLUPacked, "act_layer": nn.SiLU} if shape.swiglu else {}),
+            mlp_layer=SwiGLUPacked if shape.swiglu else TwoLayers,  # type: ignore[arg-type]  # a partial of timm's own
+            act_layer=nn.SiLU if shape.swiglu else nn.GELU,
             init_values=1.0,
             reg_tokens=1,
             no_embed_class=True,
@@ -183,6 +189,8 @@ class TextBlock(nn.Module):
 
 class TextTower(nn.Module):
     """Sentences to vectors: mean over the unpadded tokens of a transformer with sinusoidal positions."""
+
+    transformer: Any  # nothing but the name that the published files give to its blocks
 
     def __init__(self, shape: TextShape) -> None:
         super().__init__()
@@ -271,7 +279,8 @@ class Tips(nn.Module):
 
     def encode_text(self, sentences: Sequence[str], prompt: Tensor | None = None) -> Tensor:
         """Sentences to (B, D), not unit. prompt: (S, D) learned tokens put in front (Tipsomaly)."""
-        assert self.text is not None and self.tokenizer is not None, "loaded with with_text=False"
+        assert self.text is not None, "loaded with with_text=False"
+        assert self.tokenizer is not None
         ids, paddings = self.tokenizer(sentences)
         return self.text(ids.to(self.device), paddings.to(self.device), prompt)
 

@@ -58,7 +58,7 @@ class Line:
     def names(self, count: int) -> list[str]:
         return [Path(frame.origin or "").name for frame in self.take(count)]
 
-    def nothing_more(self, while_s: float = 0.5) -> bool:
+    def nothing_more(self, while_s: float = 0.3) -> bool:
         try:
             self.frames.get(timeout=while_s)
         except queue.Empty:
@@ -75,7 +75,8 @@ class Line:
 
 @pytest.fixture(autouse=True)
 def _impatience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge_agent.sources.watch.POLL_S", 0.2)
+    monkeypatch.setattr("edge_agent.sources.watch.POLL_S", 0.1)
+    monkeypatch.setattr("edge_agent.sources.folder.TICK_S", 0.05)
     monkeypatch.setattr("edge_agent.sources.folder.RETRY_S", 0.1)
     monkeypatch.setattr("edge_agent.sources.folder.TROUBLE_S", 0.2)
 
@@ -163,7 +164,7 @@ def test_a_picture_is_not_read_before_it_is_written(folder: Path, journal: Journ
         with (folder / "slow.png").open("wb", buffering=0) as file:
             for start in range(0, len(content), 1 + len(content) // 4):
                 file.write(content[start : start + 1 + len(content) // 4])
-                time.sleep(0.4)  # longer than it takes to settle, and scans come in between
+                time.sleep(0.3)  # longer than it takes to settle, and scans come in between
         (frame,) = line.take()
         assert frame.fault is None
         assert np.array_equal(frame.pixels, gradient(20, 30))
@@ -177,7 +178,7 @@ def test_each_picture_is_given_once_though_every_scan_meets_it_again(folder: Pat
         assert sorted(line.names(5)) == [f"{i}.png" for i in range(5)]
         (folder / "0.png").rename(folder / "renamed.png")
         os.utime(folder / "1.png")
-        assert line.nothing_more(2), "what nobody has recorded yet is not new again, renamed or touched though it be"
+        assert line.nothing_more(1), "what nobody has recorded yet is not new again, renamed or touched though it be"
 
 
 def test_a_restart_gives_only_what_came_meanwhile(folder: Path, journal: Journal) -> None:
@@ -299,7 +300,7 @@ def test_a_writer_that_closes_in_between_is_waited_for(folder: Path, journal: Jo
         wait_until_watched(line, folder)
         path = folder / "part.png"
         path.touch()
-        assert line.nothing_more(1.5)
+        assert line.nothing_more(0.8)
         put(path)
         assert line.take()[0].fault is None
         assert line.nothing_more()
@@ -342,7 +343,7 @@ def test_a_file_that_may_not_be_read_is_told_of_once_and_inspected_when_it_may()
             (frame,) = line.take()
             assert f"let user {os.geteuid()}" in (frame.fault or "")
             assert frame.file is None
-            assert line.nothing_more(1.5)
+            assert line.nothing_more(0.8)
             secret.chmod(0o600)
             (frame,) = line.take()
             assert (frame.fault, frame.origin) == (None, str(secret))
@@ -356,7 +357,7 @@ def test_permissions_that_come_late_are_waited_for() -> None:
         with (folder / "part.png").open("wb") as file:
             os.fchmod(file.fileno(), 0)
             file.write(png(gradient(20, 30)))
-        assert line.nothing_more(0.7)
+        assert line.nothing_more(0.5)
         (folder / "part.png").chmod(0o600)
         assert line.take()[0].fault is None
 
@@ -368,7 +369,7 @@ def test_a_folder_may_come_later_and_go_and_come_again(
     folder.rmdir()
     with running(folder, journal, polling=polling) as line:
         wait_until(lambda: "create or mount it" in caplog.text)
-        assert line.nothing_more(1.5)
+        assert line.nothing_more(0.8)
         assert caplog.text.count("create or mount it") == 1
         folder.mkdir()
         put(folder / "1.png", seed=1)
@@ -472,11 +473,11 @@ def test_a_stop_ends_it_soon_and_leaves_no_thread_behind(folder: Path, journal: 
         wait_until_watched(line, folder)
         for i in range(20):
             put(folder / f"{i}.png", seed=i)
-    assert set(threading.enumerate()) <= before
-    assert not inotify_instances()
+    wait_until(lambda: set(threading.enumerate()) <= before)
+    wait_until(lambda: not inotify_instances())
     with running(folder.parent / "missing", journal):
         pass
-    assert set(threading.enumerate()) <= before
+    wait_until(lambda: set(threading.enumerate()) <= before)
 
 
 def test_a_consumer_that_leaves_ends_it_too(folder: Path, journal: Journal) -> None:
@@ -485,7 +486,7 @@ def test_a_consumer_that_leaves_ends_it_too(folder: Path, journal: Journal) -> N
     frames = FolderSource("cam1", folder, journal, settle_s=0.1).frames(threading.Event())
     next(frames)
     frames.close()
-    assert set(threading.enumerate()) <= before
+    wait_until(lambda: set(threading.enumerate()) <= before)
 
 
 def test_memory_stays_flat_while_pictures_come_and_go(
@@ -505,16 +506,16 @@ def test_memory_stays_flat_while_pictures_come_and_go(
             gc.collect()
             return tracemalloc.get_traced_memory()[0]
 
-        inspect(40)
+        inspect(30)
         tracemalloc.start()
         try:
-            inspect(40)
+            inspect(30)
             time.sleep(0.5)  # for a scan to come by
             before = kept()
             for _ in range(4):
-                inspect(40)
+                inspect(30)
             time.sleep(0.5)
-            assert kept() - before < 50_000, "160 files leave less than 320 bytes each behind"
+            assert kept() - before < 50_000, "120 files leave less than 420 bytes each behind"
         finally:
             tracemalloc.stop()
 

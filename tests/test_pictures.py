@@ -23,6 +23,8 @@ from edge_agent.errors import PictureError
 from edge_agent.pictures import MIN_SIDE, decode, decode_bytes, printable, read
 from tests.made import gradient, png, png_of, unprivileged_folder
 
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # of damaged files, on the way to the error
+
 H, W = 37, 53
 _random = np.random.default_rng(7)
 GRAY8 = _random.integers(0, 256, (H, W), np.uint8)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import os
 import threading
 from datetime import datetime, timezone
@@ -119,16 +118,12 @@ def test_a_folder_that_may_not_be_listed_is_named_too() -> None:
         (folder / "day2").chmod(0o700)
 
 
-def test_its_length_is_known_for_pictures_alone(tmp_path: Path) -> None:
+def test_the_number_of_frames_is_known_for_pictures_alone(tmp_path: Path) -> None:
     for i in range(3):
         put(tmp_path / f"{i}.png")
-    assert len(StoredSource("cam1", [tmp_path])) == 3
+    assert StoredSource("cam1", [tmp_path]).count == 3
     write_video(tmp_path / "run.avi", 5)
-    source = StoredSource("cam1", [tmp_path])
-    assert source
-    with pytest.raises(TypeError, match="there are videos"):
-        len(source)
-    assert operator.length_hint(source, -1) == -1
+    assert StoredSource("cam1", [tmp_path]).count is None
 
 
 @pytest.mark.parametrize("name", ["run.avi", "run.mkv"])

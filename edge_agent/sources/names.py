@@ -1,0 +1,49 @@
+"""Which files of a folder are to be inspected, by their names alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from edge_agent.pictures import SUFFIXES
+
+_UNFINISHED = (".part", ".partial", ".filepart", ".crdownload", ".tmp", ".temp", ".swp", "~")
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """patterns: of file names, in lower case, as names of any case are compared; none means every picture format.
+
+    Hidden files and folders, and names that say that a file is not finished, never match.
+    """
+
+    patterns: tuple[str, ...] = ()
+    recursive: bool = False
+
+    def match(self, path: str, folder: str) -> bool:
+        """Whether to inspect `path`, which lies in `folder` or, if recursive, below it."""
+        if any(part.startswith(".") for part in os.path.relpath(path, folder).split(os.sep)):
+            return False
+        name = os.path.basename(path).lower()
+        if name.startswith("~") or name.endswith(_UNFINISHED):
+            return False
+        if self.patterns:
+            return any(fnmatchcase(name, pattern) for pattern in self.patterns)
+        return os.path.splitext(name)[1] in SUFFIXES
+
+    def files(self, folder: str, errors: list[OSError]) -> Iterator[str]:
+        """The paths in `folder` that match, in no order; why some of it cannot be listed is added to `errors`."""
+        folders = [folder]
+        while folders:
+            try:
+                with os.scandir(folders.pop()) as entries:
+                    for entry in entries:
+                        if not entry.is_dir(follow_symlinks=False):
+                            if self.match(entry.path, folder):
+                                yield entry.path
+                        elif self.recursive and not entry.name.startswith("."):
+                            folders.append(entry.path)
+            except OSError as error:
+                errors.append(error)

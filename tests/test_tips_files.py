@@ -156,7 +156,7 @@ def test_towers_of_different_models_are_refused(files, tmp_path):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     config = vectors.load("tips_mlp")[1] | {"tdim": 64, "tmlp": 256}
     np.savez(tmp_path / "text.npz", **vectors.tips_text_arrays(config))
-    with pytest.raises(CheckpointError, match="128 wide.*64"):
+    with pytest.raises(CheckpointError, match=r"128 wide.*64"):
         load(tmp_path)
 
 

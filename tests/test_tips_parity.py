@@ -20,7 +20,7 @@ def case(request):
 
 @pytest.fixture(scope="module")
 def features(case):
-    arrays, config, vision, _ = case
+    _, config, vision, _ = case
     x = scoring.pictures_to_tensor(vectors.pictures(config), config["size"], torch.device("cpu"))
     with torch.inference_mode():
         return vision(x, layers=[config["depth"] // 2])

@@ -98,7 +98,7 @@ def download(url: str, part: Path, report: Report, patience: Patience) -> Arrive
         try:
             digests, start = _go_on(opener, url, part, report, patience.timeout)
             return Arrived(url, digests, pieced or start > 0)
-        except _Dropped as error:  # noqa: PERF203  (trying again is what this loop is for)
+        except _Dropped as error:
             if error.stale:
                 discard(part)
             reached = _so_far(url, part)[1]

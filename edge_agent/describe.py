@@ -74,8 +74,6 @@ def _rule(station: StationConfig) -> str:
 
 def _alarm(station: StationConfig) -> str:
     debounce = station.debounce
-    if debounce.of == 1:
-        when = "at each NotOK picture"
-    else:
-        when = f"when {debounce.raise_after} of the last {debounce.of} pictures are NotOK"
+    several = f"when {debounce.raise_after} of the last {debounce.of} pictures are NotOK"
+    when = "at each NotOK picture" if debounce.of == 1 else several
     return f"{when}; clears {debounce.hysteresis:g} below the threshold" if debounce.hysteresis else when

@@ -20,7 +20,7 @@ from trainer.embed import embed
 from trainer.evaluate import LocalContrast, evaluate
 from trainer.fit import FitRecipe, fit_prompts
 from trainer.losses import dice, focal, map_loss
-from trainer.metrics import auroc, best_f1_threshold
+from trainer.metrics import auroc, balanced_threshold, best_f1_threshold
 from trainer.pool import make_pool, view
 from trainer.pretrain import Recipe, pretrain
 
@@ -74,6 +74,12 @@ def test_auroc_is_right_on_a_case_by_hand_and_undefined_without_both_classes():
 
 def test_the_threshold_of_the_best_f1_separates_what_can_be_separated():
     assert best_f1_threshold(np.array([False, False, True, True]), np.array([0.1, 0.4, 0.6, 0.9])) == pytest.approx(0.6)
+
+
+def test_the_balanced_threshold_weighs_a_missed_defect_like_a_false_alarm_however_many_there_are_of_each():
+    truth = np.array([False] * 90 + [True] * 10)
+    scores = np.concatenate([np.linspace(0, 0.6, 90), np.linspace(0.5, 1, 10)])
+    assert 0.4 < balanced_threshold(truth, scores) <= 0.62
 
 
 def test_the_pool_is_made_once_and_its_views_are_fixed_by_their_number(tmp_path):

@@ -18,7 +18,7 @@ from edge_agent.backbones.tips import Tips, load_tips, to_official
 from edge_agent.detectors import scoring, tipsomaly
 from edge_agent.detectors.checkpoint import Checkpoint, save_checkpoint
 from trainer.fit import FitRecipe, fit_prompts
-from trainer.metrics import auroc, best_f1_threshold
+from trainer.metrics import auroc, balanced_threshold, best_f1_threshold
 from trainer.pool import Pool
 from trainer.pretrain import Recipe, batches
 
@@ -78,17 +78,18 @@ def _labelled(pool: Pool, recipe: Recipe, stream: int, count: int) -> Iterator[t
 def _figures(
     tips: Tips, tensors: dict[str, Tensor], labelled: Iterator[tuple[Tensor, Tensor]]
 ) -> tuple[dict[str, float], dict[str, object]]:
-    """AUROC in percent with either class token, and what of the header follows: the better token, thresholds of the best F1."""
+    """AUROC in percent with either class token, and what of the header follows: the better token, thresholds."""
     scores: list[Tensor] = []
     maps: list[Tensor] = []
     masks: list[Tensor] = []
+    bad: list[Tensor] = []
     for x, mask in labelled:
         found = tipsomaly.score(tips.encode_image(x), tensors["fixed.object"], tensors["learned"], tips.temperature)
         scores.append(torch.stack([tipsomaly.picture_score(found, token) for token in (1, 2)], dim=1))
         maps.append(scoring.stretch(found.patches, 56))
         masks.append(torch.nn.functional.adaptive_avg_pool2d(mask.unsqueeze(1), 56).squeeze(1) > 0.3)
-    truth = torch.cat(masks)
-    defective = truth.flatten(1).any(dim=1).numpy()
+        bad.append(mask.amax(dim=(1, 2)) > 0)
+    truth, defective = torch.cat(masks), torch.cat(bad).numpy()
     by_token = [auroc(defective, torch.cat(scores)[:, token].numpy()) for token in (0, 1)]
     token = int(np.argmax(by_token)) + 1
     pixels = torch.cat(maps).flatten().numpy()
@@ -99,7 +100,7 @@ def _figures(
     }
     header: dict[str, object] = {
         "class_token": token,
-        "threshold": best_f1_threshold(defective, torch.cat(scores)[:, token - 1].numpy()),
+        "threshold": balanced_threshold(defective, torch.cat(scores)[:, token - 1].numpy()),
         "map_threshold": best_f1_threshold(truth.flatten().numpy(), pixels),
     }
     return figures, header

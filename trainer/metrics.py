@@ -21,3 +21,11 @@ def best_f1_threshold(truth: np.ndarray, scores: np.ndarray) -> float:
     precision, recall, thresholds = precision_recall_curve(truth, scores)
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
     return float(thresholds[int(np.argmax(f1[:-1]))])
+
+
+def balanced_threshold(truth: np.ndarray, scores: np.ndarray) -> float:
+    """The score at which defects found minus false alarms, each as a share, is highest (Youden's J). truth: (n,) bool."""
+    from sklearn.metrics import roc_curve
+
+    false_alarms, found, thresholds = roc_curve(truth, scores)
+    return float(thresholds[int(np.argmax(found - false_alarms))])

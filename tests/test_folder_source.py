@@ -509,13 +509,14 @@ def test_memory_stays_flat_while_pictures_come_and_go(
         inspect(30)
         tracemalloc.start()
         try:
-            inspect(30)
-            time.sleep(0.5)  # for a scan to come by
-            before = kept()
-            for _ in range(4):
-                inspect(30)
-            time.sleep(0.5)
-            assert kept() - before < 50_000, "120 files leave less than 420 bytes each behind"
+            growth = []
+            for _ in range(3):  # what is allocated once and for all may be in the first rounds, a leak is in every one
+                before = kept()
+                for _ in range(4):
+                    inspect(30)
+                time.sleep(0.5)  # for a scan to come by
+                growth.append(kept() - before)
+            assert min(growth) < 50_000, f"120 files leave less than 420 bytes each behind, not {growth}"
         finally:
             tracemalloc.stop()
 

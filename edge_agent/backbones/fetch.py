@@ -26,7 +26,8 @@ from edge_agent.backbones.download import (
     discard,
     download,
 )
-from edge_agent.backbones.store import EMBEDDED_FOLDER, PINS, intact, pin, put, read_pins
+from edge_agent.backbones.store import EMBEDDED_FOLDER, PINS, intact, pin, read_pins
+from edge_agent.durable import put
 from edge_agent.errors import CheckpointError
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,6 @@ Left out: how files get there (fetch.py).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import platformdirs
 
 from edge_agent.backbones.catalog import BACKBONES, EMBEDDED, FILES, TEXT, TOKENIZER, VISION, lookup
 from edge_agent.backbones.digests import format_sums, measure, parse_sums
+from edge_agent.durable import write_durably
 from edge_agent.errors import CheckpointError
 
 PINS = "SHA256SUMS"
@@ -90,22 +90,7 @@ def read_pins(folder: Path) -> dict[str, str]:
 def pin(folder: Path, name: str, sha256: str) -> None:
     """Hold `name` to this digest from now on. Not safe against itself: one writer at a time."""
     sums = read_pins(folder) | {name: sha256}
-    temporary = folder / f"{PINS}.tmp"
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(format_sums(sums))
-        file.flush()
-        os.fsync(file.fileno())
-    put(temporary, folder / PINS)
-
-
-def put(temporary: Path, target: Path) -> None:
-    """Rename a file that is safely written into its place, so that a power cut leaves the old one or the new one."""
-    temporary.replace(target)
-    descriptor = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    write_durably(folder / PINS, format_sums(sums).encode())
 
 
 def _verified(files: BackboneFiles, remedy: str) -> BackboneFiles:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from edge_agent.durable import write_durably
 from edge_agent.errors import CheckpointError
 
 FORMAT = "edge-agent/checkpoint/1"
@@ -81,9 +81,4 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         {key: tensor.detach().cpu().contiguous() for key, tensor in checkpoint.tensors.items()},
         metadata={"header": json.dumps({"format": FORMAT, **checkpoint.header}, sort_keys=True)},
     )
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    write_durably(path, data)

@@ -31,6 +31,7 @@ import cv2
 import numpy as np
 
 from edge_agent.core import Evaluation, Evidence, Inspection, SavedFile
+from edge_agent.durable import sync_folder, write_durably
 
 log = logging.getLogger(__name__)
 
@@ -235,34 +236,11 @@ class Gallery:
         return True
 
 
-def write_durably(path: Path, content: bytes) -> None:
-    """Write a file so that after a crash or a power cut it is there whole, or not at all. Raises OSError."""
-    unfinished = path.with_name(f".{path.name}.tmp")
-    try:
-        with open(unfinished, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    except OSError:
-        unfinished.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
 def _make_folder(folder: Path) -> None:
     if not folder.is_dir():
         _make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
-        _sync_folder(folder.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
+        sync_folder(folder.parent)
 
 
 def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:

@@ -45,9 +45,9 @@ class Recipe:
     pool: int = 12_000
     batch: int = 32
     small_size: int = 160  # side in pixels of the first views, which cost half as much
-    small_steps: int = 2600
-    steps: int = 3800
-    decay_steps: int = 900  # the last steps, over which the rate falls to nothing
+    small_steps: int = 1500
+    steps: int = 1900
+    decay_steps: int = 600  # the last steps, over which the rate falls to nothing
     warmup_steps: int = 150
     rate: float = 1e-3
     weight_decay: float = 0.05

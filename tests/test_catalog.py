@@ -89,7 +89,6 @@ def test_find_says_how_to_get_what_is_missing(tmp_path: Path) -> None:
         find("tips-s14", [tmp_path])
 
 
-@pytest.mark.skipif(not EMBEDDED_FOLDER.is_dir(), reason="this checkout ships no embedded model")
 def test_the_embedded_backbone_is_found_in_the_package_without_any_folder() -> None:
     assert find(EMBEDDED, []).vision.is_file()
     assert list_models(Path("nowhere"))[0].folder == EMBEDDED_FOLDER

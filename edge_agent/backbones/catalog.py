@@ -94,7 +94,7 @@ BACKBONES: Mapping[str, Backbone] = MappingProxyType(
     {
         backbone.name: backbone
         for backbone in (
-            Backbone(EMBEDDED, holder="edge-agent", licence="Apache-2.0"),
+            Backbone(EMBEDDED, "edge-agent", "Apache-2.0", 224, 16, 256, 5.2, 2.5),
             _tips("tips-s14", "v1_0", "tips_oss_s14_highres_distilled", 448, 384, 21.6, 33.6),
             _tips("tips-b14", "v1_0", "tips_oss_b14_highres_distilled", 448, 768, 85.7, 109.6),
             _tips("tips-l14", "v1_0", "tips_oss_l14_highres_distilled", 448, 1024, 303.2, 183.9),

@@ -13,7 +13,7 @@ from edge_agent.detectors.load import Loader
 from edge_agent.errors import ConfigError
 from edge_agent.journal import Journal
 from edge_agent.judge import Rules
-from edge_agent.mask import keep_mask
+from edge_agent.mask import MASK_SIDE, keep_mask
 from edge_agent.messages import alarm_message, result_message
 from edge_agent.overlay import overlay
 from edge_agent.pipeline import Announce, Station
@@ -22,11 +22,9 @@ from edge_agent.sinks.images import Gallery
 from edge_agent.sinks.mqtt import MqttSink
 from edge_agent.sources.folder import FolderSource, Ledger
 
-MASK_SIDE = 512  # pixels that polygons are drawn on, stretched over the picture
-
 
 def station(config: StationConfig, loader: Loader, config_sha256: str) -> Station:
-    """A station ready to inspect. Raises CheckpointError or ConfigError, naming the station."""
+    """A station ready to inspect. Raises CheckpointError or ConfigError."""
     wanted = config.detector
     detector = loader.detector(wanted.model, wanted.checkpoint, wanted.class_name, wanted.device, wanted.precision)
     try:
@@ -53,16 +51,8 @@ def station(config: StationConfig, loader: Loader, config_sha256: str) -> Statio
             calibration_id=config.calibration.id if config.calibration else None,
             config_sha256=config_sha256,
         ),
-        keep=keep(config),
+        keep=keep_mask(config.include, config.ignore, MASK_SIDE),
     )
-
-
-def keep(config: StationConfig) -> np.ndarray | None:
-    """What of the station's pictures counts, (side, side) bool; None for all. Raises ConfigError, naming the station."""
-    try:
-        return keep_mask(config.include, config.ignore, MASK_SIDE)
-    except ConfigError as error:
-        raise ConfigError(f"station {config.name}: {error}") from None
 
 
 def loader(config: Config) -> Loader:
@@ -109,6 +99,12 @@ def broker(config: MqttConfig, agent: str) -> Broker:
 def sender(mqtt: MqttConfig, agent: str, journal: Journal, alarms: Mapping[str, bool]) -> MqttSink:
     """The sink that delivers the journal's outbox; it connects at once."""
     return MqttSink(broker(mqtt, agent), journal, alarms=alarms)
+
+
+def replay_sender(mqtt: MqttConfig, agent: str, journal: Journal) -> MqttSink:
+    """As sender, but a stranger to a daemon of the same config: with a client id and a status topic of its own."""
+    own = mqtt.model_copy(update={"client_id": mqtt.client_id and f"{mqtt.client_id}-replay"})
+    return MqttSink(broker(own, f"{agent}-replay"), journal)
 
 
 def gallery(evidence: EvidenceConfig, stations: Mapping[str, Station]) -> Gallery:

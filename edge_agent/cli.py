@@ -6,9 +6,10 @@ Imports of the rest happen inside the commands, so that --help answers at once.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Sequence, Sized
-from contextlib import closing
+from collections.abc import Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 
 from edge_agent import __version__
@@ -21,7 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 fine, 1 failed, 2 usage, 78 bad configuration."""
     options = parser().parse_args(arguments)
     try:
-        return int(options.run(options))
+        code = int(options.run(options))
+        sys.stdout.flush()
+        return code
     except ConfigError as error:
         print(error, file=sys.stderr)
         return BAD_CONFIG
@@ -31,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of our output, such as `head`, has gone
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at its end
         return FAILED
 
 
@@ -99,18 +102,25 @@ def _config_option(command: argparse.ArgumentParser) -> None:
 
 
 def _fraction(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not in [0, 1]")
-    return value
+    with suppress(ValueError):
+        value = float(text)
+        if 0 <= value <= 1:
+            return value
+    raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to 1")
 
 
 def _run(options: argparse.Namespace) -> int:
+    from edge_agent.config import default_path, load_config
+
+    return _watch(load_config(options.config or default_path()), options)
+
+
+def _watch(config, options: argparse.Namespace) -> int:  # type: ignore[no-untyped-def]
+    """The daemon; apart from the reading of its config, as what it imports takes seconds."""
     import signal
     import threading
 
     from edge_agent import build
-    from edge_agent.config import default_path, load_config
     from edge_agent.core import Evaluation, Evidence, Inspection, Sink
     from edge_agent.journal import Journal
     from edge_agent.judge import AlarmState
@@ -118,7 +128,6 @@ def _run(options: argparse.Namespace) -> int:
     from edge_agent.sinks.retention import Retention
 
     log = _logging(options.verbose)
-    config = load_config(options.config or default_path())
     for warning in config.warnings:
         log.warning("%s", warning)
     if config.mqtt and config.mqtt.password:
@@ -169,52 +178,57 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _replay(options: argparse.Namespace) -> int:
-    import json
+    from edge_agent.config import Config, load_config
+
+    if options.config:
+        config = load_config(options.config)
+    else:
+        config = Config.model_validate({"stations": [{"name": "replay", "source": {"folder": "."}}]})
+    if options.publish and not (options.config and config.mqtt):
+        raise ConfigError("--publish needs a --config with an mqtt section: it says where to")
+    return _inspect_stored(config, _station(config, options), options)
+
+
+def _inspect_stored(config, chosen, options: argparse.Namespace) -> int:  # type: ignore[no-untyped-def]
+    """The replay of one station; apart, as _watch is."""
     import time
 
     from PIL import Image
     from tqdm import tqdm
 
     from edge_agent import build
-    from edge_agent.config import Config, EvidenceConfig, load_config
+    from edge_agent.config import EvidenceConfig
     from edge_agent.contact_sheet import ContactSheet
-    from edge_agent.core import Evaluation, Sink
+    from edge_agent.core import Evaluation
     from edge_agent.journal import Journal
-    from edge_agent.messages import result_message
     from edge_agent.pictures import printable
     from edge_agent.pipeline import replay
     from edge_agent.sources.stored import StoredSource
 
     log = _logging(verbose=False)
-    out = options.out.absolute()
-    if options.config:
-        config = load_config(options.config)
-    else:
-        config = Config.model_validate({"stations": [{"name": "replay", "source": {"folder": str(out)}}]})
-    chosen = _station(config, options)
-    if options.publish and not (options.config and config.mqtt):
-        raise ConfigError("--publish needs a --config with an mqtt section: it says where to")
-
+    out = Path(os.path.abspath(options.out))
     source = StoredSource(
-        chosen.name, options.paths, max_megapixels=config.limits.max_megapixels, bit_depth=chosen.source.bit_depth
+        chosen.name,
+        options.paths,
+        max_megapixels=config.limits.max_megapixels,
+        bit_depth=chosen.source.bit_depth,
+        leave_out=out,
     )
     station = build.station(chosen, build.loader(config), config.sha256)
     sheet = ContactSheet()
     counts = dict.fromkeys(Evaluation, 0)
     begun = time.monotonic()
     with closing(Journal.open(f"sqlite:///{out / 'journal.db'}")) as journal:
-        evidence_config = EvidenceConfig(
+        evidence_config = EvidenceConfig.model_construct(
             folder=out / "evidence", originals="none", overlays="all", keep_days=1e9, keep_gb=1e9
         )
         gallery = build.gallery(evidence_config, {station.name: station})
         mqtt = config.mqtt if options.publish else None
-        sinks: list[Sink] = [build.sender(mqtt, config.agent.name, journal, {})] if mqtt else []
-        with tqdm(total=_length(source), unit="picture", leave=False, disable=True if options.json else None) as bar:
+        sender = build.replay_sender(mqtt, config.agent.name, journal) if mqtt else None
+        with tqdm(total=source.count, unit="picture", leave=False, disable=True if options.json else None) as bar:
             for inspection, evidence in replay(
                 source, station, gallery, journal, build.announce(mqtt), batch=config.limits.batch_size
             ):
-                for sink in sinks:
-                    sink.write(inspection, evidence)
                 counts[inspection.verdict.evaluation] += 1
                 sheet.add(
                     inspection.frame.pixels,
@@ -223,41 +237,32 @@ def _replay(options: argparse.Namespace) -> int:
                     map_threshold=station.rules.map_threshold,
                     title=build.title(inspection),
                 )
-                if options.json:
-                    payload = dict(result_message(inspection, evidence).payload)
-                    print(
-                        json.dumps(
-                            {**payload, "origin": inspection.frame.origin, "timings_ms": dict(inspection.timings)}
-                        ),
-                        flush=True,
-                    )
-                else:
-                    bar.clear()
-                    print(_line(inspection, colour=sys.stdout.isatty()))
-                    bar.update()
-        for sink in sinks:
-            sink.close(60.0)  # type: ignore[call-arg]
-        if mqtt and (waiting := journal.outbox_depth()[0]):
-            log.error("%d messages could not be sent; they wait in %s", waiting, out / "journal.db")
-            return FAILED
+                bar.clear()
+                told = _json(inspection, evidence) if options.json else _line(inspection, colour=sys.stdout.isatty())
+                print(told, flush=True)
+                bar.update()
+        if sender:
+            sender.close(60.0)
+        unsent = journal.outbox_depth()[0] if sender else 0
     took = time.monotonic() - begun
     total = sum(counts.values())
     sheet_path = out / "contact_sheet.jpg"
-    Image.fromarray(sheet.render()).save(sheet_path, quality=90)
+    try:
+        Image.fromarray(sheet.render()).save(sheet_path, quality=90)
+    except OSError as error:
+        raise EdgeAgentError(f"{sheet_path}: cannot be written ({error.strerror}): choose another --out") from error
     print(
-        f"\n{total} pictures in {took:.1f} s ({total / took:.1f} a second): "
+        f"\n{total} picture{'s' * (total != 1)} in {took:.1f} s ({total / took:.1f} a second): "
         + ", ".join(f"{counts[evaluation]} {evaluation.value}" for evaluation in list(Evaluation)[:3])
-        + f"\noverlays       {printable(out / 'evidence')}\ncontact sheet  {printable(sheet_path)}\njournal        {printable(out / 'journal.db')}",
+        + f"\noverlays       {printable(out / 'evidence')}"
+        + f"\ncontact sheet  {printable(sheet_path)}"
+        + f"\njournal        {printable(out / 'journal.db')}",
         file=sys.stderr if options.json else sys.stdout,
     )
+    if unsent:
+        log.error("%d messages could not be sent; the next --publish with this --out sends them", unsent)
+        return FAILED
     return OK
-
-
-def _length(source: Sized) -> int | None:
-    try:
-        return len(source)
-    except TypeError:  # there are videos, which do not say truly how long they are
-        return None
 
 
 def _station(config, options):  # type: ignore[no-untyped-def]
@@ -279,28 +284,31 @@ def _station(config, options):  # type: ignore[no-untyped-def]
 
 
 def _check(options: argparse.Namespace) -> int:
-    from edge_agent import build
     from edge_agent.config import default_path, load_config
     from edge_agent.describe import describe
 
     path = options.config or default_path()
     config = load_config(path)
-    for station in config.stations:
-        build.keep(station)
     print(describe(config))
     print(f"\n{path} is good")
     return OK
 
 
 def _doctor(options: argparse.Namespace) -> int:
+    from edge_agent.config import load_config
+
+    return _examine(load_config(options.config) if options.config else None, options)
+
+
+def _examine(config, options: argparse.Namespace) -> int:  # type: ignore[no-untyped-def]
+    """The doctor's visit; apart, as _watch is."""
     import json
     from dataclasses import asdict
 
-    from edge_agent.config import load_config
     from edge_agent.doctor import examine
 
     failed = False
-    for finding in examine(load_config(options.config) if options.config else None):
+    for finding in examine(config):
         failed |= finding.state == "failed"
         print(
             json.dumps(asdict(finding)) if options.json else f"{finding.state:8} {finding.name:9} {finding.text}",
@@ -338,6 +346,16 @@ def _fetch(options: argparse.Namespace) -> int:
         bar.close()
     print(f"{options.name} is in {folder}")
     return OK
+
+
+def _json(inspection, evidence) -> str:  # type: ignore[no-untyped-def]
+    """One inspection as the JSON object that a broker would get, with where the picture is from and what took how long."""
+    import json
+
+    from edge_agent.messages import result_message
+
+    payload = result_message(inspection, evidence).payload
+    return json.dumps({**payload, "origin": inspection.frame.origin, "timings_ms": dict(inspection.timings)})
 
 
 def _line(inspection, *, colour: bool) -> str:  # type: ignore[no-untyped-def]

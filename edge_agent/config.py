@@ -197,8 +197,8 @@ class MqttConfig(Section):
 class EvidenceConfig(Section):
     """The pictures that are kept in folder (default: evidence in agent.data_dir), originals and overlays.
 
-    format: of overlays, and of originals that came from no file. Pictures go when they are older than keep_days, or all
-    together larger than keep_gb (1e9 bytes).
+    format: of overlays; originals are PNG, without loss. Pictures go when they are older than keep_days, or all together
+    larger than keep_gb (1e9 bytes).
     """
 
     folder: Folder = Path("evidence")
@@ -388,7 +388,7 @@ def load_config(path: Path) -> Config:
         told = {finding.loc for finding in findings}
         findings += [finding for finding in empty_values(document) if finding.loc not in told]
     if config is not None:
-        findings += _placed(_loops(config), document)
+        findings += _placed(_loops(config), document) + _placed(_blind(config), document)
     if findings or config is None:
         raise ConfigError("\n".join(_lines(path, findings)))
     config._warnings = tuple(_lines(path, _placed(_doubts(config), document)))
@@ -438,6 +438,18 @@ def _loops(config: Config) -> Iterator[tuple[Loc, str]]:
         if written == watched or written in watched.parents or (recursive and watched in written.parents):
             text = f"would inspect the agent's own pictures in {written}: take another, or change evidence.folder"
             yield ("stations", i, "source", "folder"), text
+
+
+def _blind(config: Config) -> Iterator[tuple[Loc, str]]:
+    """A station must have something of its pictures left to inspect."""
+    for i, station in enumerate(config.stations):
+        if station.ignore:
+            from edge_agent.mask import MASK_SIDE, keep_mask
+
+            try:
+                keep_mask(station.include, station.ignore, MASK_SIDE)
+            except ConfigError as error:
+                yield ("stations", i, "ignore"), str(error)
 
 
 def _doubts(config: Config) -> Iterator[tuple[Loc, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import sqlite3
@@ -17,7 +18,7 @@ import numpy as np
 
 from edge_agent import __version__, build
 from edge_agent.config import Config
-from edge_agent.errors import EdgeAgentError
+from edge_agent.errors import EdgeAgentError, JournalInUse
 
 if TYPE_CHECKING:
     from edge_agent.detectors.tipsomaly import Tipsomaly
@@ -75,7 +76,8 @@ def _sqlite() -> Iterator[Finding]:
         yield Finding(
             "sqlite",
             "ok",
-            f"{sqlite3.sqlite_version}; before 3.51.3 a second writer may lose data: the agent is the only one, so let no other program write",
+            f"{sqlite3.sqlite_version}; before 3.51.3 a second writer may lose data: the agent is the only one, "
+            "so let no other program write",
         )
     else:
         yield Finding("sqlite", "ok", sqlite3.sqlite_version)
@@ -125,7 +127,8 @@ def _detectors(config: Config | None) -> Iterator[Finding]:
         yield Finding(
             "detector",
             "ok",
-            f"{name}: {detector.name} on {detector.device}, weights {detector.model_sha256[:12]}, prompts {detector.checkpoint_sha256[:12]}; "
+            f"{name}: {detector.name} on {detector.device}, weights {detector.model_sha256[:12]}, "
+            f"prompts {detector.checkpoint_sha256[:12]}; "
             + ", ".join(f"{stage} {ms:.1f} ms" for stage, ms in stages.items()),
         )
 
@@ -150,7 +153,7 @@ def _stages(detector: Tipsomaly) -> dict[str, float]:
 
 def _disk(config: Config) -> Iterator[Finding]:
     for folder in dict.fromkeys((config.agent.data_dir, config.evidence.folder)):
-        there = next(path for path in (folder, *folder.parents) if path.exists())
+        there = next(path for path in (folder, *folder.parents) if os.path.exists(path))
         free = shutil.disk_usage(there).free / 1e9
         try:
             probe = there / f".edge-agent-doctor-{time.time_ns()}"
@@ -170,7 +173,11 @@ def _disk(config: Config) -> Iterator[Finding]:
 def _journal(config: Config) -> Iterator[Finding]:
     from edge_agent.journal import Journal
 
-    journal = Journal.open(config.database.full_url())
+    try:
+        journal = Journal.open(config.database.full_url())
+    except JournalInUse:
+        yield Finding("journal", "ok", f"{config.database.url}: in use, as it is while the agent runs")
+        return
     depth, oldest = journal.outbox_depth()
     journal.close()
     waiting = (
@@ -184,10 +191,15 @@ def _journal(config: Config) -> Iterator[Finding]:
 def _sources(config: Config) -> Iterator[Finding]:
     for station in config.stations:
         folder = station.source.folder
-        if folder.is_dir():
-            yield Finding("source", "ok", f"{station.name}: {folder}")
-        else:
+        try:
+            os.scandir(folder).close()
+        except FileNotFoundError:
             yield Finding("source", "warning", f"{station.name}: {folder} is not there yet: the agent waits for it")
+        except OSError as error:
+            remedy = f"let user {os.geteuid()} read and enter it, or correct the path"
+            yield Finding("source", "failed", f"{station.name}: {folder} cannot be read ({error.strerror}): {remedy}")
+        else:
+            yield Finding("source", "ok", f"{station.name}: {folder}")
 
 
 def _broker(config: Config) -> Iterator[Finding]:

@@ -29,3 +29,7 @@ class SinkDown(EdgeAgentError):
 
 class JournalError(EdgeAgentError):
     """The database cannot be opened or used: damaged, locked, full, or of a newer version. Never answered with a new one."""
+
+
+class JournalInUse(JournalError):
+    """Another agent holds the journal."""

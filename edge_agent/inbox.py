@@ -15,7 +15,7 @@ class Inbox:
     captured, dropped: frames by station. Always captured = taken + dropped + waiting.
     """
 
-    def __init__(self, capacity: int = 64) -> None:
+    def __init__(self, capacity: int = 8) -> None:
         """capacity: stored frames of one station that may wait before its source has to."""
         self._capacity = capacity
         self._changed = Condition()

@@ -9,6 +9,7 @@ import numpy as np
 
 from edge_agent.errors import ConfigError
 
+MASK_SIDE = 512  # pixels that stations' polygons are drawn on
 Polygon = Sequence[tuple[float, float]]  # (x, y) fractions of the picture, (0, 0) top left, (1, 1) bottom right
 
 _SHIFT = 8  # fillPoly takes fixed-point coordinates: 8 bits below the pixel

@@ -169,9 +169,10 @@ class Line:
         self._announce, self._sinks, self._report = announce, sinks, report
         self._alarms = dict(alarms or {})
         self._batch, self._gather_s = batch, gather_s
-        self._done: queue.Queue[Inspection | None] = queue.Queue(maxsize=4 * batch)
+        # A batch may wait before the detector and another behind it; more would cost memory, and time at a stop.
+        self._done: queue.Queue[Inspection | None] = queue.Queue(maxsize=batch)
         self._failure: BaseException | None = None
-        self.inbox = Inbox()
+        self.inbox = Inbox(capacity=batch)
         self.counts = Counts()
 
     def run(self, stop: threading.Event) -> None:

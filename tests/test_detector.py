@@ -82,7 +82,8 @@ def test_the_class_name_changes_the_picture_score_and_not_the_map(loader, detect
 
 
 def test_the_stored_text_features_are_those_that_the_text_tower_gives(loader, detector):
-    named_otherwise = loader.detector(class_name="OBJECT")  # not in the checkpoint, so encoded; the tokenizer lower-cases
+    # Not in the checkpoint, so it is encoded; the tokenizer lower-cases.
+    named_otherwise = loader.detector(class_name="OBJECT")
     torch.testing.assert_close(named_otherwise._fixed, detector._fixed, atol=1e-5, rtol=0)
 
 
@@ -148,7 +149,9 @@ def test_a_damaged_checkpoint_is_named_with_a_remedy(loader, tmp_path, damage):
     path = tmp_path / "prompts.safetensors"
     whole = EMBEDDED_CHECKPOINT.read_bytes()
     if damage == "header":
-        path.write_bytes(safetensors.torch.save({"learned": torch.zeros(2, 4)}, {"header": json.dumps({"format": "1"})}))
+        path.write_bytes(
+            safetensors.torch.save({"learned": torch.zeros(2, 4)}, {"header": json.dumps({"format": "1"})})
+        )
     elif damage == "nan":
         good = load_checkpoint(EMBEDDED_CHECKPOINT)
         save_checkpoint(Checkpoint(good.header, {**good.tensors, "learned": torch.full((2, 4), torch.nan)}), path)

@@ -212,7 +212,7 @@ def test_a_live_station_gives_its_newest_frame_and_counts_the_others():
 
 
 def test_a_busy_station_does_not_starve_another():
-    inbox = Inbox()
+    inbox = Inbox(capacity=20)
     for seq in range(20):
         inbox.put(frame(1, seq, "busy"), live=False)
     inbox.put(frame(1, 0, "calm"), live=False)

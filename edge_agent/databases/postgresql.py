@@ -10,7 +10,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from edge_agent.databases import Database, plainly
-from edge_agent.errors import JournalError
+from edge_agent.errors import JournalError, JournalInUse
 from edge_agent.migrations import bring_up_to_date
 
 LOCK = 0x0EDA6E  # our class of advisory locks; the schema's oid completes the key
@@ -86,7 +86,7 @@ def _hold(connection: DBAPIConnection, name: str) -> None:
     if not locked:
         cursor.execute(HOLDER)
         holder, address = cursor.fetchone() or ("unknown", "unknown")
-        raise JournalError(
+        raise JournalInUse(
             f"journal {name}: another agent uses schema {schema} ({holder}, from {address}): "
             "stop that one, or give this one its own database"
         )

@@ -14,7 +14,8 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import NullPool, Pool, QueuePool
 
 from edge_agent.databases import DAMAGED, Database, plainly
-from edge_agent.errors import JournalError
+from edge_agent.durable import put
+from edge_agent.errors import JournalError, JournalInUse
 from edge_agent.migrations import bring_up_to_date
 from edge_agent.mounts import NETWORK, file_system
 
@@ -74,7 +75,7 @@ def _hold(path: Path) -> int:
     except BlockingIOError:
         holder = os.read(lock, 20).decode("ascii", "replace").strip() or "unknown"
         os.close(lock)
-        raise JournalError(
+        raise JournalInUse(
             f"journal {path}: another agent uses it (process {holder}): stop that one, or give this one its own file"
         ) from None
     except OSError:
@@ -118,12 +119,7 @@ def _create(path: Path) -> None:
     for leftover in (new, Path(f"{new}-journal")):
         leftover.unlink(missing_ok=True)
     _migrate(new, str(path))
-    os.replace(new, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    put(new, path)
 
 
 def _migrate(path: Path, name: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from edge_agent.backbones.catalog import EMBEDDED
+from edge_agent.backbones.catalog import BACKBONES, EMBEDDED
 from edge_agent.backbones.store import EMBEDDED_FOLDER, BackboneFiles, default_folder, find
 from edge_agent.backbones.tips import Tips, load_tips
 from edge_agent.detectors.checkpoint import load_checkpoint
@@ -31,7 +31,8 @@ class Loader:
         key = (model, str(choose_device(device)))
         if key not in self._backbones:
             folder = Path(model).expanduser()
-            files = BackboneFiles(folder.name, folder) if folder.is_dir() else find(model, self._folders)
+            is_folder = model not in BACKBONES and folder.is_dir()  # a name is not what happens to lie here
+            files = BackboneFiles(folder.name, folder) if is_folder else find(model, self._folders)
             tips = load_tips(files.vision, files.text, files.tokenizer, files.name)
             self._backbones[key] = tips.to(choose_device(device))
         return self._backbones[key]

@@ -80,15 +80,18 @@ class Tipsomaly:
         self._backbone = backbone
         self.device = backbone.device
         self._dtype = dtype
-        self._image_size = image_size or int(checkpoint.header["image_size"])
-        self._class_token = int(checkpoint.header["class_token"])
-        self.recommended_threshold = float(checkpoint.header["threshold"])
-        self.recommended_map_threshold = float(checkpoint.header["map_threshold"])
+        try:
+            self._image_size = image_size or int(checkpoint.header["image_size"])
+            self._class_token = 1 + (1, 2).index(checkpoint.header["class_token"])
+            self.recommended_threshold = float(checkpoint.header["threshold"])
+            self.recommended_map_threshold = float(checkpoint.header["map_threshold"])
+            self._learned = checkpoint.tensors["learned"].to(self.device)
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{checkpoint.path}: damaged ({error!r}); copy it again or refit") from None
         known = checkpoint.tensors.get(f"fixed.{class_name}")
         with torch.inference_mode():
             fixed = fixed_features(backbone, class_name) if known is None else known
         self._fixed = fixed.to(self.device)
-        self._learned = checkpoint.tensors["learned"].to(self.device)
 
     def read(self, images: Sequence[np.ndarray], keep: Sequence[np.ndarray | None] | None = None) -> list[Reading]:
         """See core.Detector. The heatmap has the side that the picture was read at."""

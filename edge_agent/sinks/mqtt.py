@@ -275,6 +275,7 @@ class MqttSink:
     def _drain(self) -> None:
         """Go on sending till nothing is left or the time nearly up, unless there is no connection to be had at once."""
         until = time.monotonic() + 0.75 * (self._deadline - time.monotonic())
+        self._news.put(None)  # else the first look would wait for news, of which there may be none
         while (self._link is not None or self._failures == 0) and time.monotonic() < until:
             self._cycle()
             if self._done and not self._delivery.retaining:

@@ -39,14 +39,17 @@ class StoredSource:
         every: int = 1,
         max_megapixels: float = 100,
         bit_depth: int = 16,
+        leave_out: Path | None = None,
     ) -> None:
         """every: of a video, take the first of so many frames. max_megapixels, bit_depth: see pictures.decode.
+        leave_out: an absolute folder, such as that of an earlier replay's overlays, of which nothing is taken, unless a
+        path leads into it.
 
         Raises EdgeAgentError, which names every one of the paths that gives nothing to inspect.
         """
         self.station = station
         self._every, self._max_megapixels, self._bit_depth = every, max_megapixels, bit_depth
-        self._files = _files(paths)
+        self._files = _files(paths, leave_out)
 
     @property
     def count(self) -> int | None:
@@ -111,7 +114,7 @@ class StoredSource:
             video.release()
 
 
-def _files(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
+def _files(paths: Sequence[str | os.PathLike[str]], leave_out: Path | None) -> list[str]:
     """The absolute paths of the files to read, each once."""
     files: dict[str, None] = {}
     problems: list[str] = []
@@ -126,6 +129,8 @@ def _files(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
         else:
             problems.append(f"{path}: no such file or folder: correct the path")
             continue
+        if leave_out and not _is_in(path, leave_out):
+            found = [file for file in found if not _is_in(file, leave_out)]
         if not found and len(problems) == known_problems:
             problems.append(f"{path}: no picture or video there: give files, folders or globs of them")
         files.update(dict.fromkeys(map(os.path.abspath, found)))
@@ -152,6 +157,10 @@ def _in_glob(pattern: str, problems: list[str]) -> list[str]:
     for path in _naturally(glob.iglob(pattern, recursive=True)):
         found += _in_folder(path, problems) if os.path.isdir(path) else [path] if _is_ours(path) else []
     return found
+
+
+def _is_in(path: str, folder: Path) -> bool:
+    return Path(os.path.abspath(path)).is_relative_to(folder)
 
 
 def _naturally(paths: Iterable[str]) -> list[str]:

@@ -1,0 +1,133 @@
+"""The agent as its user has it: config.yaml, pictures, the daemon in a process of its own, and what its journal says."""
+
+from __future__ import annotations
+
+import functools
+import json
+import multiprocessing
+import os
+import signal
+import sqlite3
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+from typing import Any
+
+from edge_agent.cli import main
+from tests.made import gradient, png
+from tests.mosquitto import PATIENCE_S, Mosquitto, eventually
+
+ALL_NOT_OK, ALL_OK = 0.0, 1.0  # thresholds under which a verdict says nothing of the model
+
+
+def station(name: str = "cam1", *, threshold: float = ALL_NOT_OK, **more: object) -> dict[str, object]:
+    """A station of a config that watches the folder of its name."""
+    return {"name": name, "source": {"folder": f"./{name}"}, "threshold": threshold, **more}
+
+
+def write_config(
+    folder: Path, *stations: Mapping[str, object], broker: Mosquitto | None = None, **sections: object
+) -> Path:
+    """FOLDER/config.yaml; the agent's data is to lie in FOLDER/data. JSON is YAML, too."""
+    content: dict[str, object] = {"agent": {"name": "box", "data_dir": "./data"}, "stations": stations or [station()]}
+    if broker:
+        content["mqtt"] = {"host": "127.0.0.1", "port": broker.port, "prefix": "plant/line", "keepalive_s": 5}
+    path = folder / "config.yaml"
+    path.write_text(json.dumps({**content, **sections}, indent=2))
+    return path
+
+
+def part(path: Path, seed: int = 0) -> Path:
+    """A picture that nothing is wrong with."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(png(gradient(48, 64, seed)))
+    return path
+
+
+def journalled(journal: Path) -> list[dict[str, Any]]:
+    """The inspections in a journal's file in the order of recording, while the agent may be writing others."""
+    if not journal.exists():
+        return []
+    with closing(sqlite3.connect(f"file:{journal}?mode=ro", uri=True, timeout=PATIENCE_S)) as database:
+        database.row_factory = sqlite3.Row
+        return [dict(row) for row in database.execute("SELECT * FROM inspections ORDER BY number")]
+
+
+class Daemon:
+    """`edge-agent run`; forked, by a server that has imported torch already, as that takes longer than most tests."""
+
+    def __init__(self, config: Path) -> None:
+        self._data, self._log = config.parent / "data", config.parent / "log"
+        self._earlier = len(self._log.read_bytes()) if self._log.exists() else 0
+        self._process = _forks().Process(target=_run, args=(["run", "--config", str(config)], self._log))
+        self._process.start()
+
+    def __enter__(self) -> Daemon:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.kill()
+
+    @property
+    def pid(self) -> int:
+        assert self._process.pid is not None
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        """What it has said since this start."""
+        return self._log.read_bytes()[self._earlier :].decode() if self._log.exists() else ""
+
+    def until(self, said: str) -> None:
+        """Wait until it has said this."""
+        eventually(lambda: said in self.log or not self._process.is_alive(), f"the daemon says {said!r}")
+        assert said in self.log, self.log
+
+    def has_inspected(self, *names: str) -> None:
+        """Wait until just these pictures, by their files' names and in any order, are in its journal."""
+        try:
+            eventually(
+                lambda: sorted(self.inspected) == sorted(names) or not self._process.is_alive(), f"all of {names}"
+            )
+        finally:
+            assert sorted(self.inspected) == sorted(names), self.log
+
+    @property
+    def inspected(self) -> list[str]:
+        return [Path(row["origin"]).name for row in self.rows]
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        return journalled(self._data / "journal.db")
+
+    def ended(self) -> int:
+        """Wait for its end; its exit code."""
+        self._process.join(PATIENCE_S)
+        assert self._process.exitcode is not None, f"it does not end:\n{self.log}"
+        return self._process.exitcode
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Ask it to stop, as systemd or Ctrl-C would; it has to say 0."""
+        os.kill(self.pid, number)
+        assert self.ended() == 0, self.log
+
+    def kill(self) -> None:
+        """As the kernel does when memory runs out. Does nothing if it has ended."""
+        self._process.kill()
+        self._process.join(PATIENCE_S)
+
+
+@functools.cache
+def _forks() -> ForkServerContext:
+    forks = multiprocessing.get_context("forkserver")
+    forks.set_forkserver_preload(["edge_agent.build"])
+    return forks
+
+
+def _run(arguments: Sequence[str], log: Path) -> None:
+    with log.open("ab") as file:
+        os.dup2(file.fileno(), sys.stdout.fileno())
+        os.dup2(file.fileno(), sys.stderr.fileno())
+    sys.exit(main(arguments))

@@ -198,6 +198,7 @@ def _inspect_stored(config, chosen, options: argparse.Namespace) -> int:  # type
 
     from edge_agent import build
     from edge_agent.config import EvidenceConfig
+    from edge_agent.config_values import sqlite_url
     from edge_agent.contact_sheet import ContactSheet
     from edge_agent.core import Evaluation
     from edge_agent.journal import Journal
@@ -218,7 +219,7 @@ def _inspect_stored(config, chosen, options: argparse.Namespace) -> int:  # type
     sheet = ContactSheet()
     counts = dict.fromkeys(Evaluation, 0)
     begun = time.monotonic()
-    with closing(Journal.open(f"sqlite:///{out / 'journal.db'}")) as journal:
+    with closing(Journal.open(sqlite_url(out / "journal.db"))) as journal:
         evidence_config = EvidenceConfig.model_construct(
             folder=out / "evidence", originals="none", overlays="all", keep_days=1e9, keep_gb=1e9
         )

@@ -41,6 +41,7 @@ from edge_agent.config_values import (
     Text,
     Topic,
     sanitised,
+    sqlite_url,
     user_of,
     with_password,
     wrong,
@@ -337,7 +338,7 @@ class Config(Section):
     def _journal_in_data_dir(cls, database: DatabaseConfig, info: ValidationInfo) -> DatabaseConfig:
         if "agent" not in info.data or "url" in database.model_fields_set:
             return database
-        return database.model_copy(update={"url": f"sqlite:///{info.data['agent'].data_dir / 'journal.db'}"})
+        return database.model_copy(update={"url": sqlite_url(info.data["agent"].data_dir / "journal.db")})
 
     @field_validator("evidence")
     @classmethod

@@ -7,7 +7,7 @@ import re
 import stat
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 from pydantic_core import PydanticCustomError
@@ -31,6 +31,11 @@ def folder_of(info: ValidationInfo) -> Path:
 def absolute(text: str | Path, folder: Path) -> Path:
     """`text` as an absolute path, `~` expanded; symbolic links stay, as the user named them."""
     return Path(os.path.abspath(folder / os.path.expanduser(text)))
+
+
+def sqlite_url(path: Path) -> str:
+    """The URL of a database file; a URL would take these three letters of a path for something else."""
+    return f"sqlite:///{path}".translate({ord(letter): f"%{ord(letter):02X}" for letter in "%?@"})
 
 
 def sanitised(text: str) -> str:
@@ -183,7 +188,7 @@ def _database_url(text: str, info: ValidationInfo) -> str:
     if scheme == "sqlite":
         if not rest.startswith("///") or rest.strip("/") in ("", ":memory:") or re.search("[?#]", rest):
             raise wrong("wants sqlite:///FILE: the journal has to outlive the agent")
-        return f"sqlite:///{absolute(rest[3:], folder_of(info))}"
+        return sqlite_url(absolute(unquote(rest[3:]), folder_of(info)))
     try:
         url = urlsplit(text)
         port, password = url.port, url.password

@@ -14,6 +14,7 @@ from contextlib import closing
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from edge_agent.cli import main
 from tests.made import gradient, png
@@ -50,7 +51,7 @@ def journalled(journal: Path) -> list[dict[str, Any]]:
     """The inspections in a journal's file in the order of recording, while the agent may be writing others."""
     if not journal.exists():
         return []
-    with closing(sqlite3.connect(f"file:{journal}?mode=ro", uri=True, timeout=PATIENCE_S)) as database:
+    with closing(sqlite3.connect(f"file:{quote(str(journal))}?mode=ro", uri=True, timeout=PATIENCE_S)) as database:
         database.row_factory = sqlite3.Row
         return [dict(row) for row in database.execute("SELECT * FROM inspections ORDER BY number")]
 

@@ -19,6 +19,7 @@ import pytest
 
 import edge_agent
 from edge_agent.cli import main
+from edge_agent.config import load_config
 from edge_agent.journal import Journal
 from edge_agent.messages import schema
 from edge_agent.pictures import decode
@@ -111,6 +112,18 @@ def test_a_second_replay_into_the_same_folder_adds_to_it_and_does_not_inspect_wh
     for _ in range(2):
         assert [Path(told["origin"]).name for told in replayed(capsys, ".")] == ["1.png", "2.png", "3.png"]
     assert len(recorded(photos / "replay-out")) == 6
+
+
+@pytest.mark.parametrize("name", ["a b", "100%20 ?", "a@b@c", "größer", "#1"])
+def test_any_name_will_do_for_a_folder(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / name).mkdir()
+    picture, config = part(tmp_path / name / "photos" / "1.png"), write_config(tmp_path / name)
+    replayed(capsys, picture, "--config", config, "--out", tmp_path / name / "out")
+    assert [Path(row["origin"]) for row in journalled(tmp_path / name / "out" / "journal.db")] == [picture]
+    url = load_config(config).database.url
+    Journal.open(url).close()
+    assert (tmp_path / name / "data" / "journal.db").exists()
+    assert sorted(path.name for path in (tmp_path / name).iterdir()) == ["config.yaml", "data", "out", "photos"]
 
 
 def test_the_command_line_or_the_config_says_where_the_threshold_is(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -20,14 +21,19 @@ from collections import defaultdict
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
+
 SAMPLES = Path(__file__).parents[1] / "edge_agent" / "samples"
 STATIONS = (1, 2, 8)
 
 
-def pictures(count: int) -> list[Path]:
-    """The bundled samples over and over."""
+def pictures(count: int, folder: Path) -> list[Path]:
+    """The bundled samples over and over, as files of their own: no source takes the same file twice."""
     samples = sorted(SAMPLES.glob("*.jpg"))
-    return [samples[index % len(samples)] for index in range(count)]
+    copies = [folder / f"{index:06}.jpg" for index in range(count)]
+    for index, copy in enumerate(copies):
+        shutil.copy(samples[index % len(samples)], copy)
+    return copies
 
 
 def naive(count: int, folder: Path) -> dict[str, float]:
@@ -41,10 +47,11 @@ def naive(count: int, folder: Path) -> dict[str, float]:
 
     detector = load_detector()
     rules = Rules(detector.recommended_threshold, detector.recommended_map_threshold)
-    detector.read([decode(pictures(1)[0])])
+    paths = pictures(count, folder)
+    detector.read([decode(paths[0])])
     begun = time.perf_counter()
     stages: dict[str, float] = defaultdict(float)
-    for number, path in enumerate(pictures(count)):
+    for number, path in enumerate(paths):
         start = time.perf_counter()
         pixels = decode(path)
         decoded = time.perf_counter()
@@ -55,7 +62,7 @@ def naive(count: int, folder: Path) -> dict[str, float]:
         drawn = overlay(
             pixels, reading, verdict, threshold=rules.threshold, map_threshold=rules.map_threshold, title=path.name
         )
-        Image.fromarray(drawn).save(folder / f"{number}.jpg", quality=92)
+        Image.fromarray(drawn).save(folder / f"{number}_overlay.jpg", quality=92)
         for name, ms in (
             ("decode", decoded - start),
             ("detect", read - decoded),
@@ -84,8 +91,9 @@ def line(count: int, folder: Path, stations: int) -> dict[str, float]:
         }
     )
     built = build.stations(config, Loader())
-    built[names[0]].detector.read([__import__("numpy").zeros((384, 384, 3), "uint8")])
-    share = [list(map(str, pictures(count)[index::stations])) for index in range(stations)]
+    built[names[0]].detector.read([np.zeros((384, 384, 3), np.uint8)])
+    paths = pictures(count, folder)
+    share = [paths[index::stations] for index in range(stations)]
     stop, left = threading.Event(), [count]
     stages: dict[str, float] = defaultdict(float)
 

@@ -17,7 +17,7 @@ Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class Calibration(BaseModel):
-    """What `trainer calibrate` found; the keys of the file are the fields, but for `schema`.
+    """What a calibration found; the keys of the file are the fields, but for `schema`.
 
     threshold in [0, 1], map_threshold in (0, 1]. false_alarm_rate: the share of good pictures that may be called NotOK.
     The digests (SHA-256, hex) name the weights and the checkpoint whose scores were measured. Keys that a newer version
@@ -47,7 +47,7 @@ class Calibration(BaseModel):
             if mine != theirs:
                 raise ConfigError(
                     f"calibration {self.id} was made with the {what} {mine[:12]}, the station uses {theirs[:12]}, whose"
-                    " scores differ: calibrate again (trainer calibrate), or go back to what it was made with"
+                    " scores differ: calibrate again, or go back to what it was made with"
                 )
 
 
@@ -69,10 +69,10 @@ def read_calibration(path: Path) -> Calibration:
 
 def _said(kind: str, loc: tuple[int | str, ...], message: str) -> str:
     if kind == "json_invalid":
-        return f"is not valid JSON ({message}): calibrate again (trainer calibrate)"
+        return f"is not valid JSON ({message}): calibrate again"
     if kind == "model_type":
-        return "is not a calibration: wants a JSON object as trainer calibrate writes it"
+        return "is not a calibration: wants a JSON object with the keys of one"
     key = ".".join(map(str, loc))
     if kind == "missing":
-        return f"{key}: is missing: calibrate again (trainer calibrate)"
+        return f"{key}: is missing: calibrate again"
     return f"{key}: {message[0].lower()}{message[1:]}"

@@ -8,14 +8,23 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
-from contextlib import closing, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edge_agent import __version__
 from edge_agent.errors import ConfigError, EdgeAgentError
 
+if TYPE_CHECKING:
+    import logging
+    import threading
+
+    from edge_agent.config import Config, StationConfig
+    from edge_agent.core import Evidence, Inspection
+
 OK, FAILED, BAD_CONFIG = 0, 1, 78  # 2, usage, is argparse's own; 78 is EX_CONFIG, at which systemd does not restart
+INTERRUPTED = 130  # as shells say it of Ctrl-C
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"edge-agent: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:  # the reader of our output, such as `head`, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at its end
         return FAILED
@@ -58,7 +67,10 @@ def parser() -> argparse.ArgumentParser:
     )
     replay.add_argument("--station", help="which station of the config; needed when it has several")
     replay.add_argument(
-        "--class-name", help="what the pictures show, such as hazelnut (default: object, or as the config says)"
+        "--class-name", type=_words, help="what they show, such as hazelnut (default: object, or as the config says)"
+    )
+    replay.add_argument(
+        "--every", type=_count, default=1, metavar="N", help="of videos, take every N-th frame (default 1)"
     )
     replay.add_argument(
         "--threshold", type=_fraction, help="score in [0, 1] from which a picture is NotOK (default: as recommended)"
@@ -101,6 +113,18 @@ def _config_option(command: argparse.ArgumentParser) -> None:
     command.add_argument("--config", type=Path, help="default: $EDGE_AGENT_CONFIG, or ./config.yaml")
 
 
+def _words(text: str) -> str:
+    if text.strip():
+        return text
+    raise argparse.ArgumentTypeError("is empty: say what the pictures show, such as hazelnut")
+
+
+def _count(text: str) -> int:
+    if text.isdecimal() and int(text):
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+
+
 def _fraction(text: str) -> float:
     with suppress(ValueError):
         value = float(text)
@@ -115,13 +139,12 @@ def _run(options: argparse.Namespace) -> int:
     return _watch(load_config(options.config or default_path()), options)
 
 
-def _watch(config, options: argparse.Namespace) -> int:  # type: ignore[no-untyped-def]
+def _watch(config: Config, options: argparse.Namespace) -> int:
     """The daemon; apart from the reading of its config, as what it imports takes seconds."""
-    import signal
-    import threading
+    import logging
 
     from edge_agent import build
-    from edge_agent.core import Evaluation, Evidence, Inspection, Sink
+    from edge_agent.core import Evaluation, Sink
     from edge_agent.journal import Journal
     from edge_agent.judge import AlarmState
     from edge_agent.pipeline import Line
@@ -132,10 +155,6 @@ def _watch(config, options: argparse.Namespace) -> int:  # type: ignore[no-untyp
         log.warning("%s", warning)
     if config.mqtt and config.mqtt.password:
         config.mqtt.password.read()  # missing ones are told now, not at every connection
-
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
 
     stations = build.stations(config, build.loader(config))
     for station in stations.values():
@@ -148,8 +167,9 @@ def _watch(config, options: argparse.Namespace) -> int:  # type: ignore[no-untyp
             sinks.append(build.sender(config.mqtt, config.agent.name, journal, alarms))
 
         def report(inspection: Inspection, evidence: Evidence) -> None:
-            level = "debug" if inspection.verdict.evaluation is Evaluation.OK else "info"
-            getattr(log, level)("%s: %s", inspection.frame.station, _line(inspection, colour=False))
+            quiet = inspection.verdict.evaluation is Evaluation.OK and inspection.verdict.alarm is None
+            level = logging.DEBUG if quiet else logging.INFO
+            log.log(level, "%s: %s", inspection.frame.station, _line(inspection, colour=False))
 
         line = Line(
             [build.source(one, journal, config.limits.max_megapixels) for one in config.stations],
@@ -164,7 +184,8 @@ def _watch(config, options: argparse.Namespace) -> int:  # type: ignore[no-untyp
         )
         log.info("ready: watching %d station%s; stop with Ctrl-C", len(stations), "s" * (len(stations) != 1))
         try:
-            line.run(stop)
+            with _stopped_by_signals() as stop:
+                line.run(stop)
         finally:
             for sink in sinks:
                 sink.close()
@@ -177,6 +198,22 @@ def _watch(config, options: argparse.Namespace) -> int:  # type: ignore[no-untyp
     return OK
 
 
+@contextmanager
+def _stopped_by_signals() -> Iterator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set, so that the work ends in good order."""
+    import signal
+    import threading
+
+    stop = threading.Event()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda *_: stop.set()) for number in numbers]
+    try:
+        yield stop
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
 def _replay(options: argparse.Namespace) -> int:
     from edge_agent.config import Config, load_config
 
@@ -184,12 +221,14 @@ def _replay(options: argparse.Namespace) -> int:
         config = load_config(options.config)
     else:
         config = Config.model_validate({"stations": [{"name": "replay", "source": {"folder": "."}}]})
+    if options.station and not options.config:
+        raise ConfigError("--station needs a --config: the station is one of that file")
     if options.publish and not (options.config and config.mqtt):
         raise ConfigError("--publish needs a --config with an mqtt section: it says where to")
     return _inspect_stored(config, _station(config, options), options)
 
 
-def _inspect_stored(config, chosen, options: argparse.Namespace) -> int:  # type: ignore[no-untyped-def]
+def _inspect_stored(config: Config, chosen: StationConfig, options: argparse.Namespace) -> int:
     """The replay of one station; apart, as _watch is."""
     import time
 
@@ -211,6 +250,7 @@ def _inspect_stored(config, chosen, options: argparse.Namespace) -> int:  # type
     source = StoredSource(
         chosen.name,
         options.paths,
+        every=options.every,
         max_megapixels=config.limits.max_megapixels,
         bit_depth=chosen.source.bit_depth,
         leave_out=out,
@@ -226,9 +266,12 @@ def _inspect_stored(config, chosen, options: argparse.Namespace) -> int:  # type
         gallery = build.gallery(evidence_config, {station.name: station})
         mqtt = config.mqtt if options.publish else None
         sender = build.replay_sender(mqtt, config.agent.name, journal) if mqtt else None
-        with tqdm(total=source.count, unit="picture", leave=False, disable=True if options.json else None) as bar:
+        with (
+            _stopped_by_signals() as stop,
+            tqdm(total=source.count, unit="picture", leave=False, disable=True if options.json else None) as bar,
+        ):
             for inspection, evidence in replay(
-                source, station, gallery, journal, build.announce(mqtt), batch=config.limits.batch_size
+                source, station, gallery, journal, build.announce(mqtt), batch=config.limits.batch_size, stop=stop
             ):
                 counts[inspection.verdict.evaluation] += 1
                 sheet.add(
@@ -260,13 +303,16 @@ def _inspect_stored(config, chosen, options: argparse.Namespace) -> int:  # type
         + f"\njournal        {printable(out / 'journal.db')}",
         file=sys.stderr if options.json else sys.stdout,
     )
+    if stop.is_set():
+        log.warning("interrupted: the rest was not inspected")
+        return INTERRUPTED
     if unsent:
         log.error("%d messages could not be sent; the next --publish with this --out sends them", unsent)
         return FAILED
     return OK
 
 
-def _station(config, options):  # type: ignore[no-untyped-def]
+def _station(config: Config, options: argparse.Namespace) -> StationConfig:
     """The station that --station names, with what the command line changes of it."""
     names = [station.name for station in config.stations]
     if options.station is None and len(names) > 1:
@@ -301,7 +347,7 @@ def _doctor(options: argparse.Namespace) -> int:
     return _examine(load_config(options.config) if options.config else None, options)
 
 
-def _examine(config, options: argparse.Namespace) -> int:  # type: ignore[no-untyped-def]
+def _examine(config: Config | None, options: argparse.Namespace) -> int:
     """The doctor's visit; apart, as _watch is."""
     import json
     from dataclasses import asdict
@@ -349,7 +395,7 @@ def _fetch(options: argparse.Namespace) -> int:
     return OK
 
 
-def _json(inspection, evidence) -> str:  # type: ignore[no-untyped-def]
+def _json(inspection: Inspection, evidence: Evidence) -> str:
     """One inspection as the JSON object that a broker would get, with where the picture is from and what took how long."""
     import json
 
@@ -359,7 +405,7 @@ def _json(inspection, evidence) -> str:  # type: ignore[no-untyped-def]
     return json.dumps({**payload, "origin": inspection.frame.origin, "timings_ms": dict(inspection.timings)})
 
 
-def _line(inspection, *, colour: bool) -> str:  # type: ignore[no-untyped-def]
+def _line(inspection: Inspection, *, colour: bool) -> str:
     """One inspection on one line: verdict, score against threshold, milliseconds, picture, what else is to be said."""
     from edge_agent.build import title
 
@@ -370,12 +416,13 @@ def _line(inspection, *, colour: bool) -> str:  # type: ignore[no-untyped-def]
     score = f"score {reading.score:.3f} of {inspection.threshold:.3f}" if reading else " " * 20
     said = [f"{len(verdict.regions)} region{'s' * (len(verdict.regions) != 1)}"] if verdict.regions else []
     said += [verdict.reason] if verdict.reason else []
+    said += [f"alarm {verdict.alarm.value}"] if verdict.alarm else []
     return (
         f"{word} {score}  {sum(inspection.timings.values()):5.0f} ms  {title(inspection)}  {'; '.join(said)}".rstrip()
     )
 
 
-def _logging(verbose: bool):  # type: ignore[no-untyped-def]
+def _logging(verbose: bool) -> logging.Logger:
     import logging
 
     logging.basicConfig(

@@ -251,10 +251,18 @@ class DetectorConfig(Section):
     """
 
     model: Model = "embedded"
-    checkpoint: ReadableFile | None = None
+    checkpoint: ReadableFile | None = Field(default=None, validate_default=True)
     class_name: Text = "object"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+
+    @field_validator("checkpoint")
+    @classmethod
+    def _goes_with_model(cls, checkpoint: Path | None, info: ValidationInfo) -> Path | None:
+        model = info.data.get("model", "embedded")
+        if checkpoint is None and model != "embedded":
+            raise wrong(f"is missing: {model} comes without prompts, name a checkpoint that was fitted for it")
+        return checkpoint
 
 
 class DebounceConfig(Section):
@@ -454,8 +462,12 @@ def _blind(config: Config) -> Iterator[tuple[Loc, str]]:
 
 
 def _doubts(config: Config) -> Iterator[tuple[Loc, str]]:
+    watched: dict[Path, int] = {}
     for i, station in enumerate(config.stations):
         folder = station.source.folder
+        first = watched.setdefault(folder, i)
+        if first != i:
+            yield ("stations", i, "source", "folder"), f"{folder} is watched by stations[{first}] too: both inspect it"
         if not os.path.exists(folder):
             yield ("stations", i, "source", "folder"), f"{folder} does not exist yet; the station waits for it"
     mqtt = config.mqtt

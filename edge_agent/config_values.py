@@ -144,7 +144,7 @@ def _calibration(value: Any, info: ValidationInfo) -> Any:
     if isinstance(value, Calibration):
         return value
     if not isinstance(value, str | Path):
-        raise wrong("wants the path of a calibration file, as trainer calibrate writes it")
+        raise wrong("wants the path of a calibration file")
     path = _readable_file(absolute(value, folder_of(info)))
     try:
         return read_calibration(path)

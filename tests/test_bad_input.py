@@ -260,7 +260,7 @@ def test_a_checkpoint_of_another_backbone_is_refused_by_both_names(
     said = refusal(capsys, "replay", part(tmp_path / "a.png"), "--config", with_model(tmp_path))
     assert f"{model / EMBEDDED_CHECKPOINT.name} was fitted for embedded (" in said
     assert "the station uses model (" in said
-    assert "refit the prompts with `trainer fit`, or change the station's model" in said
+    assert "refit the prompts, or change the station's model" in said
 
 
 # The journal and its disk

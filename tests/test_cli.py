@@ -145,15 +145,29 @@ def test_the_doctor_names_everything_that_would_fail(tmp_path: Path, capsys: pyt
     data.mkdir()
     (data / "journal.db").write_text("a shopping list")
     part(tmp_path / "model" / "vision.npz")
-    config = write_config(tmp_path, station(detector={"model": "./model"}), broker=broker)
+    (tmp_path / "prompts.safetensors").write_text("no prompts")
+    detector = {"model": "./model", "checkpoint": "prompts.safetensors"}
+    config = write_config(tmp_path, station(detector=detector), broker=broker)
     assert main(["doctor", "--config", str(config)]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == "the agent would not work here: mend what failed"
     failed = {line.split()[1]: line for line in lines if line.startswith("failed")}
     assert failed.keys() == {"detector", "journal", "broker"}
-    assert f"{tmp_path}/model comes without prompts: name a checkpoint" in failed["detector"]
+    assert f"{tmp_path}/model" in failed["detector"]
     assert f"{data}/journal.db: this is not an SQLite database" in failed["journal"]
     assert f"no connection to 127.0.0.1:{broker.port}: nothing listens there: start the broker" in failed["broker"]
+
+
+def test_a_model_without_prompts_is_a_bad_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = write_config(tmp_path, station(detector={"model": "tips-l14"}))
+    assert main(["check", "--config", str(config)]) == 78
+    assert "stations[0].detector.checkpoint: is missing: tips-l14 comes without prompts" in capsys.readouterr().err
+
+
+def test_stations_that_watch_one_folder_are_pointed_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = write_config(tmp_path, station(), {**station(), "name": "cam2"})
+    assert main(["check", "--config", str(config)]) == 0
+    assert "is watched by stations[0] too" in capsys.readouterr().out
 
 
 def test_the_doctor_names_folders_that_may_not_be_used(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -268,6 +269,32 @@ def test_publishing_needs_a_broker_in_the_config(
     assert main(["replay", str(photos), "--publish", "--config", str(write_config(tmp_path))]) == 78
     assert "--publish needs a --config with an mqtt section" in capsys.readouterr().err
     assert main(["replay", str(photos), "--publish"]) == 78
+
+
+def test_an_interrupted_replay_keeps_and_sums_up_what_it_has_done(tmp_path: Path) -> None:
+    for number in range(400):
+        part(tmp_path / "photos" / f"{number}.png", number % 60)
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "edge_agent.cli", "replay", tmp_path / "photos", "--out", out]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        said, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted: the rest was not inspected" in errors
+    assert "contact sheet" in said
+    assert (out / "contact_sheet.jpg").is_file()
+    assert 0 < len(recorded(out)) < 400
+
+
+def test_of_a_video_every_nth_frame_will_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    video = cv2.VideoWriter(str(tmp_path / "run.avi"), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"FFV1"), 10, (64, 48))
+    for number in range(9):
+        video.write(np.ascontiguousarray(gradient(48, 64, 4 * number)[..., ::-1]))
+    video.release()
+    frames = replayed(capsys, tmp_path / "run.avi", "--every", 4, "--out", tmp_path / "out")
+    assert [told["part_id"] for told in frames] == ["run-0", "run-4", "run-8"]
 
 
 def test_a_reader_that_has_seen_enough_is_no_error_to_complain_of(photos: Path, tmp_path: Path) -> None:

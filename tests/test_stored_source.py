@@ -134,7 +134,7 @@ def test_a_video_gives_its_frames_in_rgb(tmp_path: Path, name: str) -> None:
     for i, frame in enumerate(found):
         assert np.array_equal(frame.pixels, gradient(48, 64, 4 * i)), "it is stored without loss"
         assert frame.pixels.flags.c_contiguous
-        assert (frame.origin, frame.seq, frame.fault, frame.part_id) == (f"{tmp_path / name}#{i}", i, None, None)
+        assert (frame.origin, frame.seq, frame.fault, frame.part_id) == (f"{tmp_path / name}#{i}", i, None, f"run-{i}")
 
 
 def test_of_a_video_every_nth_frame_can_be_taken(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ class Checkpoint:
         if wanted != sha256:
             raise CheckpointError(
                 f"{self.path} was fitted for {self.header['backbone']} ({wanted[:12]}); the station uses {name} ({sha256[:12]}): "
-                "refit the prompts with `trainer fit`, or change the station's model"
+                "refit the prompts, or change the station's model"
             )
 
 

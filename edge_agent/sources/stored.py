@@ -26,7 +26,7 @@ class StoredSource:
 
     A folder stands for the pictures and videos in it and in its subfolders, hidden ones apart, a glob for those among
     what it matches; no file is taken twice. What cannot be read becomes a frame with a fault. taken_at is when the file
-    was modified, part_id the name of a picture without its suffix; the frames of a video have none.
+    was modified, part_id the name of the file without its suffix, for a video with the frame's number behind it.
     """
 
     live = False
@@ -64,10 +64,11 @@ class StoredSource:
             with suppress(OSError):  # reading it will tell what is wrong
                 taken_at = pictures.modified_at(os.stat(path).st_mtime_ns)
             name = pictures.printable(path)
-            part_id = None if _is_video(path) else pictures.printable(Path(path).stem)
+            stem = pictures.printable(Path(path).stem)
             for place, pixels, fault in self._video(path) if _is_video(path) else self._picture(path):
                 if stop.is_set():
                     return
+                part_id = stem + place.replace("#", "-")
                 yield Frame(self.station, seq, taken_at, pixels, part_id, origin=name + place, fault=fault)
                 seq += 1
 

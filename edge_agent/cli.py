@@ -162,7 +162,9 @@ def _watch(config: Config, options: argparse.Namespace) -> int:
     with closing(Journal.open(config.database.full_url())) as journal:
         gallery = build.gallery(config.evidence, stations)
         alarms = journal.last_alarm_states()
-        sinks: list[Sink] = [Retention(gallery.sweep, journal.forget_files)]
+        sinks: list[Sink] = [
+            Retention(gallery.sweep, journal.forget_files, journal.forget_before, config.database.keep_days)
+        ]
         if config.mqtt:
             sinks.append(build.sender(config.mqtt, config.agent.name, journal, alarms))
 

@@ -135,10 +135,14 @@ class AgentConfig(Section):
 
 
 class DatabaseConfig(Section):
-    """The journal: url (default journal.db in agent.data_dir) without a password, which PostgreSQL may want."""
+    """The journal: url (default journal.db in agent.data_dir) without a password, which PostgreSQL may want.
+
+    keep_days: inspections older than that are deleted; what was inspected is not inspected again all the same.
+    """
 
     url: DatabaseUrl = "sqlite:///journal.db"
     password: PasswordConfig | None = None
+    keep_days: Positive = 730.0
 
     @model_validator(mode="before")
     @classmethod

@@ -11,9 +11,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 
 from edge_agent import __version__, build
@@ -61,7 +63,6 @@ def examine(config: Config | None) -> Iterator[Finding]:
 
 
 def _versions() -> Iterator[Finding]:
-    import cv2
     import torch
 
     yield Finding(
@@ -134,21 +135,29 @@ def _detectors(config: Config | None) -> Iterator[Finding]:
 
 
 def _stages(detector: Tipsomaly) -> dict[str, float]:
-    """Median milliseconds of five single pictures of 1280 x 1024: whole reading and judging."""
+    """Median milliseconds by stage, of five single pictures of 1280 x 1024 stored as PNG."""
     from edge_agent.judge import Rules, judge
+    from edge_agent.overlay import overlay
+    from edge_agent.pictures import decode_bytes
 
-    picture = np.random.default_rng(0).integers(0, 256, (1024, 1280, 3), np.uint8)
-    rules = Rules(threshold=0.0, map_threshold=0.5)
-    reads, judges = [], []
-    detector.read([picture])  # the first one warms up
+    noise = np.random.default_rng(0).integers(0, 256, (1024, 1280, 3), np.uint8)
+    stored = cv2.imencode(".png", noise)[1].tobytes()
+    rules = Rules(threshold=0.0)
+    taken: dict[str, list[float]] = {"decode": [], "read": [], "judge": [], "overlay": []}
+    detector.read([noise])  # the first one warms up
     for _ in range(5):
-        begun = time.perf_counter()
-        (reading,) = detector.read([picture])
-        between = time.perf_counter()
-        judge(reading, rules, picture.shape)
-        reads.append((between - begun) * 1e3)
-        judges.append((time.perf_counter() - between) * 1e3)
-    return {"read": statistics.median(reads), "judge": statistics.median(judges)}
+        moments = [time.perf_counter()]
+        pixels = decode_bytes(stored, "noise.png")
+        moments.append(time.perf_counter())
+        (reading,) = detector.read([pixels])
+        moments.append(time.perf_counter())
+        verdict = judge(reading, rules, pixels.shape)
+        moments.append(time.perf_counter())
+        overlay(pixels, reading, verdict, threshold=rules.threshold, map_threshold=rules.map_threshold)
+        moments.append(time.perf_counter())
+        for ms, (begun, ended) in zip(taken.values(), pairwise(moments), strict=True):
+            ms.append((ended - begun) * 1e3)
+    return {stage: statistics.median(ms) for stage, ms in taken.items()}
 
 
 def _disk(config: Config) -> Iterator[Finding]:

@@ -1,7 +1,8 @@
 """The journal: what was inspected, which files are done, and the messages that wait to be sent; sends nothing itself.
 
 Inspection, regions, ledger entry and outbox rows are committed in one transaction, to disk, before `record` returns:
-after a crash or a power cut all of them are there, or none. Rows are kept for good; retention deletes only files.
+after a crash or a power cut all of them are there, or none. The ledger is kept for good: what it forgot would be
+inspected again.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from itertools import groupby
 from threading import Lock
 from typing import Any
 
-from sqlalchemy import bindparam, exists, func, insert, select, update
+from sqlalchemy import bindparam, delete, exists, func, insert, select, update
 from sqlalchemy.engine import Connection, Engine
 
 from edge_agent.core import AlarmEvent, Evidence, Inspection, Message, StoredFile
@@ -147,6 +148,22 @@ class Journal:
         with self._writing() as connection:
             for column in (inspections.c.image_uri, inspections.c.overlay_uri):
                 connection.execute(update(inspections).where(column == bindparam("gone")).values({column: None}), rows)
+
+    def forget_before(self, moment: datetime, limit: int = 500) -> int:
+        """Delete up to `limit` inspections taken before `moment`, the oldest first, and return how many they were.
+
+        Those with messages that wait stay, and so does the last that each station's alarm rests on.
+        """
+        columns = inspections.c
+        waits = exists().where(outbox.c.inspection == columns.number, outbox.c.sent_at.is_(None))
+        alarms = columns.alarm.is_not(None) & columns.simulated.is_(False)
+        newest = select(func.max(columns.number)).where(alarms).group_by(columns.station)
+        old = select(columns.number).where(columns.taken_at < moment, ~waits, columns.number.not_in(newest))
+        with self._writing() as connection:
+            numbers = connection.scalars(old.order_by(columns.taken_at).limit(limit)).all()
+            for column in (outbox.c.inspection, regions.c.inspection, columns.number):
+                connection.execute(delete(column.table).where(column.in_(numbers)))
+        return len(numbers)
 
     def close(self) -> None:
         """Finish what is being written, close the database and let go of it. Closing twice is fine."""

@@ -214,6 +214,35 @@ def test_evidence_that_retention_deleted_is_no_longer_named(journal: Journal) ->
     ]
 
 
+def test_old_inspections_go_but_nothing_that_waits_and_no_alarm_that_is_on(journal: Journal) -> None:
+    old = [
+        inspected(alarm, taken_at=NOON + timedelta(seconds=i)) for i, alarm in enumerate((RAISED, None, RAISED, None))
+    ]
+    new = inspected(taken_at=NOON + timedelta(days=1))
+    for inspection in old:
+        alarm = inspection.verdict.alarm
+        journal.record(inspection, evidence(inspection.id), [message(inspection)] if alarm else [])
+    journal.record(new, Evidence(), [])
+    journal.mark_sent([journal.pending(2)[1].seq])  # the message of the second alarm, which is the last one
+
+    assert journal.forget_before(NOON + timedelta(hours=1), limit=1) == 1
+    assert journal.forget_before(NOON + timedelta(hours=1)) == 1
+    assert journal.forget_before(NOON + timedelta(hours=1)) == 0
+    assert [found.id for found in journal.inspections()] == [old[0].id, old[2].id, new.id]
+    assert journal.last_alarm_states() == {"cam1": True}
+    assert journal.outbox_depth()[0] == 1
+
+    journal.mark_sent([journal.pending(1)[0].seq])
+    assert journal.forget_before(NOON + timedelta(hours=1)) == 1
+    assert [found.id for found in journal.inspections()] == [old[2].id, new.id]
+
+
+def test_a_file_whose_inspection_went_is_not_inspected_again(journal: Journal) -> None:
+    journal.record(inspected(file=stored_file()), Evidence(), [])
+    assert journal.forget_before(datetime(2100, 1, 1, tzinfo=timezone.utc)) == 1
+    assert journal.seen("cam1", stored_file())
+
+
 def test_sources_the_recorder_and_the_sender_work_at_once(journal: Journal) -> None:
     files = [stored_file(f"/pictures/{number}.png", str(number), inode=number) for number in range(60)]
     failures: list[BaseException] = []

@@ -23,7 +23,7 @@ from edge_agent.config import Config
 from edge_agent.errors import EdgeAgentError, JournalInUse
 
 if TYPE_CHECKING:
-    from edge_agent.detectors.tipsomaly import Tipsomaly
+    from edge_agent.detectors.detector import PromptDetector
 
 WAL_RESET_FIXED = (3, 51, 3)  # earlier SQLite may lose a write when two connections write; the agent has one only
 LEAST_DISK_GB = 1.0
@@ -134,7 +134,7 @@ def _detectors(config: Config | None) -> Iterator[Finding]:
         )
 
 
-def _stages(detector: Tipsomaly) -> dict[str, float]:
+def _stages(detector: PromptDetector) -> dict[str, float]:
     """Median milliseconds by stage, of five single pictures of 1280 x 1024 stored as PNG."""
     from edge_agent.judge import Rules, judge
     from edge_agent.overlay import overlay

@@ -71,7 +71,7 @@ def test_what_is_masked_out_is_neither_scored_nor_shown(detector):
 def test_detectors_of_one_model_share_its_backbone(loader, detector):
     plate = loader.detector(class_name="metal plate")
     assert plate is not detector
-    assert plate._backbone is detector._backbone
+    assert plate.method.backbone is detector.method.backbone
     assert loader.detector() is detector
 
 
@@ -84,7 +84,7 @@ def test_the_class_name_changes_the_picture_score_and_not_the_map(loader, detect
 def test_the_stored_text_features_are_those_that_the_text_tower_gives(loader, detector):
     # Not in the checkpoint, so it is encoded; the tokenizer lower-cases.
     named_otherwise = loader.detector(class_name="OBJECT")
-    torch.testing.assert_close(named_otherwise._fixed, detector._fixed, atol=1e-5, rtol=0)
+    torch.testing.assert_close(named_otherwise.method.fixed, detector.method.fixed, atol=1e-5, rtol=0)
 
 
 def test_half_precision_reads_the_same_within_its_rounding(loader, detector):

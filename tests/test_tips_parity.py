@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from edge_agent.backbones.resize import pictures_to_tensor
 from edge_agent.detectors import scoring, tipsomaly
 from tests.parity import vectors
 
@@ -21,7 +22,7 @@ def case(request):
 @pytest.fixture(scope="module")
 def features(case):
     _, config, vision, _ = case
-    x = scoring.pictures_to_tensor(vectors.pictures(config), config["size"], torch.device("cpu"))
+    x = pictures_to_tensor(vectors.pictures(config), config["size"], torch.device("cpu"))
     with torch.inference_mode():
         return vision(x, layers=[config["depth"] // 2])
 
@@ -57,7 +58,7 @@ def test_patches_of_a_middle_layer_meet_the_authors(case, features):
 
 def test_one_picture_gives_what_it_gives_in_a_batch(case, features):
     _, config, vision, _ = case
-    x = scoring.pictures_to_tensor(vectors.pictures(config)[1:], config["size"], torch.device("cpu"))
+    x = pictures_to_tensor(vectors.pictures(config)[1:], config["size"], torch.device("cpu"))
     with torch.inference_mode():
         alone = vision(x)
     torch.testing.assert_close(alone.patches[0], features.patches[1], atol=1e-5, rtol=0)

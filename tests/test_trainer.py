@@ -14,6 +14,7 @@ import torch
 from edge_agent.backbones.tips import load_tips
 from edge_agent.detectors import scoring, tipsomaly
 from edge_agent.detectors.checkpoint import load_checkpoint
+from edge_agent.detectors.detector import PromptDetector
 from edge_agent.errors import EdgeAgentError
 from trainer.data import categories, read_examples, read_mask
 from trainer.embed import embed
@@ -109,7 +110,7 @@ def test_a_run_ends_in_a_model_that_loads_with_prompts_that_fit_it(run, tmp_path
     figures = embed(tips, (folder / "tokenizer.model").read_bytes(), pool, TINY, tmp_path, fit_views=50, check_views=50)
     assert all(0 <= value <= 100 for value in figures.values())
     backbone = load_tips(tmp_path / "vision.npz", tmp_path / "text.npz", tmp_path / "tokenizer.model", "embedded")
-    detector = tipsomaly.Tipsomaly(backbone, load_checkpoint(tmp_path / "tipsomaly.safetensors"), "metal_plate")
+    detector = PromptDetector(backbone, load_checkpoint(tmp_path / "tipsomaly.safetensors"), "metal_plate")
     (reading,) = detector.read([np.zeros((30, 40, 3), np.uint8)])
     assert 0 <= reading.score <= 1
     assert reading.heatmap.shape == (64, 64)

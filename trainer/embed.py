@@ -56,7 +56,7 @@ def embed(
         }
     figures, header = _figures(shipped, tensors, _labelled(pool, recipe, 12, check_views))
     header |= {
-        "method": tipsomaly.METHOD,
+        "method": tipsomaly.Tipsomaly.name,
         "backbone": shipped.name,
         "backbone_sha256": shipped.sha256,
         "image_size": recipe.image_size,

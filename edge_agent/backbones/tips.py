@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,25 +22,13 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from edge_agent.backbones.arrays import read_arrays
+from edge_agent.backbones.backbone import ImageFeatures
+from edge_agent.backbones.resize import pictures_to_tensor
 from edge_agent.backbones.tokenizer import Tokenizer
 from edge_agent.errors import CheckpointError
 
 Arrays = Mapping[str, np.ndarray]
 TEMPERATURES = ("temperature", "temperature_contrastive")  # v1's name, v2's name
-
-
-@dataclass(frozen=True, slots=True)
-class ImageFeatures:
-    """globals: (B, 2, D), class token 1 (web captions) and 2 (synthetic captions). patches: (B, N, D).
-
-    layers: the same patches after chosen blocks, each (B, N, D). All of it after the final LayerNorm, not unit.
-    grid: (h, w) with h * w = N.
-    """
-
-    globals: Tensor
-    patches: Tensor
-    grid: tuple[int, int]
-    layers: dict[int, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +130,8 @@ class VisionTower(nn.Module):
         resized = F.interpolate(square.float(), size=grid, mode="bilinear", antialias=True, align_corners=False)
         return resized.flatten(2).transpose(1, 2).to(positions.dtype)
 
-    def forward(self, x: Tensor, layers: Sequence[int] = ()) -> ImageFeatures:
-        """x: (B, 3, H, W) in [0, 1], H and W multiples of the patch. layers: blocks counted from 1."""
+    def forward(self, x: Tensor, layers: Sequence[int] = (), *, values: bool = False) -> ImageFeatures:
+        """x: (B, 3, H, W) in [0, 1], H and W multiples of the patch. All features after the final LayerNorm."""
         tokens = self.stem(x)  # (B, D, h, w)
         grid = (tokens.shape[2], tokens.shape[3])
         tokens = tokens.flatten(2).transpose(1, 2)  # (B, N, D)
@@ -151,12 +139,23 @@ class VisionTower(nn.Module):
         prefix = torch.cat([self.vit.cls_token, self.vit.reg_token], dim=1).expand(len(x), -1, -1)
         tokens = torch.cat([prefix.to(tokens.dtype), tokens], dim=1)  # (B, 2 + N, D)
         kept = {}
+        stream = tokens if values else None
         for number, block in enumerate(self.vit.blocks, start=1):
+            if stream is not None:
+                stream = stream + block.ls1(_value_attention(block.attn, block.norm1(tokens)))
             tokens = block(tokens)
             if number in layers:
                 kept[number] = self.vit.norm(tokens)[:, 2:]
         tokens = self.vit.norm(tokens)
-        return ImageFeatures(tokens[:, :2], tokens[:, 2:], grid, kept)
+        by_values = None if stream is None else self.vit.norm(stream)[:, 2:]
+        return ImageFeatures(tokens[:, :2], tokens[:, 2:], grid, kept, by_values)
+
+
+def _value_attention(attention: Any, x: Tensor) -> Tensor:
+    """Attention in which values stand for queries and keys too (CoPS, see methods.md). x: (B, L, D)."""
+    B, L, D = x.shape
+    v = attention.qkv(x)[..., 2 * D :].view(B, L, attention.num_heads, -1).transpose(1, 2)  # (B, h, L, d)
+    return attention.proj(F.scaled_dot_product_attention(v, v, v).transpose(1, 2).reshape(B, L, D))
 
 
 class Mlp(nn.Module):
@@ -214,8 +213,15 @@ class TextTower(nn.Module):
             padding = torch.cat([padding.new_zeros(len(x), len(prompt)), padding], dim=1)[:, :length]
         used = max(int((~padding).any(dim=0).sum()), 1)
         x, padding = x[:, :used], padding[:, :used]
-        x = x + sinusoids(used, self.shape.width).to(x)
-        for block in self.transformer.resblocks:
+        return self.encode(x, padding)
+
+    def encode(self, x: Tensor, padding: Tensor, deep: Tensor | None = None) -> Tensor:
+        """Tokens (B, L, D) without positions, and (B, L) bool where they are padding, to (B, D). deep: see Backbone.encode_prompts."""
+        x = x + sinusoids(x.shape[1], self.shape.width).to(x)
+        for number, block in enumerate(self.transformer.resblocks):
+            if deep is not None and 0 < number <= len(deep):
+                own = deep[number - 1].to(x.dtype).expand(len(x), -1, -1)  # (B, n, D)
+                x = torch.cat([own, x[:, own.shape[1] :]], dim=1)
             x = block(x, padding)
         x = self.ln_final(x)
         valid = (~padding).to(x.dtype).unsqueeze(-1)  # (B, L, 1)
@@ -259,6 +265,21 @@ class Tips(nn.Module):
         return self.vision.shape.width
 
     @property
+    def depth(self) -> int:
+        """Blocks of the vision tower."""
+        return self.vision.shape.depth
+
+    @property
+    def text_width(self) -> int:
+        """Length of a token of the text tower."""
+        return self.width
+
+    @property
+    def text_depth(self) -> int:
+        """Blocks of the text tower."""
+        return self._texts()[0].shape.depth
+
+    @property
     def patch(self) -> int:
         """Side of a patch in pixels; pictures must be multiples of it."""
         return self.vision.shape.patch
@@ -273,16 +294,34 @@ class Tips(nn.Module):
         """Where the weights are, and pictures have to be."""
         return next(self.parameters()).device
 
-    def encode_image(self, x: Tensor, layers: Sequence[int] = ()) -> ImageFeatures:
-        """x: (B, 3, H, W) RGB in [0, 1], no normalisation."""
-        return self.vision(x, layers)
+    def pictures(self, images: Sequence[np.ndarray], size: int) -> Tensor:
+        """See Backbone. Bilinear with antialias, in [0, 1], no normalisation."""
+        return pictures_to_tensor(images, size, self.device)
+
+    def encode_image(self, x: Tensor, layers: Sequence[int] = (), *, values: bool = False) -> ImageFeatures:
+        """See Backbone. x: (B, 3, H, W) RGB in [0, 1]."""
+        return self.vision(x, layers, values=values)
 
     def encode_text(self, sentences: Sequence[str], prompt: Tensor | None = None) -> Tensor:
-        """Sentences to (B, D), not unit. prompt: (S, D) learned tokens put in front (Tipsomaly)."""
+        """See Backbone. prompt: Tipsomaly's."""
+        text, tokenizer = self._texts()
+        ids, paddings = tokenizer(sentences)
+        return text(ids.to(self.device), paddings.to(self.device), prompt)
+
+    def embed_words(self, words: str) -> Tensor:
+        """See Backbone."""
+        text, tokenizer = self._texts()
+        ids, paddings = tokenizer([words])
+        return text.token_embedding(ids[paddings == 0].to(self.device)) * text.shape.width**0.5
+
+    def encode_prompts(self, prompts: Tensor, deep: Tensor | None = None) -> Tensor:
+        """See Backbone. TIPS knows neither begin nor end."""
+        return self._texts()[0].encode(prompts, prompts.new_zeros(prompts.shape[:2], dtype=torch.bool), deep)
+
+    def _texts(self) -> tuple[TextTower, Tokenizer]:
         assert self.text is not None, "loaded with with_text=False"
         assert self.tokenizer is not None
-        ids, paddings = self.tokenizer(sentences)
-        return self.text(ids.to(self.device), paddings.to(self.device), prompt)
+        return self.text, self.tokenizer
 
 
 def load_tips(vision: Path, text: Path, tokenizer: Path, name: str = "tips", *, with_text: bool = True) -> Tips:

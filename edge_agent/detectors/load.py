@@ -7,11 +7,12 @@ from pathlib import Path
 
 import torch
 
+from edge_agent.backbones.backbone import Backbone
 from edge_agent.backbones.catalog import BACKBONES, EMBEDDED
 from edge_agent.backbones.store import EMBEDDED_FOLDER, BackboneFiles, default_folder, find
-from edge_agent.backbones.tips import Tips, load_tips
+from edge_agent.backbones.tips import load_tips
 from edge_agent.detectors.checkpoint import load_checkpoint
-from edge_agent.detectors.tipsomaly import Tipsomaly
+from edge_agent.detectors.detector import PromptDetector
 from edge_agent.errors import CheckpointError
 
 EMBEDDED_CHECKPOINT = EMBEDDED_FOLDER / "tipsomaly.safetensors"
@@ -23,10 +24,10 @@ class Loader:
     def __init__(self, folders: Sequence[Path] = ()) -> None:
         """folders: where fetched backbones lie, looked at before the user's cache."""
         self._folders = (*folders, default_folder())
-        self._backbones: dict[tuple[str, str], Tips] = {}
-        self._detectors: dict[tuple[str, Path, str, str, str], Tipsomaly] = {}
+        self._backbones: dict[tuple[str, str], Backbone] = {}
+        self._detectors: dict[tuple[str, Path, str, str, str], PromptDetector] = {}
 
-    def backbone(self, model: str = EMBEDDED, device: str = "auto") -> Tips:
+    def backbone(self, model: str = EMBEDDED, device: str = "auto") -> Backbone:
         """model: "embedded", the name of a fetched backbone, or a folder with its three files. Raises CheckpointError."""
         key = (model, str(choose_device(device)))
         if key not in self._backbones:
@@ -44,7 +45,7 @@ class Loader:
         class_name: str = "object",
         device: str = "auto",
         precision: str = "auto",
-    ) -> Tipsomaly:
+    ) -> PromptDetector:
         """checkpoint: fitted prompts; None is those that come with the embedded model. Raises CheckpointError."""
         if checkpoint is None:
             if model != EMBEDDED:
@@ -53,7 +54,7 @@ class Loader:
         key = (model, checkpoint, class_name, device, precision)
         if key not in self._detectors:
             dtype = choose_dtype(precision, choose_device(device))
-            self._detectors[key] = Tipsomaly(
+            self._detectors[key] = PromptDetector(
                 self.backbone(model, device), load_checkpoint(checkpoint), class_name, dtype=dtype
             )
         return self._detectors[key]
@@ -61,7 +62,7 @@ class Loader:
 
 def load_detector(
     model: str = EMBEDDED, checkpoint: str | Path | None = None, class_name: str = "object", device: str = "auto"
-) -> Tipsomaly:
+) -> PromptDetector:
     """A detector for RGB arrays: `load_detector(class_name="metal plate").read([pixels])`. See Loader for the arguments."""
     return Loader().detector(model, Path(checkpoint) if checkpoint else None, class_name, device)
 

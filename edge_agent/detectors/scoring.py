@@ -32,6 +32,15 @@ def stretch(maps: Tensor, size: int | tuple[int, int]) -> Tensor:
     return F.interpolate(maps.unsqueeze(1), size=target, mode="bilinear", align_corners=False).squeeze(1)
 
 
+def heatmaps(patches: Tensor, size: int, sigma: float, upsampling: str = "bilinear") -> Tensor:
+    """Patches (B, h, w) to smoothed maps (B, size, size) in [0, 1]. sigma: pixels at 518, as the papers give it."""
+    if upsampling == "nearest":
+        maps = F.interpolate(patches.unsqueeze(1), size=(size, size), mode="nearest").squeeze(1)
+    else:
+        maps = stretch(patches, size)
+    return smooth(maps, sigma * size / 518).clamp(0, 1)
+
+
 def smooth(maps: Tensor, sigma: float) -> Tensor:
     """Gaussian blur of (B, H, W), sigma in pixels, edges mirrored with the edge pixel repeated, cut at 4 sigma (as scipy does)."""
     radius = int(4 * sigma + 0.5)
@@ -51,19 +60,6 @@ def _mirrored(length: int, radius: int, device: torch.device) -> Tensor:
     """Indices -radius .. length + radius - 1 folded back into the line: ... 1 0 | 0 1 2 ... n-1 | n-1 n-2 ..."""
     index = torch.arange(-radius, length + radius, device=device) % (2 * length)
     return torch.where(index < length, index, 2 * length - 1 - index)
-
-
-def pictures_to_tensor(images: Sequence[np.ndarray], size: int, device: torch.device) -> Tensor:
-    """(H, W, 3) uint8 RGB pictures of any sizes to (B, 3, size, size) fp32 in [0, 1]: bilinear with antialias, aspect not kept."""
-    batch = []
-    for image in images:
-        x = torch.from_numpy(np.ascontiguousarray(image)).to(device).permute(2, 0, 1).unsqueeze(0)  # (1, 3, H, W)
-        if device.type != "cpu":  # only the CPU resizes bytes, and faster than floats
-            x = x.float()
-        if x.shape[2:] != (size, size):
-            x = F.interpolate(x, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
-        batch.append(x)
-    return torch.cat(batch).float() / 255
 
 
 def masks_to_tensor(masks: Sequence[np.ndarray | None], grid: tuple[int, int], device: torch.device) -> Tensor | None:

@@ -1,0 +1,78 @@
+"""What a backbone is to a detector: a vision tower and a text tower whose features can be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFeatures:
+    """globals: (B, C, D), C = 2 for TIPS (class token 1: web captions, 2: synthetic ones), 1 for CLIP.
+
+    patches: (B, N, D) of the last block. layers: the same after chosen blocks, counted from 1, each (B, N, D).
+    values: (B, N, D), the patches of the value-value stream, or None where it was not asked for. None of them unit.
+    grid: (h, w) with h * w = N.
+    """
+
+    globals: Tensor
+    patches: Tensor
+    grid: tuple[int, int]
+    layers: dict[int, Tensor] = field(default_factory=dict)
+    values: Tensor | None = None
+
+
+class Backbone(Protocol):
+    """A frozen image-text model. name: as in a checkpoint. sha256: digest of its weights, "" where they were never saved.
+
+    width: D, length of image and text features. depth: vision blocks. text_width: W, length of a token on its way into
+    the text tower. text_depth: text blocks. patch: its side in pixels. image_size: side the positions were trained for.
+    temperature: what cosines are divided by before a softmax.
+    """
+
+    name: str
+    sha256: str
+    temperature: float
+
+    @property
+    def width(self) -> int: ...
+    @property
+    def depth(self) -> int: ...
+    @property
+    def text_width(self) -> int: ...
+    @property
+    def text_depth(self) -> int: ...
+    @property
+    def patch(self) -> int: ...
+    @property
+    def image_size(self) -> int: ...
+    @property
+    def device(self) -> torch.device: ...
+
+    def pictures(self, images: Sequence[np.ndarray], size: int) -> Tensor:
+        """(H, W, 3) uint8 RGB pictures of any sizes to (B, 3, size, size) fp32, resized and normalised as it wants them."""
+        ...
+
+    def encode_image(self, x: Tensor, layers: Sequence[int] = (), *, values: bool = False) -> ImageFeatures:
+        """x: (B, 3, H, W) as `pictures` makes it; H and W multiples of the patch."""
+        ...
+
+    def encode_text(self, sentences: Sequence[str], prompt: Tensor | None = None) -> Tensor:
+        """Sentences to (B, D), not unit. prompt: (S, W) learned tokens put in front of every sentence's own."""
+        ...
+
+    def embed_words(self, words: str) -> Tensor:
+        """Words to their tokens (n, W) on the way into the text tower, without positions, begin or end."""
+        ...
+
+    def encode_prompts(self, prompts: Tensor, deep: Tensor | None = None) -> Tensor:
+        """Prompts (B, L, W), all tokens given and none padded, to (B, D), not unit; begin and end are added where it has them.
+
+        deep: (K, n, W), tokens that take the place of the prompts' first n at text blocks 2 .. K + 1.
+        """
+        ...

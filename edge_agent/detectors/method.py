@@ -48,6 +48,11 @@ class Method(nn.Module):
         """Of what `forward` found. keep: (B, h, w) bool, the patches that count."""
 
     @classmethod
+    def fresh(cls, backbone: Backbone, class_name: str) -> Method:
+        """Ready to be fitted, its parameters drawn from torch's global generator."""
+        return cls(backbone)
+
+    @classmethod
     @abstractmethod
     def restored(
         cls, backbone: Backbone, header: Mapping[str, Any], tensors: Mapping[str, Tensor], class_name: str

@@ -79,6 +79,11 @@ class Tipsomaly(Method):
         self.register_buffer("learned", None)
 
     @classmethod
+    def fresh(cls, backbone: Backbone, class_name: str) -> Tipsomaly:
+        """See Method."""
+        return cls(backbone, class_name)
+
+    @classmethod
     def restored(
         cls, backbone: Backbone, header: Mapping[str, Any], tensors: Mapping[str, Tensor], class_name: str
     ) -> Tipsomaly:

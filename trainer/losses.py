@@ -21,6 +21,16 @@ def dice(probability: Tensor, truth: Tensor) -> Tensor:
     return (1 - (2 * overlap + 1) / (probability.sum(dim=1) + truth.sum(dim=1) + 1)).mean()
 
 
+def both_dice(probability: Tensor, truth: Tensor) -> Tensor:
+    """dice of the anomalous map plus dice of the normal one, 1 - probability, from the same three sums."""
+    probability, truth = probability.flatten(1), truth.flatten(1)
+    overlap, shown, there = (probability * truth).sum(dim=1), probability.sum(dim=1), truth.sum(dim=1)
+    size = probability.shape[1]
+    anomalous = (2 * overlap + 1) / (shown + there + 1)
+    normal = (2 * (size - shown - there + overlap) + 1) / (2 * size - shown - there + 1)
+    return (2 - anomalous - normal).mean()
+
+
 def map_loss(probability: Tensor, truth: Tensor) -> Tensor:
     """Tipsomaly's whole loss: focal, Dice of the anomalous map, Dice of the normal one."""
-    return focal(probability, truth) + dice(probability, truth) + dice(1 - probability, 1 - truth)
+    return focal(probability, truth) + both_dice(probability, truth)

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+from open_clip.tokenizer import SimpleTokenizer
 
 from edge_agent.backbones import tips
+from edge_agent.backbones.clip import Clip
 from tests.parity import recipe
 
 FOLDER = Path(__file__).parent
@@ -60,7 +63,7 @@ def tips_text_arrays(config: dict) -> dict[str, np.ndarray]:
 
 def pictures(config: dict) -> list[np.ndarray]:
     """The (size, size, 3) uint8 RGB pictures the outputs belong to."""
-    return [recipe.image(f"img{index}", config["size"], config["size"]) for index in range(config["batch"])]
+    return [recipe.image(f"img{index}", config["size"], config["size"]) for index in range(config.get("batch", 2))]
 
 
 def prompts(config: dict) -> torch.Tensor:
@@ -78,6 +81,30 @@ def towers(config: dict) -> tuple[tips.VisionTower, tips.TextTower]:
     text = tips.TextTower(tips.infer_text_shape(text_arrays, Path("text.npz")))
     text.load_state_dict({key: torch.from_numpy(value) for key, value in text_arrays.items()})
     return vision.eval(), text.eval()
+
+
+def clip(config: dict) -> Clip:
+    """The small CLIP of the vip2 and cops files, with those weights, as the loader would build it."""
+    vision = CLIPVisionCfg(
+        layers=config["vision_layers"],
+        width=config["vision_width"],
+        patch_size=config["vision_patch_size"],
+        image_size=config["image_resolution"],
+    )
+    text = CLIPTextCfg(
+        context_length=config["context_length"],
+        vocab_size=config["vocab_size"],
+        width=config["transformer_width"],
+        heads=config["transformer_heads"],
+        layers=config["transformer_layers"],
+    )
+    with torch.device("meta"):
+        model = CLIP(config["embed_dim"], vision, text, quick_gelu=True)
+    model.register_buffer("attn_mask", torch.full((77, 77), -torch.inf).triu(1), persistent=False)
+    shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    arrays = recipe.state_dict(shapes, "clip.")
+    model.load_state_dict({name: torch.from_numpy(np.asarray(value)) for name, value in arrays.items()}, assign=True)
+    return Clip(model, SimpleTokenizer(), "clip:parity").eval().requires_grad_(False)
 
 
 def _linear(name: str, inputs: int, outputs: int) -> dict[str, tuple[int, ...]]:

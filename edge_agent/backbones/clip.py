@@ -1,0 +1,232 @@
+"""CLIP's ViTs, on open_clip's own modules, giving what ViP2-CLIP and CoPS read from them: layers, value stream, prompts.
+
+Only the tokens' way in and the choice of what comes out are written here. Left out: CLIPs whose vision tower is no plain
+ViT or whose text tower is not CLIP's own: see require_supported.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+from open_clip.model import CLIP
+from open_clip.tokenizer import SimpleTokenizer
+from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
+from torch import Tensor, nn
+
+from edge_agent.backbones.backbone import ImageFeatures
+from edge_agent.errors import CheckpointError
+
+Colour = tuple[float, float, float]  # of R, G, B in [0, 1]
+
+
+class Clip(nn.Module):
+    """A CLIP backbone (Backbone's protocol). name: as in config.yaml. sha256: of its weight file, "" if it was never saved.
+
+    mean, std: what its pictures are normalised with. Raises CheckpointError for an open_clip model of another make.
+    """
+
+    model: Any  # open_clip types its towers as plain modules
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: SimpleTokenizer,
+        name: str,
+        sha256: str = "",
+        mean: Colour = OPENAI_DATASET_MEAN,
+        std: Colour = OPENAI_DATASET_STD,
+    ) -> None:
+        super().__init__()
+        require_supported(model, name)
+        self.model = model
+        self.tokenizer = tokenizer
+        self.name = name
+        self.sha256 = sha256
+        self.temperature = math.exp(-float(self.model.logit_scale.detach()))
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    @property
+    def width(self) -> int:
+        """Length D of image and text features, after both projections."""
+        return self.model.visual.proj.shape[1]
+
+    @property
+    def depth(self) -> int:
+        """Blocks of the vision tower."""
+        return len(self.model.visual.transformer.resblocks)
+
+    @property
+    def text_width(self) -> int:
+        """Length W of a token of the text tower; not always the features'."""
+        return self.model.token_embedding.weight.shape[1]
+
+    @property
+    def text_depth(self) -> int:
+        """Blocks of the text tower."""
+        return len(self.model.transformer.resblocks)
+
+    @property
+    def context(self) -> int:
+        """How many tokens the text tower has positions for, begin and end among them."""
+        return len(self.model.positional_embedding)
+
+    @property
+    def patch(self) -> int:
+        """Side of a patch in pixels; pictures must be multiples of it."""
+        return self.model.visual.patch_size[0]
+
+    @property
+    def image_size(self) -> int:
+        """The side in pixels that the positions were trained for."""
+        return self.model.visual.image_size[0]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are, and pictures have to be."""
+        return self.model.logit_scale.device
+
+    def pictures(self, images: Sequence[np.ndarray], size: int) -> Tensor:
+        """See Backbone. Bicubic with antialias, aspect not kept, rounded to whole levels as PIL does, then mean and std."""
+        batch = [_bicubic(image, size, self.device) for image in images]
+        return (torch.cat(batch) / 255 - self.mean) / self.std
+
+    def encode_image(self, x: Tensor, layers: Sequence[int] = (), *, values: bool = False) -> ImageFeatures:
+        """See Backbone. Patches after ln_post and projection; the class token after the projection alone.
+
+        So both papers' code reads them, and their published prompts depend on it.
+        """
+        visual = self.model.visual
+        tokens, grid = self._embed(x)
+        kept = {}
+        stream = tokens if values else None
+        for number, block in enumerate(visual.transformer.resblocks, start=1):
+            if stream is not None:
+                stream = stream + block.ls_1(_value_attention(block.attn, block.ln_1(tokens)))
+            tokens = block(tokens)
+            if number in layers:
+                kept[number] = self._patches(tokens)
+        by_values = None if stream is None else self._patches(stream)
+        return ImageFeatures(tokens[:, :1] @ visual.proj, self._patches(tokens), grid, kept, by_values)
+
+    def encode_text(self, sentences: Sequence[str], prompt: Tensor | None = None) -> Tensor:
+        """See Backbone. prompt: (S, W), between begin and words. Words beyond the tower's positions fall off the end."""
+        room = self.context - 2 - (0 if prompt is None else len(prompt))
+        _require_room(room, self.context)
+        words = [self.tokenizer.encode(sentence)[:room] for sentence in sentences]
+        begin, end = self.tokenizer.sot_token_id, self.tokenizer.eot_token_id
+        lengths = torch.tensor([len(own) + 1 for own in words])  # as far as the end
+        ids = torch.zeros(len(words), int(lengths.max()) + 1, dtype=torch.long)  # (B, L); nothing reads the padding
+        for row, own in zip(ids, words, strict=True):
+            row[: len(own) + 2] = torch.tensor([begin, *own, end])
+        x = self.model.token_embedding(ids.to(self.device))  # (B, L, W)
+        if prompt is not None:
+            learned = prompt.to(x.dtype).expand(len(x), -1, -1)
+            x = torch.cat([x[:, :1], learned, x[:, 1:]], dim=1)
+            lengths = lengths + len(prompt)
+        return self._encode_tokens(x, lengths.to(self.device))
+
+    def embed_words(self, words: str) -> Tensor:
+        """See Backbone."""
+        ids = torch.tensor(self.tokenizer.encode(words), dtype=torch.long, device=self.device)
+        return self.model.token_embedding(ids)
+
+    def encode_prompts(self, prompts: Tensor, deep: Tensor | None = None) -> Tensor:
+        """See Backbone. Begin and end are added, and read at the end; deep: of the n tokens after begin."""
+        _require_room(self.context - 2 - prompts.shape[1], self.context)
+        ends = torch.tensor([self.tokenizer.sot_token_id, self.tokenizer.eot_token_id], device=self.device)
+        begin, end = self.model.token_embedding(ends).to(prompts.dtype).expand(len(prompts), -1, -1).chunk(2, dim=1)
+        x = torch.cat([begin, prompts, end], dim=1)
+        return self._encode_tokens(x, torch.full((len(x),), x.shape[1] - 1, device=x.device), deep)
+
+    def _embed(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """Pictures to the first block's tokens (B, 1 + N, width of the tower), class token first, and their grid."""
+        visual = self.model.visual
+        tokens = visual.conv1(x)  # (B, C, h, w)
+        grid = (tokens.shape[2], tokens.shape[3])
+        tokens = tokens.flatten(2).transpose(1, 2)  # (B, N, C)
+        first = visual.class_embedding.to(tokens.dtype).expand(len(x), 1, -1)
+        tokens = torch.cat([first, tokens], dim=1) + self.positions(grid).to(tokens.dtype)
+        return visual.ln_pre(tokens), grid
+
+    def positions(self, grid: tuple[int, int]) -> Tensor:
+        """Positional embedding (1 + N, C) for h x w patches: bilinear without antialias, as both papers' code resizes."""
+        visual = self.model.visual
+        positions = visual.positional_embedding
+        if grid == visual.grid_size:
+            return positions
+        square = positions[1:].reshape(1, *visual.grid_size, -1).permute(0, 3, 1, 2)  # (1, C, g, g)
+        resized = F.interpolate(square.float(), size=grid, mode="bilinear", align_corners=False)
+        return torch.cat([positions[:1], resized[0].flatten(1).T.to(positions.dtype)])
+
+    def _patches(self, tokens: Tensor) -> Tensor:
+        return self.model.visual.ln_post(tokens[:, 1:]) @ self.model.visual.proj  # (B, N, D)
+
+    def _encode_tokens(self, x: Tensor, ends: Tensor, deep: Tensor | None = None) -> Tensor:
+        """Tokens (B, L, W) without positions, read at `ends` (B,), to (B, D).
+
+        The tower is causal: what would come after the last end changes nothing, so it is not there.
+        """
+        length = x.shape[1]
+        x = x + self.model.positional_embedding[:length].to(x.dtype)
+        mask = self.model.attn_mask[:length, :length]
+        for number, block in enumerate(self.model.transformer.resblocks):
+            if deep is not None and 0 < number <= len(deep):
+                own = deep[number - 1].to(x.dtype).expand(len(x), -1, -1)  # (B, n, W)
+                x = torch.cat([x[:, :1], own, x[:, 1 + own.shape[1] :]], dim=1)
+            x = block(x, attn_mask=mask)
+        x = self.model.ln_final(x[torch.arange(len(x), device=x.device), ends])  # (B, W)
+        projection = self.model.text_projection
+        return projection(x) if isinstance(projection, nn.Module) else x @ projection
+
+
+def require_supported(model: nn.Module, name: str) -> None:
+    """Raises CheckpointError, saying why, for an open_clip model that is not a ViT and CLIP's causal text tower."""
+    visual = getattr(model, "visual", None)
+    if not isinstance(visual, VisionTransformer):
+        raise CheckpointError(f"{name}: its vision tower is a {type(visual).__name__}, not CLIP's ViT; {_REMEDY}")
+    if visual.attn_pool is not None or visual.pool_type != "tok" or visual.grid_size[0] != visual.grid_size[1]:
+        raise CheckpointError(f"{name}: its vision tower has no class token over a square grid of patches; {_REMEDY}")
+    plain = isinstance(model, CLIP) and model.attn_mask is not None and model.text_pool_type == "argmax"
+    if not plain or model.text_projection is None:
+        raise CheckpointError(f"{name}: its text tower is not CLIP's own causal one; {_REMEDY}")
+    blocks = [*visual.transformer.resblocks, *model.transformer.resblocks]  # type: ignore[union-attr,misc]
+    if not all(type(block) is ResidualAttentionBlock for block in blocks):
+        raise CheckpointError(f"{name}: its blocks are not CLIP's own; {_REMEDY}")
+
+
+_REMEDY = "take one such as ViT-L-14-336 or ViT-B-16"
+
+
+def _value_attention(attention: nn.MultiheadAttention, x: Tensor) -> Tensor:
+    """Attention in which values stand for queries and keys too, as CoPS has it. x: (B, L, C) after the block's first norm."""
+    B, L, C = x.shape
+    weight, bias = attention.in_proj_weight[2 * C :], attention.in_proj_bias[2 * C :]
+    v = F.linear(x, weight, bias).view(B, L, attention.num_heads, -1).transpose(1, 2)  # (B, h, L, d)
+    return attention.out_proj(F.scaled_dot_product_attention(v, v, v).transpose(1, 2).reshape(B, L, C))
+
+
+def _bicubic(image: np.ndarray, size: int, device: torch.device) -> Tensor:
+    """(H, W, 3) uint8 to (1, 3, size, size) fp32 in [0, 255]."""
+    x = torch.from_numpy(np.ascontiguousarray(image)).to(device).permute(2, 0, 1).unsqueeze(0)
+    if x.shape[2:] == (size, size):
+        return x.float()
+    if device.type != "cpu":  # only the CPU resizes bytes, and faster than floats
+        x = x.float()
+    x = F.interpolate(x, size=(size, size), mode="bicubic", antialias=True, align_corners=False)
+    return x.float().round().clamp(0, 255)
+
+
+def _require_room(room: int, context: int) -> None:
+    if room < 0:
+        raise CheckpointError(
+            f"the prompts are {-room} tokens too long for a text tower of {context}: fit with fewer learned tokens"
+        )

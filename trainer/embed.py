@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from edge_agent.backbones.catalog import FILES, TEXT, TOKENIZER, VISION
 from edge_agent.backbones.digests import format_sums
 from edge_agent.backbones.store import PINS
 from edge_agent.backbones.tips import Tips, load_tips, to_official
-from edge_agent.detectors import scoring, tipsomaly
 from edge_agent.detectors.checkpoint import Checkpoint, save_checkpoint
-from trainer.fit import FitRecipe, fit_prompts
-from trainer.metrics import auroc, balanced_threshold, best_f1_threshold
+from edge_agent.detectors.tipsomaly import Tipsomaly
+from trainer.features import Kept, Labelled, View, keep
+from trainer.fit import Plan, fit
+from trainer.fitting import better_class_token, default_epochs, header_of, measure
 from trainer.pool import Pool
-from trainer.pretrain import Recipe, batches
+from trainer.pretrain import Recipe, Views
+from trainer.recipes import RECIPES
 
 
 def embed(
@@ -46,61 +47,29 @@ def embed(
     (folder / PINS).write_text(format_sums(sums))
     shipped = load_tips(folder / VISION, folder / TEXT, folder / TOKENIZER, "embedded")
 
-    fitting = FitRecipe(image_size=recipe.image_size, map_size=recipe.image_size // 4, seed=recipe.seed)
-    prompt = fit_prompts(shipped, _labelled(pool, recipe, 11, fit_views), fitting)
-    with torch.inference_mode():
-        tensors = {
-            "prompt": prompt,
-            "learned": tipsomaly.learned_features(shipped, prompt),
-            "fixed.object": tipsomaly.fixed_features(shipped, "object"),
-        }
-    figures, header = _figures(shipped, tensors, _labelled(pool, recipe, 12, check_views))
-    header |= {
-        "method": tipsomaly.Tipsomaly.name,
-        "backbone": shipped.name,
-        "backbone_sha256": shipped.sha256,
-        "image_size": recipe.image_size,
-        "class_name": "object",
-        "fitted_on": f"{fit_views} procedural pictures",
-        "hyper_parameters": asdict(fitting),
-        "metrics": figures,
-    }
-    save_checkpoint(Checkpoint(header, tensors), folder / "tipsomaly.safetensors")
+    published = RECIPES["tipsomaly"]
+    epochs = default_epochs(published.epochs, published.batch, fit_views)
+    plan = Plan(published, epochs, published.batch, recipe.seed)
+    torch.manual_seed(recipe.seed)
+    method = Tipsomaly(shipped)
+    fit(method, _seen(shipped, pool, recipe, 11, fit_views), plan)
+    check = _seen(shipped, pool, recipe, 12, check_views)
+    method.class_token = better_class_token(method, check)
+    figures, thresholds = measure(method, check)
+    source = f"{fit_views} procedural pictures"
+    header = header_of(method, plan, recipe.image_size, "object", source, figures) | thresholds
+    save_checkpoint(Checkpoint(header, method.tensors()), folder / "tipsomaly.safetensors")
     return figures
 
 
-def _labelled(pool: Pool, recipe: Recipe, stream: int, count: int) -> Iterator[tuple[Tensor, Tensor]]:
-    for batch in batches(pool, replace(recipe, seed=recipe.seed + stream, small_steps=0), 0, count, 50):
-        yield batch.x, batch.mask
+def _seen(tips: Tips, pool: Pool, recipe: Recipe, stream: int, count: int) -> Kept:
+    """Views of the pool that no training saw, as the model sees them."""
+    view = View(recipe.image_size, recipe.image_size // 4)
+    return keep(tips, _labelled(pool, recipe, stream, count), count, view, batch=50)
 
 
-@torch.inference_mode()
-def _figures(
-    tips: Tips, tensors: dict[str, Tensor], labelled: Iterator[tuple[Tensor, Tensor]]
-) -> tuple[dict[str, float], dict[str, object]]:
-    """AUROC in percent with either class token, and what of the header follows: the better token, thresholds."""
-    scores: list[Tensor] = []
-    maps: list[Tensor] = []
-    masks: list[Tensor] = []
-    bad: list[Tensor] = []
-    for x, mask in labelled:
-        found = tipsomaly.score(tips.encode_image(x), tensors["fixed.object"], tensors["learned"], tips.temperature)
-        scores.append(torch.stack([tipsomaly.picture_score(found, token) for token in (1, 2)], dim=1))
-        maps.append(scoring.stretch(found.patches, 56))
-        masks.append(torch.nn.functional.adaptive_avg_pool2d(mask.unsqueeze(1), 56).squeeze(1) > 0.3)
-        bad.append(mask.amax(dim=(1, 2)) > 0)
-    truth, defective = torch.cat(masks), torch.cat(bad).numpy()
-    by_token = [auroc(defective, torch.cat(scores)[:, token].numpy()) for token in (0, 1)]
-    token = int(np.argmax(by_token)) + 1
-    pixels = torch.cat(maps).flatten().numpy()
-    figures = {
-        "synthetic_image_auroc_token_1": by_token[0],
-        "synthetic_image_auroc_token_2": by_token[1],
-        "synthetic_pixel_auroc": auroc(truth.flatten().numpy(), pixels),
-    }
-    header: dict[str, object] = {
-        "class_token": token,
-        "threshold": balanced_threshold(defective, torch.cat(scores)[:, token - 1].numpy()),
-        "map_threshold": best_f1_threshold(truth.flatten().numpy(), pixels),
-    }
-    return figures, header
+def _labelled(pool: Pool, recipe: Recipe, stream: int, count: int) -> Iterator[Labelled]:
+    views = Views(pool, replace(recipe, seed=recipe.seed + stream, small_steps=0), 0, count)
+    for number in range(count):
+        pixels, mask, *_ = views[number]
+        yield Labelled(pixels, mask)

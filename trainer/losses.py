@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from edge_agent.detectors import scoring
+from edge_agent.detectors.tipsomaly import Found, Tipsomaly
+
 SMOOTH = 1e-5  # keeps the logarithm finite, as the authors' focal loss does
 
 
@@ -34,3 +37,8 @@ def both_dice(probability: Tensor, truth: Tensor) -> Tensor:
 def map_loss(probability: Tensor, truth: Tensor) -> Tensor:
     """Tipsomaly's whole loss: focal, Dice of the anomalous map, Dice of the normal one."""
     return focal(probability, truth) + both_dice(probability, truth)
+
+
+def tipsomaly_losses(method: Tipsomaly, found: Found, masks: Tensor, bad: Tensor) -> dict[str, Tensor]:
+    """map_loss of the map stretched bilinearly over the mask; nothing about the picture as a whole (methods.md)."""
+    return {"map": map_loss(scoring.stretch(found.patches, masks.shape[-1]), masks)}

@@ -1,0 +1,234 @@
+"""Fitting: features kept are features computed, what is cut off resumes to the same bits, processes together do what one does."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from edge_agent.backbones.tips import Tips
+from edge_agent.detectors.load import Loader, load_detector
+from edge_agent.detectors.methods import METHODS, lookup
+from edge_agent.errors import EdgeAgentError
+from trainer import synthesis
+from trainer.cli import main
+from trainer.features import Fresh, Kept, Labelled, View, keep
+from trainer.fit import Plan, fit
+from trainer.fitting import default_epochs
+from trainer.recipes import RECIPES
+
+SIDE = 96  # pixels: 6 x 6 patches of the embedded model
+
+
+@pytest.fixture(scope="module")
+def tips() -> Tips:
+    backbone = Loader().backbone()
+    assert isinstance(backbone, Tips)
+    return backbone
+
+
+@pytest.fixture(scope="module")
+def shown() -> list[Labelled]:
+    """Procedural pictures of three sizes, half of them spoiled."""
+    drawn = [synthesis.sample(np.random.default_rng([1, number]), 80 + 8 * (number % 3)) for number in range(20)]
+    return [Labelled(one.pixels, one.mask) for one in drawn]
+
+
+@pytest.fixture(scope="module")
+def folder(shown: list[Labelled], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same in MVTec layout, and one broken picture more."""
+    root: Path = tmp_path_factory.mktemp("set") / "plate"
+    for number, one in enumerate(shown):
+        kind = "dent" if one.mask.any() else "good"
+        for place, array in (
+            (f"test/{kind}", one.pixels[..., ::-1]),
+            (f"ground_truth/{kind}", one.mask * np.uint8(255)),
+        ):
+            (root / place).mkdir(parents=True, exist_ok=True)
+            suffix = "_mask" if place.startswith("ground") else ""
+            cv2.imwrite(str(root / place / f"{number:02}{suffix}.png"), array)
+    whole = (root / "test/good").glob("*.png").__next__().read_bytes()
+    (root / "test/good/broken.png").write_bytes(whole[: len(whole) // 2])
+    return root
+
+
+def view_of(name: str, tips: Tips) -> View:
+    method = lookup(name).fresh(tips, "object")
+    return View(SIDE, SIDE, tuple(method.layers), method.values)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_kept_features_are_the_fresh_ones_in_half_precision(tips, shown, name):
+    view = view_of(name, tips)
+    chosen = torch.tensor([3, 0, 17])
+    kept, fresh = keep(tips, shown, len(shown), view).batch(chosen), Fresh(tips, shown, view).batch(chosen)
+    method = lookup(name).fresh(tips, "object").eval()
+    with torch.no_grad():
+        ours, theirs = (method.scores(method(one.features)) for one in (kept, fresh))
+    torch.testing.assert_close(ours.picture, theirs.picture, atol=5e-3, rtol=0)
+    torch.testing.assert_close(ours.patches, theirs.patches, atol=2e-2, rtol=0)
+    torch.testing.assert_close(kept.masks, fresh.masks, atol=0, rtol=0)
+    torch.testing.assert_close(kept.bad, fresh.bad, atol=0, rtol=0)
+
+
+def test_features_on_disk_are_those_in_memory_and_are_reused_only_by_their_own_fit(tips, shown, tmp_path):
+    view = view_of("tipsomaly", tips)
+    chosen = torch.arange(len(shown))
+    memory = keep(tips, shown, len(shown), view).batch(chosen)
+    keep(tips, shown, 30, view, folder=tmp_path, key="mine")
+    again = keep(tips, iter(()), 30, view, folder=tmp_path, key="mine")  # asks for no picture
+    assert isinstance(again, Kept)
+    torch.testing.assert_close(again.batch(chosen).features.patches, memory.features.patches, atol=0, rtol=0)
+    with pytest.raises(EdgeAgentError, match="no picture is left"):
+        keep(tips, iter(()), 30, view, folder=tmp_path, key="another's")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_fitting_lowers_the_loss(tips, shown, name):
+    features = keep(tips, shown, len(shown), view_of(name, tips))
+    torch.manual_seed(0)
+    method = lookup(name).fresh(tips, "object")
+    seen: list[float] = []
+    fit(method, features, Plan(RECIPES[name], 12, 10), report=lambda step, losses: seen.append(losses["loss"]))
+    assert np.mean(seen[-2:]) < 0.97 * np.mean(seen[:2])
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_fit_that_was_cut_off_resumes_to_the_same_bits(tips, shown, name, tmp_path):
+    features = keep(tips, shown, len(shown), view_of(name, tips))
+    plan = Plan(RECIPES[name], 2, 8, every_s=0)
+
+    class Cut(Exception):
+        pass
+
+    def cut(step: int, losses: object) -> None:
+        if step == 4:
+            raise Cut
+
+    fitted = []
+    for attempts in (1, 2):
+        torch.manual_seed(0)
+        method = lookup(name).fresh(tips, "object")
+        state = tmp_path / f"{attempts}.pt"
+        if attempts == 2:
+            with pytest.raises(Cut):
+                fit(method, features, plan, state=state, key="k", report=cut)
+            torch.manual_seed(5)  # nothing of before counts
+            method = lookup(name).fresh(tips, "object")
+        fit(method, features, plan, state=state, key="k")
+        fitted.append(method.state_dict())
+    for key, value in fitted[0].items():
+        torch.testing.assert_close(fitted[1][key], value, atol=0, rtol=0, msg=key)
+
+
+def test_the_state_of_another_fit_is_refused(tips, shown, tmp_path):
+    features = keep(tips, shown, len(shown), view_of("tipsomaly", tips))
+    method = lookup("tipsomaly").fresh(tips, "object")
+    fit(method, features, Plan(RECIPES["tipsomaly"], 1, 8), state=tmp_path / "state.pt", key="one")
+    with pytest.raises(EdgeAgentError, match=r"state\.pt belongs to a run with other settings"):
+        fit(method, features, Plan(RECIPES["tipsomaly"], 1, 8), state=tmp_path / "state.pt", key="other")
+    (tmp_path / "state.pt").write_bytes(b"x" * 100)
+    with pytest.raises(EdgeAgentError, match="not the state of a run, or damaged"):
+        fit(method, features, Plan(RECIPES["tipsomaly"], 1, 8), state=tmp_path / "state.pt", key="one")
+
+
+def test_fewer_pictures_get_more_epochs_so_that_there_are_as_many_steps_as_published():
+    assert default_epochs(2, 8, 1725) == 2
+    assert default_epochs(2, 8, 100_000) == 2
+    assert default_epochs(2, 8, 80) * 10 >= 2 * 1725 // 8
+
+
+def command(folder: Path, out: Path, *more: str) -> list[str]:
+    return ["fit", "--data", str(folder), "--out", str(out), "--image-size", str(SIDE), *more]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_what_is_fitted_inspects(folder, name, tmp_path, capfd):
+    out = tmp_path / "prompts.safetensors"
+    assert main(command(folder, out, "--method", name, "--epochs", "1")) == 0
+    told = capfd.readouterr()
+    assert "fitted on 20 pictures, 3 steps" in told.out
+    assert "skipped" in told.err
+    assert "broken.png" in told.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["prompts.safetensors"]
+    detector = load_detector(checkpoint=out)
+    assert detector.name == f"{name}/embedded"
+    (reading,) = detector.read([np.zeros((50, 60, 3), np.uint8)])
+    assert 0 <= reading.score <= 1
+    assert reading.heatmap.shape == (SIDE, SIDE)
+    assert 0 <= detector.recommended_threshold <= 1
+
+
+def test_a_fit_killed_again_and_again_ends_in_the_same_checkpoint(folder, tmp_path):
+    more = ("--epochs", "40", "--memory-gb", "0")
+    whole = tmp_path / "whole.safetensors"
+    assert main(command(folder, whole, *more)) == 0
+    out = tmp_path / "killed.safetensors"
+    fitting = [sys.executable, "-m", "trainer", *command(folder, out, *more, "--save-every", "0")]
+    state = tmp_path / ".killed.safetensors.fit" / "state.pt"
+    for _ in range(2):  # each time a little further on
+        process = subprocess.Popen(fitting, stderr=subprocess.DEVNULL)
+        before = state.stat().st_mtime_ns if state.exists() else 0
+        deadline = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < deadline:
+            if state.exists() and state.stat().st_mtime_ns != before:
+                break
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert not out.exists()
+    subprocess.run(fitting, check=True, capture_output=True)
+    ours, theirs = (safetensors.torch.load_file(path) for path in (out, whole))
+    for key, value in theirs.items():
+        torch.testing.assert_close(ours[key], value, atol=0, rtol=0, msg=key)
+
+
+def test_two_processes_fit_what_one_fits(folder, tmp_path):
+    more = ("--epochs", "2")
+    assert main(command(folder, tmp_path / "one.safetensors", *more)) == 0
+    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "trainer"]
+    subprocess.run(
+        [*run, *command(folder, tmp_path / "two.safetensors", *more)],
+        check=True,
+        capture_output=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    one, two = (safetensors.torch.load_file(tmp_path / f"{name}.safetensors") for name in ("one", "two"))
+    torch.testing.assert_close(two["prompt"], one["prompt"], atol=1e-4, rtol=0)
+
+
+def test_good_pictures_alone_are_enough(shown, tmp_path):
+    good = tmp_path / "good"
+    good.mkdir()
+    for number, one in enumerate(one for one in shown if not one.mask.any()):
+        cv2.imwrite(str(good / f"{number}.png"), one.pixels)
+    out = tmp_path / "prompts.safetensors"
+    assert (
+        main(["fit", "--good", str(good), "--count", "12", "--out", str(out), "--image-size", "64", "--epochs", "1"])
+        == 0
+    )
+    assert "made of" in safetensors.safe_open(out, "pt").metadata()["header"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--image-size", "100"], "no multiple of embedded's patch of 16"),
+        (["--data", "/nowhere"], "/nowhere"),
+        (["--out", "/nowhere/x.safetensors"], "no such folder"),
+        (["--backbone", "tips-x14"], "did you mean"),
+    ],
+)
+def test_what_cannot_be_fitted_is_said_with_the_remedy(folder, arguments, said, tmp_path, capfd):
+    assert main([*command(folder, tmp_path / "x.safetensors"), *arguments]) == 1
+    assert said in capfd.readouterr().err
+    assert not list(tmp_path.iterdir())

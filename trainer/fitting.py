@@ -1,0 +1,304 @@
+"""From labelled pictures, or good ones alone, to a checkpoint: features, the fit, thresholds, one file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor
+
+from edge_agent.backbones.backbone import Backbone
+from edge_agent.backbones.catalog import EMBEDDED
+from edge_agent.detectors import scoring
+from edge_agent.detectors.checkpoint import Checkpoint, save_checkpoint
+from edge_agent.detectors.method import Method
+from edge_agent.detectors.methods import lookup
+from edge_agent.detectors.tipsomaly import Tipsomaly, picture_score
+from edge_agent.errors import EdgeAgentError
+from trainer.data import Example, Skipped, read_examples, readable
+from trainer.features import Batch, Features, Labelled, View, bytes_of, keep
+from trainer.fit import Plan, Share, fit
+from trainer.metrics import auroc, balanced_threshold, best_f1_threshold
+from trainer.recipes import RECIPES
+from trainer.synthesize import good_pictures, spoiled
+
+PUBLISHED_SIDE = 518  # pixels, in all three papers
+PUBLISHED_PICTURES = 1725  # of MVTec AD's test split, which they fit on
+MAP_SIDE = 56  # pixels at which thresholds of maps are chosen
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is to be fitted. None: as published (see default_plan, default_side).
+
+    memory_gb: 1e9 bytes of features that may lie in memory; more go to files beside the checkpoint until it is done.
+    """
+
+    method: str
+    class_name: str = "object"
+    epochs: int | None = None
+    batch: int | None = None
+    image_size: int | None = None
+    seed: int = 0
+    dtype: torch.dtype = torch.float32
+    memory_gb: float = 4.0
+    save_every_s: float = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """What is fitted on. read: yields this process's share, `count` at most, and notes what it skips.
+
+    source: names them for people. key: changes when they do, as a fit resumes only with the same.
+    """
+
+    read: Callable[[list[Skipped]], Iterable[Labelled]]
+    count: int
+    source: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Who is told what: pictures(n) as n more are encoded; step(number from 1, steps in all, losses by name)."""
+
+    pictures: Callable[[int], object] = lambda n: None
+    step: Callable[[int, int, Mapping[str, float]], object] = lambda step, total, losses: None
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What came of it. steps: in all. figures: on the very pictures it was fitted on, in percent."""
+
+    pictures: int
+    steps: int
+    skipped: Sequence[Skipped]
+    figures: dict[str, float] = field(default_factory=dict)
+
+
+def default_side(backbone: Backbone) -> int:
+    """Side in pixels that pictures are read at: the papers' 518, or what is nearest with whole patches; the embedded model's own."""
+    if backbone.name == EMBEDDED:
+        return backbone.image_size
+    return round(PUBLISHED_SIDE / backbone.patch) * backbone.patch
+
+
+def default_epochs(published: int, batch: int, count: int) -> int:
+    """As published, or more where there are fewer pictures, so that there are as many steps."""
+    steps = published * PUBLISHED_PICTURES // batch
+    return max(published, -(-steps // -(-count // batch)))
+
+
+def from_data(folder: Path, part: tuple[int, int] = (0, 1)) -> Pictures:
+    """Labelled pictures of a folder, see data.py; part: rank and how many processes share them."""
+    examples = read_examples(folder)
+    own = examples[part_of(len(examples), part)]
+    key = digest(path for one in examples for path in (one.picture, one.mask) if path)
+    return Pictures(partial(labelled, own), len(own), f"{len(examples)} labelled pictures of {folder.name}", key)
+
+
+def from_good(folder: Path, count: int, seed: int, part: tuple[int, int] = (0, 1)) -> Pictures:
+    """`count` pictures made of a folder of good ones, about half of them with defects painted on."""
+    good = good_pictures(folder)
+    own = part_of(count, part)
+    source = f"{count} pictures made of {len(good)} good ones of {folder.name}"
+
+    def pictures(skipped: list[Skipped]) -> Iterator[Labelled]:
+        for pixels, mask, _ in islice(spoiled(good, count, seed), own.start, own.stop):
+            yield Labelled(pixels, mask)
+
+    return Pictures(pictures, own.stop - own.start, source, digest(good))
+
+
+def fit_checkpoint(
+    request: Request, backbone: Backbone, pictures: Pictures, out: Path, progress: Progress | None = None
+) -> Fitted:
+    """Fit and write `out`. Killed at any moment, the same call resumes. Raises EdgeAgentError."""
+    progress = progress or Progress()
+    recipe = RECIPES[lookup(request.method).name]
+    side = request.image_size or default_side(backbone)
+    if side % backbone.patch:
+        near = max(1, round(side / backbone.patch)) * backbone.patch
+        raise EdgeAgentError(
+            f"image size {side} is no multiple of {backbone.name}'s patch of {backbone.patch} pixels: take {near}"
+        )
+    torch.manual_seed(request.seed)
+    method = lookup(request.method).fresh(backbone, request.class_name)
+    view = View(side, side, tuple(method.layers), method.values, request.dtype)
+    asked = {**asdict(request), "dtype": str(request.dtype), "memory_gb": None, "save_every_s": None}
+    key = json.dumps([asked, backbone.name, backbone.sha256, pictures.source, pictures.key, side], sort_keys=True)
+    work = out.with_name(f".{out.name}.fit")
+    rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    on_disk = bytes_of(backbone, pictures.count, view) > request.memory_gb * 1e9
+    skipped: list[Skipped] = []
+    features = keep(
+        backbone,
+        pictures.read(skipped),
+        pictures.count,
+        view,
+        folder=work / f"features{rank}" if on_disk else None,
+        key=f"{key} {rank} of {world}",
+        report=progress.pictures,
+    )
+    share = _share(len(features))
+    batch = request.batch or recipe.batch
+    epochs = request.epochs or default_epochs(recipe.epochs, batch, share.total)
+    plan = Plan(recipe, epochs, batch, request.seed, request.save_every_s)
+    steps = plan.epochs * -(-share.total // plan.batch)
+    work.mkdir(parents=True, exist_ok=True)
+    fit(
+        method,
+        features,
+        plan,
+        state=work / "state.pt",
+        key=key,
+        share=share,
+        report=lambda step, losses: progress.step(step, steps, losses),
+    )
+    figures: dict[str, float] = {}
+    if rank == 0:
+        if isinstance(method, Tipsomaly):
+            method.class_token = better_class_token(method, features)
+        figures, thresholds = measure(method, features)
+        header = header_of(method, plan, side, request.class_name, pictures.source, figures) | thresholds
+        save_checkpoint(Checkpoint(header, method.tensors()), out)
+    if dist.is_initialized():
+        dist.barrier()
+    if rank == 0:
+        shutil.rmtree(work, ignore_errors=True)
+    return Fitted(share.total, steps, skipped, figures)
+
+
+def header_of(
+    method: Method, plan: Plan, image_size: int, class_name: str, source: str, figures: Mapping[str, float]
+) -> dict[str, object]:
+    """What a checkpoint says of a fitted method, thresholds apart."""
+    return {
+        "method": method.name,
+        "backbone": method.backbone.name,
+        "backbone_sha256": method.backbone.sha256,
+        "image_size": image_size,
+        "class_name": class_name,
+        "fitted_on": source,
+        "hyper_parameters": {
+            "epochs": plan.epochs,
+            "batch": plan.batch,
+            "seed": plan.seed,
+            "rates": dict(plan.recipe.rates),
+        },
+        "metrics": dict(figures),
+        **method.settings(),
+    }
+
+
+def labelled(examples: Sequence[Example], skipped: list[Skipped], workers: int = 2) -> Iterator[Labelled]:
+    """Examples with pixels and mask, decoded ahead by threads. What is broken, or has no mask though it is defective, is skipped."""
+
+    def one(example: Example) -> list[Labelled]:
+        found = []
+        for _, pixels, mask in readable([example], skipped):
+            if mask is None:
+                skipped.append(Skipped(example.picture, "defective, but without a mask"))
+            else:
+                found.append(Labelled(pixels, mask))
+        return found
+
+    with ThreadPoolExecutor(workers) as pool:
+        waiting = iter(examples)
+        ahead = [pool.submit(one, example) for example in islice(waiting, 4 * workers)]
+        while ahead:
+            done = ahead.pop(0).result()
+            ahead += [pool.submit(one, example) for example in islice(waiting, 1)]
+            yield from done
+
+
+def measure(method: Method, features: Features) -> tuple[dict[str, float], dict[str, object]]:
+    """AUROC in percent on the pictures of `features`, and what of a checkpoint's header follows from them: thresholds."""
+    pictures, maps, masks, bad = [], [], [], []
+    for batch, found in _found(method, features):
+        scores = method.scores(found)
+        pictures.append(scores.picture.cpu())
+        maps.append(scoring.heatmaps(scores.patches, MAP_SIDE, method.sigma, method.upsampling).cpu())
+        masks.append(F.adaptive_avg_pool2d(batch.masks.unsqueeze(1), MAP_SIDE).squeeze(1).cpu() > 0.3)
+        bad.append(batch.bad.cpu() > 0)
+    defective, scored = torch.cat(bad).numpy(), torch.cat(pictures).numpy()
+    truth, shown = torch.cat(masks).flatten().numpy(), torch.cat(maps).flatten().numpy()
+    if defective.all() or not defective.any():
+        raise EdgeAgentError(
+            "fitting needs good pictures and defective ones with masks: there are only those of one kind"
+        )
+    figures = {"image_auroc": auroc(defective, scored), "pixel_auroc": auroc(truth, shown)}
+    thresholds: dict[str, object] = {
+        "threshold": balanced_threshold(defective, scored),
+        "map_threshold": best_f1_threshold(truth, shown),
+    }
+    return figures, thresholds
+
+
+def better_class_token(method: Tipsomaly, features: Features) -> int:
+    """1 or 2: with which class token the picture's score tells good from bad better; 2, as published, when neither does."""
+    scores: list[list[Tensor]] = [[], []]
+    bad = []
+    for batch, found in _found(method, features):
+        bad.append(batch.bad.cpu() > 0)
+        for token in (1, 2):
+            scores[token - 1].append(picture_score(found, min(token, found.picture.shape[1])).cpu())
+    defective = torch.cat(bad).numpy()
+    first, second = (auroc(defective, torch.cat(one).numpy()) for one in scores)
+    return 1 if first > second else 2
+
+
+@torch.no_grad()
+def _found(method: Method, features: Features, size: int = 16) -> Iterator[tuple[Batch, Any]]:
+    method.eval()
+    for chosen in torch.arange(len(features)).split(size):
+        batch = features.batch(chosen)
+        yield batch, method(batch.features)
+
+
+@contextmanager
+def together() -> Iterator[tuple[int, int]]:
+    """This process's rank and how many there are: one, or as torchrun started them."""
+    if not dist.is_torchelastic_launched():
+        yield 0, 1
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield dist.get_rank(), dist.get_world_size()
+    finally:
+        dist.destroy_process_group()
+
+
+def part_of(count: int, part: tuple[int, int]) -> slice:
+    """The pictures of one process among `count`: a run of neighbours, so that all together have them in order."""
+    rank, world = part
+    return slice(count * rank // world, count * (rank + 1) // world)
+
+
+def _share(own: int) -> Share:
+    if not dist.is_initialized():
+        return Share(0, own)
+    counts: list[int] = [0] * dist.get_world_size()
+    dist.all_gather_object(counts, own)
+    return Share(sum(counts[: dist.get_rank()]), sum(counts))
+
+
+def digest(paths: Iterable[Path]) -> str:
+    """A name for a set of files as they are: path, size and time of change."""
+    facts = [(str(path), (stat := path.stat()).st_size, stat.st_mtime_ns) for path in sorted(paths)]
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]

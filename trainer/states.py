@@ -1,0 +1,41 @@
+"""The state of a run that may be cut off at any moment: written whole or not at all, read without unpickling code."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edge_agent.durable import write_durably
+from edge_agent.errors import EdgeAgentError
+
+
+def write_state(path: Path, key: str, state: Mapping[str, Any]) -> None:
+    """key: names the run that the state (tensors, numbers, and dicts and lists of them) belongs to."""
+    buffer = io.BytesIO()
+    torch.save({**state, "key": key}, buffer)
+    write_durably(path, buffer.getvalue())
+
+
+def read_state(path: Path, key: str) -> dict[str, Any] | None:
+    """The state of run `key`, None where there is none. Raises EdgeAgentError when it is another run's, or damaged."""
+    if not path.exists():
+        return None
+    try:
+        state = torch.load(path, weights_only=True)
+        found = state["key"]
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        reason = str(error).partition("\n")[0]
+        raise EdgeAgentError(
+            f"{path}: not the state of a run, or damaged ({reason}): delete it to begin anew"
+        ) from None
+    if found != key:
+        raise EdgeAgentError(
+            f"{path} belongs to a run with other settings, pictures or weights: go on with those, name another --out, or delete"
+            f" {path.parent} to begin anew"
+        )
+    return state

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 from edge_agent.backbones.catalog import lookup
+from edge_agent.backbones.clip_names import is_clip, parse_clip
 from edge_agent.calibration import Calibration, Fraction, read_calibration
 from edge_agent.errors import CheckpointError, ConfigError
 from edge_agent.polygons import Point, fault_of, without_closing_point
@@ -114,6 +115,11 @@ Text = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 def _model(text: str, info: ValidationInfo) -> str:
+    if is_clip(text):
+        try:
+            return str(parse_clip(text, folder_of(info)))
+        except CheckpointError as error:
+            raise wrong(str(error)) from error
     if not text.startswith(("/", "./", "../", "~")):
         try:
             return lookup(text).name

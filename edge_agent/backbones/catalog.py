@@ -51,6 +51,11 @@ class Backbone:
     files: tuple[RemoteFile, ...] = ()
 
     @property
+    def folder(self) -> str:
+        """Its folder below the one of all models: its name, in letters that every file system takes."""
+        return self.name.replace(":", "/")
+
+    @property
     def about_bytes(self) -> int | None:
         """Roughly what a fetch brings, at four bytes a parameter; the server states the true sizes."""
         if self.vision_millions is None or self.text_millions is None:

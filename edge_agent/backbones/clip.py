@@ -20,9 +20,8 @@ from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 
 from edge_agent.backbones.backbone import ImageFeatures
+from edge_agent.backbones.clip_names import Colour
 from edge_agent.errors import CheckpointError
-
-Colour = tuple[float, float, float]  # of R, G, B in [0, 1]
 
 
 class Clip(nn.Module):
@@ -186,6 +185,11 @@ class Clip(nn.Module):
         x = self.model.ln_final(x[torch.arange(len(x), device=x.device), ends])  # (B, W)
         projection = self.model.text_projection
         return projection(x) if isinstance(projection, nn.Module) else x @ projection
+
+
+def causal_mask(length: int) -> Tensor:
+    """(L, L) to add to attention's logits: each token sees itself and those before it."""
+    return torch.full((length, length), -torch.inf).triu(1)
 
 
 def require_supported(model: nn.Module, name: str) -> None:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import filelock
 
 from edge_agent.backbones.catalog import Backbone, RemoteFile, lookup
+from edge_agent.backbones.clip_names import is_clip, parse_clip, published
 from edge_agent.backbones.digests import BLOCK, measure, parse_sums
 from edge_agent.backbones.download import (
     Arrived,
@@ -44,7 +45,7 @@ def fetch(
     progress: Progress = lambda file, done, total: None,
     patience: Patience = Patience(),  # noqa: B008  (frozen)
 ) -> Path:
-    """Get a known backbone into the folder INTO/NAME and return that folder.
+    """Get a known backbone into its folder below `into` and return that folder. name: of the catalog, or clip:MODEL/TAG.
 
     source: an http(s) address or a local folder to take the files from instead of their owner. There they may be named
     as published (tips_oss_b14_highres_distilled_vision.npz), or as here (tips-b14/vision.npz, or vision.npz alone); a
@@ -53,14 +54,15 @@ def fetch(
 
     Raises CheckpointError, with the remedy, for anything that keeps the files from being here and right.
     """
-    return bring(lookup(name), into=into, source=source, progress=progress, patience=patience)
+    backbone = published(parse_clip(name)) if is_clip(name) else lookup(name)
+    return bring(backbone, into=into, source=source, progress=progress, patience=patience)
 
 
 def bring(backbone: Backbone, *, into: Path, source: str | Path | None, progress: Progress, patience: Patience) -> Path:
     """As fetch(), for a backbone that need not be in the catalog."""
     if not backbone.files:
         return EMBEDDED_FOLDER
-    folder = into / backbone.name
+    folder = into / backbone.folder
     take = _source(backbone, source, patience)
     try:
         if all(intact(folder, file.name) for file in backbone.files):
@@ -195,7 +197,7 @@ def _from_folder(backbone: Backbone, file: RemoteFile, source: Path, part: Path,
 
 def _names(backbone: Backbone, file: RemoteFile) -> list[str]:
     """What a file may be called at a mirror or in a folder, the most telling name first."""
-    return list(dict.fromkeys([f"{backbone.name}/{file.name}", file.published_name, file.name]))
+    return list(dict.fromkeys([f"{backbone.folder}/{file.name}", file.published_name, file.name]))
 
 
 def _digest_in(sums: Path, name: str) -> dict[str, str]:

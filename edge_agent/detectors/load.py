@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from edge_agent.backbones.backbone import Backbone
 from edge_agent.backbones.catalog import BACKBONES, EMBEDDED
+from edge_agent.backbones.clip_names import is_clip
 from edge_agent.backbones.store import EMBEDDED_FOLDER, BackboneFiles, default_folder, find
-from edge_agent.backbones.tips import load_tips
+from edge_agent.backbones.tips import Tips, load_tips
 from edge_agent.detectors.checkpoint import load_checkpoint
 from edge_agent.detectors.detector import PromptDetector
 from edge_agent.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from edge_agent.backbones.clip import Clip
 
 EMBEDDED_CHECKPOINT = EMBEDDED_FOLDER / "tipsomaly.safetensors"
 
@@ -28,15 +33,25 @@ class Loader:
         self._detectors: dict[tuple[str, Path, str, str, str], PromptDetector] = {}
 
     def backbone(self, model: str = EMBEDDED, device: str = "auto") -> Backbone:
-        """model: "embedded", the name of a fetched backbone, or a folder with its three files. Raises CheckpointError."""
+        """model: "embedded", the name of a fetched backbone, a folder with its three files, or clip:MODEL/TAG (see clip_names.py).
+
+        Raises CheckpointError.
+        """
         key = (model, str(choose_device(device)))
         if key not in self._backbones:
-            folder = Path(model).expanduser()
-            is_folder = model not in BACKBONES and folder.is_dir()  # a name is not what happens to lie here
-            files = BackboneFiles(folder.name, folder) if is_folder else find(model, self._folders)
-            tips = load_tips(files.vision, files.text, files.tokenizer, files.name)
-            self._backbones[key] = tips.to(choose_device(device))
+            backbone = self._load(model)
+            self._backbones[key] = backbone.to(choose_device(device))
         return self._backbones[key]
+
+    def _load(self, model: str) -> Tips | Clip:
+        if is_clip(model):
+            from edge_agent.backbones.clip_weights import load_clip  # open_clip is slow to import
+
+            return load_clip(model, self._folders)
+        folder = Path(model).expanduser()
+        is_folder = model not in BACKBONES and folder.is_dir()  # a name is not what happens to lie here
+        files = BackboneFiles(folder.name, folder) if is_folder else find(model, self._folders)
+        return load_tips(files.vision, files.text, files.tokenizer, files.name)
 
     def detector(
         self,

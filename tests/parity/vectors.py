@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+from open_clip.model import CLIP
 from open_clip.tokenizer import SimpleTokenizer
 
 from edge_agent.backbones import tips
 from edge_agent.backbones.clip import Clip
+from edge_agent.backbones.clip_weights import assembled
 from tests.parity import recipe
 
 FOLDER = Path(__file__).parent
@@ -84,27 +85,30 @@ def towers(config: dict) -> tuple[tips.VisionTower, tips.TextTower]:
 
 
 def clip(config: dict) -> Clip:
-    """The small CLIP of the vip2 and cops files, with those weights, as the loader would build it."""
-    vision = CLIPVisionCfg(
-        layers=config["vision_layers"],
-        width=config["vision_width"],
-        patch_size=config["vision_patch_size"],
-        image_size=config["image_resolution"],
-    )
-    text = CLIPTextCfg(
-        context_length=config["context_length"],
-        vocab_size=config["vocab_size"],
-        width=config["transformer_width"],
-        heads=config["transformer_heads"],
-        layers=config["transformer_layers"],
-    )
+    """The small CLIP of the vip2 and cops files, with those weights, as the loader builds it."""
+    architecture = {
+        "embed_dim": config["embed_dim"],
+        "quick_gelu": True,
+        "vision_cfg": {
+            "layers": config["vision_layers"],
+            "width": config["vision_width"],
+            "patch_size": config["vision_patch_size"],
+            "image_size": config["image_resolution"],
+        },
+        "text_cfg": {
+            "context_length": config["context_length"],
+            "vocab_size": config["vocab_size"],
+            "width": config["transformer_width"],
+            "heads": config["transformer_heads"],
+            "layers": config["transformer_layers"],
+        },
+    }
     with torch.device("meta"):
-        model = CLIP(config["embed_dim"], vision, text, quick_gelu=True)
-    model.register_buffer("attn_mask", torch.full((77, 77), -torch.inf).triu(1), persistent=False)
-    shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
-    arrays = recipe.state_dict(shapes, "clip.")
-    model.load_state_dict({name: torch.from_numpy(np.asarray(value)) for name, value in arrays.items()}, assign=True)
-    return Clip(model, SimpleTokenizer(), "clip:parity").eval().requires_grad_(False)
+        shapes = {key: tuple(value.shape) for key, value in CLIP(**architecture).state_dict().items()}
+    weights = {key: torch.from_numpy(np.asarray(value)) for key, value in recipe.state_dict(shapes, "clip.").items()}
+    return (
+        Clip(assembled(architecture, weights, "recipe"), SimpleTokenizer(), "clip:parity").eval().requires_grad_(False)
+    )
 
 
 def _linear(name: str, inputs: int, outputs: int) -> dict[str, tuple[int, ...]]:

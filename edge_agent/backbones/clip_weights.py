@@ -1,0 +1,179 @@
+"""CLIP's weights: found where they were fetched to or in the caches of open_clip and Hugging Face, read without unpickling.
+
+Never from the network: `edge-agent models fetch` is for that.
+"""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from huggingface_hub import constants, try_to_load_from_cache
+from open_clip.model import CLIP
+from open_clip.tokenizer import SimpleTokenizer
+from torch import Tensor
+
+from edge_agent.backbones.clip import Clip, causal_mask
+from edge_agent.backbones.clip_names import (
+    WEIGHT_FILES,
+    ClipName,
+    architecture,
+    parse_clip,
+    pretrained,
+    published,
+    repository,
+)
+from edge_agent.backbones.digests import measure
+from edge_agent.backbones.store import PINS, read_pins
+from edge_agent.errors import CheckpointError
+
+OPEN_CLIP_CACHE = Path("~/.cache/clip")  # where open_clip puts what it downloads itself
+_NO_WEIGHTS = ("input_resolution", "context_length", "vocab_size")  # numbers beside OpenAI's weights
+
+
+def load_clip(name: str, folders: Sequence[Path] = ()) -> Clip:
+    """The CLIP of that name (see clip_names.py), fp32, frozen, on the CPU. folders: where fetched backbones lie.
+
+    Raises CheckpointError, with the remedy, for a name that is not known and weights that are missing, damaged, of
+    another model, or only to be had by unpickling.
+    """
+    wanted = parse_clip(name)
+    path = find_weights(wanted, folders)
+    sha256 = _measured(path)
+    if (pin := read_pins(path.parent).get(path.name, sha256)) != sha256:
+        raise CheckpointError(
+            f"{path} is damaged or was replaced: its SHA-256 is {sha256[:12]}..., {PINS} beside it has {pin[:12]}...: "
+            "fetch or copy it again"
+        )
+    config, said = architecture(wanted), pretrained(wanted)
+    model = assembled(config, read_weights(path), f"{path}, read as {wanted.name}")
+    colours = {key: said[key] for key in ("mean", "std") if key in said}
+    tokenizer = SimpleTokenizer(context_length=model.context_length)
+    return Clip(model, tokenizer, wanted.name, sha256, **colours).eval().requires_grad_(False)
+
+
+def find_weights(name: ClipName, folders: Sequence[Path] = ()) -> Path:
+    """The weight file: the one named, else a fetched one, else one in the caches. Raises CheckpointError."""
+    if name.path is not None:
+        return _named(name.path)
+    fetched = [folder / published(name).folder for folder in folders]
+    for path in [folder / file for folder in fetched for file in WEIGHT_FILES] + _cached(name):
+        if path.is_file():
+            return path
+    places = [*map(str, fetched), f"Hugging Face's cache {constants.HF_HUB_CACHE}", f"open_clip's {OPEN_CLIP_CACHE}"]
+    raise CheckpointError(f"{name} is not in {', '.join(places)}: run `edge-agent models fetch {name}`")
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Parameters by open_clip's names, fp32: of .safetensors, or of what torch.save wrote from nothing but tensors.
+
+    Raises CheckpointError.
+    """
+    whole = _from_safetensors(path) if path.suffix == ".safetensors" else _from_torch(path)
+    state = whole.get("state_dict", whole) if isinstance(whole, dict) else {}
+    if any(key.startswith(("vision_model.", "text_model.")) for key in state):
+        raise CheckpointError(f"{path}: is in the layout of transformers, not open_clip's; {_remedy()}")
+    found = {
+        key.removeprefix("module."): value.float()
+        for key, value in state.items()
+        if isinstance(value, Tensor) and key not in _NO_WEIGHTS
+    }
+    if not found:
+        raise CheckpointError(f"{path}: holds no weights by name; {_remedy()}")
+    return found
+
+
+def assembled(config: Mapping[str, object], weights: Mapping[str, Tensor], where: str) -> CLIP:
+    """open_clip's CLIP of that configuration with these weights and no other. where: to name in a CheckpointError."""
+    with torch.device("meta"):  # drawing random weights first would only cost time
+        model = CLIP(**config)
+    shapes = {key: value.shape for key, value in model.state_dict().items()}
+    weights = {
+        key: value.reshape(()) if key == "logit_scale" and value.numel() == 1 else value
+        for key, value in weights.items()
+    }
+    for key in sorted(shapes.keys() | weights.keys()):
+        ours, theirs = shapes.get(key), weights[key].shape if key in weights else None
+        if ours != theirs:
+            raise CheckpointError(
+                f"{where}: {key} is {_shape(theirs)} there, {_shape(ours)} in that model; name the model the file is of"
+            )
+    model.load_state_dict(weights, assign=True)
+    model.attn_mask = causal_mask(model.context_length)  # the one buffer that no file holds
+    return model
+
+
+def _named(path: Path) -> Path:
+    if path.is_dir():
+        inside = [path / file for file in WEIGHT_FILES if (path / file).is_file()]
+        if not inside:
+            raise CheckpointError(f"{path}: has no {' or '.join(WEIGHT_FILES)} in it; name the file itself")
+        return inside[0]
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file")
+    return path
+
+
+def _cached(name: ClipName) -> list[Path]:
+    """Where a download by open_clip or huggingface_hub may have left the tag's weights; asks no server."""
+    found: list[Path] = []
+    if place := repository(name):
+        answers = (try_to_load_from_cache(place, file) for file in WEIGHT_FILES)
+        found += [Path(answer) for answer in answers if isinstance(answer, str)]
+    if url := pretrained(name).get("url"):
+        found.append(OPEN_CLIP_CACHE.expanduser() / url.rsplit("/", 1)[1])
+    return found
+
+
+def _from_safetensors(path: Path) -> Any:
+    try:
+        return safetensors.torch.load_file(path)
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    except safetensors.SafetensorError as error:
+        raise CheckpointError(f"{path}: not a whole .safetensors file ({error}); fetch or copy it again") from None
+
+
+def _from_torch(path: Path) -> Any:
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if any(name.endswith("/constants.pkl") for name in archive.namelist()):
+                raise CheckpointError(f"{path}: is a TorchScript program, which is not run here; {_remedy()}")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    except pickle.UnpicklingError:
+        raise CheckpointError(
+            f"{path}: is more than plain tensors, or damaged; nothing is unpickled here; {_remedy()}"
+        ) from None
+    except Exception as error:  # damaged bytes make torch raise nearly every exception there is
+        first = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{path}: not a whole file of weights ({first}); fetch or copy it again") from None
+
+
+def _measured(path: Path) -> str:
+    try:
+        return measure(path)["sha256"]
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: OSError) -> CheckpointError:
+    return CheckpointError(f"{path}: cannot be read ({error.strerror or error})")
+
+
+def _shape(shape: torch.Size | None) -> str:
+    return "missing" if shape is None else " x ".join(map(str, shape)) or "one number"
+
+
+def _remedy() -> str:
+    return (
+        f"take the same weights as {WEIGHT_FILES[0]}, as `edge-agent models fetch` does: OpenAI's are at "
+        "huggingface.co/timm, such as timm/vit_large_patch14_clip_336.openai"
+    )

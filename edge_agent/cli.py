@@ -163,7 +163,7 @@ def _watch(config: Config, options: argparse.Namespace) -> int:
         gallery = build.gallery(config.evidence, stations)
         alarms = journal.last_alarm_states()
         sinks: list[Sink] = [
-            Retention(gallery.sweep, journal.forget_files, journal.forget_before, config.database.keep_days)
+            Retention(gallery.sweep, journal, keep_days=config.database.keep_days, keep_gb=config.database.keep_gb)
         ]
         if config.mqtt:
             sinks.append(build.sender(config.mqtt, config.agent.name, journal, alarms))

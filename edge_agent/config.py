@@ -137,12 +137,14 @@ class AgentConfig(Section):
 class DatabaseConfig(Section):
     """The journal: url (default journal.db in agent.data_dir) without a password, which PostgreSQL may want.
 
-    keep_days: inspections older than that are deleted; what was inspected is not inspected again all the same.
+    Inspections are deleted when they are older than keep_days, or when the whole journal is larger than keep_gb (1e9
+    bytes): the oldest that are OK first, then the oldest. What was inspected is not inspected again all the same.
     """
 
     url: DatabaseUrl = "sqlite:///journal.db"
     password: PasswordConfig | None = None
     keep_days: Positive = 730.0
+    keep_gb: Positive = 10.0
 
     @model_validator(mode="before")
     @classmethod

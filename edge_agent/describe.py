@@ -13,7 +13,7 @@ def describe(config: Config) -> str:
     """A few lines of text without an end of line; warnings come last."""
     lines = [
         f"agent     {config.agent.name}, config {config.sha256[:12]}",
-        f"journal   {config.database.url}, for {config.database.keep_days:g} days",
+        f"journal   {config.database.url}, for {config.database.keep_days:g} days, up to {config.database.keep_gb:g} GB",
         f"evidence  {_evidence(config.evidence)}",
         f"mqtt      {_mqtt(config.mqtt, config.agent.name)}",
     ]

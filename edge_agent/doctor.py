@@ -188,13 +188,15 @@ def _journal(config: Config) -> Iterator[Finding]:
         yield Finding("journal", "ok", f"{config.database.url}: in use, as it is while the agent runs")
         return
     depth, oldest = journal.outbox_depth()
+    used = journal.size() / 1e9
     journal.close()
     waiting = (
         f"{depth} messages wait for the broker, the oldest since {oldest:%Y-%m-%d %H:%M} UTC"
         if oldest
         else "nothing waits to be sent"
     )
-    yield Finding("journal", "ok", f"{config.database.url}: {waiting}")
+    most = config.database.keep_gb
+    yield Finding("journal", "ok", f"{config.database.url}: {used:.2g} of at most {most:g} GB, {waiting}")
 
 
 def _sources(config: Config) -> Iterator[Finding]:

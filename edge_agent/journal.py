@@ -14,7 +14,7 @@ from itertools import groupby
 from threading import Lock
 from typing import Any
 
-from sqlalchemy import bindparam, delete, exists, func, insert, select, update
+from sqlalchemy import ColumnElement, bindparam, delete, exists, func, insert, select, update
 from sqlalchemy.engine import Connection, Engine
 
 from edge_agent.core import AlarmEvent, Evidence, Inspection, Message, StoredFile
@@ -29,7 +29,7 @@ from edge_agent.rows import (
     region_rows,
     waiting,
 )
-from edge_agent.tables import inspections, ledger, outbox, regions
+from edge_agent.tables import inspection_is_ok, inspections, ledger, line_alarm, outbox, regions
 
 
 class Journal:
@@ -108,8 +108,7 @@ class Journal:
 
     def last_alarm_states(self) -> dict[str, bool]:
         """Return, for each station that ever had an alarm, whether it is active still; simulated ones do not count."""
-        alarms = inspections.c.alarm.is_not(None) & inspections.c.simulated.is_(False)
-        newest = select(func.max(inspections.c.number)).where(alarms).group_by(inspections.c.station)
+        newest = select(func.max(inspections.c.number)).where(line_alarm(inspections.c)).group_by(inspections.c.station)
         query = select(inspections.c.station, inspections.c.alarm).where(inspections.c.number.in_(newest))
         with self._reading() as connection:
             found = connection.execute(query).all()
@@ -154,15 +153,37 @@ class Journal:
 
         Those with messages that wait stay, and so does the last that each station's alarm rests on.
         """
+        return self._forget(inspections.c.taken_at < moment, limit)
+
+    def forget_oldest(self, limit: int = 500) -> int:
+        """Delete up to `limit` inspections, and return how many they were: the oldest that are OK, or else of any kind.
+
+        Those stay that stay with `forget_before`.
+        """
+        return self._forget(inspection_is_ok, limit) or self._forget(~inspection_is_ok, limit)
+
+    def size(self) -> int:
+        """Return how many bytes the journal takes, the ledger included; what deleted rows left free does not count.
+
+        Of SQLite's file that is exact, and neither the file nor PostgreSQL's ever shrink by themselves: the room is
+        used again. Of PostgreSQL's tables it is an estimate.
+        """
+        with self._reading() as connection:
+            return self._database.size(connection)
+
+    def _forget(self, which: ColumnElement[bool], limit: int) -> int:
         columns = inspections.c
         waits = exists().where(outbox.c.inspection == columns.number, outbox.c.sent_at.is_(None))
-        alarms = columns.alarm.is_not(None) & columns.simulated.is_(False)
-        newest = select(func.max(columns.number)).where(alarms).group_by(columns.station)
-        old = select(columns.number).where(columns.taken_at < moment, ~waits, columns.number.not_in(newest))
-        with self._writing() as connection:
-            numbers = connection.scalars(old.order_by(columns.taken_at).limit(limit)).all()
-            for column in (outbox.c.inspection, regions.c.inspection, columns.number):
-                connection.execute(delete(column.table).where(column.in_(numbers)))
+        later = inspections.alias("later").c
+        superseded = exists().where(later.station == columns.station, later.number > columns.number, line_alarm(later))
+        may_go = select(columns.number).where(which, ~waits, ~line_alarm(columns) | superseded)
+        # What may go now may go later, too, so that nobody who writes has to wait while it is looked for.
+        with self._reading() as connection:
+            numbers = connection.scalars(may_go.order_by(columns.taken_at).limit(limit)).all()
+        if numbers:
+            with self._writing() as connection:
+                for column in (outbox.c.inspection, regions.c.inspection, columns.number):
+                    connection.execute(delete(column.table).where(column.in_(numbers)))
         return len(numbers)
 
     def close(self) -> None:

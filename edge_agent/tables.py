@@ -11,6 +11,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     Float,
     ForeignKey,
     Index,
@@ -18,8 +19,10 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    literal_column,
 )
 from sqlalchemy.engine import Dialect
+from sqlalchemy.sql.base import ReadOnlyColumnCollection
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 
@@ -117,10 +120,20 @@ inspections = Table(
     Column("overlay_size", BigInteger),
     Column("simulated", Boolean, nullable=False),
 )
+
+
+def line_alarm(columns: ReadOnlyColumnCollection[str, Column[Any]]) -> ColumnElement[bool]:
+    """The condition that an inspection, of these columns, changed or repeated its station's alarm on the real line."""
+    return columns.alarm.is_not(None) & columns.simulated.is_(False)
+
+
 _columns = inspections.c
-_line_alarm = _columns.alarm.is_not(None) & _columns.simulated.is_(False)
+_line_alarm = line_alarm(_columns)
+# Written out, not bound: only a condition that says the same as an index's lets a database use that index.
+inspection_is_ok = _columns.evaluation == literal_column("'OK'")
 Index("ix_inspections_station_taken_at", _columns.station, _columns.taken_at)
 Index("ix_inspections_taken_at", _columns.taken_at)
+Index("ix_inspections_ok", _columns.taken_at, sqlite_where=inspection_is_ok, postgresql_where=inspection_is_ok)
 # What its condition names is in the index too, or SQLite would look up each row to see it.
 Index(
     "ix_inspections_alarm",

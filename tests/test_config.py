@@ -621,7 +621,7 @@ mqtt: {host: broker.example, tls: {}, username: line4, prefix: acme/line4, resul
         describe(config)
         == f"""\
 agent     box1, config {config.sha256[:12]}
-journal   sqlite:///{tmp_path}/edge-agent-data/journal.db, for 730 days
+journal   sqlite:///{tmp_path}/edge-agent-data/journal.db, for 730 days, up to 10 GB
 evidence  {tmp_path}/edge-agent-data/evidence; originals: of NotOK, overlays: of NotOK (jpg); for 30 days, up to 20 GB
 mqtt      mqtts://broker.example:8883 as line4; acme/line4/STATION/{{alarm,result,state}}, acme/line4/box1/status
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from sqlalchemy.engine import Engine, make_url
+from sqlalchemy.engine import Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, InterfaceError
 
 from edge_agent.errors import JournalError
@@ -17,12 +17,14 @@ class Database:
     """An open database, its schema up to date.
 
     name: what messages call it; never holds a password. writer: one connection, the only one that may write. readers:
-    as many as threads ask for. release: gives the database free for another agent, after both engines are disposed of.
+    as many as threads ask for. size: bytes that rows and indexes take. release: gives the database free for another
+    agent, after both engines are disposed of.
     """
 
     name: str
     writer: Engine
     readers: Engine
+    size: Callable[[Connection], int]
     release: Callable[[], None]
 
 

@@ -59,7 +59,16 @@ def open_sqlite(url: URL) -> Database:
     # max_overflow: however many threads read, none waits for another's connection.
     reading = ["query_only = ON", f"busy_timeout = {BUSY_MS}"]
     readers = _engine(path, QueuePool, "BEGIN", reading, max_overflow=-1)
-    return Database(str(path), writer, readers, lambda: os.close(lock))
+    return Database(str(path), writer, readers, _size, lambda: os.close(lock))
+
+
+def _size(connection: Connection) -> int:
+    """The file's bytes but for those of free pages: SQLite uses these again before the file grows any further."""
+    pages, free, page = (
+        int(connection.exec_driver_sql(f"PRAGMA {what}").scalar_one())
+        for what in ("page_count", "freelist_count", "page_size")
+    )
+    return (pages - free) * page
 
 
 def _hold(path: Path) -> int:

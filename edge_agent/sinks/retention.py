@@ -2,34 +2,48 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta, timezone
+from math import ceil
+from typing import Protocol
 
 from edge_agent.core import Evidence, Inspection
 
+log = logging.getLogger(__name__)
+
 EVERY_S = 60.0
 MOST_DAYS = 700_000  # dates go no further back
+PART = 500  # rows that go at once: the line waits for them
+ROW_BYTES = (
+    4096  # more than an inspection takes, so that no more of them go than the excess before it is measured again
+)
+
+
+class Rows(Protocol):
+    """The part of the journal that shrinks."""
+
+    def forget_files(self, uris: Iterable[str]) -> None: ...
+    def forget_before(self, moment: datetime, limit: int) -> int: ...
+    def forget_oldest(self, limit: int) -> int: ...
+    def size(self) -> int: ...
 
 
 class Retention:
     """A core.Sink that writes nothing, but deletes.
 
-    sweep: deletes pictures that are too old or too many and returns their URIs (sinks/images.py). forget_files: takes
-    those URIs out of the journal. forget_before: deletes some of the journal's inspections before a moment and returns
-    how many; keep_days: from when on they are too old.
+    sweep: deletes pictures that are too old or too many and returns their URIs (sinks/images.py). journal: loses those
+    URIs, the inspections older than keep_days, and as many more as make it larger than keep_gb (1e9 bytes).
     """
 
     def __init__(
-        self,
-        sweep: Callable[[datetime], list[str]],
-        forget_files: Callable[[Iterable[str]], None],
-        forget_before: Callable[[datetime], int],
-        keep_days: float,
+        self, sweep: Callable[[datetime], list[str]], journal: Rows, *, keep_days: float, keep_gb: float
     ) -> None:
-        self._sweep, self._forget_files, self._forget_before = sweep, forget_files, forget_before
-        self._keep_days = keep_days
+        self._sweep, self._journal = sweep, journal
+        self._keep_days, self._keep_bytes = keep_days, keep_gb * 1e9
         self._next = 0.0  # monotonic seconds; the first inspection sweeps
+        self._has_complained = False
 
     def write(self, inspection: Inspection, evidence: Evidence) -> None:
         """Sweep, unless that was done within the last minute."""
@@ -38,9 +52,28 @@ class Retention:
         self._next = time.monotonic() + EVERY_S
         now = datetime.now(timezone.utc)
         if removed := self._sweep(now):
-            self._forget_files(removed)
-        if self._forget_before(now - timedelta(days=min(self._keep_days, MOST_DAYS))):
+            self._journal.forget_files(removed)
+        days = min(self._keep_days, MOST_DAYS)
+        if self._journal.forget_before(now - timedelta(days=days), PART) or self._forget_excess():
             self._next = 0.0  # a part of them went: the next inspection goes on with it
 
     def close(self) -> None:
         """Nothing is held open."""
+
+    def _forget_excess(self) -> int:
+        """Delete a part of the rows that are too many, and return how many; say it once when none may go."""
+        size = self._journal.size()
+        excess = size - self._keep_bytes
+        if excess <= 0:
+            return 0
+        gone = self._journal.forget_oldest(min(PART, ceil(excess / ROW_BYTES)))
+        if not gone and not self._has_complained:
+            self._has_complained = True
+            log.warning(
+                "the journal holds %.3g GB, more than database.keep_gb (%.3g), and no inspection is left that may go: "
+                "what remains is the ledger of inspected files, and rows whose messages wait for the broker; "
+                "raise keep_gb, or begin a new journal",
+                size / 1e9,
+                self._keep_bytes / 1e9,
+            )
+        return gone

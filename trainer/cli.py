@@ -32,6 +32,9 @@ def parser() -> argparse.ArgumentParser:
 
     pretrain = commands.add_parser("pretrain", help="train the embedded model from procedural pictures alone")
     pretrain.add_argument("--out", type=Path, required=True, help="folder of the run; one that holds a run is resumed")
+    pretrain.add_argument(
+        "--start", type=Path, help="folder of an embedded model to begin with, instead of with nothing"
+    )
     pretrain.add_argument("--steps", type=int, help="optimizer steps in all")
     pretrain.add_argument(
         "--decay-steps", type=int, help="the last steps, over which the learning rate falls to nothing"
@@ -39,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
     pretrain.add_argument("--small-steps", type=int, help="the first steps, on smaller views")
     pretrain.add_argument("--pool", type=int, help="good pictures to make, which every use spoils afresh")
     pretrain.add_argument("--batch", type=int, help="pictures a step")
+    pretrain.add_argument("--rate", type=float, help="highest learning rate")
     pretrain.add_argument("--seed", type=int, help="decides everything")
     pretrain.add_argument("--workers", type=int, default=1, help="processes that make pictures (default 1)")
     pretrain.add_argument("--threads", type=int, help="threads of the training itself (default: all cores)")
@@ -170,6 +174,7 @@ def _pretrain(options: argparse.Namespace) -> int:
         recipe,
         options.out,
         options.workers,
+        start=options.start,
         report=lambda row: print({key: round(value, 4) for key, value in row.items()}, flush=True),
     )
     pool = make_pool(options.out / "pool", recipe.pool, recipe.image_size + 32, recipe.seed)

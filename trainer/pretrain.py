@@ -1,7 +1,8 @@
 """Pretraining of a small TIPS from nothing but procedural pictures: the embedded model.
 
-Losses: image-caption contrast (both class tokens), state of the picture, state of each patch and kind of each defect,
-all against the text tower's sentences. Left out: self-distillation and masked patches.
+Losses: image-caption contrast (the first class token with short captions, the second with descriptions that say where),
+state of the picture, state of each patch and kind of each defect, all against the text tower's sentences. Left out:
+self-distillation and masked patches.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import copy
 import json
 import math
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -22,11 +24,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from edge_agent.backbones.tips import ConvStem, TextShape, TextTower, Tips, VisionShape, VisionTower
+from edge_agent.backbones.catalog import TEXT, TOKENIZER, VISION
+from edge_agent.backbones.tips import ConvStem, TextShape, TextTower, Tips, VisionShape, VisionTower, load_tips
 from edge_agent.backbones.tokenizer import Tokenizer
 from edge_agent.detectors import prompts, scoring
+from edge_agent.errors import CheckpointError
 from trainer import synthesis
 from trainer.metrics import auroc
+from trainer.muon import Muon
 from trainer.pool import Pool, make_pool, view
 from trainer.vocabulary import train_vocabulary
 
@@ -40,6 +45,7 @@ class Recipe:
     width: int = 256
     depth: int = 6
     stem: tuple[int, ...] = (32, 64, 128, 256)
+    compared: tuple[int, ...] = (0, 4)  # blocks before which patches are compared with their own picture's
     text_depth: int = 3
     vocabulary: int = 1500
     pool: int = 12_000
@@ -87,13 +93,61 @@ class Pupil(nn.Module):
         super().__init__()
         patch = ConvStem.patch(recipe.stem)
         shape = VisionShape(
-            recipe.width, recipe.depth, 4 * recipe.width, recipe.image_size // patch, patch, False, recipe.stem
+            recipe.width,
+            recipe.depth,
+            4 * recipe.width,
+            recipe.image_size // patch,
+            patch,
+            False,
+            recipe.stem,
+            tuple(block for block in recipe.compared if block < recipe.depth),
         )
         self.vision = VisionTower(shape)
+        nn.init.normal_(self.vision.vit.cls_token, std=0.02)  # unlike each other from the start
+        nn.init.normal_(self.vision.vit.reg_token, std=0.02)
+        for name, weight in self.vision.comparisons.named_parameters():
+            if name.endswith("out.weight"):  # a comparison adds the same to every patch until it has learnt what to add
+                nn.init.zeros_(weight)
         self.vision.stem = TrainedStem(recipe.stem, recipe.width)
         self.text = TextTower(TextShape(recipe.width, recipe.text_depth, 4 * recipe.width, len(tokenizer)))
         nn.init.normal_(self.text.token_embedding.weight, std=recipe.width**-0.5)
         self.log_temperature = nn.Parameter(torch.tensor(math.log(0.07)))
+
+    @torch.no_grad()
+    def start_from(self, tips: Tips, x: Tensor) -> None:
+        """Take over the weights of an embedded model: the same function, but for the first class token, which is drawn anew.
+
+        x: (B, 3, H, W), pictures by which the stem's norms are set to change nothing. What it lacks stays as drawn.
+        """
+        assert tips.text is not None
+        wanted = self.state_dict()
+        given = {f"vision.{key}": value for key, value in tips.vision.state_dict().items()}
+        given = {key.replace(".stem.", ".stem.stem."): value for key, value in given.items()}
+        given |= {f"text.{key}": value for key, value in tips.text.state_dict().items()}
+        given["log_temperature"] = torch.tensor(math.log(tips.temperature))
+        token = self.vision.vit.cls_token.clone()
+        unlike = [key for key in given if key not in wanted or wanted[key].shape != given[key].shape]
+        if unlike:
+            raise CheckpointError(
+                f"{tips.name} is built otherwise than this recipe ({unlike[0]}): take one that is alike"
+            )
+        self.load_state_dict(given, strict=False)
+        own = self.vision.vit.cls_token
+        own.add_(token * own.std() / token.std())
+        stem = self.vision.stem
+        assert isinstance(stem, TrainedStem)
+        for conv, norm in zip(stem.stem.convs, stem.norms, strict=True):
+            y = conv(x)
+            assert isinstance(norm, nn.BatchNorm2d)
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            variance, mean = torch.var_mean(y, dim=(0, 2, 3), correction=0)
+            norm.running_mean.copy_(mean)
+            norm.running_var.copy_(variance)
+            norm.bias.copy_(mean)
+            norm.weight.copy_((variance + norm.eps).sqrt())
+            y = F.relu(y)
+            x = x + y if conv.stride == (1, 1) else y
 
     @property
     def temperature(self) -> Tensor:
@@ -120,14 +174,15 @@ class Views(Dataset):
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, str, str, str]:
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, str, str, str, str]:
         cv2.setNumThreads(0)
         number = self.start + index
         rng = np.random.default_rng([self.recipe.seed, 1, number])
         small = number < self.recipe.small_steps * self.recipe.batch
         shown = view(self.pool, rng, self.recipe.small_size if small else self.recipe.image_size, self.recipe.p_defect)
         caption = synthesis.caption(rng, shown.noun, shown.kind)
-        return shown.pixels, shown.mask, shown.noun, shown.kind or "", caption
+        description = synthesis.description(rng, shown.noun, shown.kind, shown.mask)
+        return shown.pixels, shown.mask, shown.noun, shown.kind or "", caption, description
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,46 +194,63 @@ class Batch:
     nouns: tuple[str, ...]
     kinds: tuple[str, ...]
     captions: tuple[str, ...]
+    descriptions: tuple[str, ...]
 
 
-def collate(rows: list[tuple[np.ndarray, np.ndarray, str, str, str]]) -> Batch:
+def collate(rows: list[tuple[np.ndarray, np.ndarray, str, str, str, str]]) -> Batch:
     """Rows of `Views` to a batch."""
-    pixels, masks, nouns, kinds, captions = zip(*rows, strict=True)
+    pixels, masks, nouns, kinds, captions, descriptions = zip(*rows, strict=True)
     x = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 255
-    return Batch(x, torch.from_numpy(np.stack(masks)).float(), nouns, kinds, captions)
+    return Batch(x, torch.from_numpy(np.stack(masks)).float(), nouns, kinds, captions, descriptions)
 
 
 def losses(pupil: Pupil, tokenizer: Tokenizer, batch: Batch, rng: np.random.Generator) -> dict[str, Tensor]:
     """The parts of the loss by name, already weighted."""
-    features = pupil.vision(batch.x)
+    device = pupil.log_temperature.device
+    # Only the towers in half precision, and only on a GPU: many CPUs are slower with it.
+    half = torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
+    with half:
+        features = pupil.vision(batch.x.to(device))
     temperature = pupil.temperature
-    bad = batch.mask.amax(dim=(1, 2))  # (B,) 1 where the picture holds a defect
+    mask = batch.mask.to(device)
+    bad = mask.amax(dim=(1, 2))  # (B,) 1 where the picture holds a defect
 
     nouns = ["object", *(batch.nouns[index] for index in rng.choice(len(batch.nouns), 3, replace=False))]
     kinds = sorted(synthesis.DEFECTS)
     groups: list[list[str]] = [group for noun in nouns for group in prompts.sentences(noun)]
     groups = [list(rng.choice(group, 10 if index < 2 else 4, replace=False)) for index, group in enumerate(groups)]
     kind_sentences = [synthesis.caption(rng, "object", kind) for kind in kinds]
-    sentences = [*batch.captions, *kind_sentences, *(sentence for group in groups for sentence in group)]
+    sentences = [
+        *batch.captions,
+        *batch.descriptions,
+        *kind_sentences,
+        *(sentence for group in groups for sentence in group),
+    ]
     ids, paddings = tokenizer(sentences)
-    text = scoring.unit(pupil.text(ids, paddings))  # (T, D)
-    caption_text, kind_text, state_text = text.split([len(batch.captions), len(kinds), sum(map(len, groups))])
+    with half:
+        text = pupil.text(ids.to(device), paddings.to(device))
+    text = scoring.unit(text)  # (T, D)
+    count = len(batch.captions)
+    caption_text, description_text, kind_text, state_text = text.split(
+        [count, count, len(kinds), sum(map(len, groups))]
+    )
     means = [scoring.unit(part.mean(dim=0)) for part in state_text.split([len(group) for group in groups])]
     pairs = torch.stack(means).unflatten(0, (len(nouns), 2))  # (nouns, 2, D)
 
-    # The picture and its caption, with each class token; equal captions are all right answers.
-    same = torch.tensor([[a == b for b in batch.captions] for a in batch.captions], dtype=torch.float32)
-    target = same / same.sum(dim=1, keepdim=True)
-    contrast = picture = torch.zeros(())
-    for token in features.globals.unbind(dim=1):
-        logits = scoring.unit(token) @ caption_text.T / temperature
+    # The picture and its words, a kind of words for each class token; equal words are all right answers.
+    contrast = picture = torch.zeros((), device=device)
+    told = ((batch.captions, caption_text), (batch.descriptions, description_text))
+    for token, (words, words_text) in zip(features.globals.unbind(dim=1), told, strict=True):
+        same = torch.tensor([[a == b for b in words] for a in words], dtype=torch.float32, device=device)
+        target = same / same.sum(dim=1, keepdim=True)
+        logits = scoring.unit(token) @ words_text.T / temperature
         contrast = contrast + (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
         odds = scoring.unit(token) @ (pairs[:, 1] - pairs[:, 0]).T / temperature  # (B, nouns)
         picture = picture + F.binary_cross_entropy_with_logits(odds, bad.unsqueeze(1).expand_as(odds))
 
     # Each patch and the state of what it shows. A few changed pixels make a patch anomalous: small defects count.
     patch = pupil.vision.shape.patch
-    covered = F.avg_pool2d(batch.mask.unsqueeze(1), patch).squeeze(1)  # (B, h, w) fraction
+    covered = F.avg_pool2d(mask.unsqueeze(1), patch).squeeze(1)  # (B, h, w) fraction
     patch_target = (covered / 0.06).clamp(max=1)
     patches = scoring.unit(features.patches)
     odds = (patches @ (pairs[0, 1] - pairs[0, 0]) / temperature).unflatten(1, features.grid)  # (B, h, w)
@@ -187,15 +259,15 @@ def losses(pupil: Pupil, tokenizer: Tokenizer, batch: Batch, rng: np.random.Gene
 
     # The map as it will be looked at: stretched, against the mask itself (focal and Dice, as Tipsomaly fits).
     side = 4 * features.grid[0]
-    fine = F.interpolate(batch.mask.unsqueeze(1), size=(side, side), mode="area").squeeze(1)
+    fine = F.interpolate(mask.unsqueeze(1), size=(side, side), mode="area").squeeze(1)
     shown = scoring.stretch(torch.sigmoid(odds), side)
     overlap = 1 - (2 * (shown * fine).sum(dim=(1, 2)) + 1) / ((shown + fine).sum(dim=(1, 2)) + 1)
 
     # Anomalous patches and the words for their defect.
     number = {kind: index for index, kind in enumerate(kinds)}
-    kind_target = torch.tensor([number.get(kind, -1) for kind in batch.kinds])
+    kind_target = torch.tensor([number.get(kind, -1) for kind in batch.kinds], device=device)
     chosen = ((covered > 0.05) & (kind_target >= 0)[:, None, None]).flatten(1)  # (B, N)
-    what = torch.zeros(())
+    what = torch.zeros((), device=device)
     if chosen.any():
         logits = patches[chosen] @ kind_text.T / temperature
         what = F.cross_entropy(logits, kind_target.unsqueeze(1).expand_as(chosen)[chosen])
@@ -220,23 +292,32 @@ def pretrain(
     folder: Path,
     workers: int = 1,
     log_every: int = 50,
+    start: Path | None = None,
     report: Callable[[dict[str, float]], None] = lambda row: None,
 ) -> Tips:
-    """Train, resuming from `folder` if it holds the state of such a run, and return the averaged model.
+    """Train, resuming from `folder` if it holds the state of such a run, and return the averaged model. On a GPU if there is one.
 
+    start: folder of an embedded model to begin with, its vocabulary included; None begins with nothing.
     Every log_every steps a row of figures is added to log.jsonl and given to `report`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     pool = make_pool(folder / "pool", recipe.pool, recipe.image_size + 32, recipe.seed)
+    if start is not None and not (folder / TOKENIZER).exists():
+        shutil.copyfile(start / TOKENIZER, folder / TOKENIZER)
     tokenizer = _tokenizer(recipe, folder, pool)
     torch.manual_seed(recipe.seed)
-    pupil = Pupil(recipe, tokenizer).to(memory_format=torch.channels_last)
+    pupil = Pupil(recipe, tokenizer)
+    if start is not None:
+        few = next(batches(pool, recipe, 0, 128, 128))
+        pupil.start_from(load_tips(start / VISION, start / TEXT, start / TOKENIZER, str(start)), few.x)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    pupil = pupil.to(device).to(memory_format=torch.channels_last)
     average = copy.deepcopy(pupil).requires_grad_(False)
     optimizers = _optimizers(pupil, recipe)
     saved = folder / "state.pt"
     step = 0
     if saved.exists():
-        state = torch.load(saved, weights_only=True)
+        state = torch.load(saved, map_location=device, weights_only=True)
         pupil.load_state_dict(state["pupil"])
         average.load_state_dict(state["average"])
         for optimizer, kept in zip(optimizers, state["optimizers"], strict=True):
@@ -266,6 +347,7 @@ def pretrain(
             row["views_per_s"] = (step - first) * recipe.batch / (time.monotonic() - begun)
             if step % (6 * log_every) == 0 or step == recipe.steps:
                 row |= validate(average.tips(tokenizer, "pupil"), validation)
+            if step % (2 * log_every) == 0 or step == recipe.steps:
                 kept = [optimizer.state_dict() for optimizer in optimizers]
                 _save(
                     {"pupil": pupil.state_dict(), "average": average.state_dict(), "optimizers": kept, "step": step},
@@ -274,7 +356,7 @@ def pretrain(
             log.write(json.dumps(row) + "\n")
             log.flush()
             report(row)
-    return average.tips(tokenizer, "embedded")
+    return average.cpu().tips(tokenizer, "embedded")
 
 
 @torch.inference_mode()
@@ -283,15 +365,15 @@ def validate(tips: Tips, batch: Batch) -> dict[str, float]:
     pair = torch.stack([scoring.state_feature(tips.encode_text(state)) for state in prompts.sentences("object")])
     maps, images = [], []
     for x in batch.x.split(64):
-        features = tips.encode_image(x)
+        features = tips.encode_image(x.to(tips.device))
         patches = scoring.anomalous_probability(features.patches, pair, tips.temperature).unflatten(1, features.grid)
         tokens = scoring.anomalous_probability(features.globals, pair, tips.temperature)
         maps.append(scoring.stretch(patches, 56))
         images.append((tokens[:, 1] + patches.amax(dim=(1, 2))) / 2)
     masks = F.interpolate(batch.mask.unsqueeze(1), size=(56, 56), mode="area").squeeze(1) > 0.3
     return {
-        "image_auroc": auroc(batch.mask.amax(dim=(1, 2)).numpy() > 0, torch.cat(images).numpy()),
-        "pixel_auroc": auroc(masks.numpy().ravel(), torch.cat(maps).numpy().ravel()),
+        "image_auroc": auroc(batch.mask.amax(dim=(1, 2)).numpy() > 0, torch.cat(images).cpu().numpy()),
+        "pixel_auroc": auroc(masks.numpy().ravel(), torch.cat(maps).cpu().numpy().ravel()),
     }
 
 
@@ -313,13 +395,13 @@ def _optimizers(pupil: Pupil, recipe: Recipe) -> list[torch.optim.Optimizer]:
         {"params": [parameter for parameter in others if parameter.ndim <= 1], "weight_decay": 0.0},
     ]
     return [
-        torch.optim.Muon(matrices, recipe.rate, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw"),
+        Muon(matrices, recipe.rate, recipe.weight_decay),
         torch.optim.AdamW(groups, recipe.rate, (0.9, 0.98)),
     ]
 
 
 def _tokenizer(recipe: Recipe, folder: Path, pool: Pool) -> Tokenizer:
-    path = folder / "tokenizer.model"
+    path = folder / TOKENIZER
     if not path.exists():
         rng = np.random.default_rng([recipe.seed, 3])
         kinds = [None, *sorted(synthesis.DEFECTS)]
@@ -328,6 +410,12 @@ def _tokenizer(recipe: Recipe, folder: Path, pool: Pool) -> Tokenizer:
             for noun in synthesis.NOUNS
             for _ in range(200)
         ]
+        spot = np.zeros((3, 3), bool)
+        for noun in synthesis.NOUNS:
+            for _ in range(50):
+                spot[:] = False
+                spot[tuple(rng.integers(3, size=2))] = True
+                captions.append(synthesis.description(rng, noun, kinds[rng.integers(len(kinds))], spot))
         path.write_bytes(train_vocabulary(captions, ["object", *synthesis.NOUNS], recipe.vocabulary))
     return Tokenizer(path)
 

@@ -33,7 +33,10 @@ TEMPERATURES = ("temperature", "temperature_contrastive")  # v1's name, v2's nam
 
 @dataclass(frozen=True, slots=True)
 class VisionShape:
-    """What a vision tower is, as far as its weights' shapes tell. stem: widths of a convolutional stem, () for none."""
+    """What a vision tower is, as far as its weights' shapes tell.
+
+    stem: widths of a convolutional stem, () for none. compared: blocks, counted from 0, before which patches are compared.
+    """
 
     width: int
     depth: int
@@ -42,6 +45,7 @@ class VisionShape:
     patch: int = 14
     swiglu: bool = False
     stem: tuple[int, ...] = ()
+    compared: tuple[int, ...] = ()
 
     @property
     def heads(self) -> int:
@@ -88,6 +92,44 @@ class ConvStem(nn.Module):
         return 2 ** sum(before != after for before, after in zip((3, *widths), widths, strict=False))
 
 
+class Comparison(nn.Module):
+    """Tells each patch how unlike it is to the others of its own picture. Of no published TIPS: only our own has it.
+
+    In each of a few small spaces, in units of the picture's own spread: how dense its patches lie around this one (Gaussian
+    kernels of three widths), how far it is from their mean and from its neighbours' mean, and how wide the spread is.
+    """
+
+    HEADS, WIDTH, FIGURES = 4, 32, 6
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.proj = nn.Linear(width, self.HEADS * self.WIDTH)
+        self.mix = nn.Linear(self.HEADS * self.FIGURES, 64)
+        self.out = nn.Linear(64, width)
+
+    def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        """x: (B, N, D) patches of h x w. Returns what is to be added to them."""
+        B, N, _ = x.shape
+        q = self.proj(self.norm(x)).float().view(B, N, self.HEADS, self.WIDTH).transpose(1, 2)  # (B, H, N, d)
+        q = q - q.mean(dim=2, keepdim=True)
+        spread = q.square().sum(dim=3).mean(dim=2, keepdim=True) + 0.01  # (B, H, 1)
+        q = q / spread.sqrt().unsqueeze(3)
+        square = q.square().sum(dim=3)  # (B, H, N)
+        distance = (square.unsqueeze(3) + square.unsqueeze(2) - 2 * q @ q.transpose(2, 3)).clamp(min=0)  # (B, H, N, N)
+        wide = torch.exp(-distance / 4)
+        middle = wide.square().square()
+        kernels = (wide, middle, middle.square().square())
+        sparse = [-torch.log(kernel.mean(dim=3)) for kernel in kernels]  # a patch is near itself: never log 0
+        planes = q.transpose(2, 3).reshape(B * self.HEADS, self.WIDTH, *grid)
+        around = F.avg_pool2d(planes, 5, stride=1, padding=2, count_include_pad=False)
+        local = (planes - around).square().sum(dim=1).view(B, self.HEADS, N)
+        figures = torch.stack(
+            [*sparse, torch.log1p(square), torch.log1p(local), torch.log(spread).expand_as(square)], dim=3
+        )  # (B, H, N, 6)
+        return self.out(F.gelu(self.mix(figures.transpose(1, 2).flatten(2))))
+
+
 class VisionTower(nn.Module):
     """The ViT with one more class token. Sequence: [cls, register, patches]; the register has no position."""
 
@@ -119,6 +161,7 @@ class VisionTower(nn.Module):
             if shape.stem
             else nn.Conv2d(3, shape.width, shape.patch, stride=shape.patch)
         )
+        self.comparisons = nn.ModuleDict({str(block): Comparison(shape.width) for block in shape.compared})
 
     def positions(self, grid: tuple[int, int]) -> Tensor:
         """Positional embedding (1, N, D) for a grid of h x w patches: bilinear with antialias, as the authors resize."""
@@ -141,6 +184,10 @@ class VisionTower(nn.Module):
         kept = {}
         stream = tokens if values else None
         for number, block in enumerate(self.vit.blocks, start=1):
+            if number - 1 in self.shape.compared:
+                patches = tokens[:, 2:]
+                more = self.comparisons[str(number - 1)](patches, grid).to(tokens.dtype)
+                tokens = torch.cat([tokens[:, :2], patches + more], dim=1)
             if stream is not None:
                 stream = stream + block.ls1(_value_attention(block.attn, block.norm1(tokens)))
             tokens = block(tokens)
@@ -378,7 +425,8 @@ def infer_vision_shape(arrays: Arrays, path: Path) -> VisionShape:
     grid = round((positions - 1) ** 0.5)
     if grid * grid != positions - 1 or width % 64:
         raise CheckpointError(f"{path}: {positions} positions of width {width} fit no TIPS variant; is the file whole?")
-    return VisionShape(width, depth, hidden, grid, patch, swiglu, stem)
+    compared = tuple(sorted({int(key.split(".")[1]) for key in arrays if re.match(r"comparisons\.\d+\.", key)}))
+    return VisionShape(width, depth, hidden, grid, patch, swiglu, stem, compared)
 
 
 def infer_text_shape(arrays: Arrays, path: Path) -> TextShape:
@@ -407,6 +455,8 @@ def vision_from_official(arrays: Arrays, shape: VisionShape) -> dict[str, Tensor
             state["vit.cls_token"] = tensor + torch.from_numpy(arrays["pos_embed"]).float()[:, :1]
         elif key == "register_tokens":
             state["vit.reg_token"] = tensor
+        elif key.startswith("comparisons."):
+            state[key] = tensor
         elif key.startswith("patch_embed."):
             state[key.replace("patch_embed." if shape.stem else "patch_embed.proj.", "stem.")] = tensor
         else:

@@ -7,12 +7,24 @@ from dataclasses import dataclass
 import numpy as np
 
 from trainer.synthesis.camera import camera
-from trainer.synthesis.captions import caption
+from trainer.synthesis.captions import caption, description
 from trainer.synthesis.defects import DEFECTS, Defect
 from trainer.synthesis.scenes import NOUNS, Normal, normal
 from trainer.synthesis.spoil import spoil
 
-__all__ = ["DEFECTS", "NOUNS", "Defect", "Normal", "Sample", "camera", "caption", "normal", "sample", "spoil"]
+__all__ = [
+    "DEFECTS",
+    "NOUNS",
+    "Defect",
+    "Normal",
+    "Sample",
+    "camera",
+    "caption",
+    "description",
+    "normal",
+    "sample",
+    "spoil",
+]
 
 
 @dataclass(frozen=True, eq=False)

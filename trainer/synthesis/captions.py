@@ -1,9 +1,9 @@
-"""What a picture shows, in words: a product's noun with or without a defect. Knows no pixels."""
+"""What a picture shows, in words: a product's noun with or without a defect, and where. Knows no pixels but a mask's."""
 
 from __future__ import annotations
 
 from trainer.synthesis.defects import DEFECTS
-from trainer.synthesis.noise import Rng, chance
+from trainer.synthesis.noise import Array, Rng, chance
 
 _FRAMES = (
     "a photo of {}",
@@ -81,3 +81,24 @@ def caption(rng: Rng, noun: str, kind: str | None) -> str:
     first, _, rest = text.partition(" ")
     text = with_article(rest) if first in ("a", "an") and rest[0] in "aeiou" else text
     return frame.format(text)
+
+
+_ROWS, _COLUMNS = ("top", "middle", "bottom"), ("left", "centre", "right")
+
+
+def description(rng: Rng, noun: str, kind: str | None, mask: Array) -> str:
+    """A longer sentence that also says how large the defect is and where: mask bool (H, W), empty for kind None."""
+    if kind is None or not mask.any():
+        words = ("no defect can be seen", "nothing is wrong with it", "all of it looks alike and intact")
+        return f"{with_article(noun)}, {words[rng.integers(3)]}"
+    y, x = (float(at.mean()) / side for at, side in zip(mask.nonzero(), mask.shape, strict=True))
+    row, column = _ROWS[min(int(3 * y), 2)], _COLUMNS[min(int(3 * x), 2)]
+    share = float(mask.mean())
+    size = "tiny" if share < 0.003 else "small" if share < 0.015 else "large" if share < 0.08 else "huge"
+    place = "in the centre" if (row, column) == ("middle", "centre") else f"at the {row} {column}"
+    frames = (
+        "{noun} with a {size} {defect} {place}",
+        "a {size} {defect} {place} of {noun}",
+        "{place} {noun} has a {size} {defect}",
+    )
+    return frames[rng.integers(3)].format(noun=with_article(noun), size=size, defect=DEFECTS[kind].noun, place=place)

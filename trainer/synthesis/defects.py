@@ -526,7 +526,7 @@ DEFECTS: dict[str, Defect] = {
     "patchwork": Defect(patchwork, "flawed", "foreign patch", 1.3, swaps=True),
     "smear": Defect(smear, "smeared", "smear", 0.8, swaps=True),
     "warp": Defect(warp, "deformed", "deformation", 0.8, swaps=True),
-    "missing piece": Defect(missing, "incomplete", "missing piece", 1.1, 0.5, 0.6),
+    "missing piece": Defect(missing, "incomplete", "missing piece", 1.1, 0.6, 0.6),
     "chip": Defect(chip, "chipped", "chipped edge", 0.9, 0.25, 0.7),
     "discolouration": Defect(discolouration, "discoloured", "discolouration", 1.2, 0.45),
     "wear": Defect(wear, "worn", "rough patch", 1.0, 0.4, 0.2),

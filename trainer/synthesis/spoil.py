@@ -14,6 +14,8 @@ from trainer.synthesis.noise import Array, Rng, blurred, chance, log_uniform
 _TRIES = 8
 _KINDS = tuple(DEFECTS)
 _SHARES = np.cumsum([defect.weight for defect in DEFECTS.values()]) / sum(defect.weight for defect in DEFECTS.values())
+_BOLD = 0.25
+"""Share of the defects that are large and strong: broken-off halves, spilt paint, a crack from side to side."""
 _FAINTEST = 5.0
 """Gray levels below which a change is not called visible, however smooth the picture."""
 
@@ -96,13 +98,16 @@ def _site(
     extent = max(log_uniform(rng, smallest, largest), log_uniform(rng, smallest, largest) if chance(rng, 0.6) else 0.0)
     if defect.longest > 0.4:
         extent = max(extent, min(side * 0.06, side * defect.longest))
+    bold = chance(rng, _BOLD)
+    if bold:
+        extent = side * rng.uniform(0.3, 1.2 if defect.longest > 0.7 else min(0.8, max(0.4, 1.6 * defect.longest)))
     x, y = _spot(rng, foreground, chance(rng, defect.edge))
     reach = math.ceil(extent * 0.62) + 4
     top, left, bottom, right = max(0, y - reach), max(0, x - reach), min(h, y + reach + 1), min(w, x + reach + 1)
     patch = pixels[top:bottom, left:right].astype(np.float32)
     ground = foreground[top:bottom, left:right].astype(np.float32)
     faint = min(max(12.0, 1.8 * noise) * boost, 90.0)
-    contrast = log_uniform(rng, faint, 160.0)
+    contrast = rng.uniform(50, 210) if bold else log_uniform(rng, faint, 160.0)
     centre = (float(x - left), float(y - top))
     return Site(patch, ground, centre, extent, contrast, noise, pixels, donor), top, left
 

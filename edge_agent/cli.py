@@ -101,7 +101,7 @@ def parser() -> argparse.ArgumentParser:
     models.add_argument("--folder", type=Path, help="where backbones lie (default: the user's cache)")
     actions = models.add_subparsers(metavar="ACTION")
     fetch = actions.add_parser("fetch", help="download official weights, or take them from a folder or a mirror")
-    fetch.add_argument("name", help="as `edge-agent models` lists it")
+    fetch.add_argument("name", help="as `edge-agent models` lists it, or clip:MODEL/TAG")
     fetch.add_argument(
         "--from", dest="source", metavar="PLACE", help="folder or http(s) mirror, for factories without internet"
     )
@@ -369,10 +369,11 @@ def _examine(config: Config | None, options: argparse.Namespace) -> int:
 
 
 def _models(options: argparse.Namespace) -> int:
-    from edge_agent.backbones.listing import list_models, table
+    from edge_agent.backbones.listing import clips_too, list_models, table
     from edge_agent.backbones.store import default_folder
 
     print(table(list_models(options.folder or default_folder())))
+    print(f"\n{clips_too()}")
     return OK
 
 

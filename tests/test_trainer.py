@@ -12,14 +12,12 @@ import pytest
 import torch
 
 from edge_agent.backbones.tips import load_tips
-from edge_agent.detectors import scoring, tipsomaly
 from edge_agent.detectors.checkpoint import load_checkpoint
 from edge_agent.detectors.detector import PromptDetector
 from edge_agent.errors import EdgeAgentError
 from trainer.data import categories, read_examples, read_mask
 from trainer.embed import embed
 from trainer.evaluate import LocalContrast, evaluate
-from trainer.fit import FitRecipe, fit_prompts
 from trainer.losses import dice, focal, map_loss
 from trainer.metrics import auroc, balanced_threshold, best_f1_threshold
 from trainer.pool import make_pool, view
@@ -114,23 +112,6 @@ def test_a_run_ends_in_a_model_that_loads_with_prompts_that_fit_it(run, tmp_path
     (reading,) = detector.read([np.zeros((30, 40, 3), np.uint8)])
     assert 0 <= reading.score <= 1
     assert reading.heatmap.shape == (64, 64)
-
-
-def test_fitting_prompts_lowers_the_loss_on_a_defect_the_backbone_sees(run):
-    tips = run[1]
-    draw = torch.Generator().manual_seed(0)
-    x = torch.rand(16, 3, 64, 64, generator=draw) * 0.1
-    masks = torch.zeros(16, 64, 64)
-    masks[:, 16:48, 16:48] = 1
-    x[:, :, 16:48, 16:48] += 0.8
-    seen: list[float] = []
-    recipe = FitRecipe(image_size=64, map_size=32, epochs=15, rate=0.05)
-    prompt = fit_prompts(tips, [(x, masks)], recipe, lambda step, loss: seen.append(loss))
-    assert prompt.shape == (2, 8, 64)
-    assert seen[-1] < 0.9 * seen[0]
-    learned = tipsomaly.learned_features(tips, prompt)
-    found = scoring.anomalous_probability(tips.encode_image(x).patches, learned, tips.temperature).unflatten(1, (4, 4))
-    assert found[:, 1:3, 1:3].mean() > found[:, 0].mean()
 
 
 def test_pictures_in_mvtec_layout_are_read_with_their_masks(tmp_path):

@@ -28,12 +28,12 @@ from edge_agent.detectors.method import Method
 from edge_agent.detectors.methods import lookup
 from edge_agent.detectors.tipsomaly import Tipsomaly, picture_score
 from edge_agent.errors import EdgeAgentError
-from trainer.data import Example, Skipped, read_examples, readable
+from trainer.data import Example, Skipped, good_pictures, read_examples, readable
 from trainer.features import Batch, Features, Labelled, View, bytes_of, keep
 from trainer.fit import Plan, Share, fit
 from trainer.metrics import auroc, balanced_threshold, best_f1_threshold
 from trainer.recipes import RECIPES
-from trainer.synthesize import good_pictures, spoiled
+from trainer.synthesize import spoiled
 
 PUBLISHED_SIDE = 518  # pixels, in all three papers
 PUBLISHED_PICTURES = 1725  # of MVTec AD's test split, which they fit on
@@ -117,7 +117,7 @@ def from_good(folder: Path, count: int, seed: int, part: tuple[int, int] = (0, 1
     source = f"{count} pictures made of {len(good)} good ones of {folder.name}"
 
     def pictures(skipped: list[Skipped]) -> Iterator[Labelled]:
-        for pixels, mask, _ in islice(spoiled(good, count, seed), own.start, own.stop):
+        for pixels, mask, _ in spoiled(good, range(own.start, own.stop), seed, skipped):
             yield Labelled(pixels, mask)
 
     return Pictures(pictures, own.stop - own.start, source, digest(good))

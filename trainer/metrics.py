@@ -1,26 +1,57 @@
-"""Scores of a detector against the truth: the area under the ROC curve."""
+"""Scores of a detector against the truth: areas under curves, best F1, thresholds; of pictures one by one, of pixels from counts.
+
+Pixels come as counts by level (see tally.py), since all of them would not fit into memory. Numbers are in percent.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
+IMAGE_FIGURES = ("image_auroc", "image_ap", "image_f1")
+PIXEL_FIGURES = ("pixel_auroc", "pixel_aupro", "pixel_f1", "pixel_ap")
+FIGURES = (*IMAGE_FIGURES, *PIXEL_FIGURES)
+FALSE_ALARM_LIMIT = (
+    0.3  # AUPRO's: the share of good pixels called defective up to which it looks, as MVTec AD defines it
+)
 
-def auroc(truth: np.ndarray, scores: np.ndarray) -> float:
-    """Area under the ROC curve in percent. truth: (n,) bool; scores: (n,). NaN unless both classes are there."""
+NAN = float("nan")
+
+
+def auroc(truth: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None) -> float:
+    """Area under the ROC curve. truth: (n,) bool; scores, weights: (n,). NaN unless both classes are there."""
     from sklearn.metrics import roc_auc_score
 
-    if truth.all() or not truth.any():
-        return float("nan")
-    return 100 * float(roc_auc_score(truth, scores))
+    if not _both(truth, weights):
+        return NAN
+    return 100 * float(roc_auc_score(truth, scores, sample_weight=weights))
+
+
+def average_precision(truth: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None) -> float:
+    """Average precision, the step-wise area under the precision-recall curve. See auroc."""
+    from sklearn.metrics import average_precision_score
+
+    if not _both(truth, weights):
+        return NAN
+    return 100 * float(average_precision_score(truth, scores, sample_weight=weights))
+
+
+def best_f1(truth: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None) -> tuple[float, float]:
+    """The highest F1 that any threshold gives, and the score that is that threshold. See auroc."""
+    from sklearn.metrics import precision_recall_curve
+
+    if not _both(truth, weights):
+        return NAN, NAN
+    precision, recall, thresholds = precision_recall_curve(truth, scores, sample_weight=weights)
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    best = int(np.argmax(f1[:-1]))
+    return 100 * float(f1[best]), float(thresholds[best])
 
 
 def best_f1_threshold(truth: np.ndarray, scores: np.ndarray) -> float:
     """The score from which calling everything positive gives the highest F1. truth: (n,) bool; scores: (n,)."""
-    from sklearn.metrics import precision_recall_curve
-
-    precision, recall, thresholds = precision_recall_curve(truth, scores)
-    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
-    return float(thresholds[int(np.argmax(f1[:-1]))])
+    return best_f1(truth, scores)[1]
 
 
 def balanced_threshold(truth: np.ndarray, scores: np.ndarray) -> float:
@@ -29,3 +60,90 @@ def balanced_threshold(truth: np.ndarray, scores: np.ndarray) -> float:
 
     false_alarms, found, thresholds = roc_curve(truth, scores)
     return float(thresholds[int(np.argmax(found - false_alarms))])
+
+
+def image_figures(truth: np.ndarray, scores: np.ndarray) -> dict[str, float]:
+    """IMAGE_FIGURES of pictures. truth: (n,) bool; scores: (n,). NaN unless both classes are there."""
+    return {
+        "image_auroc": auroc(truth, scores),
+        "image_ap": average_precision(truth, scores),
+        "image_f1": best_f1(truth, scores)[0],
+    }
+
+
+def pixel_figures(good: np.ndarray, bad: np.ndarray, covered: np.ndarray) -> dict[str, float]:
+    """PIXEL_FIGURES from counts by level, lowest level first, each (L,): see tally.Tally. NaN unless both classes are there."""
+    truth, levels, counts = as_weighted(good, bad)
+    return {
+        "pixel_auroc": auroc(truth, levels, counts),
+        "pixel_aupro": aupro(good, covered),
+        "pixel_f1": best_f1(truth, levels, counts)[0],
+        "pixel_ap": average_precision(truth, levels, counts),
+    }
+
+
+def as_weighted(good: np.ndarray, bad: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Counts by level as what scikit-learn takes: truth, level and weight of every level that has pixels, once a class."""
+    levels_good, levels_bad = np.flatnonzero(good), np.flatnonzero(bad)
+    truth = np.repeat([False, True], [len(levels_good), len(levels_bad)])
+    levels = np.concatenate([levels_good, levels_bad])
+    return truth, levels, np.concatenate([good[levels_good], bad[levels_bad]]).astype(np.float64)
+
+
+def aupro(good: np.ndarray, covered: np.ndarray, limit: float = FALSE_ALARM_LIMIT) -> float:
+    """Area under the per-region overlap curve up to a false-positive rate, divided by it (Bergmann et al., MVTec AD).
+
+    good: (L,) counts of good pixels by level; covered: (L,), at each level the sum over all connected defects of the share
+    of their own pixels that lies there: its reversed running sum over its total is the mean overlap. NaN without either.
+    """
+    if not good.any() or not covered.any():
+        return NAN
+    return float(counted_figures(good[None], covered[None], covered[None], limit)["pixel_aupro"][0])
+
+
+def counted_figures(
+    good: np.ndarray, bad: np.ndarray, covered: np.ndarray | None = None, limit: float = FALSE_ALARM_LIMIT
+) -> Mapping[str, np.ndarray]:
+    """All figures of many resamples at once, from counts by level. good, bad, covered: (B, L), lowest level first.
+
+    By the names of pixels where `covered` is given, else by those of pictures; each (B,), NaN where a class is missing.
+    """
+    false, found = (counts[:, ::-1].cumsum(axis=1, dtype=np.float64) for counts in (good, bad))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        alarms, recall = false / false[:, -1:], found / found[:, -1:]
+        called = false + found
+        precision = np.divide(found, called, out=np.zeros_like(found), where=called > 0)
+        f1 = 2 * found / (called + found[:, -1:])
+        figures = {
+            "auroc": _area(alarms, recall),
+            "f1": f1.max(axis=1),
+            "ap": (_steps(recall) * precision).sum(axis=1),
+        }
+        if covered is None:
+            kind = "image"
+        else:
+            kind = "pixel"
+            overlap = covered[:, ::-1].cumsum(axis=1, dtype=np.float64)
+            figures["aupro"] = _area(alarms, overlap / overlap[:, -1:], limit) / limit
+    lacking = np.isnan(alarms[:, -1]) | np.isnan(recall[:, -1])
+    return {f"{kind}_{name}": 100 * np.where(lacking, np.nan, values) for name, values in figures.items()}
+
+
+def _both(truth: np.ndarray, weights: np.ndarray | None) -> bool:
+    if weights is not None:
+        truth = truth[weights > 0]
+    return bool(truth.any() and not truth.all())
+
+
+def _steps(y: np.ndarray) -> np.ndarray:
+    """(B, L) running sums to what each level adds."""
+    return np.diff(y, axis=1, prepend=0)
+
+
+def _area(x: np.ndarray, y: np.ndarray, limit: float = 1.0) -> np.ndarray:
+    """(B,): area under straight lines from (0, 0) through the points (x, y), each (B, L) and rising, up to x = limit."""
+    wide, high = _steps(x), _steps(y)
+    low_x, low_y = x - wide, y - high
+    inside = np.clip(limit - low_x, 0, wide)  # how much of each piece counts
+    share = np.divide(inside, wide, out=np.zeros_like(wide), where=wide > 0)
+    return (inside * (low_y + high * share / 2)).sum(axis=1)

@@ -29,4 +29,6 @@ class MethodRecipe:
 
 RECIPES: Mapping[str, MethodRecipe] = {
     "tipsomaly": MethodRecipe(2, 8, (0.5, 0.999), {"": 1e-3}, losses.tipsomaly_losses),
+    "vip2clip": MethodRecipe(10, 8, (0.9, 0.999), {"": 1e-3, "fgp.": 1e-5}, losses.vip2clip_losses),
+    "cops": MethodRecipe(10, 8, (0.5, 0.999), {"": 1e-3}, losses.cops_losses),
 }

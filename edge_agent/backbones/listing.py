@@ -1,4 +1,4 @@
-"""What `edge-agent models` shows: every known backbone, and whether it is here."""
+"""What `edge-agent models` shows: every known backbone, and whether it is here; of CLIPs, which are many, those here."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_agent.backbones.catalog import BACKBONES, EMBEDDED, FILES
+from edge_agent.backbones.clip_names import EXAMPLE, PREFIX, SAFETENSORS
 from edge_agent.backbones.store import EMBEDDED_FOLDER, BackboneFiles, installed
 
 
@@ -27,7 +28,7 @@ class Row:
 
 
 def list_models(folder: Path) -> list[Row]:
-    """Every known backbone in the catalog's order, the embedded one first. Reads no weights."""
+    """Every known backbone in the catalog's order, the embedded one first, then fetched CLIPs. Reads no weights."""
     here = {files.name: files for files in installed(folder)}
     if all((EMBEDDED_FOLDER / name).is_file() for name in FILES):
         here[EMBEDDED] = BackboneFiles(EMBEDDED, EMBEDDED_FOLDER)
@@ -46,7 +47,22 @@ def list_models(folder: Path) -> list[Row]:
                 folder=files.folder if files else None,
             )
         )
-    return rows
+    return rows + _fetched_clips(folder)
+
+
+def _fetched_clips(folder: Path) -> list[Row]:
+    return [
+        Row(
+            name=f"{PREFIX}{path.parent.parent.name}/{path.parent.name}",
+            image_size=None,
+            width=None,
+            millions=None,
+            bytes=path.stat().st_size,
+            licence="see its model card",
+            folder=path.parent,
+        )
+        for path in sorted(folder.glob(f"{PREFIX[:-1]}/*/*/{SAFETENSORS}"))
+    ]
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -66,6 +82,14 @@ def table(rows: Sequence[Row]) -> str:
     ]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in cells)
+
+
+def clips_too() -> str:
+    """How CLIP backbones are named, which no table could list."""
+    return (
+        f"CLIP: any ViT that open_clip knows, as {PREFIX}MODEL/TAG, such as {EXAMPLE}: fetch it by that name, or take\n"
+        f"what open_clip or huggingface_hub have in their caches; {PREFIX}MODEL@FILE and {PREFIX}MODEL/TAG@FILE read a file."
+    )
 
 
 def _size(row: Row) -> str:

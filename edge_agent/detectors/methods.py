@@ -8,11 +8,13 @@ from typing import Any
 from torch import Tensor
 
 from edge_agent.backbones.backbone import Backbone
+from edge_agent.detectors.cops import Cops
 from edge_agent.detectors.method import Method
 from edge_agent.detectors.tipsomaly import Tipsomaly
+from edge_agent.detectors.vip2clip import ViP2Clip
 from edge_agent.errors import CheckpointError
 
-METHODS: Mapping[str, type[Method]] = {method.name: method for method in (Tipsomaly,)}
+METHODS: Mapping[str, type[Method]] = {method.name: method for method in (Tipsomaly, ViP2Clip, Cops)}
 
 
 def lookup(name: str) -> type[Method]:

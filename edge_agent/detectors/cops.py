@@ -1,0 +1,248 @@
+"""CoPS (arXiv 2508.03447): prompts made for each picture out of prototypes of its patches and draws of a VAE.
+
+Follows the authors' published code where it differs from the paper. Its draws are fixed here, though, so that a picture's
+scores are the same at every reading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from edge_agent.backbones.backbone import Backbone, ImageFeatures
+from edge_agent.detectors import scoring
+from edge_agent.detectors.cops_parts import STD, Encoder, Extractor, decoder, distances, pooled, scaled
+from edge_agent.detectors.cops_published import DEEP_BLOCKS, own_tensors
+from edge_agent.detectors.method import Method, Scores
+from edge_agent.errors import CheckpointError
+
+CONTEXT, STATE, CLASS = 6, 6, 2  # tokens of a prompt, in this order; one prototype is added to each of the state's
+DEEP_TOKENS = 4  # at each of DEEP_BLOCKS text blocks, from the second on
+DRAWS = 10
+TEMPERATURE = 0.07  # as published, not the backbone's own
+AT_ONCE = 256  # prompts in one run of the text tower: some 200 MB with CLIP's ViT-L
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """What the VAE made of a batch in training. seen: (B, D), the global features; mean, log_variance: (B, D), of the code that
+    was drawn; decoded: (B, D), what it became, to resemble `seen` and to bias the prompts."""
+
+    seen: Tensor
+    mean: Tensor
+    log_variance: Tensor
+    decoded: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """patches: (B, N, D), pooled, not unit. prototypes: (B, 2, 6, D). text: (B, 2, D) unit. picture: (B, 2), logits.
+
+    probability: (B, h, w), anomalous, by patch, before it is weighted. distances: (B, 2, h, w), to the nearest prototype,
+    in [0, 2]. guess: in training only. The order of states is normal, anomalous.
+    """
+
+    patches: Tensor
+    prototypes: Tensor
+    text: Tensor
+    picture: Tensor
+    probability: Tensor
+    distances: Tensor
+    guess: Guess | None = None
+
+
+class Cops(Method):
+    """pool: side of the patches' pooling, odd. alpha: how much the distance to normal prototypes weighs against the nearness to
+    anomalous ones. beta: how much the whole picture weighs against its worst patch.
+
+    The defaults are those that the authors use for every data set but the one they fitted on, with weights fitted on VisA.
+    """
+
+    name = "cops"
+    sigma = 4.0
+    upsampling = "nearest"
+    values = True
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        pool: int = 5,
+        alpha: float = 0.26,
+        beta: float = 0.9,
+        seed: int | None = 0,
+        draws: Tensor | None = None,
+        fittable: bool = True,
+    ) -> None:
+        """seed: of the draws, unless they are given, (10, D). fittable: with the VAE's encoder.
+
+        Raises CheckpointError for numbers out of range, and for a backbone whose tokens are not as long as its features.
+        """
+        super().__init__(backbone)
+        width = backbone.width
+        if width != backbone.text_width:
+            raise CheckpointError(
+                f"{backbone.name}: CoPS adds features of {width} numbers to tokens of {backbone.text_width}: take a backbone"
+                " where they are as long as each other, such as CLIP's ViT-L/14 or any TIPS"
+            )
+        if pool < 1 or pool % 2 == 0 or not 0 <= alpha <= 1 or not 0 <= beta <= 1:
+            raise CheckpointError(
+                f"CoPS with pool {pool}, alpha {alpha}, beta {beta}: pool must be odd, alpha and beta in 0..1"
+            )
+        self.pool, self.alpha, self.beta, self.seed = pool, alpha, beta, seed
+        deep = min(DEEP_BLOCKS, backbone.text_depth - 1)
+        self.context = nn.Parameter(STD * torch.randn(2, CONTEXT + STATE + CLASS, width))
+        self.deep = nn.Parameter(STD * torch.randn(deep, DEEP_TOKENS, width))
+        self.queries = nn.Parameter(STD * torch.randn(2, STATE, width))
+        self.extractor = Extractor(width)
+        self.encoder = Encoder(width) if fittable else None
+        self.decoder = decoder(width)
+        self.draws: Tensor
+        self.stop: Tensor
+        self.biases: Tensor | None
+        self.register_buffer("draws", drawn(seed or 0, width) if draws is None else draws.float())
+        with torch.no_grad():
+            self.register_buffer("stop", backbone.embed_words("."), persistent=False)
+        self.register_buffer("biases", None, persistent=False)
+        self.to(backbone.device)
+
+    @classmethod
+    def restored(
+        cls, backbone: Backbone, header: Mapping[str, Any], tensors: Mapping[str, Tensor], class_name: str
+    ) -> Cops:
+        """See methods.restore. The class name changes nothing: prompts are made from the picture."""
+        method = cls(
+            backbone,
+            pool=int(header["pool"]),
+            alpha=float(header["alpha"]),
+            beta=float(header["beta"]),
+            seed=header["draws_seed"],
+            draws=tensors["draws"],
+            fittable=any(key.startswith("encoder.") for key in tensors),
+        )
+        method.load_state_dict(tensors)
+        return method
+
+    @classmethod
+    def from_published(
+        cls,
+        backbone: Backbone,
+        prompt_learner: Mapping[str, Tensor],
+        *,
+        k: int,
+        alpha: float,
+        beta: float,
+        seed: int = 0,
+        draws: Tensor | None = None,
+    ) -> Cops:
+        """From the authors' checkpoint["prompt_learner"]; k, alpha, beta: as published for what it was fitted on.
+
+        It lacks the encoder, so it inspects but is not fitted further. Raises CheckpointError naming what does not fit.
+        """
+        method = cls(
+            backbone,
+            pool=k,
+            alpha=alpha,
+            beta=beta,
+            seed=None if draws is not None else seed,
+            draws=draws,
+            fittable=False,
+        )
+        wanted = {name: tuple(value.shape) for name, value in method.named_parameters()}
+        own = own_tensors(prompt_learner, wanted, backbone.name)
+        method.load_state_dict({**own, "draws": method.draws})
+        return method
+
+    def tensors(self) -> dict[str, Tensor]:
+        """See Method."""
+        return self.state_dict()
+
+    def settings(self) -> dict[str, Any]:
+        """See Method. draws_seed: null where the draws were given."""
+        return {"pool": self.pool, "alpha": self.alpha, "beta": self.beta, "draws_seed": self.seed}
+
+    def hold(self) -> None:
+        """See Method. The draws depend on no picture: they are decoded once."""
+        self.biases = self.decoder(self.draws)
+
+    def train(self, mode: bool = True) -> Cops:
+        """Forgets what `hold` computed, when fitting goes on."""
+        if mode:
+            self.biases = None
+        return super().train(mode)
+
+    def forward(self, features: ImageFeatures) -> Found:
+        """See Method. In training one code is drawn for each picture, from torch's global generator, out of what the encoder says of it.
+
+        Everything is in fp32 but the text tower's matrix products, which are in the features' precision.
+        """
+        assert features.values is not None, "encode_image(values=True)"
+        with torch.autocast(features.values.device.type, enabled=False):
+            whole = features.globals[:, -1].float()  # (B, D)
+            patches = pooled(features.values.float(), features.grid, self.pool)
+            prototypes = self.extractor(self.queries, patches)
+            guess = self._guess(whole) if self.training else None
+            text = self._text(prototypes.detach(), self._biases(guess), features.values.dtype)  # (B, 2, D)
+            normal, anomalous = (scoring.unit(patches) @ text.mT / TEMPERATURE).unbind(dim=2)  # each (B, N)
+            return Found(
+                patches,
+                prototypes,
+                text,
+                (text @ scoring.unit(whole).unsqueeze(2)).squeeze(2) / TEMPERATURE,
+                torch.sigmoid(anomalous - normal).unflatten(1, features.grid),  # = softmax over two states
+                distances(patches, prototypes).unflatten(2, features.grid),
+                guess,
+            )
+
+    def scores(self, found: Found, keep: Tensor | None = None) -> Scores:
+        """See Method. A patch's probability is weighted by where it lies between the picture's least and greatest distances."""
+        from_normal, from_anomalous = scaled(found.distances, keep).unbind(dim=1)
+        patches = found.probability * (self.alpha * from_normal + (1 - self.alpha) * (1 - from_anomalous))
+        if keep is not None:
+            patches = patches.masked_fill(~keep, 0)
+        picture = found.picture.softmax(dim=1)[:, 1]
+        return Scores(self.beta * picture + (1 - self.beta) * patches.amax(dim=(1, 2)), patches)
+
+    def _guess(self, whole: Tensor) -> Guess:
+        if self.encoder is None:
+            raise CheckpointError(
+                "these CoPS prompts came without the VAE's encoder, as the authors publish them: they inspect but cannot be"
+                " fitted further; fit afresh"
+            )
+        mean, log_variance = self.encoder(whole)
+        noise = torch.randn(mean.shape).to(mean)  # drawn on the CPU: the same on every device
+        return Guess(whole, mean, log_variance, self.decoder(mean + (log_variance / 2).exp() * noise))
+
+    def _biases(self, guess: Guess | None) -> Tensor:
+        """(1 or B, K, W): those of the fixed draws, or each picture's own."""
+        if guess is not None:
+            return guess.decoded.unsqueeze(1)
+        biases = self.decoder(self.draws) if self.biases is None else self.biases
+        return biases.unsqueeze(0)
+
+    def _text(self, prototypes: Tensor, biases: Tensor, dtype: torch.dtype) -> Tensor:
+        """The text features (B, 2, D) of the prompts that prototypes (B, 2, 6, D) and biases (1 or B, K, W) make: unit, mean, unit.
+
+        The normal prompt gets the anomalous prototypes and the other way round: so it is published, and fitted.
+        """
+        B, K = len(prototypes), biases.shape[1]
+        context, state, own = self.context.split([CONTEXT, STATE, CLASS], dim=1)  # each (2, n, W)
+        parts = (  # each (B or 1, 2, K or 1, n, W)
+            context.unsqueeze(1).unsqueeze(0),
+            (state + prototypes.flip(1)).unsqueeze(2),
+            own.unsqueeze(1) + biases[:, None, :, None],
+            self.stop.expand(1, 1, 1, -1, -1),
+        )
+        prompts = torch.cat([part.expand(B, 2, K, -1, -1) for part in parts], dim=3).flatten(0, 2)  # (B * 2 * K, L, W)
+        with torch.autocast(prompts.device.type, dtype, enabled=dtype != torch.float32):
+            found = [self.backbone.encode_prompts(some, self.deep) for some in prompts.split(AT_ONCE)]
+        return scoring.unit(scoring.unit(torch.cat(found)).unflatten(0, (B, 2, K)).mean(dim=2))
+
+
+def drawn(seed: int, width: int) -> Tensor:
+    """(10, width) from a standard normal, the same for a seed on every machine."""
+    return torch.randn(DRAWS, width, generator=torch.Generator().manual_seed(seed))

@@ -1,0 +1,64 @@
+"""The learned parts of ViP2-CLIP: prompts that see the whole picture, and text features that look at its patches."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from edge_agent.detectors import scoring
+
+STD = 0.02  # of tokens before fitting, as published
+HEADS = 8
+
+
+class ConditionedPrompts(nn.Module):
+    """Tokens of two prompts that differ from picture to picture; the paper's image-conditioned adapter (ICA).
+
+    state: (2, E, W), normal then anomalous. shared: (R, W), of both states. bias: (D,). One adapter for each shared token.
+    """
+
+    def __init__(self, width: int, text_width: int, state: int, shared: int) -> None:
+        """width: D. text_width: W. state, shared: how many tokens of each kind."""
+        super().__init__()
+        self.state = nn.Parameter(STD * torch.randn(2, state, text_width))
+        self.shared = nn.Parameter(STD * torch.randn(shared, text_width))
+        self.bias = nn.Parameter(STD * torch.randn(width))
+        self.adapters = nn.ModuleList(
+            nn.Sequential(nn.Linear(width, width // 2), nn.ReLU(), nn.Linear(width // 2, text_width))
+            for _ in range(shared)
+        )
+
+    def forward(self, whole: Tensor, word: Tensor, state: int) -> Tensor:
+        """whole: (B, D) unit. word: (n, W). Prompts (B, E + n + R, W) of one state, 0 or 1."""
+        seen = torch.stack([adapter(whole + self.bias) for adapter in self.adapters], dim=1)  # (B, R, W)
+        B = len(whole)
+        return torch.cat(
+            [self.state[state].expand(B, -1, -1), word.expand(B, -1, -1), self.shared + seen],
+            dim=1,
+        )
+
+
+class Perception(nn.Module):
+    """Attention of text features to patches, the same for every layer; the paper's fine-grained perception (FGP).
+
+    The logits are not divided by the root of a head's width: as published, other than in the paper. Two identities keep it
+    cheap, as there are two queries and a thousand patches: keys are never made, as (W f) . q = f . (W^T q), nor values, as the
+    mean of projected patches is the projection of their mean. A bias of the keys would move no softmax, so there is none.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width, bias=False)
+        self.value = nn.Linear(width, width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, text: Tensor, patches: Tensor) -> Tensor:
+        """text: (B, 2, D) unit. patches: (B, K, N, D) unit, of K layers. Returns (B, K, 2, D) unit."""
+        B, K, _, D = patches.shape
+        key, value = (layer.weight.view(HEADS, D // HEADS, D) for layer in (self.key, self.value))  # (h, d, D)
+        asked = torch.einsum("bshd,hdc->bshc", self.query(text).view(B, 2, HEADS, -1), key)  # (B, 2, h, D)
+        attention = (asked.reshape(B, 1, 2 * HEADS, D) @ patches.mT).softmax(dim=3)  # (B, K, 2h, N)
+        seen = (attention @ patches).view(B, K, 2, HEADS, D)
+        heads = torch.einsum("bkshc,hdc->bkshd", seen, value).flatten(3)  # (B, K, 2, D)
+        return scoring.unit(self.out(heads + self.value.bias))

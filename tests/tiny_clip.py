@@ -1,0 +1,49 @@
+"""A CLIP of a few thousand numbers beside CLIP's own vocabulary, under a name that open_clip then knows."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import open_clip
+import torch
+from open_clip.model import CLIP
+from open_clip.tokenizer import SimpleTokenizer
+from torch import Tensor
+
+from edge_agent.backbones.clip import Clip
+from edge_agent.backbones.clip_weights import assembled
+
+MODEL = "ViT-tiny-8"
+CONFIG = {
+    "embed_dim": 24,
+    "quick_gelu": True,
+    "vision_cfg": {"image_size": 32, "layers": 3, "width": 32, "head_width": 16, "patch_size": 8},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 4},
+}
+
+
+@cache
+def register() -> None:
+    """From now on clip:ViT-tiny-8@FILE is a name of this process."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f"{MODEL}.json")
+        path.write_text(json.dumps(CONFIG))
+        open_clip.add_model_config(path)
+
+
+def weights(seed: int = 0) -> dict[str, Tensor]:
+    """As a weight file holds them: random, in the range of trained ones."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return {
+            key: value.detach() + 0.02 * torch.randn_like(value) for key, value in CLIP(**CONFIG).state_dict().items()
+        }
+
+
+def tiny_clip(seed: int = 0) -> Clip:
+    """Never saved, so without a digest."""
+    model = assembled(CONFIG, weights(seed), "made here")
+    return Clip(model, SimpleTokenizer(), f"clip:{MODEL}").eval().requires_grad_(False)

@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
@@ -168,11 +169,10 @@ def fit_checkpoint(
         share=share,
         report=lambda step, losses: progress.step(step, steps, losses),
     )
-    figures: dict[str, float] = {}
+    if isinstance(method, Tipsomaly):
+        method.class_token = better_class_token(method, features)
+    figures, thresholds = measure(method, features)
     if rank == 0:
-        if isinstance(method, Tipsomaly):
-            method.class_token = better_class_token(method, features)
-        figures, thresholds = measure(method, features)
         header = header_of(method, plan, side, request.class_name, pictures.source, figures) | thresholds
         save_checkpoint(Checkpoint(header, method.tensors()), out)
     if dist.is_initialized():
@@ -234,8 +234,8 @@ def measure(method: Method, features: Features) -> tuple[dict[str, float], dict[
         maps.append(scoring.heatmaps(scores.patches, MAP_SIDE, method.sigma, method.upsampling).cpu())
         masks.append(F.adaptive_avg_pool2d(batch.masks.unsqueeze(1), MAP_SIDE).squeeze(1).cpu() > 0.3)
         bad.append(batch.bad.cpu() > 0)
-    defective, scored = torch.cat(bad).numpy(), torch.cat(pictures).numpy()
-    truth, shown = torch.cat(masks).flatten().numpy(), torch.cat(maps).flatten().numpy()
+    defective, scored, truth, shown = (_of_all(torch.cat(parts)) for parts in (bad, pictures, masks, maps))
+    truth, shown = truth.ravel(), shown.ravel()
     if defective.all() or not defective.any():
         raise EdgeAgentError(
             "fitting needs good pictures and defective ones with masks: there are only those of one kind"
@@ -256,9 +256,18 @@ def better_class_token(method: Tipsomaly, features: Features) -> int:
         bad.append(batch.bad.cpu() > 0)
         for token in (1, 2):
             scores[token - 1].append(picture_score(found, min(token, found.picture.shape[1])).cpu())
-    defective = torch.cat(bad).numpy()
-    first, second = (auroc(defective, torch.cat(one).numpy()) for one in scores)
+    defective = _of_all(torch.cat(bad))
+    first, second = (auroc(defective, _of_all(torch.cat(one))) for one in scores)
     return 1 if first > second else 2
+
+
+def _of_all(part: Tensor) -> np.ndarray:
+    """What this process has, with what all others have."""
+    if not dist.is_initialized():
+        return part.numpy()
+    parts: list[Tensor] = [part] * dist.get_world_size()
+    dist.all_gather_object(parts, part)
+    return torch.cat(parts).numpy()
 
 
 @torch.no_grad()

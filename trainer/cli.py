@@ -186,25 +186,36 @@ def _pretrain(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    import numpy as np
     from tqdm import tqdm
 
     from edge_agent.core import Detector
     from edge_agent.detectors.load import Loader
     from trainer.data import categories, read_examples
     from trainer.evaluate import LocalContrast, evaluate
+    from trainer.metrics import FIGURES
 
     grouped = categories(read_examples(options.data))
     detectors: list[Detector] = [Loader().detector(options.model, options.checkpoint, options.class_name)]
     if options.baseline:
         detectors.append(LocalContrast())
-    print(f"{'category':24} {'good':>5} {'bad':>5} {'image AUROC':>12} {'pixel AUROC':>12}  detector")
+    heads = "".join(f"{name.replace('_', ' '):>13}" for name in FIGURES)
+    print(f"{'category':20} {'good':>5} {'bad':>5}{heads}  detector (percent; below: what 95 % of 1000 draws lie in)")
+    results = []
     for category, examples in grouped.items():
         for detector in detectors:
             with tqdm(total=len(examples), desc=category, leave=False, disable=None) as bar:
                 result = evaluate(detector, examples, report=bar.update)
-            print(
-                f"{category:24} {result.good:5} {result.defective:5} {result.image_auroc:12.1f} {result.pixel_auroc:12.1f}  {detector.name}"
-            )
+            values = "".join(f"{result.figures[name].value:13.1f}" for name in FIGURES)
+            between = "".join(f"{f'{one.low:.1f}-{one.high:.1f}':>13}" for one in result.figures.values())
+            print(f"{category:20} {result.good:5} {result.defective:5}{values}  {detector.name}\n{'':32}{between}")
+            for one in result.skipped:
+                print(f"skipped {one.path}: {one.reason}", file=sys.stderr)
+            results.append((detector, result))
+    for detector in detectors:
+        own = [result for one, result in results if one is detector]
+        means = "".join(f"{np.mean([one.figures[name].value for one in own]):13.1f}" for name in FIGURES)
+        print(f"{'mean':32}{means}  {detector.name}")
     return 0
 
 

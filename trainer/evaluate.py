@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import cv2
 import numpy as np
 
 from edge_agent.core import Detector, Reading
-from edge_agent.pictures import decode
-from trainer.data import Example, read_mask
-from trainer.metrics import auroc
+from edge_agent.errors import EdgeAgentError
+from trainer.data import Example, Skipped, readable
+from trainer.metrics import FIGURES, image_figures, pixel_figures
+from trainer.resampling import Figure, draw, figure, image_draws, pixel_draws
+from trainer.tally import Sketch, Tally
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One category's figures, in percent. pixel_auroc is NaN without masks."""
+    """One category's figures, in percent, by the names of metrics.FIGURES, with the interval that 95 % of the draws lie in.
+
+    NaN without masks (pixels), and where there are only good pictures or only defective ones. skipped: what could not be read.
+    """
 
     category: str
     good: int
     defective: int
-    image_auroc: float
-    pixel_auroc: float
+    figures: Mapping[str, Figure]
+    skipped: Sequence[Skipped] = ()
+
+    @property
+    def image_auroc(self) -> float:
+        return self.figures["image_auroc"].value
+
+    @property
+    def pixel_auroc(self) -> float:
+        return self.figures["pixel_auroc"].value
 
 
 class LocalContrast:
@@ -51,27 +65,44 @@ def evaluate(
     *,
     size: int = 224,
     batch: int = 16,
+    seed: int = 0,
     report: Callable[[int], object] = lambda n: None,
 ) -> Result:
-    """Figures over the examples of one category. size: side in pixels at which maps and masks are compared."""
+    """Figures over the examples of one category, in memory that does not grow with their pixels.
+
+    size: side in pixels at which maps and masks are compared. seed: of the draws behind the intervals. Raises EdgeAgentError
+    when no picture can be read.
+    """
+    skipped: list[Skipped] = []
     scores: list[float] = []
-    maps: list[np.ndarray] = []
-    masks: list[np.ndarray | None] = []
-    for start in range(0, len(examples), batch):
-        chunk = examples[start : start + batch]
-        for example, reading in zip(chunk, detector.read([decode(example.picture) for example in chunk]), strict=True):
+    defective: list[bool] = []
+    known: list[bool] = []  # whether its mask is
+    sketches: list[Sketch] = []
+    tally = Tally()
+    shown = readable(_told(examples, report), skipped)
+    while chunk := list(islice(shown, batch)):
+        for (example, _, mask), reading in zip(chunk, detector.read([pixels for _, pixels, _ in chunk]), strict=True):
             scores.append(reading.score)
-            maps.append(cv2.resize(reading.heatmap, (size, size), interpolation=cv2.INTER_LINEAR).astype(np.float16))
-            masks.append(read_mask(example, size))
-            report(1)
-    defective = np.array([example.defective for example in examples])
-    known = [index for index, mask in enumerate(masks) if mask is not None]
-    truth = np.concatenate([masks[index].ravel() for index in known])  # type: ignore[union-attr]
-    pixels = np.concatenate([maps[index].ravel() for index in known])
-    return Result(
-        examples[0].category,
-        int((~defective).sum()),
-        int(defective.sum()),
-        auroc(defective, np.array(scores)),
-        auroc(truth, pixels.astype(np.float32)),
-    )
+            defective.append(example.defective)
+            known.append(mask is not None)
+            if mask is not None:
+                truth = cv2.resize(mask.view(np.uint8), (size, size), interpolation=cv2.INTER_NEAREST) > 0
+                sketches.append(tally.add(_stretched(reading.heatmap, size), truth))
+    if not scores:
+        raise EdgeAgentError(f"{examples[0].category}: none of its {len(examples)} pictures can be read")
+    bad, scored = np.array(defective), np.array(scores)
+    times = draw(bad, seed, examples[0].category)
+    values = image_figures(bad, scored) | pixel_figures(tally.good, tally.bad, tally.covered)
+    draws = {**image_draws(times, bad, scored), **pixel_draws(times[:, np.array(known)], sketches)}
+    figures = {name: figure(values[name], draws[name]) for name in FIGURES}
+    return Result(examples[0].category, int((~bad).sum()), int(bad.sum()), figures, skipped)
+
+
+def _told(examples: Sequence[Example], report: Callable[[int], object]) -> Iterator[Example]:
+    for example in examples:
+        yield example
+        report(1)
+
+
+def _stretched(heatmap: np.ndarray, size: int) -> np.ndarray:
+    return np.clip(cv2.resize(heatmap, (size, size), interpolation=cv2.INTER_LINEAR), 0, 1)

@@ -194,8 +194,10 @@ def test_models_lists_what_is_known_and_what_is_here(tmp_path: Path, capsys: pyt
     assert main(["models", "--folder", str(models), "fetch", "tips-s14", "--from", str(stick)]) == 0
     assert capsys.readouterr().out == f"tips-s14 is in {models}/tips-s14\n"
     assert main(["models", "--folder", str(models)]) == 0
-    heading, *lines = capsys.readouterr().out.splitlines()
+    table, closing = capsys.readouterr().out.split("\n\n")
+    heading, *lines = table.splitlines()
     assert heading.split()[0] == "NAME"
+    assert "clip:ViT-L-14-336/openai" in closing
     assert [line.split()[0] for line in lines] == list(BACKBONES)
     here = {line.split()[0] for line in lines if not line.endswith("not fetched")}
     assert here == {"embedded", "tips-s14"}

@@ -130,7 +130,9 @@ def test_prompts_for_another_backbone_are_refused_with_both_names(loader, tmp_pa
 
 
 def test_prompts_of_another_method_are_refused(loader, tmp_path):
-    with pytest.raises(CheckpointError, match="cops"):
+    with pytest.raises(CheckpointError, match=r"'patchcore' is no method.*tipsomaly, vip2clip, cops"):
+        loader.detector(checkpoint=copy(tmp_path, method="patchcore"))
+    with pytest.raises(CheckpointError, match=r"prompts\.safetensors: damaged"):
         loader.detector(checkpoint=copy(tmp_path, method="cops"))
 
 

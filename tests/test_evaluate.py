@@ -11,9 +11,11 @@ import pytest
 
 from edge_agent.errors import EdgeAgentError
 from trainer.cli import main
+from trainer.compare import compare
 from trainer.data import read_examples
 from trainer.evaluate import LocalContrast, evaluate
-from trainer.metrics import FIGURES
+from trainer.evaluation import Evaluation, read_evaluation
+from trainer.metrics import FIGURES, IMAGE_FIGURES
 
 
 @pytest.fixture
@@ -65,11 +67,114 @@ def test_a_set_of_broken_pictures_alone_is_an_error(plates):
         evaluate(LocalContrast(), broken)
 
 
-def test_the_command_prints_a_row_a_category_and_a_mean(plates, capfd):
+def evaluated(plates: Path, out: Path, *more: str) -> Evaluation:
+    """What the command writes."""
+    assert main(["evaluate", "--data", str(plates), "--json", str(out), *more]) == 0
+    return read_evaluation(out)
+
+
+def test_the_command_prints_a_row_a_category_and_detector_and_names_what_it_skipped(plates, capfd):
     assert main(["evaluate", "--data", str(plates), "--baseline"]) == 0
     told = capfd.readouterr()
-    assert "broken.png" in told.err
+    assert "warning: plate: skipped test/good/broken.png" in told.err
+    assert "warning: 1 picture skipped" in told.err
     rows = told.out.splitlines()
-    assert sum(row.startswith("plate") for row in rows) == 2
-    assert sum(row.startswith("mean") for row in rows) == 2
+    assert sum(row.startswith("plate ") for row in rows) == 2
     assert "100.0-100.0" in told.out
+    assert "3 of 3 defective pictures found, 0 of 3 good ones called defective" in told.out
+
+
+def test_the_file_holds_all_that_the_figures_rest_on(plates, tmp_path):
+    one = evaluated(plates, tmp_path / "a.json", "--baseline", "--class-name", "steel plate")
+    assert one.baseline is not None
+    assert one.baseline.detector == "local contrast"
+    assert one.measured.class_name == "steel plate"
+    assert len(one.measured.model_sha256) == len(one.measured.checkpoint_sha256) == 64
+    assert one.measured.size == one.baseline.size == 224
+    plate = one.measured.categories["plate"]
+    assert (plate.good, plate.defective, plate.regions, plate.vanished) == (3, 3, 3, 0)
+    assert {picture.path for picture in plate.pictures} == {
+        f"test/{kind}/{number}.png" for kind in ("good", "dent") for number in range(3)
+    }
+    assert [left.path for left in plate.skipped] == ["test/good/broken.png"]
+    assert set(plate.class_tokens) == {"1", "2"}
+    assert all(len(plate.draws[name]) == one.draws for name in FIGURES)
+    scores = {picture.path: picture.score for picture in plate.pictures}
+    found = sum(scores[f"test/dent/{number}.png"] >= plate.threshold for number in range(3))
+    assert plate.found == found
+
+
+def test_what_has_no_figure_is_null_and_a_dash(plates, tmp_path, capfd):
+    for mask in plates.glob("plate/ground_truth/dent/*"):
+        mask.unlink()
+    one = evaluated(plates, tmp_path / "a.json")
+    assert one.measured.mean.figures["pixel_auroc"].value is None
+    assert one.measured.mean.figures["image_auroc"].value is not None
+    row = next(line for line in capfd.readouterr().out.splitlines() if line.startswith("plate "))
+    assert row.split()[-5:-1] == ["-"] * 4
+
+
+def test_a_file_that_is_no_evaluation_is_refused_with_the_place(plates, tmp_path):
+    evaluated(plates, tmp_path / "a.json")
+    text = (tmp_path / "a.json").read_text()
+    for content, said in (
+        (text.replace("evaluation/1", "evaluation/2"), "schema"),
+        (text.replace('"good": 3', '"good": "some"', 1), "measured.categories.plate.good"),
+        ("[1", "Invalid JSON"),
+    ):
+        (tmp_path / "b.json").write_text(content)
+        with pytest.raises(EdgeAgentError, match=said):
+            read_evaluation(tmp_path / "b.json")
+
+
+def test_two_evaluations_of_the_same_pictures_are_compared_draw_by_draw(plates, tmp_path, capfd):
+    first = evaluated(plates, tmp_path / "a.json", "--baseline")
+    assert first.baseline is not None
+    better = first.model_copy(update={"measured": first.baseline})
+    compared = compare(first, better)
+    assert list(compared.rows) == ["plate"]
+    change = compared.rows["plate"]["pixel_ap"]
+    assert change.change.value == pytest.approx(change.second - change.first)
+    assert change.supported
+    same = compare(first, first).rows["plate"]["image_auroc"]
+    assert (same.change.value, same.change.low, same.change.high, same.supported) == (0, 0, 0, False)
+    capfd.readouterr()
+    assert main(["compare", str(tmp_path / "a.json"), str(tmp_path / "a.json")]) == 0
+    assert capfd.readouterr().out.count("not decided") == 7
+
+
+def test_a_category_by_itself_is_compared_with_the_same_among_others_only_if_the_data_are_the_same(
+    plates, tmp_path, capfd
+):
+    evaluated(plates, tmp_path / "a.json")
+    evaluated(plates / "plate", tmp_path / "b.json")
+    assert main(["compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")]) == 0
+    cv2.imwrite(str(plates / "plate/test/good/1.png"), np.full((64, 64, 3), 100, np.uint8))
+    evaluated(plates, tmp_path / "b.json")
+    capfd.readouterr()
+    assert main(["compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")]) == 1
+    assert "1 pictures of plate differ" in capfd.readouterr().err
+
+
+def test_draws_of_another_seed_and_maps_of_another_size_are_not_compared(plates, tmp_path):
+    first = evaluated(plates, tmp_path / "a.json")
+    with pytest.raises(EdgeAgentError, match="not drawn alike"):
+        compare(first, evaluated(plates, tmp_path / "b.json", "--seed", "1"))
+    compared = compare(first, evaluated(plates, tmp_path / "b.json", "--size", "64", "--category-names"))
+    assert set(compared.rows["plate"]) == set(IMAGE_FIGURES)
+    assert "--size" in compared.notes[0]
+    assert "what their category is called" in compared.notes[1]
+
+
+def test_a_mask_too_small_for_the_size_is_told(plates, capfd):
+    for number in range(3):
+        mask = np.zeros((64, 64), np.uint8)
+        mask[11, 31] = 255
+        cv2.imwrite(str(plates / f"plate/ground_truth/dent/{number}_mask.png"), mask)
+    assert main(["evaluate", "--data", str(plates), "--size", "16"]) == 0
+    assert "3 masks have no pixel left at 16 pixels: raise --size" in capfd.readouterr().err
+
+
+def test_nowhere_to_write_is_said_before_anything_is_read(plates, capfd):
+    assert main(["evaluate", "--data", str(plates), "--json", "/nowhere/a.json"]) == 1
+    assert "no such folder to write a.json into" in capfd.readouterr().err

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edge_agent.errors import EdgeAgentError
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 fine, 1 failed, 2 usage."""
     options = parser().parse_args(arguments)
+    options.command = shlex.join(["trainer", *(sys.argv[1:] if arguments is None else arguments)])
     try:
         return int(options.run(options))
     except EdgeAgentError as error:
@@ -84,17 +90,35 @@ def parser() -> argparse.ArgumentParser:
     )
     fit.set_defaults(run=_fit)
 
-    evaluate = commands.add_parser("evaluate", help="measure a detector on labelled pictures in MVTec layout")
-    evaluate.add_argument("--data", type=Path, required=True, help="a category, or a folder of categories")
+    evaluate = commands.add_parser("evaluate", help="measure a detector on labelled pictures")
+    evaluate.add_argument(
+        "--data", type=Path, required=True, help="MVTec layout or meta.json; a category or a folder of categories"
+    )
     evaluate.add_argument(
         "--model", default="embedded", help="backbone: a name of `edge-agent models`, or a folder (default embedded)"
     )
     evaluate.add_argument("--checkpoint", type=Path, help="prompts fitted for it (default: the embedded model's own)")
-    evaluate.add_argument("--class-name", default="object", help="what is in the pictures (default: object)")
+    named = evaluate.add_mutually_exclusive_group()
+    named.add_argument("--class-name", default="object", help="what is in the pictures (default: object)")
+    named.add_argument(
+        "--category-names", action="store_true", help="what is in the pictures is what their category is called"
+    )
+    evaluate.add_argument(
+        "--size", type=_number, help="pixels a side at which maps and masks are compared (default: the model's own)"
+    )
+    evaluate.add_argument("--seed", type=int, default=0, help="of the draws behind the intervals (default 0)")
     evaluate.add_argument(
         "--baseline", action="store_true", help="also measure local contrast, which needs no learning"
     )
+    evaluate.add_argument("--json", type=Path, metavar="FILE", help="all figures and scores, for `trainer compare`")
     evaluate.set_defaults(run=_evaluate)
+
+    compare = commands.add_parser("compare", help="what differs between two evaluations of the same pictures")
+    compare.add_argument("first", type=Path, metavar="A.json", help="written by `trainer evaluate --json`")
+    compare.add_argument(
+        "second", type=Path, metavar="B.json", help="the same, of another model, checkpoint or setting"
+    )
+    compare.set_defaults(run=_compare)
     return top
 
 
@@ -186,37 +210,63 @@ def _pretrain(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    import numpy as np
-    from tqdm import tqdm
-
     from edge_agent.core import Detector
     from edge_agent.detectors.load import Loader
+    from trainer import evaluation, tables
     from trainer.data import categories, read_examples
-    from trainer.evaluate import LocalContrast, evaluate
-    from trainer.metrics import FIGURES
+    from trainer.evaluate import LocalContrast, Result, evaluate
 
+    if options.json and not options.json.parent.is_dir():
+        raise EdgeAgentError(f"{options.json.parent}: no such folder to write {options.json.name} into; make it first")
     grouped = categories(read_examples(options.data))
-    detectors: list[Detector] = [Loader().detector(options.model, options.checkpoint, options.class_name)]
+    loader = Loader()
+
+    def detector_for(category: str) -> Detector:
+        named = category if options.category_names else options.class_name
+        return loader.detector(options.model, options.checkpoint, named)
+
+    runs: list[tuple[Callable[[str], Detector], list[Result]]] = [(detector_for, [])]
     if options.baseline:
-        detectors.append(LocalContrast())
-    heads = "".join(f"{name.replace('_', ' '):>13}" for name in FIGURES)
-    print(f"{'category':20} {'good':>5} {'bad':>5}{heads}  detector (percent; below: what 95 % of 1000 draws lie in)")
-    results = []
+        contrast = LocalContrast()
+        runs.append((lambda category: contrast, []))
+    detector_for(next(iter(grouped)))  # what is wrong with a model shows before anything is read
     for category, examples in grouped.items():
-        for detector in detectors:
-            with tqdm(total=len(examples), desc=category, leave=False, disable=None) as bar:
-                result = evaluate(detector, examples, report=bar.update)
-            values = "".join(f"{result.figures[name].value:13.1f}" for name in FIGURES)
-            between = "".join(f"{f'{one.low:.1f}-{one.high:.1f}':>13}" for one in result.figures.values())
-            print(f"{category:20} {result.good:5} {result.defective:5}{values}  {detector.name}\n{'':32}{between}")
-            for one in result.skipped:
-                print(f"skipped {one.path}: {one.reason}", file=sys.stderr)
-            results.append((detector, result))
-    for detector in detectors:
-        own = [result for one, result in results if one is detector]
-        means = "".join(f"{np.mean([one.figures[name].value for one in own]):13.1f}" for name in FIGURES)
-        print(f"{'mean':32}{means}  {detector.name}")
+        size = options.size
+        for choose, results in runs:
+            with _bar(len(examples), category) as bar:
+                results.append(evaluate(choose(category), examples, size=size, seed=options.seed, report=bar.update))
+            size = results[-1].size  # the baseline is compared at the model's
+    name = None if options.category_names else options.class_name
+    records = [
+        evaluation.measured(choose(results[0].category), results, options.data, named)
+        for (choose, results), named in zip(runs, (name, None), strict=False)
+    ]
+    for line in tables.figures(records):
+        print(line)
+    for line in tables.warnings(records[0]):
+        print(line, file=sys.stderr)
+    if options.json:
+        evaluation.write_evaluation(
+            evaluation.evaluation_of(records, options.data, options.seed, options.command), options.json
+        )
+        print(f"the evaluation is {options.json}")
     return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from trainer import tables
+    from trainer.compare import compare
+    from trainer.evaluation import read_evaluation
+
+    for line in tables.differences(compare(read_evaluation(options.first), read_evaluation(options.second))):
+        print(line)
+    return 0
+
+
+def _bar(total: int, what: str) -> tqdm:
+    from tqdm import tqdm
+
+    return tqdm(total=total, desc=what, unit="picture", leave=False, disable=None)
 
 
 if __name__ == "__main__":

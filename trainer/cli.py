@@ -111,6 +111,7 @@ def parser() -> argparse.ArgumentParser:
         "--baseline", action="store_true", help="also measure local contrast, which needs no learning"
     )
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="all figures and scores, for `trainer compare`")
+    evaluate.add_argument("--report", type=Path, metavar="FILE.html", help="a page to read and print")
     evaluate.set_defaults(run=_evaluate)
 
     compare = commands.add_parser("compare", help="what differs between two evaluations of the same pictures")
@@ -216,8 +217,9 @@ def _evaluate(options: argparse.Namespace) -> int:
     from trainer.data import categories, read_examples
     from trainer.evaluate import LocalContrast, Result, evaluate
 
-    if options.json and not options.json.parent.is_dir():
-        raise EdgeAgentError(f"{options.json.parent}: no such folder to write {options.json.name} into; make it first")
+    for out in (options.json, options.report):
+        if out and not out.parent.is_dir():
+            raise EdgeAgentError(f"{out.parent}: no such folder to write {out.name} into; make it first")
     grouped = categories(read_examples(options.data))
     loader = Loader()
 
@@ -245,11 +247,22 @@ def _evaluate(options: argparse.Namespace) -> int:
         print(line)
     for line in tables.warnings(records[0]):
         print(line, file=sys.stderr)
+    whole = evaluation.evaluation_of(records, options.data, options.seed, options.command)
     if options.json:
-        evaluation.write_evaluation(
-            evaluation.evaluation_of(records, options.data, options.seed, options.command), options.json
-        )
+        evaluation.write_evaluation(whole, options.json)
         print(f"the evaluation is {options.json}")
+    if options.report:
+        from trainer.report import page, write_report
+        from trainer.shown import gallery
+
+        results = runs[0][1]
+        with _bar(len(results), "drawing") as bar:
+            shown = {}
+            for one in results:
+                shown[one.category] = gallery(detector_for(one.category), one)
+                bar.update()
+        write_report(page(whole, results, runs[1][1] if options.baseline else (), shown), options.report)
+        print(f"the report is {options.report}")
     return 0
 
 

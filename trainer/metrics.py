@@ -101,6 +101,23 @@ def aupro(good: np.ndarray, covered: np.ndarray, limit: float = FALSE_ALARM_LIMI
     return float(counted_figures(good[None], covered[None], covered[None], limit)["pixel_aupro"][0])
 
 
+def roc_curve(good: np.ndarray, bad: np.ndarray) -> np.ndarray:
+    """(n, 2) in [0, 1], from (0, 0) to (1, 1): good ones called defective, defective ones found, each as a share.
+
+    good, bad: (L,) counts by level, lowest level first, some of each.
+    """
+    false, found = good[::-1].cumsum() / good.sum(), bad[::-1].cumsum() / bad.sum()
+    return _thinned(np.concatenate([[[0.0, 0.0]], np.stack([false, found], axis=1)]))
+
+
+def precision_recall_curve(good: np.ndarray, bad: np.ndarray) -> np.ndarray:
+    """(n, 2) in [0, 1]: defective ones found, as a share, and how many of what is called defective are. See roc_curve."""
+    false, found = good[::-1].cumsum(), bad[::-1].cumsum()
+    some = false + found > 0
+    points = np.stack([found[some] / bad.sum(), found[some] / (false + found)[some]], axis=1)
+    return _thinned(np.concatenate([[[0.0, points[0, 1]]], points]))
+
+
 def counted_figures(
     good: np.ndarray, bad: np.ndarray, covered: np.ndarray | None = None, limit: float = FALSE_ALARM_LIMIT
 ) -> Mapping[str, np.ndarray]:
@@ -127,6 +144,15 @@ def counted_figures(
             figures["aupro"] = _area(alarms, overlap / overlap[:, -1:], limit) / limit
     lacking = np.isnan(alarms[:, -1]) | np.isnan(recall[:, -1])
     return {f"{kind}_{name}": 100 * np.where(lacking, np.nan, values) for name, values in figures.items()}
+
+
+def _thinned(points: np.ndarray, most: int = 300) -> np.ndarray:
+    """At most so many of the points (n, 2) of a curve, the ends among them, about evenly along its way."""
+    way = np.concatenate([[0.0], np.abs(np.diff(points, axis=0)).sum(axis=1).cumsum()])
+    if not way[-1]:
+        return points[:1]
+    at = np.searchsorted(way, np.linspace(0, way[-1], most))
+    return points[np.unique(np.clip(at, 0, len(points) - 1))]
 
 
 def _both(truth: np.ndarray, weights: np.ndarray | None) -> bool:

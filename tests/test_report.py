@@ -13,8 +13,10 @@ import pytest
 
 from trainer import charts
 from trainer.cli import main
-from trainer.metrics import precision_recall_curve, roc_curve
+from trainer.evaluation import Category, Interval, Measured
+from trainer.metrics import FIGURES, precision_recall_curve, roc_curve
 from trainer.published import PAPERS
+from trainer.report import beaten
 
 VOID = {"meta", "img", "br", "path", "rect", "circle", "polyline"}
 OPTIONAL = {"th", "td", "tr", "thead", "tbody", "dt", "dd", "li", "p"}  # of which HTML lets the end be left out
@@ -109,6 +111,19 @@ def test_it_warns_of_what_the_figures_do_not_tell(report):
     assert "No outlines of defects in a<b>&c" in words
     assert "Fewer than 30 good or defective pictures in a<b>&c, plate" in words
     assert "Only good or only defective pictures in good only" in words
+
+
+def test_it_says_where_a_rule_without_learning_does_better():
+    def measured(detector: str, value: float | None) -> Measured:
+        figures = {name: Interval(value=value, low=value, high=value) for name in FIGURES}
+        plate = Category.model_construct(figures=figures)
+        return Measured.model_construct(detector=detector, categories={"plate <1>": plate})
+
+    (said,) = beaten(measured("ours", 76.24), measured("local contrast", 96.9))
+    assert said.startswith("Local contrast")
+    assert "plate &lt;1&gt; (96.9 against 76.2)" in said
+    assert not list(beaten(measured("ours", 96.9), measured("local contrast", 96.9)))
+    assert not list(beaten(measured("ours", None), measured("local contrast", None)))
 
 
 def test_the_published_rows_are_there_and_named_as_of_other_pictures(report):

@@ -54,7 +54,7 @@ def page(
     others = {one.category: one for one in baseline}
     sections = [
         _head(evaluation),
-        _cautions(ours),
+        _cautions(ours, evaluation.baseline),
         _by_category(evaluation),
         _meanings(),
         *(
@@ -125,8 +125,10 @@ def _decisions(categories: Sequence[Category]) -> Iterator[str]:
         )
 
 
-def _cautions(ours: Measured) -> str:
+def _cautions(ours: Measured, base: Measured | None) -> str:
     notes = []
+    if base:
+        notes += beaten(ours, base)
     skipped = [(name, one) for name, category in ours.categories.items() for one in category.skipped]
     if skipped:
         items = "".join(
@@ -157,6 +159,20 @@ def _cautions(ours: Measured) -> str:
     if not notes:
         return ""
     return f"<aside><h2>Read with care</h2>{''.join(f'<div class=note>{note}</div>' for note in notes)}</aside>"
+
+
+def beaten(ours: Measured, base: Measured) -> Iterator[str]:
+    """A sentence of HTML when the baseline does better anywhere."""
+    worse = []
+    for name, one in ours.categories.items():
+        value, other = one.figures["image_auroc"].value, base.categories[name].figures["image_auroc"].value
+        if value is not None and other is not None and other > value:
+            worse.append(f"{name} ({other:.1f} against {value:.1f})")
+    if worse:
+        yield (
+            f"{escape(base.detector.capitalize())}, a simple rule that needs no learning, tells good from defective better in"
+            f" {escape(', '.join(worse))} (image AUROC): there this model is not worth its effort yet."
+        )
 
 
 def _by_category(evaluation: Evaluation) -> str:
@@ -391,7 +407,7 @@ th,td{padding:6px 10px;text-align:right;vertical-align:top;white-space:nowrap}
 th:first-child{text-align:left;font-weight:600}
 thead th{background:#f0f2f5;border-bottom:2px solid #cbd2d9;vertical-align:bottom}
 tbody tr+tr>*{border-top:1px solid #edf0f3}
-td small{display:block;color:#4b5563;font-size:.78rem}
+td small{display:block;color:#4b5563;font-size:.85em}
 tr.base>*{color:#4b5563;background:#fafbfc;font-weight:400}
 tr.base th{padding-left:22px}
 tr.mean>*{border-top:2px solid #9aa5b1;font-weight:700}
@@ -415,7 +431,8 @@ svg{width:100%;height:auto;display:block}
 .none{font-size:.92rem;color:#3e4c59}
 a{color:#1d5fa8}
 @media (max-width:640px){main{padding:18px 14px}dl{grid-template-columns:1fr}dd{margin-bottom:8px}}
-@media print{body{background:#fff;font-size:11pt}main{max-width:none;padding:0}section{break-before:page}
+@media print{body{background:#fff;font-size:10pt}h2,h3,h3+.none,.lead{break-after:avoid}
+main{max-width:none;padding:0}section{break-before:page}
 .card,figure,tr{break-inside:avoid}.scroll{overflow:visible;border:0}table{font-size:7.5pt}th,td{padding:3px 4px}
 .charts{grid-template-columns:repeat(3,1fr)}.pictures{grid-template-columns:repeat(4,1fr)}}
 """

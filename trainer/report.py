@@ -126,7 +126,7 @@ def _decisions(categories: Sequence[Category]) -> Iterator[str]:
 
 
 def _cautions(ours: Measured, base: Measured | None) -> str:
-    notes = []
+    notes: list[str] = []
     if base:
         notes += beaten(ours, base)
     skipped = [(name, one) for name, category in ours.categories.items() for one in category.skipped]

@@ -147,9 +147,9 @@ class ViP2Clip(Method):
 
     def forward(self, features: ImageFeatures) -> Found:
         """See Method. Whatever precision the features come in, all from here on is in fp32, the text tower too: prompts are short."""
-        patches = torch.stack([features.layers[layer] for layer in self.layers], dim=1)  # (B, K, N, D)
-        with torch.autocast(patches.device.type, enabled=False):
-            patches = scoring.unit(patches)
+        layers = [features.layers[layer] for layer in self.layers]
+        with torch.autocast(layers[0].device.type, enabled=False):
+            patches = scoring.unit(torch.stack(layers, dim=1))  # (B, K, N, D)
             text = self._text(scoring.unit(features.globals[:, -1]))  # (B, 2, D)
             cosines = (self.fgp(text, patches) @ patches.mT).unflatten(3, features.grid)  # (B, K, 2, h, w)
             normal, anomalous = cosines.unbind(dim=2)
@@ -167,10 +167,9 @@ class ViP2Clip(Method):
 
     def _text(self, whole: Tensor) -> Tensor:
         """(B, 2, D) unit, of the prompts that whole (B, D) unit makes."""
-        B = len(whole)
-        normal, anomalous = self.prompts(whole, self.word_normal, 0), self.prompts(whole, self.word_anomalous, 1)
-        if normal.shape == anomalous.shape:
-            states = self.backbone.encode_prompts(torch.cat([normal, anomalous])).unflatten(0, (2, B)).unbind()
-        else:
-            states = (self.backbone.encode_prompts(normal), self.backbone.encode_prompts(anomalous))
-        return scoring.unit(torch.stack(tuple(states), dim=1))
+        prompts = self.prompts(whole, (self.word_normal, self.word_anomalous))
+        if prompts[0].shape == prompts[1].shape:
+            states = self.backbone.encode_prompts(torch.cat(prompts)).chunk(2)
+        else:  # the words are of other lengths
+            states = tuple(self.backbone.encode_prompts(each) for each in prompts)
+        return scoring.unit(torch.stack(states, dim=1))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -28,14 +30,15 @@ class ConditionedPrompts(nn.Module):
             for _ in range(shared)
         )
 
-    def forward(self, whole: Tensor, word: Tensor, state: int) -> Tensor:
-        """whole: (B, D) unit. word: (n, W). Prompts (B, E + n + R, W) of one state, 0 or 1."""
-        seen = torch.stack([adapter(whole + self.bias) for adapter in self.adapters], dim=1)  # (B, R, W)
+    def forward(self, whole: Tensor, words: Sequence[Tensor]) -> list[Tensor]:
+        """whole: (B, D) unit. words: (n, W) for normal and for anomalous. The prompts of both, each (B, E + n + R, W)."""
         B = len(whole)
-        return torch.cat(
-            [self.state[state].expand(B, -1, -1), word.expand(B, -1, -1), self.shared + seen],
-            dim=1,
-        )
+        seen = torch.stack([adapter(whole + self.bias) for adapter in self.adapters], dim=1)  # (B, R, W)
+        shared = self.shared + seen
+        return [
+            torch.cat([state.expand(B, -1, -1), word.expand(B, -1, -1), shared], dim=1)
+            for state, word in zip(self.state, words, strict=True)
+        ]
 
 
 class Perception(nn.Module):

@@ -65,7 +65,8 @@ def own_tensors(
 def _shapes(known: Mapping[str, Tensor], backbone: Backbone) -> dict[str, Shape]:
     """By the authors' names, for as many tokens as there are in theirs."""
     D, W = backbone.width, backbone.text_width
-    state, shared = (len(known[name]) if name in known and known[name].ndim else 1 for name in ("ctx_pos", "cls_ctx"))
+    tokens = (known.get(name, torch.ones(1)) for name in ("ctx_pos", "cls_ctx"))
+    state, shared = (max(1, len(own)) if own.ndim else 1 for own in tokens)
     shapes: dict[str, Shape] = {
         "ctx_pos": (state, W),
         "ctx_neg": (state, W),

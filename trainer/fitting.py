@@ -43,7 +43,7 @@ MAP_SIDE = 56  # pixels at which thresholds of maps are chosen
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is to be fitted. None: as published (see default_plan, default_side).
+    """What is to be fitted. None: as published (see default_epochs, default_side).
 
     memory_gb: 1e9 bytes of features that may lie in memory; more go to files beside the checkpoint until it is done.
     """

@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -33,7 +32,10 @@ from trainer import synthesis
 from trainer.metrics import auroc
 from trainer.muon import Muon
 from trainer.pool import Pool, make_pool, view
+from trainer.states import read_state, write_state
 from trainer.vocabulary import train_vocabulary
+
+STATE = "pretraining"  # of any recipe, as a run may be prolonged
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,8 +318,7 @@ def pretrain(
     optimizers = _optimizers(pupil, recipe)
     saved = folder / "state.pt"
     step = 0
-    if saved.exists():
-        state = torch.load(saved, map_location=device, weights_only=True)
+    if state := read_state(saved, STATE):
         pupil.load_state_dict(state["pupil"])
         average.load_state_dict(state["average"])
         for optimizer, kept in zip(optimizers, state["optimizers"], strict=True):
@@ -349,9 +350,10 @@ def pretrain(
                 row |= validate(average.tips(tokenizer, "pupil"), validation)
             if step % (2 * log_every) == 0 or step == recipe.steps:
                 kept = [optimizer.state_dict() for optimizer in optimizers]
-                _save(
-                    {"pupil": pupil.state_dict(), "average": average.state_dict(), "optimizers": kept, "step": step},
+                write_state(
                     saved,
+                    STATE,
+                    {"pupil": pupil.state_dict(), "average": average.state_dict(), "optimizers": kept, "step": step},
                 )
             log.write(json.dumps(row) + "\n")
             log.flush()
@@ -427,9 +429,3 @@ def _follow(average: nn.Module, pupil: nn.Module, decay: float) -> None:
                 kept.lerp_(new, 1 - decay)
             else:
                 kept.copy_(new)
-
-
-def _save(state: dict[str, object], path: Path) -> None:
-    temporary = path.with_suffix(".tmp")
-    torch.save(state, temporary)
-    os.replace(temporary, path)

@@ -1,0 +1,26 @@
+"""`edge-agent check`: is a config file good?"""
+
+from __future__ import annotations
+
+import argparse
+
+from edge_agent.commands.arguments import config_option
+from edge_agent.commands.exits import OK
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """The command line of `edge-agent check`."""
+    check = commands.add_parser("check", help="say whether a config file is good, with every error's place")
+    config_option(check)
+    check.set_defaults(run=_check)
+
+
+def _check(options: argparse.Namespace) -> int:
+    from edge_agent.config import default_path, load_config
+    from edge_agent.describe import describe
+
+    path = options.config or default_path()
+    config = load_config(path)
+    print(describe(config))
+    print(f"\n{path} is good")
+    return OK

@@ -1,0 +1,45 @@
+"""`edge-agent doctor`: would the agent work on this machine?"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge_agent.commands.exits import FAILED, OK
+
+if TYPE_CHECKING:
+    from edge_agent.config import Config
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """The command line of `edge-agent doctor`."""
+    doctor = commands.add_parser("doctor", help="say whether the agent would work on this machine")
+    doctor.add_argument("--config", type=Path, help="also check what this config needs: models, disk, journal, broker")
+    doctor.add_argument("--json", action="store_true", help="one JSON object a finding on stdout")
+    doctor.set_defaults(run=_doctor)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from edge_agent.config import load_config
+
+    return _examine(load_config(options.config) if options.config else None, options)
+
+
+def _examine(config: Config | None, options: argparse.Namespace) -> int:
+    """The doctor's visit; apart, as _watch is."""
+    import json
+    from dataclasses import asdict
+
+    from edge_agent.doctor import examine
+
+    failed = False
+    for finding in examine(config):
+        failed |= finding.state == "failed"
+        print(
+            json.dumps(asdict(finding)) if options.json else f"{finding.state:8} {finding.name:9} {finding.text}",
+            flush=True,
+        )
+    if not options.json:
+        print("the agent would not work here: mend what failed" if failed else "the agent would work here")
+    return FAILED if failed else OK

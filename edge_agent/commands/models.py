@@ -1,0 +1,52 @@
+"""`edge-agent models`: the known backbones, and how to get one."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from edge_agent.commands.exits import OK
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """The command line of `edge-agent models`."""
+    models = commands.add_parser("models", help="list the known backbones, or fetch one")
+    models.set_defaults(run=_models)
+    models.add_argument("--folder", type=Path, help="where backbones lie (default: the user's cache)")
+    actions = models.add_subparsers(metavar="ACTION")
+    fetch = actions.add_parser("fetch", help="download official weights, or take them from a folder or a mirror")
+    fetch.add_argument("name", help="as `edge-agent models` lists it, or clip:MODEL/TAG")
+    fetch.add_argument(
+        "--from", dest="source", metavar="PLACE", help="folder or http(s) mirror, for factories without internet"
+    )
+    fetch.set_defaults(run=_fetch)
+
+
+def _models(options: argparse.Namespace) -> int:
+    from edge_agent.backbones.listing import clips_too, list_models, table
+    from edge_agent.backbones.store import default_folder
+
+    print(table(list_models(options.folder or default_folder())))
+    print(f"\n{clips_too()}")
+    return OK
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from edge_agent.backbones.fetch import fetch
+    from edge_agent.backbones.store import default_folder
+
+    bars: dict[str, tqdm] = {}
+
+    def progress(file: str, done: int, total: int | None) -> None:
+        if file not in bars:
+            bars[file] = tqdm(desc=file, total=total, unit="B", unit_scale=True, disable=None)
+        bars[file].total = total
+        bars[file].update(done - bars[file].n)
+
+    folder = fetch(options.name, into=options.folder or default_folder(), source=options.source, progress=progress)
+    for bar in bars.values():
+        bar.close()
+    print(f"{options.name} is in {folder}")
+    return OK

@@ -1,0 +1,167 @@
+"""`edge-agent replay`: stored pictures and videos, inspected as a station would."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge_agent.commands.arguments import count, fraction, words
+from edge_agent.commands.exits import FAILED, INTERRUPTED, OK
+from edge_agent.commands.signals import stopped_by_signals
+from edge_agent.commands.told import as_json, logging_to_stderr, one_line
+from edge_agent.errors import ConfigError, EdgeAgentError
+
+if TYPE_CHECKING:
+    from edge_agent.config import Config, StationConfig
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """The command line of `edge-agent replay`."""
+    replay = commands.add_parser("replay", help="inspect stored pictures and videos, marked as simulated")
+    replay.add_argument("paths", nargs="+", metavar="PATH", help="pictures, videos, folders or globs")
+    replay.add_argument(
+        "--config", type=Path, help="judge as a station of this file does; default: the embedded model as it comes"
+    )
+    replay.add_argument("--station", help="which station of the config; needed when it has several")
+    replay.add_argument(
+        "--class-name", type=words, help="what they show, such as hazelnut (default: object, or as the config says)"
+    )
+    replay.add_argument(
+        "--every", type=count, default=1, metavar="N", help="of videos, take every N-th frame (default 1)"
+    )
+    replay.add_argument(
+        "--threshold", type=fraction, help="score in [0, 1] from which a picture is NotOK (default: as recommended)"
+    )
+    replay.add_argument(
+        "--out",
+        type=Path,
+        default=Path("replay-out"),
+        help="folder for overlays, journal and contact sheet (default ./replay-out)",
+    )
+    replay.add_argument("--json", action="store_true", help="one JSON object a picture on stdout")
+    replay.add_argument(
+        "--publish", action="store_true", help="publish to the config's broker too, marked as simulated"
+    )
+    replay.set_defaults(run=_replay)
+
+
+def _replay(options: argparse.Namespace) -> int:
+    from edge_agent.config import Config, load_config
+
+    if options.config:
+        config = load_config(options.config)
+    else:
+        config = Config.model_validate({"stations": [{"name": "replay", "source": {"folder": "."}}]})
+    if options.station and not options.config:
+        raise ConfigError("--station needs a --config: the station is one of that file")
+    if options.publish and not (options.config and config.mqtt):
+        raise ConfigError("--publish needs a --config with an mqtt section: it says where to")
+    return _inspect_stored(config, _station(config, options), options)
+
+
+def _inspect_stored(config: Config, chosen: StationConfig, options: argparse.Namespace) -> int:
+    """The replay of one station; apart, as _watch is."""
+    import time
+
+    from PIL import Image
+    from tqdm import tqdm
+
+    from edge_agent import build
+    from edge_agent.config import EvidenceConfig
+    from edge_agent.config_values import sqlite_url
+    from edge_agent.contact_sheet import ContactSheet
+    from edge_agent.core import Evaluation
+    from edge_agent.journal import Journal
+    from edge_agent.pictures import printable
+    from edge_agent.pipeline import replay
+    from edge_agent.sources.stored import StoredSource
+
+    log = logging_to_stderr(verbose=False)
+    out = Path(os.path.abspath(options.out))
+    source = StoredSource(
+        chosen.name,
+        options.paths,
+        every=options.every,
+        max_megapixels=config.limits.max_megapixels,
+        bit_depth=chosen.source.bit_depth,
+        leave_out=out,
+    )
+    station = build.station(chosen, build.loader(config), config.sha256)
+    sheet = ContactSheet()
+    counts = dict.fromkeys(Evaluation, 0)
+    begun = time.monotonic()
+    with closing(Journal.open(sqlite_url(out / "journal.db"))) as journal:
+        evidence_config = EvidenceConfig.model_construct(
+            folder=out / "evidence", originals="none", overlays="all", keep_days=1e9, keep_gb=1e9
+        )
+        gallery = build.gallery(evidence_config, {station.name: station})
+        mqtt = config.mqtt if options.publish else None
+        sender = build.replay_sender(mqtt, config.agent.name, journal) if mqtt else None
+        with (
+            stopped_by_signals() as stop,
+            tqdm(total=source.count, unit="picture", leave=False, disable=True if options.json else None) as bar,
+        ):
+            for inspection, evidence in replay(
+                source, station, gallery, journal, build.announce(mqtt), batch=config.limits.batch_size, stop=stop
+            ):
+                counts[inspection.verdict.evaluation] += 1
+                sheet.add(
+                    inspection.frame.pixels,
+                    inspection.reading,
+                    inspection.verdict,
+                    map_threshold=station.rules.map_threshold,
+                    title=build.title(inspection),
+                )
+                bar.clear()
+                told = (
+                    as_json(inspection, evidence) if options.json else one_line(inspection, colour=sys.stdout.isatty())
+                )
+                print(told, flush=True)
+                bar.update()
+        if sender:
+            sender.close(60.0)
+        unsent = journal.outbox_depth()[0] if sender else 0
+    took = time.monotonic() - begun
+    total = sum(counts.values())
+    sheet_path = out / "contact_sheet.jpg"
+    try:
+        Image.fromarray(sheet.render()).save(sheet_path, quality=90)
+    except OSError as error:
+        raise EdgeAgentError(f"{sheet_path}: cannot be written ({error.strerror}): choose another --out") from error
+    print(
+        f"\n{total} picture{'s' * (total != 1)} in {took:.1f} s ({total / took:.1f} a second): "
+        + ", ".join(f"{counts[evaluation]} {evaluation.value}" for evaluation in list(Evaluation)[:3])
+        + f"\noverlays       {printable(out / 'evidence')}"
+        + f"\ncontact sheet  {printable(sheet_path)}"
+        + f"\njournal        {printable(out / 'journal.db')}",
+        file=sys.stderr if options.json else sys.stdout,
+    )
+    if stop.is_set():
+        log.warning("interrupted: the rest was not inspected")
+        return INTERRUPTED
+    if unsent:
+        log.error("%d messages could not be sent; the next --publish with this --out sends them", unsent)
+        return FAILED
+    return OK
+
+
+def _station(config: Config, options: argparse.Namespace) -> StationConfig:
+    """The station that --station names, with what the command line changes of it."""
+    names = [station.name for station in config.stations]
+    if options.station is None and len(names) > 1:
+        raise ConfigError(f"the config has {len(names)} stations: choose one with --station {'|'.join(names)}")
+    name = options.station or names[0]
+    if name not in names:
+        raise ConfigError(f"the config has no station {name!r}; it has {', '.join(names)}")
+    chosen = config.stations[names.index(name)]
+    if options.class_name:
+        chosen = chosen.model_copy(
+            update={"detector": chosen.detector.model_copy(update={"class_name": options.class_name})}
+        )
+    if options.threshold is not None:
+        chosen = chosen.model_copy(update={"threshold": options.threshold, "calibration": None})
+    return chosen

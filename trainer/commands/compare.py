@@ -1,0 +1,26 @@
+"""`trainer compare`: what differs between two evaluations."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """The command line of `trainer compare`."""
+    compare = commands.add_parser("compare", help="what differs between two evaluations of the same pictures")
+    compare.add_argument("first", type=Path, metavar="A.json", help="written by `trainer evaluate --json`")
+    compare.add_argument(
+        "second", type=Path, metavar="B.json", help="the same, of another model, checkpoint or setting"
+    )
+    compare.set_defaults(run=_compare)
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from trainer import tables
+    from trainer.compare import compare
+    from trainer.evaluation import read_evaluation
+
+    for line in tables.differences(compare(read_evaluation(options.first), read_evaluation(options.second))):
+        print(line)
+    return 0

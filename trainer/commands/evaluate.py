@@ -1,0 +1,94 @@
+"""`trainer evaluate`: a detector measured on labelled pictures."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from edge_agent.commands.arguments import count
+from trainer.commands.told import bar, writable
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """The command line of `trainer evaluate`."""
+    evaluate = commands.add_parser("evaluate", help="measure a detector on labelled pictures")
+    evaluate.add_argument(
+        "--data", type=Path, required=True, help="MVTec layout or meta.json; a category or a folder of categories"
+    )
+    evaluate.add_argument(
+        "--model", default="embedded", help="backbone: a name of `edge-agent models`, or a folder (default embedded)"
+    )
+    evaluate.add_argument("--checkpoint", type=Path, help="prompts fitted for it (default: the embedded model's own)")
+    named = evaluate.add_mutually_exclusive_group()
+    named.add_argument("--class-name", default="object", help="what is in the pictures (default: object)")
+    named.add_argument(
+        "--category-names", action="store_true", help="what is in the pictures is what their category is called"
+    )
+    evaluate.add_argument(
+        "--size", type=count, help="pixels a side at which maps and masks are compared (default: the model's own)"
+    )
+    evaluate.add_argument("--seed", type=int, default=0, help="of the draws behind the intervals (default 0)")
+    evaluate.add_argument(
+        "--baseline", action="store_true", help="also measure local contrast, which needs no learning"
+    )
+    evaluate.add_argument("--json", type=Path, metavar="FILE", help="all figures and scores, for `trainer compare`")
+    evaluate.add_argument("--report", type=Path, metavar="FILE.html", help="a page to read and print")
+    evaluate.set_defaults(run=_evaluate)
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from edge_agent.core import Detector
+    from edge_agent.detectors.load import Loader
+    from trainer import evaluation, tables
+    from trainer.data import categories, read_examples
+    from trainer.evaluate import LocalContrast, Result, evaluate
+
+    for out in (options.json, options.report):
+        if out:
+            writable(out)
+    grouped = categories(read_examples(options.data))
+    loader = Loader()
+
+    def detector_for(category: str) -> Detector:
+        named = category if options.category_names else options.class_name
+        return loader.detector(options.model, options.checkpoint, named)
+
+    runs: list[tuple[Callable[[str], Detector], list[Result]]] = [(detector_for, [])]
+    if options.baseline:
+        contrast = LocalContrast()
+        runs.append((lambda category: contrast, []))
+    detector_for(next(iter(grouped)))  # what is wrong with a model shows before anything is read
+    for category, examples in grouped.items():
+        size = options.size
+        for choose, results in runs:
+            with bar(len(examples), category) as seen:
+                results.append(evaluate(choose(category), examples, size=size, seed=options.seed, report=seen.update))
+            size = results[-1].size  # the baseline is compared at the model's
+    name = None if options.category_names else options.class_name
+    records = [
+        evaluation.measured(choose(results[0].category), results, options.data, named)
+        for (choose, results), named in zip(runs, (name, None), strict=False)
+    ]
+    for line in tables.figures(records):
+        print(line)
+    for line in tables.warnings(records[0]):
+        print(line, file=sys.stderr)
+    whole = evaluation.evaluation_of(records, options.data, options.seed, options.command)
+    if options.json:
+        evaluation.write_evaluation(whole, options.json)
+        print(f"the evaluation is {options.json}")
+    if options.report:
+        from trainer.report import page, write_report
+        from trainer.shown import gallery
+
+        results = runs[0][1]
+        with bar(len(results), "drawing") as seen:
+            shown = {}
+            for one in results:
+                shown[one.category] = gallery(detector_for(one.category), one)
+                seen.update()
+        write_report(page(whole, results, runs[1][1] if options.baseline else (), shown), options.report)
+        print(f"the report is {options.report}")
+    return 0

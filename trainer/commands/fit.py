@@ -1,0 +1,104 @@
+"""`trainer fit`: a method's prompts, fitted on labelled pictures or on good ones alone."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from edge_agent.commands.arguments import count
+from trainer.commands.told import writable
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """The command line of `trainer fit`."""
+    fit = commands.add_parser("fit", help="fit a method's prompts on labelled pictures, or on good ones alone")
+    fit.add_argument(
+        "--method", choices=("tipsomaly", "vip2clip", "cops"), default="tipsomaly", help="default tipsomaly"
+    )
+    fit.add_argument(
+        "--backbone", default="embedded", help="a name of `edge-agent models`, or a folder (default embedded)"
+    )
+    pictures = fit.add_mutually_exclusive_group(required=True)
+    pictures.add_argument(
+        "--data", type=Path, help="labelled pictures: MVTec layout or meta.json; a category or a folder of categories"
+    )
+    pictures.add_argument(
+        "--good", type=Path, help="a folder of good pictures of your part; defects are painted onto them"
+    )
+    fit.add_argument("--count", type=count, default=1000, help="pictures to paint with --good (default 1000)")
+    fit.add_argument("--out", type=Path, required=True, help="the checkpoint, FILE.safetensors")
+    fit.add_argument("--class-name", default="object", help="what the pictures show (default: object)")
+    fit.add_argument("--epochs", type=count, help="default: as published, more for fewer pictures")
+    fit.add_argument("--batch", type=count, help="pictures a step (default: as published, 8)")
+    fit.add_argument("--image-size", type=count, help="pixels a side (default: 518, 224 for the embedded model)")
+    fit.add_argument("--seed", type=int, default=0, help="decides everything that is drawn (default 0)")
+    fit.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default auto")
+    fit.add_argument(
+        "--precision",
+        choices=("auto", "fp32", "bf16", "fp16"),
+        default="auto",
+        help="of the vision tower: auto is fp16 on a GPU and fp32 on a CPU",
+    )
+    fit.add_argument(
+        "--memory-gb", type=float, default=4.0, help="features larger than this go to disk beside --out (default 4)"
+    )
+    fit.add_argument(
+        "--save-every", type=float, default=20.0, metavar="SECONDS", help="a fit killed goes on from there (default 20)"
+    )
+    fit.set_defaults(run=_fit)
+
+
+def _fit(options: argparse.Namespace) -> int:
+    import time
+
+    from tqdm import tqdm
+
+    from edge_agent.detectors.load import Loader, choose_device, choose_dtype
+    from trainer.fitting import Progress, Request, fit_checkpoint, from_data, from_good, together
+
+    writable(options.out)
+    begun = time.monotonic()
+    with together() as (rank, world):
+        backbone = Loader().backbone(options.backbone, options.device)
+        dtype = choose_dtype(options.precision, choose_device(options.device))
+        request = Request(
+            options.method,
+            options.class_name,
+            options.epochs,
+            options.batch,
+            options.image_size,
+            options.seed,
+            dtype,
+            options.memory_gb,
+            options.save_every,
+        )
+        part = (rank, world)
+        chosen = (
+            from_data(options.data, part)
+            if options.data
+            else from_good(options.good, options.count, options.seed, part)
+        )
+        quiet = True if rank else None
+        reading = tqdm(total=chosen.count, desc="reading pictures", unit="picture", leave=False, disable=quiet)
+        stepping: list[tqdm] = []
+
+        def step(number: int, total: int, losses: Mapping[str, float]) -> None:
+            if not stepping:
+                reading.close()
+                stepping.append(tqdm(total=total, desc="fitting", unit="step", leave=False, disable=quiet))
+            stepping[0].set_postfix_str(" ".join(f"{name} {loss:.3f}" for name, loss in losses.items()), refresh=False)
+            stepping[0].update(number - stepping[0].n)
+
+        fitted = fit_checkpoint(request, backbone, chosen, options.out, Progress(reading.update, step))
+        for bar in (reading, *stepping):
+            bar.close()
+    for one in fitted.skipped:
+        print(f"skipped {one.path}: {one.reason}", file=sys.stderr)
+    if rank == 0:
+        print(f"fitted on {fitted.pictures} pictures, {fitted.steps} steps, {time.monotonic() - begun:.0f} s")
+        for name, value in fitted.figures.items():
+            print(f"{name} on the pictures it was fitted on: {value:.1f}")
+        print(f"the checkpoint is {options.out}")
+    return 0

@@ -48,6 +48,7 @@ class Recipe:
     depth: int = 6
     stem: tuple[int, ...] = (32, 64, 128, 256)
     compared: tuple[int, ...] = (0, 4)  # blocks before which patches are compared with their own picture's
+    contrast: bool = True  # each patch is told its local contrast
     text_depth: int = 3
     vocabulary: int = 1500
     pool: int = 12_000
@@ -103,13 +104,14 @@ class Pupil(nn.Module):
             False,
             recipe.stem,
             tuple(block for block in recipe.compared if block < recipe.depth),
+            recipe.contrast,
         )
         self.vision = VisionTower(shape)
         nn.init.normal_(self.vision.vit.cls_token, std=0.02)  # unlike each other from the start
         nn.init.normal_(self.vision.vit.reg_token, std=0.02)
-        for name, weight in self.vision.comparisons.named_parameters():
-            if name.endswith("out.weight"):  # a comparison adds the same to every patch until it has learnt what to add
-                nn.init.zeros_(weight)
+        for name, weight in self.vision.named_parameters():
+            if name.startswith(("comparisons.", "contrast.")) and name.endswith("out.weight"):
+                nn.init.zeros_(weight)  # it adds the same to every patch until it has learnt what to add
         self.vision.stem = TrainedStem(recipe.stem, recipe.width)
         self.text = TextTower(TextShape(recipe.width, recipe.text_depth, 4 * recipe.width, len(tokenizer)))
         nn.init.normal_(self.text.token_embedding.weight, std=recipe.width**-0.5)

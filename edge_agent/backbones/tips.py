@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from edge_agent.backbones.arrays import read_arrays
 from edge_agent.backbones.backbone import ImageFeatures
+from edge_agent.backbones.contrast import Contrast
 from edge_agent.backbones.resize import pictures_to_tensor
 from edge_agent.backbones.tokenizer import Tokenizer
 from edge_agent.errors import CheckpointError
@@ -36,6 +37,7 @@ class VisionShape:
     """What a vision tower is, as far as its weights' shapes tell.
 
     stem: widths of a convolutional stem, () for none. compared: blocks, counted from 0, before which patches are compared.
+    contrast: local contrast is added to the patches at their start.
     """
 
     width: int
@@ -46,6 +48,7 @@ class VisionShape:
     swiglu: bool = False
     stem: tuple[int, ...] = ()
     compared: tuple[int, ...] = ()
+    contrast: bool = False
 
     @property
     def heads(self) -> int:
@@ -162,6 +165,7 @@ class VisionTower(nn.Module):
             else nn.Conv2d(3, shape.width, shape.patch, stride=shape.patch)
         )
         self.comparisons = nn.ModuleDict({str(block): Comparison(shape.width) for block in shape.compared})
+        self.contrast = Contrast(shape.width) if shape.contrast else None
 
     def positions(self, grid: tuple[int, int]) -> Tensor:
         """Positional embedding (1, N, D) for a grid of h x w patches: bilinear with antialias, as the authors resize."""
@@ -179,6 +183,8 @@ class VisionTower(nn.Module):
         grid = (tokens.shape[2], tokens.shape[3])
         tokens = tokens.flatten(2).transpose(1, 2)  # (B, N, D)
         tokens = tokens + self.positions(grid)
+        if self.contrast is not None:
+            tokens = tokens + self.contrast(x, grid).to(tokens.dtype)
         prefix = torch.cat([self.vit.cls_token, self.vit.reg_token], dim=1).expand(len(x), -1, -1)
         tokens = torch.cat([prefix.to(tokens.dtype), tokens], dim=1)  # (B, 2 + N, D)
         kept = {}
@@ -426,7 +432,7 @@ def infer_vision_shape(arrays: Arrays, path: Path) -> VisionShape:
     if grid * grid != positions - 1 or width % 64:
         raise CheckpointError(f"{path}: {positions} positions of width {width} fit no TIPS variant; is the file whole?")
     compared = tuple(sorted({int(key.split(".")[1]) for key in arrays if re.match(r"comparisons\.\d+\.", key)}))
-    return VisionShape(width, depth, hidden, grid, patch, swiglu, stem, compared)
+    return VisionShape(width, depth, hidden, grid, patch, swiglu, stem, compared, "contrast.out.weight" in arrays)
 
 
 def infer_text_shape(arrays: Arrays, path: Path) -> TextShape:
@@ -455,7 +461,7 @@ def vision_from_official(arrays: Arrays, shape: VisionShape) -> dict[str, Tensor
             state["vit.cls_token"] = tensor + torch.from_numpy(arrays["pos_embed"]).float()[:, :1]
         elif key == "register_tokens":
             state["vit.reg_token"] = tensor
-        elif key.startswith("comparisons."):
+        elif key.startswith(("comparisons.", "contrast.")):
             state[key] = tensor
         elif key.startswith("patch_embed."):
             state[key.replace("patch_embed." if shape.stem else "patch_embed.proj.", "stem.")] = tensor

@@ -1,0 +1,43 @@
+"""What a patch is told of its local contrast: nothing on an even picture, most where it differs, the same in any batch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from edge_agent.backbones.contrast import SURROUNDINGS, Contrast, surroundings
+
+
+@pytest.fixture
+def told() -> Contrast:
+    torch.manual_seed(0)
+    return Contrast(16).eval().requires_grad_(False)
+
+
+def test_an_even_picture_tells_every_patch_the_same(told):
+    y = told(torch.full((1, 3, 96, 64), 0.4), (6, 4))
+    assert y.shape == (1, 24, 16)
+    assert torch.allclose(y, y[:, :1].expand_as(y), atol=1e-5)
+
+
+def test_a_spot_tells_its_own_patch_most(told):
+    x = torch.full((1, 3, 96, 96), 0.4)
+    even = told(x, (6, 6))
+    x[:, :, 36:44, 52:60] += 0.3  # within row 2, column 3
+    change = (told(x, (6, 6)) - even).norm(dim=2).view(6, 6)
+    assert change.argmax() == 2 * 6 + 3
+
+
+@pytest.mark.parametrize("size", [(16, 16), (224, 224), (80, 160)])
+def test_any_size_and_batch_gives_finite_figures_that_do_not_depend_on_the_batch(told, size):
+    x = torch.rand(3, 3, *size)
+    grid = (size[0] // 16, size[1] // 16)
+    together = told(x, grid)
+    assert together.isfinite().all()
+    assert torch.allclose(together[1:2], told(x[1:2], grid), atol=1e-5)
+
+
+@pytest.mark.parametrize("fraction", SURROUNDINGS)
+def test_surroundings_of_an_even_picture_are_the_picture_up_to_its_border(fraction):
+    patches = torch.full((1, 3, 5, 9), 0.7)
+    assert torch.allclose(surroundings(patches, fraction), patches)

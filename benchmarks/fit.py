@@ -127,6 +127,8 @@ def main() -> None:
     shown = pictures(chosen.pictures, chosen.image_size)
     fast, plain = backbone(chosen.size, Tips), backbone(chosen.size, Plain)
     encode(fast, shown[:8], View(chosen.image_size, chosen.image_size, dtype=dtype))  # warms up
+    for one in (fast, plain):
+        one.encode_text(["object"])
     lines = [
         "| method | epochs | kept, s | of it features, s | one vision pass, s | plain, s | ratio | final loss, kept | plain |",
         "|---|---|---|---|---|---|---|---|---|",

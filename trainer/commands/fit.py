@@ -28,6 +28,14 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--good", type=Path, help="a folder of good pictures of your part; defects are painted onto them"
     )
     fit.add_argument("--count", type=count, default=1000, help="pictures to paint with --good (default 1000)")
+    fit.add_argument(
+        "--turns",
+        type=int,
+        choices=range(1, 9),
+        default=1,
+        metavar="1..8",
+        help="in how many of the eight ways to mirror and turn it each picture is shown (default 1, as it is)",
+    )
     fit.add_argument("--out", type=Path, required=True, help="the checkpoint, FILE.safetensors")
     fit.add_argument("--class-name", default="object", help="what the pictures show (default: object)")
     fit.add_argument("--epochs", type=count, help="default: as published, more for fewer pictures")
@@ -57,6 +65,7 @@ def _fit(options: argparse.Namespace) -> int:
 
     from edge_agent.detectors.load import Loader, choose_device, choose_dtype
     from trainer.fitting import Progress, Request, fit_checkpoint, from_data, from_good, together
+    from trainer.turns import turned
 
     writable(options.out)
     begun = time.monotonic()
@@ -80,6 +89,7 @@ def _fit(options: argparse.Namespace) -> int:
             if options.data
             else from_good(options.good, options.count, options.seed, part)
         )
+        chosen = turned(chosen, options.turns)
         quiet = True if rank else None
         reading = tqdm(total=chosen.count, desc="reading pictures", unit="picture", leave=False, disable=quiet)
         stepping: list[tqdm] = []

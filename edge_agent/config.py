@@ -373,6 +373,15 @@ class Config(Section):
         """What works, or will, but may not be meant; a line each, with its place."""
         return self._warnings
 
+    def station(self, name: str | None) -> StationConfig:
+        """The station of that name; None is the only one. Raises ConfigError."""
+        names = [station.name for station in self.stations]
+        if name is None and len(names) > 1:
+            raise ConfigError(f"the config has {len(names)} stations: choose one with --station {'|'.join(names)}")
+        if name is not None and name not in names:
+            raise ConfigError(f"the config has no station {name!r}; it has {', '.join(names)}")
+        return self.stations[names.index(name) if name is not None else 0]
+
     @property
     def sha256(self) -> str:
         """Digest (hex) of what the file means: comments, order and spelled-out defaults do not change it."""

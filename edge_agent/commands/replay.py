@@ -151,13 +151,7 @@ def _inspect_stored(config: Config, chosen: StationConfig, options: argparse.Nam
 
 def _station(config: Config, options: argparse.Namespace) -> StationConfig:
     """The station that --station names, with what the command line changes of it."""
-    names = [station.name for station in config.stations]
-    if options.station is None and len(names) > 1:
-        raise ConfigError(f"the config has {len(names)} stations: choose one with --station {'|'.join(names)}")
-    name = options.station or names[0]
-    if name not in names:
-        raise ConfigError(f"the config has no station {name!r}; it has {', '.join(names)}")
-    chosen = config.stations[names.index(name)]
+    chosen = config.station(options.station)
     if options.class_name:
         chosen = chosen.model_copy(
             update={"detector": chosen.detector.model_copy(update={"class_name": options.class_name})}

@@ -1,0 +1,64 @@
+"""The daemon's parts joined in this process, with a detector that takes no time, so that a soak meets what it is about."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from edge_agent.core import Detector, Evidence, Inspection, Message, Reading, Trace
+from edge_agent.journal import Journal
+from edge_agent.judge import Rules
+from edge_agent.messages import alarm_message
+from edge_agent.pipeline import Line, Station
+from edge_agent.sinks.images import Gallery
+from edge_agent.sinks.mqtt import Broker, MqttSink
+from edge_agent.sources.folder import FolderSource
+
+
+class AllBad:
+    """A core.Detector that finds every picture bad, at once."""
+
+    name, model_sha256, checkpoint_sha256 = "all-bad/none", "0" * 64, "1" * 64
+
+    def read(self, images: Sequence[np.ndarray], keep: Sequence[np.ndarray | None] | None = None) -> list[Reading]:
+        return [Reading(1.0, np.ones((4, 4), np.float32)) for _ in images]
+
+
+@contextmanager
+def watching(folder: Path, broker: Broker) -> Iterator[MqttSink]:
+    """The agent on the folder `cam1`, its data in `data`, until the with ends; its sender is what is given."""
+    journal = Journal.open(f"sqlite:///{folder / 'data' / 'journal.db'}")
+    sender = MqttSink(broker, journal)
+    stop = threading.Event()
+    line = Line(
+        [FolderSource("cam1", folder / "cam1", journal)],
+        {"cam1": station("cam1", AllBad())},
+        Gallery(folder / "data" / "evidence", render=lambda inspection: inspection.frame.pixels),
+        journal,
+        announce,
+        [sender],
+    )
+    thread = threading.Thread(target=line.run, args=(stop,), name="line")
+    thread.start()
+    try:
+        yield sender
+    finally:
+        stop.set()
+        thread.join()
+        sender.close()
+        journal.close()
+
+
+def station(name: str, detector: Detector) -> Station:
+    trace = Trace(detector.name, detector.model_sha256, detector.checkpoint_sha256, None, "2" * 64)
+    return Station(name, detector, Rules(0.5), trace)
+
+
+def announce(inspection: Inspection, evidence: Evidence) -> list[Message]:
+    """The alarm alone."""
+    alarm = alarm_message(inspection, evidence)
+    return [alarm] if alarm else []

@@ -1,0 +1,69 @@
+"""kill -9 of the real daemon at random instants while pictures come in and a real broker listens; then the account.
+
+A fifth of the kills fall into the start of the daemon, the others into its work. Run: python -m benchmarks.faults.kills
+[--kills 200]
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.faults.line import WRONG, Camera, account, faults_of, waiting, within
+from benchmarks.faults.results import tell
+from tests.agent import ALL_OK, Daemon, station, write_config
+from tests.mosquitto import Listener, Mosquitto
+
+START_S = 1.2  # what a start takes, about
+MUST_BE_NONE = (*WRONG, "journals_that_did_not_open", "half_written_pictures_left")
+
+
+def soak(folder: Path, kills: int, *, every_s: float = 0.4, longest_s: float = 4.0, seed: int = 1) -> dict[str, int]:
+    """Kill the daemon so many times and let it finish; the counts. longest_s: between being ready and being killed."""
+    chance = random.Random(seed)
+    journal = folder / "data" / "journal.db"
+    opened = early = 0
+    with Mosquitto(folder) as broker, Listener(broker) as listener:
+        config = write_config(
+            folder, station("cam1"), station("cam2", threshold=ALL_OK), broker=broker, evidence={"originals": "all"}
+        )
+        with Camera(folder / "cam1", every_s) as bad, Camera(folder / "cam2", 3 * every_s) as good:
+            for _ in range(kills):
+                with Daemon(config) as daemon:
+                    if chance.random() < 0.2:
+                        early += 1
+                        time.sleep(chance.uniform(0, START_S))
+                    else:
+                        daemon.until("ready")
+                        time.sleep(chance.uniform(0, longest_s))
+                    daemon.kill()
+                opened += not faults_of(journal)
+        written = [*bad.written, *good.written]
+        with Daemon(config) as daemon:
+            daemon.until("ready")
+            within(600, lambda: len(daemon.rows) >= len(written) and waiting(journal) == 0)
+            daemon.stop()
+        figures = account(written, journal, listener)
+    return {
+        "kills": kills,
+        "kills_during_the_start": early,
+        **figures,
+        "journals_that_did_not_open": kills - opened,
+        "half_written_pictures_left": sum(1 for _ in (folder / "data").rglob("*.tmp")),
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=200)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        return tell("kills", soak(Path(folder), options.kills), MUST_BE_NONE)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

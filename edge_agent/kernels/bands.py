@@ -1,0 +1,59 @@
+"""A linear map along one axis that looks at few neighbours, such as a resampling or a blur, as where it looks and how it weighs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from edge_agent.detectors import scoring
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Band:
+    """first: (S,) int32, where each of S outputs begins to look. weights: (T, S) fp32, of the T inputs from there on."""
+
+    first: Tensor
+    weights: Tensor
+
+    @property
+    def taps(self) -> int:
+        """T."""
+        return len(self.weights)
+
+
+def band(matrix: Tensor) -> Band:
+    """matrix: (S, L), what each of L inputs gives to each of S outputs."""
+    used = matrix != 0
+    first = used.int().argmax(dim=1)
+    last = matrix.shape[1] - 1 - used.flip(1).int().argmax(dim=1)
+    taps = int((last - first).max()) + 1
+    first = first.clamp(max=matrix.shape[1] - taps)  # the last outputs look a little further back, with weight 0
+    reach = first.unsqueeze(1) + torch.arange(taps, device=matrix.device)  # (S, T)
+    return Band(first.int().contiguous(), matrix.gather(1, reach).T.contiguous().float())
+
+
+@lru_cache(maxsize=64)  # a camera has one size; stored pictures may have any
+def resampling(length: int, size: int, kind: str, device: torch.device) -> Band:
+    """Of torch's own antialiased resize from `length` to `size`, "bilinear" or "bicubic": read off the pictures of single pixels."""
+    single = torch.eye(length)[None, None]  # a column for each input
+    matrix = F.interpolate(single, size=(size, length), mode=kind, antialias=True, align_corners=False)
+    return _on(band(matrix[0, 0]), device)
+
+
+@lru_cache(maxsize=64)
+def heating(cells: int, size: int, sigma: float, upsampling: str, device: torch.device) -> Band:
+    """Of scoring.heatmaps along one axis, from `cells` patches to `size` pixels. sigma: as there."""
+    single = torch.eye(cells).unsqueeze(2)  # (cells, cells, 1)
+    if upsampling == "nearest":
+        columns = F.interpolate(single.unsqueeze(1), size=(size, 1), mode="nearest").squeeze(1)
+    else:
+        columns = scoring.stretch(single, (size, 1))
+    return _on(band(scoring.smooth(columns, sigma * size / 518)[:, :, 0].T), device)
+
+
+def _on(found: Band, device: torch.device) -> Band:
+    return Band(found.first.to(device), found.weights.to(device))

@@ -1,0 +1,113 @@
+"""Patches compared with two states in one reading of them: unit length, cosines, softmax over the states, the highest patch."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from edge_agent.kernels import Kernel, usable
+
+PATCHES, NUMBERS = 8, 256  # of patches, and of their numbers, that a program looks at at once
+EPS = 1e-12  # no feature is shorter, as torch's normalize has it
+tl: Any = None  # triton.language, once there is a kernel to build
+
+
+class Compared(NamedTuple):
+    """cosines: (R, 2, N), normal then anomalous. probability: (R, N), anomalous, in [0, 1]. peak: (R,), the highest. All fp32."""
+
+    cosines: Tensor
+    probability: Tensor
+    peak: Tensor
+
+
+def compare(features: Tensor, states: Tensor, temperature: float, keep: Tensor | None = None) -> Compared:
+    """features: (R, N, D) of any length, precision and strides. states: (R or 1, 2, D) unit, normal then anomalous.
+
+    keep: (R, N) bool, patches that may be the highest; where none may, it is 0. Not differentiable where kernels are usable.
+    """
+    return (kernel if usable(features.device) else twin)(features, states, temperature, keep)
+
+
+def twin(features: Tensor, states: Tensor, temperature: float, keep: Tensor | None = None) -> Compared:
+    """As compare, in plain torch."""
+    cosines = states.float() @ F.normalize(features.float(), dim=2).mT  # (R, 2, N)
+    normal, anomalous = (cosines / temperature).unbind(dim=1)
+    probability = torch.sigmoid(anomalous - normal)  # = softmax over two states
+    peak = (probability if keep is None else probability.masked_fill(~keep, 0)).amax(dim=1)
+    return Compared(cosines, probability, peak)
+
+
+def kernel(features: Tensor, states: Tensor, temperature: float, keep: Tensor | None = None) -> Compared:
+    """As compare, in Triton: all that is kept of a patch is three numbers."""
+    R, N, D = features.shape
+    states = states.float().contiguous()
+    made = features.new_empty((R, 3, N), dtype=torch.float32)
+    peak = features.new_zeros((R,), dtype=torch.float32)
+    _kernel[(-(-N // PATCHES), R)](
+        features,
+        states,
+        features if keep is None else keep.contiguous().view(torch.uint8),
+        made,
+        peak,
+        N,
+        D,
+        *features.stride(),
+        2 * D if len(states) > 1 else 0,
+        1 / temperature,
+        EPS,
+        KEEP=keep is not None,
+        PATCHES=PATCHES,
+        NUMBERS=NUMBERS,
+    )
+    return Compared(made[:, :2], made[:, 2], peak)
+
+
+@Kernel
+def _kernel(  # type: ignore[no-untyped-def]
+    features,
+    states,
+    keep,
+    made,
+    peak,
+    N,
+    D,
+    stride_r,
+    stride_n,
+    stride_d,
+    stride_states,
+    sharpness,
+    eps,
+    KEEP: tl.constexpr,
+    PATCHES: tl.constexpr,
+    NUMBERS: tl.constexpr,
+):
+    r = tl.program_id(1).to(tl.int64)
+    n = tl.program_id(0) * PATCHES + tl.arange(0, PATCHES)
+    inside = n < N
+    square = tl.zeros((PATCHES, NUMBERS), tl.float32)
+    normal = tl.zeros((PATCHES, NUMBERS), tl.float32)
+    anomalous = tl.zeros((PATCHES, NUMBERS), tl.float32)
+    for start in range(0, D, NUMBERS):
+        d = start + tl.arange(0, NUMBERS)
+        there = d < D
+        place = features + r * stride_r + n[:, None].to(tl.int64) * stride_n + d[None, :] * stride_d
+        x = tl.load(place, mask=inside[:, None] & there[None, :], other=0.0).to(tl.float32)
+        state = states + r * stride_states + d
+        square += x * x
+        normal += x * tl.load(state, mask=there, other=0.0)[None, :]
+        anomalous += x * tl.load(state + D, mask=there, other=0.0)[None, :]
+    length = tl.maximum(tl.sqrt(tl.sum(square, axis=1)), eps)
+    to_normal = tl.sum(normal, axis=1) / length
+    to_anomalous = tl.sum(anomalous, axis=1) / length
+    probability = 1 / (1 + tl.exp((to_normal - to_anomalous) * sharpness))
+    place = made + r * 3 * N + n
+    tl.store(place, to_normal, mask=inside)
+    tl.store(place + N, to_anomalous, mask=inside)
+    tl.store(place + 2 * N, probability, mask=inside)
+    counts = inside
+    if KEEP:
+        counts = inside & (tl.load(keep + r * N + n, mask=inside, other=0) != 0)
+    tl.atomic_max(peak + r, tl.max(tl.where(counts, probability, 0.0), axis=0))

@@ -1,0 +1,56 @@
+"""`trainer import`: prompts that a method's authors publish, as a checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from edge_agent.commands.arguments import count
+from trainer.commands.told import writable
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """The command line of `trainer import`."""
+    own = commands.add_parser("import", help="make a checkpoint of the prompts that a method's authors publish")
+    own.add_argument(
+        "--method", choices=("tipsomaly", "vip2clip", "cops"), required=True, help="whose prompts they are"
+    )
+    own.add_argument("--from", dest="source", type=Path, required=True, metavar="FILE", help="the authors' .pth file")
+    own.add_argument("--out", type=Path, required=True, help="the checkpoint, FILE.safetensors")
+    own.add_argument("--backbone", help="default: the one its authors used, tips-l14 or clip:ViT-L-14-336/openai")
+    own.add_argument("--trained-on", choices=("mvtec", "visa"), help="what they trained it on; CoPS needs to know")
+    own.add_argument(
+        "--class-name", default="object", help="what your pictures show; only Tipsomaly looks at it (default: object)"
+    )
+    own.add_argument("--image-size", type=count, help="pixels a side (default: 518 or what is nearest)")
+    own.set_defaults(run=_import)
+
+
+def _import(options: argparse.Namespace) -> int:
+    from edge_agent.detectors.load import Loader
+    from edge_agent.errors import EdgeAgentError
+    from trainer.importing import ADVICE, FITTED_FOR, import_checkpoint, read_published
+
+    writable(options.out)
+    if options.out.resolve() == options.source.resolve():
+        raise EdgeAgentError(f"{options.out}: would overwrite the authors' file: name another --out")
+    published = read_published(options.source, options.method)
+    usual = FITTED_FOR[options.method]
+    backbone = Loader().backbone(options.backbone or usual, "cpu")
+    import_checkpoint(
+        published,
+        backbone,
+        options.out,
+        trained_on=options.trained_on,
+        class_name=options.class_name,
+        image_size=options.image_size,
+    )
+    if backbone.name != usual:
+        print(
+            f"warning: the authors publish for {usual}; what it is worth on {backbone.name}, only `trainer evaluate` tells",
+            file=sys.stderr,
+        )
+    print(f"the checkpoint is {options.out}")
+    print(ADVICE)
+    return 0

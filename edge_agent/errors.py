@@ -31,5 +31,9 @@ class JournalError(EdgeAgentError):
     """The database cannot be opened or used: damaged, locked, full, or of a newer version. Never answered with a new one."""
 
 
+class JournalGone(EdgeAgentError):
+    """The journal's file was deleted or replaced while it was in use; no JournalError, as trying again does not help."""
+
+
 class JournalInUse(JournalError):
     """Another agent holds the journal."""

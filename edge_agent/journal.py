@@ -19,6 +19,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from edge_agent.core import AlarmEvent, Evidence, Inspection, Message, StoredFile
 from edge_agent.databases import Database, open_database, plainly
+from edge_agent.errors import JournalError
 from edge_agent.rows import (
     OutboxRow,
     RecordedInspection,
@@ -41,12 +42,14 @@ class Journal:
         self._closed = False
 
     @classmethod
-    def open(cls, url: str) -> Journal:
+    def open(cls, url: str, *, ballast: bool = False) -> Journal:
         """Open sqlite:///PATH or postgresql://..., creating or upgrading the tables, for this agent alone.
+
+        ballast: keep some room on SQLite's disk for the moment when it is full (see ballast.py).
 
         Raises JournalError if that cannot be done; what is already there is then left as it was.
         """
-        return cls(open_database(url))
+        return cls(open_database(url, ballast=ballast))
 
     def record(self, inspection: Inspection, evidence: Evidence, messages: Sequence[Message]) -> bool:
         """Commit all of one inspection, and say whether it was new.
@@ -199,8 +202,16 @@ class Journal:
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
-        with self._one_writes, self._transaction(self._database.writer) as connection:
-            yield connection
+        ballast = self._database.ballast
+        try:
+            with self._one_writes, self._transaction(self._database.writer) as connection:
+                yield connection
+        except JournalError:
+            if ballast:
+                ballast.release()  # whoever calls tries again
+            raise
+        if ballast:
+            ballast.lay()
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from sqlalchemy.engine import Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, InterfaceError
 
+from edge_agent.ballast import Ballast
 from edge_agent.errors import JournalError
 
 
@@ -18,7 +19,7 @@ class Database:
 
     name: what messages call it; never holds a password. writer: one connection, the only one that may write. readers:
     as many as threads ask for. size: bytes that rows and indexes take. release: gives the database free for another
-    agent, after both engines are disposed of.
+    agent, after both engines are disposed of. ballast: room that is given free when its disk is full; None for none.
     """
 
     name: str
@@ -26,10 +27,14 @@ class Database:
     readers: Engine
     size: Callable[[Connection], int]
     release: Callable[[], None]
+    ballast: Ballast | None = None
 
 
-def open_database(url: str) -> Database:
-    """Open `url`, create or upgrade its tables, and hold it against other agents. Raises JournalError."""
+def open_database(url: str, *, ballast: bool = False) -> Database:
+    """Open `url`, create or upgrade its tables, and hold it against other agents. Raises JournalError.
+
+    ballast: keep room for the moment when its disk is full, where that disk is this machine's.
+    """
     # From here on nothing of an URL that is not understood may be shown: any part of it may be the password.
     if url.count("@") > 1:
         raise JournalError("journal URL: more than one @; write an @ of the user name or password as %40")
@@ -43,7 +48,7 @@ def open_database(url: str) -> Database:
     if parsed.drivername in ("sqlite", "sqlite+pysqlite"):
         from edge_agent.databases.sqlite import open_sqlite
 
-        return open_sqlite(parsed)
+        return open_sqlite(parsed, ballast=ballast)
     if parsed.drivername in ("postgresql", "postgresql+psycopg"):
         from edge_agent.databases.postgresql import open_postgresql
 

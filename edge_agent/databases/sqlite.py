@@ -7,15 +7,17 @@ import os
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import quote
 
 from sqlalchemy import create_engine, event
 from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import NullPool, Pool, QueuePool
 
+from edge_agent.ballast import Ballast
 from edge_agent.databases import DAMAGED, Database, plainly
 from edge_agent.durable import put
-from edge_agent.errors import JournalError, JournalInUse
+from edge_agent.errors import JournalError, JournalGone, JournalInUse
 from edge_agent.migrations import bring_up_to_date
 from edge_agent.mounts import NETWORK, file_system
 
@@ -24,8 +26,8 @@ BUSY_MS = 5000  # how long to wait for a stranger, such as a backup, that holds 
 CHECKED_BYTES = 64 * 2**20  # smaller files are checked throughout when opened; larger ones would keep the line waiting
 
 
-def open_sqlite(url: URL) -> Database:
-    """Open the file of `sqlite:///PATH`; create it, and its folder, where there is none.
+def open_sqlite(url: URL, *, ballast: bool = False) -> Database:
+    """Open the file of `sqlite:///PATH`; create it, and its folder, where there is none. ballast: see ballast.py.
 
     Raises JournalError if it is held by another agent, damaged, something else, newer than this program, read-only, or
     on a network file system. Never replaces what exists.
@@ -47,19 +49,32 @@ def open_sqlite(url: URL) -> Database:
             f"journal {path}: {error.strerror}: choose a folder with room, which the agent's user may write"
         ) from error
     try:
-        with plainly(str(path)):
-            if _is_journal(path):
-                _migrate(path, str(path))
-            else:
-                _create(path)
-            writer = _writer(path)
+        weight = Ballast(path) if ballast else None
+        try:
+            writer = _opened(path)
+        except JournalError:
+            if not (weight and weight.release()):
+                raise
+            writer = _opened(path)
+        if weight:
+            weight.lay()
     except BaseException:
         os.close(lock)
         raise
     # max_overflow: however many threads read, none waits for another's connection.
     reading = ["query_only = ON", f"busy_timeout = {BUSY_MS}"]
     readers = _engine(path, QueuePool, "BEGIN", reading, max_overflow=-1)
-    return Database(str(path), writer, readers, _size, lambda: os.close(lock))
+    return Database(str(path), writer, readers, _size, lambda: os.close(lock), weight)
+
+
+def _opened(path: Path) -> Engine:
+    """The writer of the journal at `path`, which is created or upgraded first."""
+    with plainly(str(path)):
+        if _is_journal(path):
+            _migrate(path, str(path))
+        else:
+            _create(path)
+        return _writer(path)
 
 
 def _size(connection: Connection) -> int:
@@ -133,7 +148,8 @@ def _create(path: Path) -> None:
 
 def _migrate(path: Path, name: str) -> None:
     # Foreign keys stay off here: batch migrations copy a table and drop the old one, to which others refer.
-    engine = _engine(path, NullPool, "BEGIN IMMEDIATE", ["synchronous = FULL", f"busy_timeout = {BUSY_MS}"])
+    pragmas = ["synchronous = FULL", f"busy_timeout = {BUSY_MS}"]
+    engine = _engine(path, NullPool, "BEGIN IMMEDIATE", pragmas, creates=True)
     with engine.begin() as connection:
         bring_up_to_date(connection, name)
 
@@ -143,10 +159,31 @@ def _writer(path: Path) -> Engine:
     writer = _engine(path, QueuePool, "BEGIN IMMEDIATE", writing, pool_size=1, max_overflow=0)
     try:
         _check(writer, path)
+        _stay_with(writer, path)
     except BaseException:
         writer.dispose()
         raise
     return writer
+
+
+def _stay_with(writer: Engine, path: Path) -> None:
+    """Have every transaction of the writer begin with a look at whether the file is still the one that was opened.
+
+    SQLite would go on writing into a deleted file, and all of that would be gone at the next start.
+    """
+    opened = path.stat().st_ino
+
+    @event.listens_for(writer, "begin")
+    def look(_connection: Connection) -> None:
+        try:
+            same = path.stat().st_ino == opened
+        except FileNotFoundError:
+            same = False
+        if not same:
+            raise JournalGone(
+                f"journal {path}: the file was deleted or replaced while the agent used it, so nothing more can be "
+                "recorded in it: put it back if it was moved, and start the agent again"
+            )
 
 
 def _check(writer: Engine, path: Path) -> None:
@@ -160,10 +197,13 @@ def _check(writer: Engine, path: Path) -> None:
                 raise JournalError(f"journal {path}: {' '.join(found.split())}: {DAMAGED}")
 
 
-def _engine(path: Path, pool: type[Pool], begin: str, pragmas: Sequence[str], **options: int) -> Engine:
-    engine = create_engine(
-        URL.create("sqlite+pysqlite", database=str(path)), poolclass=pool, hide_parameters=True, **options
-    )
+def _engine(
+    path: Path, pool: type[Pool], begin: str, pragmas: Sequence[str], *, creates: bool = False, **options: int
+) -> Engine:
+    # Else a reader would put an empty file into the place of one that was deleted meanwhile.
+    place = f"file:{quote(str(path))}?mode={'rwc' if creates else 'rw'}"
+    url = URL.create("sqlite+pysqlite", database=place, query={"uri": "true"})
+    engine = create_engine(url, poolclass=pool, hide_parameters=True, **options)
 
     @event.listens_for(engine, "connect")
     def prepare(connection: DBAPIConnection, _record: object) -> None:

@@ -65,7 +65,8 @@ class _Batch(NamedTuple):
 class Gallery:
     """The pictures in one folder, which belongs to one agent; called from one thread.
 
-    kept, lost: pictures that were written, and inspections of which one could not be.
+    kept, lost: pictures that were written, and inspections of which one could not be. dropped: pictures that went because
+    there were too many, or too little room, before they were too old.
     """
 
     def __init__(
@@ -89,7 +90,8 @@ class Gallery:
         self._used: Counter[_Batch] | None = None  # bytes
         self._logged_at: dict[object, float] = {}
         self._has_complained = False
-        self.kept = self.lost = 0
+        self._dropped_early: list[str] = []  # URIs that sweep() has still to tell of
+        self.kept = self.lost = self.dropped = 0
 
     def save(self, inspection: Inspection) -> Evidence:
         """Write the pictures that are to be kept of one inspection; on return they are safely on disk.
@@ -118,20 +120,34 @@ class Gallery:
         Whole days go, once all of their pictures are older than keep_days. When there are too many bytes, or too few
         are left on the disk, pictures that are OK go first, the oldest first. Cheap if there is nothing to do.
         """
-        removed: list[str] = []
+        removed, self._dropped_early = self._dropped_early, []
         try:
-            used = self._usage()
             oldest_kept = _day(now, self._keep_days)
-            for batch in [batch for batch in used if batch.day < oldest_kept]:
+            for batch in [batch for batch in self._usage() if batch.day < oldest_kept]:
                 self._remove(batch, float("inf"), removed)
-            excess = self._excess()
-            for batch in sorted(used, key=lambda batch: (not batch.ok, batch.day)):
-                if excess <= 0:
-                    break
-                excess -= self._remove(batch, excess, removed)
+            self._drop(removed)
         except OSError as error:
             self._complain(error)
         return removed
+
+    def _drop(self, removed: list[str], wanted: int = 0) -> None:
+        """Delete what is too much, with `wanted` bytes more, OK first, the oldest first."""
+        excess, before = self._excess(wanted), len(removed)
+        for batch in sorted(self._usage(), key=lambda batch: (not batch.ok, batch.day)):
+            if excess <= 0:
+                break
+            excess -= self._remove(batch, excess, removed)
+        self.dropped += len(removed) - before
+
+    def _make_room(self, wanted: int) -> None:
+        """Drop pictures rather than take what is left of the disk for the journal; raise OSError if none are left."""
+        for drop in (True, False):
+            disk = shutil.disk_usage(self._folder)
+            if disk.free - wanted >= _spare(disk.total) / 2:
+                return
+            if drop:
+                self._drop(self._dropped_early, wanted)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _write(self, inspection: Inspection, ending: str, pixels: np.ndarray, fmt: Format) -> SavedFile:
         used = self._usage()  # before there is a new file, which would be counted twice
@@ -143,6 +159,7 @@ class Gallery:
         path = self._folder / _safe(inspection.frame.station) / batch.day / name
         content = _encode(pixels, fmt)
         _make_folder(path.parent)
+        self._make_room(len(content))
         write_durably(path, content)
         used[batch] += len(content)
         self.kept += 1
@@ -169,8 +186,8 @@ class Gallery:
                     if day.is_dir(follow_symlinks=False) and _DAY.fullmatch(day.name) and name in (None, day.name):
                         yield Path(day)
 
-    def _excess(self) -> float:
-        """How many bytes have to go; 0 or less for none."""
+    def _excess(self, wanted: int) -> float:
+        """How many bytes have to go before `wanted` more may come; 0 or less for none."""
         total = sum(self._usage().values())
         if not total or not self._folder.is_dir():
             return 0
@@ -178,7 +195,7 @@ class Gallery:
         if excess > 0:
             excess += SLACK * self._keep_bytes
         disk = shutil.disk_usage(self._folder)
-        missing = min(SPARE * disk.total, MOST_SPARE) - disk.free
+        missing = _spare(disk.total) + wanted - disk.free
         if missing > 0:
             excess = max(excess, missing + SLACK * total)
             if self._is_time_to_log("spare"):
@@ -234,6 +251,11 @@ class Gallery:
             return False
         self._logged_at[kind] = now
         return True
+
+
+def _spare(disk_bytes: int) -> float:
+    """Bytes of a disk that evidence leaves free, by and large; half of them always."""
+    return min(SPARE * disk_bytes, MOST_SPARE)
 
 
 def _make_folder(folder: Path) -> None:

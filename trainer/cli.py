@@ -8,9 +8,9 @@ import sys
 from collections.abc import Sequence
 
 from edge_agent.errors import EdgeAgentError
-from trainer.commands import compare, evaluate, fit, import_, pretrain
+from trainer.commands import compare, evaluate, fit, import_, pretrain, synthesize
 
-COMMANDS = (fit, import_, evaluate, compare, pretrain)
+COMMANDS = (fit, synthesize, import_, evaluate, compare, pretrain)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

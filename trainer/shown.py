@@ -14,11 +14,11 @@ from edge_agent.judge import Rules, judge
 from edge_agent.overlay import paint
 from trainer.data import Example, readable
 from trainer.evaluate import Result
+from trainer.outline import outline
 
 MOST = 4  # of each kind
 SIDE = 240  # pixels, the longer one
 MAP_THRESHOLD = 0.5  # of detectors that recommend none
-_TRUTH = (0, 255, 255)  # RGB; neither the maps' colours nor, as a rule, a part's
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,22 +71,12 @@ def _show(detector: Detector, examples: Sequence[Example], threshold: float) -> 
         shape = (max(1, round(h * SIDE / max(h, w))), max(1, round(w * SIDE / max(h, w))))
         plain = paint(pixels, None, (), map_threshold, shape)
         if mask is not None and mask.any():
-            _outline(plain, mask)
+            outline(plain, mask)
         verdict = judge(reading, rules, pixels.shape)
         mapped = paint(pixels, reading, verdict.regions, map_threshold, shape)
         marked = bool(mask is not None and mask.any())
         shown.append(Shown(example, reading.score, _data_url(plain), _data_url(mapped), shape, marked))
     return shown
-
-
-def _outline(picture: np.ndarray, mask: np.ndarray) -> None:
-    """Around the mask, grown a little, so that it hides nothing of a small defect."""
-    H, W = picture.shape[:2]
-    small = cv2.resize(mask.view(np.uint8) * np.uint8(255), (W, H), interpolation=cv2.INTER_AREA) > 0
-    grown = cv2.dilate(small.view(np.uint8), np.ones((7, 7), np.uint8))
-    contours, _ = cv2.findContours(grown, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(picture, contours, -1, (0, 0, 0), 3)
-    cv2.drawContours(picture, contours, -1, _TRUTH, 1)
 
 
 def _data_url(picture: np.ndarray) -> str:

@@ -23,6 +23,12 @@ def count(text: str) -> int:
     raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
 
 
+def seed(text: str) -> int:
+    if text.isdecimal():
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 on")
+
+
 def fraction(text: str) -> float:
     with suppress(ValueError):
         value = float(text)

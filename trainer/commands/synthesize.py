@@ -1,0 +1,58 @@
+"""`trainer synthesize`: a labelled set made of good pictures, to look at and to fit on."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from pathlib import Path
+
+from edge_agent.commands.arguments import count, seed, words
+from trainer.commands.told import bar, writable
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """The command line of `trainer synthesize`."""
+    synthesize = commands.add_parser(
+        "synthesize",
+        help="paint defects onto good pictures: a labelled set",
+        description="Paint defects onto good pictures: a labelled set in MVTec layout, and a page of samples to judge it by.",
+    )
+    synthesize.add_argument("--good", type=Path, required=True, help="a folder of good pictures of your part")
+    synthesize.add_argument(
+        "--out", type=Path, required=True, help="the set's folder: new or empty, or made by this command and replaced"
+    )
+    synthesize.add_argument("--count", type=count, default=100, help="pictures with a defect (default 100)")
+    synthesize.add_argument("--seed", type=seed, default=0, help="decides everything that is drawn (default 0)")
+    synthesize.add_argument(
+        "--class-name",
+        type=words,
+        default="object",
+        help="what the pictures show, as the set's category (default: object)",
+    )
+    synthesize.add_argument(
+        "--workers", type=count, help="threads that paint; changes no picture (default: as many as CPUs)"
+    )
+    synthesize.set_defaults(run=_synthesize)
+
+
+def _synthesize(options: argparse.Namespace) -> int:
+    from trainer.data import good_pictures
+    from trainer.labelled_set import PAGE, make_set
+
+    writable(options.out.absolute())
+    category = re.sub(r"[^\w.+-]+", "_", options.class_name.strip()).lstrip(".") or "object"
+    workers = options.workers or len(os.sched_getaffinity(0))
+    with bar(len(good_pictures(options.good)) + options.count, category) as seen:
+        made = make_set(options.good, options.out, category, options.count, options.seed, workers, seen.update)
+    for one in made.skipped:
+        print(f"skipped {one.path}: {one.reason}", file=sys.stderr)
+    if made.skipped:
+        print(f"skipped {len(made.skipped)} broken picture{'s' * (len(made.skipped) > 1)}", file=sys.stderr)
+    kinds = ", ".join(f"{number} {kind}" for kind, number in made.kinds.items())
+    print(
+        f"{made.train} good pictures in train, {made.test} in test; {sum(made.kinds.values())} with a defect: {kinds}"
+    )
+    print(f"the set {'is' if made.anew else 'was already'} in {options.out}; look at {options.out / PAGE}")
+    return 0

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +26,7 @@ from trainer import synthesis
 from trainer.cli import main
 from trainer.features import Fresh, Kept, Labelled, View, keep
 from trainer.fit import Plan, fit
-from trainer.fitting import default_epochs
+from trainer.fitting import Progress, Request, default_epochs, fit_checkpoint, from_data
 from trainer.recipes import RECIPES
 
 SIDE = 96  # pixels: 6 x 6 patches of the embedded model
@@ -133,6 +135,69 @@ def test_a_fit_that_was_cut_off_resumes_to_the_same_bits(tips, shown, name, tmp_
         torch.testing.assert_close(fitted[1][key], value, atol=0, rtol=0, msg=key)
 
 
+def test_a_fit_resumed_from_features_on_disk_tells_again_what_it_skipped(tips, folder, tmp_path):
+    request = Request("tipsomaly", epochs=1, image_size=SIDE, memory_gb=0)
+    pictures, out = from_data(folder), tmp_path / "prompts.safetensors"
+
+    class Cut(Exception):
+        pass
+
+    def cut(step: int, total: int, losses: object) -> None:
+        raise Cut
+
+    with pytest.raises(Cut):
+        fit_checkpoint(request, tips, pictures, out, Progress(step=cut))
+
+    def read(skipped: object) -> Iterator[Labelled]:
+        yield pytest.fail("reads pictures whose features it has")
+
+    unread = replace(pictures, read=read)
+    fitted = fit_checkpoint(request, tips, unread, out)
+    assert [one.path.name for one in fitted.skipped] == ["broken.png"]
+    assert "cut off" in fitted.skipped[0].reason
+    assert fitted.pictures == 20
+
+
+@pytest.mark.parametrize(
+    ("gone", "said"),
+    [
+        ("test/good", r"plate: has no good pictures, and fitting needs some: add them, as CATEGORY/test/good"),
+        ("test/dent", "plate: has no defective pictures with masks, and fitting needs some: .* --good"),
+        ("ground_truth", "plate: has no defective pictures with masks"),
+    ],
+)
+def test_a_set_of_one_kind_is_refused_before_a_picture_is_read(folder, gone, said, tmp_path):
+    shutil.copytree(folder, tmp_path / "plate")
+    shutil.rmtree(tmp_path / "plate" / gone)
+    with pytest.raises(EdgeAgentError, match=said):
+        from_data(tmp_path / "plate")
+
+
+def test_where_all_pictures_of_one_kind_are_broken_no_step_is_taken(tips, folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "plate")
+    for path in (tmp_path / "plate" / "test" / "good").iterdir():
+        path.write_bytes(path.read_bytes()[:50])
+    request, out = Request("tipsomaly", epochs=1, image_size=SIDE), tmp_path / "prompts.safetensors"
+    steps: list[int] = []
+    with pytest.raises(EdgeAgentError, match="has no good pictures"):
+        fit_checkpoint(
+            request, tips, from_data(tmp_path / "plate"), out, Progress(step=lambda step, *_: steps.append(step))
+        )
+    assert steps == []
+    assert [path.name for path in tmp_path.iterdir()] == ["plate"]
+
+
+def test_a_defect_thinner_than_what_masks_are_looked_at_with_counts_all_the_same(tips):
+    pixels, mask = np.zeros((500, 500, 3), np.uint8), np.zeros((500, 500), bool)
+    scratched = mask.copy()
+    scratched[211:213, 100:102] = True
+    kept = keep(tips, [Labelled(pixels, mask), Labelled(pixels, scratched)], 2, View(SIDE, SIDE))
+    assert kept.bad.tolist() == [False, True]
+    assert kept.batch(torch.tensor([0, 1])).bad.tolist() == [0, 1]
+    (marked,) = kept.batch(torch.tensor([1])).masks.nonzero()[:, 1:].tolist()
+    assert marked == [212 * SIDE // 500, 100 * SIDE // 500]
+
+
 def test_the_state_of_another_fit_is_refused(tips, shown, tmp_path):
     features = keep(tips, shown, len(shown), view_of("tipsomaly", tips))
     method = lookup("tipsomaly").fresh(tips, "object")
@@ -162,6 +227,7 @@ def test_what_is_fitted_inspects(folder, name, tmp_path, capfd):
     assert "fitted on 20 pictures, 3 steps" in told.out
     assert "skipped" in told.err
     assert "broken.png" in told.err
+    assert "skipped 1 picture in all" in told.err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["prompts.safetensors"]
     detector = load_detector(checkpoint=out)
     assert detector.name == f"{name}/embedded"
@@ -199,12 +265,14 @@ def test_two_processes_fit_what_one_fits(folder, tmp_path):
     more = ("--epochs", "2")
     assert main(command(folder, tmp_path / "one.safetensors", *more)) == 0
     run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "trainer"]
-    subprocess.run(
+    ended = subprocess.run(
         [*run, *command(folder, tmp_path / "two.safetensors", *more)],
         check=True,
         capture_output=True,
+        text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
+    assert ended.stderr.count("skipped 1 picture in all") == 1
     one, two = (safetensors.torch.load_file(tmp_path / f"{name}.safetensors") for name in ("one", "two"))
     torch.testing.assert_close(two["prompt"], one["prompt"], atol=1e-4, rtol=0)
 

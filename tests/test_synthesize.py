@@ -185,7 +185,7 @@ def test_broken_pictures_are_named_and_counted(good, tmp_path, capfd):
     assert main(command(good, tmp_path / "set")) == 0
     told = capfd.readouterr()
     assert f"skipped {good / 'broken.png'}" in told.err
-    assert "skipped 1 broken picture" in told.err
+    assert "skipped 1 picture in all" in told.err
     assert "3 good pictures in train, 4 in test; 12 with a defect" in told.out
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from edge_agent.backbones.backbone import Backbone, ImageFeatures
 from edge_agent.durable import write_durably
 from edge_agent.errors import EdgeAgentError
+from trainer.data import Skipped
 
 MARK = "features.json"  # written last: without it the features beside it are not whole
 
@@ -89,6 +90,11 @@ class Kept:
     def __len__(self) -> int:
         return len(self._arrays["masks"])
 
+    @property
+    def bad(self) -> np.ndarray:
+        """(N,) bool: which pictures have a defect."""
+        return self._arrays["masks"].max(axis=1) > 0
+
     def batch(self, chosen: Tensor) -> Batch:
         """See Features."""
         rows = chosen.numpy()
@@ -117,14 +123,19 @@ def keep(
     *,
     folder: Path | None = None,
     key: str = "",
+    skipped: list[Skipped] | None = None,
     batch: int = 8,
     report: Callable[[int], object] = lambda n: None,
 ) -> Kept:
     """Encode `count` pictures at most, once. folder: where features go that memory is too small for; reused when they are whole.
 
-    key: names backbone, pictures and view, as what is reused must be of the same. Raises EdgeAgentError when the disk is full.
+    key: names backbone, pictures and view, as what is reused must be of the same. skipped: what `pictures` leaves out as it is read;
+    it gets the same when features are reused, and no picture is read. Raises EdgeAgentError when the disk is full.
     """
-    if folder is not None and (known := _reopened(folder, key)):
+    skipped = [] if skipped is None else skipped
+    if folder is not None and (reopened := _reopened(folder, key)):
+        known, left_out = reopened
+        skipped += left_out
         report(len(known["masks"]))
         return Kept(known, view, backbone.device)
     arrays: dict[str, np.ndarray] = {}
@@ -145,7 +156,9 @@ def keep(
         for array in arrays.values():
             if isinstance(array, np.memmap):
                 array.flush()
-        write_durably(folder / MARK, json.dumps({"key": key, "count": done, "names": list(arrays)}).encode())
+        told = [(str(one.path), one.reason) for one in skipped]
+        mark = {"key": key, "count": done, "names": list(arrays), "skipped": told}
+        write_durably(folder / MARK, json.dumps(mark).encode())
     return Kept(arrays, view, backbone.device)
 
 
@@ -175,7 +188,13 @@ def _rows(features: ImageFeatures, view: View) -> dict[str, np.ndarray]:
 
 
 def _mask(mask: np.ndarray, size: int) -> np.ndarray:
-    return cv2.resize(mask.view(np.uint8), (size, size), interpolation=cv2.INTER_NEAREST)
+    """(size, size) uint8, 0 or 1: the nearest pixel of the mask; where all of it falls between, whatever it touches."""
+    small = cv2.resize(mask.view(np.uint8), (size, size), interpolation=cv2.INTER_NEAREST)
+    if (
+        not small.any() and mask.any()
+    ):  # a scratch in a large picture: without it a defective picture would pass for a good one
+        small = (cv2.resize(mask.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA) > 0).view(np.uint8)
+    return small
 
 
 def _batch(features: ImageFeatures, masks: np.ndarray, device: torch.device) -> Batch:
@@ -211,11 +230,12 @@ def _room(folder: Path | None, name: str, shape: tuple[int, ...], dtype: np.dtyp
         ) from error
 
 
-def _reopened(folder: Path, key: str) -> dict[str, np.ndarray] | None:
+def _reopened(folder: Path, key: str) -> tuple[dict[str, np.ndarray], list[Skipped]] | None:
     try:
         mark = json.loads((folder / MARK).read_text())
         if mark["key"] != key:
             return None
-        return {name: np.load(folder / f"{name}.npy", mmap_mode="r")[: mark["count"]] for name in mark["names"]}
+        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r")[: mark["count"]] for name in mark["names"]}
+        return arrays, [Skipped(Path(path), reason) for path, reason in mark["skipped"]]
     except (OSError, ValueError, KeyError):
         return None

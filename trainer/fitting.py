@@ -82,7 +82,10 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """What came of it. steps: in all. figures: on the very pictures it was fitted on, in percent."""
+    """What came of it. steps: in all. skipped: by all processes, each picture once.
+
+    figures: on the very pictures it was fitted on, in percent.
+    """
 
     pictures: int
     steps: int
@@ -106,6 +109,7 @@ def default_epochs(published: int, batch: int, count: int) -> int:
 def from_data(folder: Path, part: tuple[int, int] = (0, 1)) -> Pictures:
     """Labelled pictures of a folder, see data.py; part: rank and how many processes share them."""
     examples = read_examples(folder)
+    _require_both([one.defective for one in examples if one.mask or not one.defective], folder)
     own = examples[part_of(len(examples), part)]
     key = digest(path for one in examples for path in (one.picture, one.mask) if path)
     return Pictures(partial(labelled, own), len(own), f"{len(examples)} labelled pictures of {folder.name}", key)
@@ -152,8 +156,10 @@ def fit_checkpoint(
         view,
         folder=work / f"features{rank}" if on_disk else None,
         key=f"{key} {rank} of {world}",
+        skipped=skipped,
         report=progress.pictures,
     )
+    _require_both(_of_all(torch.from_numpy(features.bad)), pictures.source)
     share = _share(len(features))
     batch = request.batch or recipe.batch
     epochs = request.epochs or default_epochs(recipe.epochs, batch, share.total)
@@ -179,7 +185,7 @@ def fit_checkpoint(
         dist.barrier()
     if rank == 0:
         shutil.rmtree(work, ignore_errors=True)
-    return Fitted(share.total, steps, skipped, figures)
+    return Fitted(share.total, steps, _all_skipped(skipped), figures)
 
 
 def header_of(
@@ -236,10 +242,6 @@ def measure(method: Method, features: Features) -> tuple[dict[str, float], dict[
         bad.append(batch.bad.cpu() > 0)
     defective, scored, truth, shown = (_of_all(torch.cat(parts)) for parts in (bad, pictures, masks, maps))
     truth, shown = truth.ravel(), shown.ravel()
-    if defective.all() or not defective.any():
-        raise EdgeAgentError(
-            "fitting needs good pictures and defective ones with masks: there are only those of one kind"
-        )
     figures = {"image_auroc": auroc(defective, scored), "pixel_auroc": auroc(truth, shown)}
     thresholds: dict[str, object] = {
         "threshold": balanced_threshold(defective, scored),
@@ -259,6 +261,26 @@ def better_class_token(method: Tipsomaly, features: Features) -> int:
     defective = _of_all(torch.cat(bad))
     first, second = (auroc(defective, _of_all(torch.cat(one))) for one in scores)
     return 1 if first > second else 2
+
+
+def _require_both(defective: Sequence[bool] | np.ndarray, source: object) -> None:
+    """Raises EdgeAgentError unless some pictures are defective and some are not."""
+    if not any(defective):
+        raise EdgeAgentError(
+            f"{source}: has no defective pictures with masks, and fitting needs some: add them, or give the folder of good pictures"
+            " with --good, and defects are painted onto them (if it was given so: a larger --count)"
+        )
+    if all(defective):
+        raise EdgeAgentError(f"{source}: has no good pictures, and fitting needs some: add them, as CATEGORY/test/good")
+
+
+def _all_skipped(part: list[Skipped]) -> list[Skipped]:
+    """What any process skipped: each picture once, by path."""
+    parts = [part]
+    if dist.is_initialized():
+        parts = [part] * dist.get_world_size()
+        dist.all_gather_object(parts, part)
+    return sorted({one.path: one for some in parts for one in some}.values(), key=lambda one: one.path)
 
 
 def _of_all(part: Tensor) -> np.ndarray:

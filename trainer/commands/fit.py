@@ -104,9 +104,11 @@ def _fit(options: argparse.Namespace) -> int:
         fitted = fit_checkpoint(request, backbone, chosen, options.out, Progress(reading.update, step))
         for bar in (reading, *stepping):
             bar.close()
-    for one in fitted.skipped:
-        print(f"skipped {one.path}: {one.reason}", file=sys.stderr)
     if rank == 0:
+        for one in fitted.skipped:
+            print(f"skipped {one.path}: {one.reason}", file=sys.stderr)
+        if fitted.skipped:
+            print(f"skipped {len(fitted.skipped)} picture{'s' * (len(fitted.skipped) > 1)} in all", file=sys.stderr)
         print(f"fitted on {fitted.pictures} pictures, {fitted.steps} steps, {time.monotonic() - begun:.0f} s")
         for name, value in fitted.figures.items():
             print(f"{name} on the pictures it was fitted on: {value:.1f}")

@@ -1,32 +1,179 @@
-"""What ViP2-CLIP is fitted with equals numbers computed by hand."""
+"""What the three methods are fitted with equals numbers computed by hand."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pytest
 import torch
 
+from edge_agent.backbones.tips import Tips
+from edge_agent.detectors import cops, tipsomaly, vip2clip
 from edge_agent.detectors.load import Loader
-from edge_agent.detectors.vip2clip import TEMPERATURE, Found, ViP2Clip
-from trainer.losses import vip2clip_losses
+from trainer.losses import both_dice, cops_losses, focal, map_loss, mean_where, tipsomaly_losses, vip2clip_losses
 
 
-def test_the_losses_of_vip2clip_are_what_they_are_by_hand():
-    method = ViP2Clip(Loader().backbone(), layers=(1, 2), top=1)
+@pytest.fixture(scope="module")
+def embedded() -> Tips:
+    backbone = Loader().backbone()
+    assert isinstance(backbone, Tips)
+    return backbone
+
+
+def value(loss: torch.Tensor) -> float:
+    return float(loss.detach())
+
+
+def by_hand(probabilities: Sequence[Sequence[float]], truths: Sequence[Sequence[int]]) -> float:
+    """Focal (gamma 2) over all pixels, and both Dice a picture, in plain numbers; a picture is a list of pixels."""
+    focals, dices = [], []
+    for picture, truth in zip(probabilities, truths, strict=True):
+        pairs = list(zip(picture, truth, strict=True))
+        focals += [-((1 - p) ** 2) * math.log(p) if t else -(p**2) * math.log(1 - p) for p, t in pairs]
+        for shown, there in ((picture, truth), ([1 - p for p in picture], [1 - t for t in truth])):
+            overlap = sum(p * t for p, t in zip(shown, there, strict=True))
+            dices.append(1 - (2 * overlap + 1) / (sum(shown) + sum(there) + 1))
+    return sum(focals) / len(focals) + sum(dices) / len(probabilities)
+
+
+def test_focal_and_both_dice_are_what_they_are_by_hand():
+    probability = torch.tensor([[[0.9, 0.2], [0.4, 0.6]]])
+    truth = torch.tensor([[[1.0, 0.0], [1.0, 0.0]]])
+    focals = -(0.1**2 * math.log(0.9) + 0.2**2 * math.log(0.8) + 0.6**2 * math.log(0.4) + 0.6**2 * math.log(0.4)) / 4
+    dices = (1 - 3.6 / 5.1) + (1 - 3.4 / 4.9)  # overlaps 1.3 and 1.2; 2.1 + 2 and 1.9 + 2 pixels
+    assert float(focal(probability, truth)) == pytest.approx(focals, rel=1e-6)
+    assert float(both_dice(probability, truth)) == pytest.approx(dices, rel=1e-6)
+    assert float(map_loss(probability, truth)) == pytest.approx(focals + dices, rel=1e-6)
+    assert by_hand([[0.9, 0.2, 0.4, 0.6]], [[1, 0, 1, 0]]) == pytest.approx(focals + dices, rel=1e-9)
+
+
+def test_focal_weighs_what_is_nearly_right_less():
+    """With gamma 0 it is the cross-entropy; with 2 a pixel at 0.9 counts a hundredth of that."""
+    probability, truth = torch.tensor([[[0.9]]]), torch.ones(1, 1, 1)
+    assert float(focal(probability, truth, gamma=0)) == pytest.approx(-math.log(0.9), rel=1e-6)
+    assert float(focal(probability, truth)) == pytest.approx(-math.log(0.9) / 100, rel=1e-5)
+
+
+def test_dice_is_a_mean_over_pictures_not_over_pixels():
+    """A picture without a defect costs as much as one with: the one added to both sides keeps it finite."""
+    probability = torch.tensor([[[1.0, 0.0]], [[0.0, 0.0]], [[0.5, 0.0]]])
+    truth = torch.tensor([[[1.0, 0.0]], [[0.0, 0.0]], [[0.0, 0.0]]])
+    third = (1 - 1 / 1.5) + (1 - 4 / 4.5)
+    assert float(both_dice(probability, truth)) == pytest.approx(third / 3, rel=1e-6)
+
+
+def test_a_perfect_map_costs_nothing_and_no_gradient_is_infinite():
+    for truth in (torch.tensor([[[1.0, 0.0]]]), torch.zeros(1, 1, 2)):
+        for probability in (truth.clone(), 1 - truth):
+            probability.requires_grad_()
+            loss = map_loss(probability, truth)
+            loss.backward()
+            assert probability.grad is not None
+            assert probability.grad.isfinite().all()
+            assert loss.isfinite()
+    assert value(map_loss(truth, truth)) == pytest.approx(0.0, abs=1e-4)
+
+
+def test_the_loss_of_tipsomaly_is_that_of_the_map_stretched_bilinearly_alone(embedded):
+    """Two patches side by side over four pixels: a quarter and three quarters of the way between them."""
+    patches = torch.tensor([[[0.9, 0.2]], [[0.1, 0.3]]])
+    found = tipsomaly.Found(*(patches if name == "patches" else torch.full((2, 2), 0.5) for name in fields(tipsomaly)))
+    masks = torch.zeros(2, 4, 4)
+    masks[0, :, :2] = 1
+    method = tipsomaly.Tipsomaly(embedded, fixed=torch.zeros(2, embedded.width))
+    parts = tipsomaly_losses(method, found, masks, torch.tensor([1.0, 0.0]))
+    rows = [0.9, 0.725, 0.375, 0.2], [0.1, 0.15, 0.25, 0.3]
+    assert list(parts) == ["map"]
+    expected = by_hand([rows[0] * 4, rows[1] * 4], [[1, 1, 0, 0] * 4, [0] * 16])
+    assert value(parts["map"]) == pytest.approx(expected, rel=1e-5)
+
+
+def fields(module) -> list[str]:
+    return list(module.Found.__dataclass_fields__)
+
+
+def test_the_losses_of_vip2clip_are_what_they_are_by_hand(embedded):
+    method = vip2clip.ViP2Clip(embedded, layers=(1, 2), top=1)
     masks, bad = torch.tensor([[[1.0, 0.0]]]).expand(1, 1, 2), torch.ones(1)
     probability = torch.tensor([[[[0.9, 0.2]], [[0.6, 0.4]]]])  # (1, 2 layers, 1, 2)
     cosines = torch.tensor([[[[[0.1, 0.3]], [[0.2, 0.3]]], [[[0.0, 0.1]], [[0.05, 0.0]]]]])  # (1, 2, 2 states, 1, 2)
-    square = Found(torch.zeros(1, 2, 256), cosines, probability.repeat(1, 1, 2, 1))
+    square = vip2clip.Found(torch.zeros(1, 2, 256), cosines, probability.repeat(1, 1, 2, 1))
     parts = vip2clip_losses(method, square, masks.repeat(1, 2, 1), bad)
-
-    def layer(of_bad: float, of_good: float) -> float:
-        focal = -((1 - of_bad) ** 2 * math.log(of_bad) + of_good**2 * math.log(1 - of_good)) / 2
-        anomalous = 1 - (2 * 2 * of_bad + 1) / (2 * (of_bad + of_good) + 2 + 1)
-        normal = 1 - (2 * 2 * (1 - of_good) + 1) / (2 * (2 - of_bad - of_good) + 2 + 1)
-        return focal + anomalous + normal
-
-    assert float(parts["map"].detach()) == pytest.approx(layer(0.9, 0.2) + layer(0.6, 0.4), rel=1e-5)
+    expected = by_hand([[0.9, 0.2] * 2], [[1, 0] * 2]) + by_hand([[0.6, 0.4] * 2], [[1, 0] * 2])
+    assert value(parts["map"]) == pytest.approx(expected, rel=1e-5)
     # The most anomalous patch of each layer is the first: mean cosines 0.05 (normal) and 0.125 (anomalous), one softmax.
-    odds = (0.125 - 0.05) / TEMPERATURE
-    assert float(parts["picture"].detach()) == pytest.approx(math.log1p(math.exp(-odds)), rel=1e-5)
+    odds = (0.125 - 0.05) / vip2clip.TEMPERATURE
+    assert value(parts["picture"]) == pytest.approx(math.log1p(math.exp(-odds)), rel=1e-5)
+    assert list(parts) == ["map", "picture"]
+
+
+def test_vip2clip_takes_the_mean_over_pictures_good_and_bad(embedded):
+    method = vip2clip.ViP2Clip(embedded, layers=(1,), top=2)
+    probability = torch.tensor([[[[0.9, 0.2], [0.4, 0.6]]], [[[0.1, 0.3], [0.2, 0.2]]]])  # (2, 1 layer, 2, 2)
+    cosines = torch.zeros(2, 1, 2, 2, 2)
+    cosines[:, 0, 1, 0] = torch.tensor([[0.07, 0.21], [0.07, 0.21]])  # the two most anomalous of both: 0.14 in the mean
+    masks = torch.tensor([[[1.0, 0.0], [1.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]])
+    found = vip2clip.Found(torch.zeros(2, 2, 256), cosines, probability)
+    parts = vip2clip_losses(method, found, masks, torch.tensor([1.0, 0.0]))
+    expected = by_hand([[0.9, 0.2, 0.4, 0.6], [0.1, 0.3, 0.2, 0.2]], [[1, 0, 1, 0], [0] * 4])
+    assert value(parts["map"]) == pytest.approx(expected, rel=1e-5)
+    right, wrong = math.log1p(math.exp(-2.0)), math.log1p(math.exp(2.0))
+    assert value(parts["picture"]) == pytest.approx((right + wrong) / 2, rel=1e-5)
+
+
+def cops_found() -> cops.Found:
+    """Two pictures of 2 x 2 patches, codes of two numbers."""
+    return cops.Found(
+        patches=torch.zeros(2, 4, 8),
+        prototypes=torch.zeros(2, 2, 6, 8),
+        text=torch.zeros(2, 2, 8),
+        picture=torch.tensor([[0.3, 1.3], [2.0, 0.0]]),
+        probability=torch.tensor([[[0.9, 0.2], [0.4, 0.6]], [[0.1, 0.3], [0.2, 0.2]]]),
+        distances=torch.tensor(
+            [
+                [[[0.5, 0.1], [0.2, 0.3]], [[0.05, 0.9], [0.8, 0.7]]],
+                [[[0.1, 0.2], [0.3, 0.4]], [[1.0, 1.1], [1.2, 1.3]]],
+            ]
+        ),
+        guess=cops.Guess(
+            seen=torch.tensor([[1.0, 2.0], [0.0, 0.0]]),
+            mean=torch.tensor([[1.0, 0.0], [0.5, -0.5]]),
+            log_variance=torch.tensor([[0.0, math.log(2.0)], [0.0, 0.0]]),
+            decoded=torch.tensor([[1.5, 2.0], [0.0, 1.0]]),
+        ),
+    )
+
+
+def test_the_losses_of_cops_are_what_they_are_by_hand(embedded):
+    """A mask of 4 x 4 pixels with one pixel set: its patch alone is anomalous, its three other pixels are not."""
+    masks = torch.zeros(2, 4, 4)
+    masks[0, 1, 0] = 1
+    parts = cops_losses(cops.Cops(embedded), cops_found(), masks, torch.tensor([1.0, 0.0]), reconstruction=True)
+    assert list(parts) == ["picture", "map", "normal", "anomalous", "code", "reconstruction"]
+    expected = (math.log1p(math.exp(-1.0)) + math.log1p(math.exp(-2.0))) / 2
+    assert value(parts["picture"]) == pytest.approx(expected, rel=1e-6)
+    first = [0.9, 0.9, 0.2, 0.2] * 2 + [0.4, 0.4, 0.6, 0.6] * 2  # each number over its four pixels
+    second = [0.1, 0.1, 0.3, 0.3] * 2 + [0.2, 0.2, 0.2, 0.2] * 2
+    truth = [0, 0, 0, 0, 1] + [0] * 11
+    assert value(parts["map"]) == pytest.approx(4 * by_hand([first, second], [truth, [0] * 16]), rel=1e-5)
+    assert value(parts["normal"]) == pytest.approx((0.1 + 0.2 + 0.3 + 0.1 + 0.2 + 0.3 + 0.4) / 7, rel=1e-6)
+    assert value(parts["anomalous"]) == pytest.approx(0.05, rel=1e-6)
+    # KL of N(m, s^2) and N(0, 1) is (m^2 + s^2 - 1 - log s^2) / 2: (1 + 0) + (0 + 2 - 1 - log 2), and 1/4 + 1/4.
+    assert value(parts["code"]) == pytest.approx(((1 + 1 - math.log(2)) / 2 + 0.25) / 2, rel=1e-6)
+    assert value(parts["reconstruction"]) == pytest.approx((0.25 + 0 + 0 + 1) / 4, rel=1e-6)
+
+
+def test_cops_reconstructs_nothing_unless_asked_and_good_pictures_have_no_anomalous_patches(embedded):
+    parts = cops_losses(cops.Cops(embedded), cops_found(), torch.zeros(2, 4, 4), torch.zeros(2))
+    assert "reconstruction" not in parts
+    assert value(parts["anomalous"]) == 0
+    assert value(parts["normal"]) == pytest.approx((0.5 + 0.1 + 0.2 + 0.3 + 0.1 + 0.2 + 0.3 + 0.4) / 8, rel=1e-6)
+
+
+def test_the_mean_of_nothing_is_nothing_and_has_a_gradient():
+    x = torch.tensor([1.0, 3.0], requires_grad=True)
+    mean_where(x, torch.tensor([False, False])).backward()
+    assert x.grad is not None
+    assert x.grad.tolist() == [0, 0]
+    assert value(mean_where(x, torch.tensor([False, True]))) == 3

@@ -1,4 +1,4 @@
-"""Losses by hand, prompts that learn, pretraining that resumes to the same result, pictures in MVTec layout."""
+"""Figures by hand, pools, pretraining that resumes to the same result, pictures in MVTec layout."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from edge_agent.errors import EdgeAgentError
 from trainer.data import categories, read_examples, read_mask
 from trainer.embed import embed
 from trainer.evaluate import LocalContrast, evaluate
-from trainer.losses import dice, focal, map_loss
 from trainer.metrics import auroc, balanced_threshold, best_f1_threshold
 from trainer.pool import make_pool, view
 from trainer.pretrain import Recipe, pretrain
@@ -45,25 +44,6 @@ def run(tmp_path_factory):
     """A whole pretraining in small: its folder and its model."""
     folder = tmp_path_factory.mktemp("run")
     return folder, pretrain(TINY, folder, workers=0, log_every=1)
-
-
-def test_focal_and_dice_are_what_they_are_by_hand():
-    probability = torch.tensor([[[0.9, 0.2], [0.4, 0.6]]])
-    truth = torch.tensor([[[1.0, 0.0], [1.0, 0.0]]])
-    by_hand = -(0.1**2 * math.log(0.9) + 0.2**2 * math.log(0.8) + 0.6**2 * math.log(0.4) + 0.6**2 * math.log(0.4)) / 4
-    assert float(focal(probability, truth)) == pytest.approx(by_hand, rel=1e-6)
-    assert float(dice(probability, truth)) == pytest.approx(1 - (2 * 1.3 + 1) / (2.1 + 2 + 1), rel=1e-6)
-    whole = by_hand + (1 - 3.6 / 5.1) + (1 - (2 * 1.2 + 1) / (1.9 + 2 + 1))
-    assert float(map_loss(probability, truth)) == pytest.approx(whole, rel=1e-6)
-
-
-def test_a_perfect_map_costs_nothing_and_no_gradient_is_infinite():
-    truth = torch.tensor([[[1.0, 0.0]]])
-    probability = truth.clone().requires_grad_()
-    loss = map_loss(probability, truth)
-    loss.backward()
-    assert float(loss.detach()) == pytest.approx(0.0, abs=1e-4)
-    assert torch.isfinite(probability.grad).all()
 
 
 def test_auroc_is_right_on_a_case_by_hand_and_undefined_without_both_classes():

@@ -18,15 +18,11 @@ def focal(probability: Tensor, truth: Tensor, gamma: float = 2.0) -> Tensor:
     return (-((1 - right) ** gamma) * right.log()).mean()
 
 
-def dice(probability: Tensor, truth: Tensor) -> Tensor:
-    """1 - Dice coefficient with one added to both sides, mean over pictures. Both (B, H, W)."""
-    probability, truth = probability.flatten(1), truth.flatten(1)
-    overlap = (probability * truth).sum(dim=1)
-    return (1 - (2 * overlap + 1) / (probability.sum(dim=1) + truth.sum(dim=1) + 1)).mean()
-
-
 def both_dice(probability: Tensor, truth: Tensor) -> Tensor:
-    """dice of the anomalous map plus dice of the normal one, 1 - probability, from the same three sums."""
+    """1 - Dice coefficient, with one added to both sides, of the anomalous map, and of the normal one, 1 - probability; mean over pictures.
+
+    Both (B, H, W).
+    """
     probability, truth = probability.flatten(1), truth.flatten(1)
     overlap, shown, there = (probability * truth).sum(dim=1), probability.sum(dim=1), truth.sum(dim=1)
     size = probability.shape[1]

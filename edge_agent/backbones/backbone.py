@@ -17,7 +17,7 @@ class ImageFeatures:
 
     patches: (B, N, D) of the last block. layers: the same after chosen blocks, counted from 1, each (B, N, D).
     values: (B, N, D), the patches of the value-value stream, or None where it was not asked for. None of them unit.
-    grid: (h, w) with h * w = N.
+    grid: (h, w) with h * w = N. aligned: (B, D), what text was trained to be compared with, if it is none of the globals.
     """
 
     globals: Tensor
@@ -25,6 +25,12 @@ class ImageFeatures:
     grid: tuple[int, int]
     layers: dict[int, Tensor] = field(default_factory=dict)
     values: Tensor | None = None
+    aligned: Tensor | None = None
+
+    @property
+    def whole(self) -> Tensor:
+        """(B, D): the picture as text was trained to be compared with it."""
+        return self.globals[:, -1] if self.aligned is None else self.aligned
 
 
 class Backbone(Protocol):
@@ -60,6 +66,10 @@ class Backbone(Protocol):
 
     def encode_image(self, x: Tensor, layers: Sequence[int] = (), *, values: bool = False) -> ImageFeatures:
         """x: (B, 3, H, W) as `pictures` makes it; H and W multiples of the patch."""
+        ...
+
+    def encode_windows(self, x: Tensor, side: int) -> Tensor:
+        """(B, h - side + 1, w - side + 1, D): `whole` of every side x side window of patches, encoded with no others there."""
         ...
 
     def encode_text(self, sentences: Sequence[str], prompt: Tensor | None = None) -> Tensor:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from edge_agent.backbones.backbone import ImageFeatures
 from edge_agent.backbones.clip_names import Colour
+from edge_agent.backbones.windows import encode_each
 from edge_agent.errors import CheckpointError
 
 
@@ -114,7 +115,21 @@ class Clip(nn.Module):
             if number in layers:
                 kept[number] = self._patches(tokens)
         by_values = None if stream is None else self._patches(stream)
-        return ImageFeatures(tokens[:, :1] @ visual.proj, self._patches(tokens), grid, kept, by_values)
+        whole = self._whole(tokens)
+        return ImageFeatures(tokens[:, :1] @ visual.proj, self._patches(tokens), grid, kept, by_values, whole)
+
+    def encode_windows(self, x: Tensor, side: int) -> Tensor:
+        """See Backbone."""
+        tokens, grid = self._embed(x)
+        first = tokens[:1, :1]  # no picture has another
+
+        def encode(patches: Tensor) -> Tensor:
+            own = torch.cat([first.expand(len(patches), -1, -1), patches], dim=1)
+            for block in self.model.visual.transformer.resblocks:
+                own = block(own)
+            return self._whole(own)
+
+        return encode_each(tokens[:, 1:], grid, side, encode)
 
     def encode_text(self, sentences: Sequence[str], prompt: Tensor | None = None) -> Tensor:
         """See Backbone. prompt: (S, W), between begin and words. Words beyond the tower's positions fall off the end."""
@@ -165,6 +180,9 @@ class Clip(nn.Module):
         square = positions[1:].reshape(1, *visual.grid_size, -1).permute(0, 3, 1, 2)  # (1, C, g, g)
         resized = F.interpolate(square.float(), size=grid, mode="bilinear", align_corners=False)
         return torch.cat([positions[:1], resized[0].flatten(1).T.to(positions.dtype)])
+
+    def _whole(self, tokens: Tensor) -> Tensor:
+        return self.model.visual.ln_post(tokens[:, 0]) @ self.model.visual.proj  # (B, D)
 
     def _patches(self, tokens: Tensor) -> Tensor:
         return self.model.visual.ln_post(tokens[:, 1:]) @ self.model.visual.proj  # (B, N, D)

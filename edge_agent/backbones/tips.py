@@ -26,6 +26,7 @@ from edge_agent.backbones.backbone import ImageFeatures
 from edge_agent.backbones.contrast import Contrast
 from edge_agent.backbones.resize import pictures_to_tensor
 from edge_agent.backbones.tokenizer import Tokenizer
+from edge_agent.backbones.windows import encode_each
 from edge_agent.errors import CheckpointError
 
 Arrays = Mapping[str, np.ndarray]
@@ -179,21 +180,11 @@ class VisionTower(nn.Module):
 
     def forward(self, x: Tensor, layers: Sequence[int] = (), *, values: bool = False) -> ImageFeatures:
         """x: (B, 3, H, W) in [0, 1], H and W multiples of the patch. All features after the final LayerNorm."""
-        tokens = self.stem(x)  # (B, D, h, w)
-        grid = (tokens.shape[2], tokens.shape[3])
-        tokens = tokens.flatten(2).transpose(1, 2)  # (B, N, D)
-        tokens = tokens + self.positions(grid)
-        if self.contrast is not None:
-            tokens = tokens + self.contrast(x, grid).to(tokens.dtype)
-        prefix = torch.cat([self.vit.cls_token, self.vit.reg_token], dim=1).expand(len(x), -1, -1)
-        tokens = torch.cat([prefix.to(tokens.dtype), tokens], dim=1)  # (B, 2 + N, D)
+        tokens, grid = self._embed(x)
         kept = {}
         stream = tokens if values else None
         for number, block in enumerate(self.vit.blocks, start=1):
-            if number - 1 in self.shape.compared:
-                patches = tokens[:, 2:]
-                more = self.comparisons[str(number - 1)](patches, grid).to(tokens.dtype)
-                tokens = torch.cat([tokens[:, :2], patches + more], dim=1)
+            tokens = self._compared(tokens, grid, number)
             if stream is not None:
                 stream = stream + block.ls1(_value_attention(block.attn, block.norm1(tokens)))
             tokens = block(tokens)
@@ -202,6 +193,39 @@ class VisionTower(nn.Module):
         tokens = self.vit.norm(tokens)
         by_values = None if stream is None else self.vit.norm(stream)[:, 2:]
         return ImageFeatures(tokens[:, :2], tokens[:, 2:], grid, kept, by_values)
+
+    def windows(self, x: Tensor, side: int) -> Tensor:
+        """See Backbone.encode_windows. Patches are compared, in towers that do, within their window."""
+        tokens, grid = self._embed(x)
+        prefix = tokens[:1, :2]  # no picture has another
+
+        def encode(patches: Tensor) -> Tensor:
+            own = torch.cat([prefix.expand(len(patches), -1, -1), patches], dim=1)
+            for number, block in enumerate(self.vit.blocks, start=1):
+                own = block(self._compared(own, (side, side), number))
+            return self.vit.norm(own[:, 1])
+
+        return encode_each(tokens[:, 2:], grid, side, encode)
+
+    def _embed(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """Pictures to the first block's tokens (B, 2 + N, D), class tokens first, and their grid."""
+        tokens = self.stem(x)  # (B, D, h, w)
+        grid = (tokens.shape[2], tokens.shape[3])
+        tokens = tokens.flatten(2).transpose(1, 2)  # (B, N, D)
+        tokens = tokens + self.positions(grid)
+        if self.contrast is not None:
+            tokens = tokens + self.contrast(x, grid).to(tokens.dtype)
+        prefix = torch.cat([self.vit.cls_token, self.vit.reg_token], dim=1).expand(len(x), -1, -1)
+        tokens = torch.cat([prefix.to(tokens.dtype), tokens], dim=1)  # (B, 2 + N, D)
+        return tokens, grid
+
+    def _compared(self, tokens: Tensor, grid: tuple[int, int], number: int) -> Tensor:
+        """The tokens that go into a block, counted from 1: where it is such a block, told what comparison tells them."""
+        if number - 1 not in self.shape.compared:
+            return tokens
+        patches = tokens[:, 2:]
+        more = self.comparisons[str(number - 1)](patches, grid).to(tokens.dtype)
+        return torch.cat([tokens[:, :2], patches + more], dim=1)
 
 
 def _value_attention(attention: Any, x: Tensor) -> Tensor:
@@ -354,6 +378,10 @@ class Tips(nn.Module):
     def encode_image(self, x: Tensor, layers: Sequence[int] = (), *, values: bool = False) -> ImageFeatures:
         """See Backbone. x: (B, 3, H, W) RGB in [0, 1]."""
         return self.vision(x, layers, values=values)
+
+    def encode_windows(self, x: Tensor, side: int) -> Tensor:
+        """See Backbone."""
+        return self.vision.windows(x, side)
 
     def encode_text(self, sentences: Sequence[str], prompt: Tensor | None = None) -> Tensor:
         """See Backbone. prompt: Tipsomaly's."""

@@ -54,7 +54,7 @@ class PromptDetector:
         with torch.inference_mode():
             x = method.backbone.pictures(images, size)
             with torch.autocast(self.device.type, self._dtype, enabled=self._dtype != torch.float32):
-                features = method.backbone.encode_image(x, method.layers, values=method.values)
+                features = method.see(x)
             patches_kept = scoring.masks_to_tensor(keep or [None], features.grid, self.device)
             scores = method.scores(method(features), patches_kept)
             maps = scoring.heatmaps(scores.patches, size, method.sigma, method.upsampling)

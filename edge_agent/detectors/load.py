@@ -15,6 +15,7 @@ from edge_agent.backbones.store import EMBEDDED_FOLDER, BackboneFiles, default_f
 from edge_agent.backbones.tips import Tips, load_tips
 from edge_agent.detectors.checkpoint import load_checkpoint
 from edge_agent.detectors.detector import PromptDetector
+from edge_agent.detectors.methods import unfitted
 from edge_agent.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class Loader:
         """folders: where fetched backbones lie, looked at before the user's cache."""
         self._folders = (*folders, default_folder())
         self._backbones: dict[tuple[str, str], Backbone] = {}
-        self._detectors: dict[tuple[str, Path, str, str, str], PromptDetector] = {}
+        self._detectors: dict[tuple[str, Path | str, str, str, str], PromptDetector] = {}
 
     def backbone(self, model: str = EMBEDDED, device: str = "auto") -> Backbone:
         """model: "embedded", the name of a fetched backbone, a folder with its three files, or clip:MODEL/TAG (see clip_names.py).
@@ -60,18 +61,26 @@ class Loader:
         class_name: str = "object",
         device: str = "auto",
         precision: str = "auto",
+        method: str | None = None,
     ) -> PromptDetector:
-        """checkpoint: fitted prompts; None is those that come with the embedded model. Raises CheckpointError."""
-        if checkpoint is None:
+        """checkpoint: fitted prompts; None is those that come with the embedded model. method: one that needs none, in their place.
+
+        Raises CheckpointError.
+        """
+        if method is not None and checkpoint is not None:
+            raise CheckpointError(f"{checkpoint}: {method} needs no checkpoint: leave one of the two out")
+        if method is None and checkpoint is None:
             if model != EMBEDDED:
                 raise CheckpointError(f"{model} comes without prompts: name a checkpoint that was fitted for it")
             checkpoint = EMBEDDED_CHECKPOINT
-        key = (model, checkpoint, class_name, device, precision)
+        prompts = method or checkpoint
+        assert prompts is not None
+        key = (model, prompts, class_name, device, precision)
         if key not in self._detectors:
             dtype = choose_dtype(precision, choose_device(device))
-            self._detectors[key] = PromptDetector(
-                self.backbone(model, device), load_checkpoint(checkpoint), class_name, dtype=dtype
-            )
+            backbone = self.backbone(model, device)
+            loaded = unfitted(prompts, backbone) if isinstance(prompts, str) else load_checkpoint(prompts)
+            self._detectors[key] = PromptDetector(backbone, loaded, class_name, dtype=dtype)
         return self._detectors[key]
 
 

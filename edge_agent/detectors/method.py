@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
-from edge_agent.backbones.backbone import Backbone, ImageFeatures
+from edge_agent.backbones.backbone import Backbone
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,12 @@ class Method(nn.Module):
 
     backbone: Backbone
 
+    def see(self, x: Tensor) -> Any:
+        """What `forward` wants of pictures (B, 3, H, W): the backbone's features, unless a method says otherwise."""
+        return self.backbone.encode_image(x, self.layers, values=self.values)
+
     @abstractmethod
-    def forward(self, features: ImageFeatures) -> Any:
+    def forward(self, features: Any) -> Any:
         """All that scores, and in training losses, are made from: see the method's own class for what that is."""
 
     @abstractmethod

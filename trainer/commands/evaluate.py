@@ -21,6 +21,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--model", default="embedded", help="backbone: a name of `edge-agent models`, or a folder (default embedded)"
     )
     evaluate.add_argument("--checkpoint", type=Path, help="prompts fitted for it (default: the embedded model's own)")
+    evaluate.add_argument(
+        "--method", choices=("clip", "winclip"), help="plain prompts or WinCLIP, which need no checkpoint, in place of one"
+    )
     named = evaluate.add_mutually_exclusive_group()
     named.add_argument("--class-name", default="object", help="what is in the pictures (default: object)")
     named.add_argument(
@@ -53,7 +56,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 
     def detector_for(category: str) -> Detector:
         named = category if options.category_names else options.class_name
-        return loader.detector(options.model, options.checkpoint, named)
+        return loader.detector(options.model, options.checkpoint, named, method=options.method)
 
     runs: list[tuple[Callable[[str], Detector], list[Result]]] = [(detector_for, [])]
     if options.baseline:

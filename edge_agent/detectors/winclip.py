@@ -1,0 +1,105 @@
+"""WinCLIP without examples (arXiv 2303.14814): many sentences, windows of patches encoded by themselves, harmonic means.
+
+Its sentences are written for this project, not the authors'. Left out: WinCLIP+, which compares with pictures of good parts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from edge_agent.detectors.plain import Found, Plain, States
+
+SIDES = (2, 3)  # of windows, in patches, as published
+LEAST = 1e-6  # a probability below counts as this: a harmonic mean has no place for 0
+
+NORMAL = (
+    "{}",
+    "intact {}",
+    "flawless {}",
+    "{} in perfect condition",
+    "{} without any flaw",
+    "{} without any damage",
+    "{} that passed inspection",
+)
+ANOMALOUS = (
+    "damaged {}",
+    "broken {}",
+    "{} with a flaw",
+    "{} with a defect",
+    "{} with damage",
+    "{} with a stain",
+    "{} that failed inspection",
+)
+TEMPLATES = (
+    "a photo of a {}.",
+    "a photo of the {}.",
+    "a close-up photo of a {}.",
+    "a close-up photo of the {}.",
+    "a cropped photo of a {}.",
+    "a photo of a large {}.",
+    "a photo of a small {}.",
+    "a bright photo of a {}.",
+    "a dark photo of a {}.",
+    "a blurry photo of a {}.",
+    "a black and white photo of a {}.",
+    "a photo of a {} on a production line.",
+    "a photo of a {} for visual inspection.",
+    "there is a {} in the picture.",
+)
+
+
+def composed(states: tuple[str, ...]) -> tuple[str, ...]:
+    """Every state in every template, still with {} for the class name."""
+    return tuple(template.format(state) for state in states for template in TEMPLATES)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """whole: (B, D), of the picture. windows: (B, h - s + 1, w - s + 1, D) by side s. None of them unit. grid: (h, w)."""
+
+    whole: Tensor
+    windows: dict[int, Tensor]
+    grid: tuple[int, int]
+
+
+class WinClip(Plain):
+    """The picture is scored by itself; a patch by the harmonic mean over picture and windows, each window's over its patches.
+
+    A harmonic mean is near the least of its numbers: one window that finds a patch normal outweighs those that do not.
+    Windows cost some 14 times what the picture does.
+    """
+
+    name = "winclip"
+    sentences: ClassVar[States] = (composed(NORMAL), composed(ANOMALOUS))
+
+    def see(self, x: Tensor) -> Seen:
+        """See Method."""
+        features = self.backbone.encode_image(x)
+        sides = [side for side in SIDES if side <= min(features.grid)]
+        windows = {side: self.backbone.encode_windows(x, side) for side in sides}
+        return Seen(features.whole, windows, features.grid)
+
+    def forward(self, features: Seen) -> Found:  # type: ignore[override]  # of what its own `see` gives
+        """See Method."""
+        whole = self.probability(features.whole)  # (B,)
+        scales = [whole[:, None, None].expand(-1, *features.grid)]
+        scales += [spread_back(self.probability(window), side) for side, window in features.windows.items()]
+        return Found(whole, harmonic(torch.stack(scales)))
+
+
+def harmonic(x: Tensor) -> Tensor:
+    """Harmonic mean over the first axis, of numbers in [0, 1]."""
+    return 1 / (1 / x.clamp(min=LEAST)).mean(dim=0)
+
+
+def spread_back(windows: Tensor, side: int) -> Tensor:
+    """Windows' numbers (B, h - side + 1, w - side + 1) in [0, 1] to patches (B, h, w): harmonic mean of the windows a patch is in."""
+    reciprocal = F.pad(1 / windows.clamp(min=LEAST), [side - 1] * 4)
+    inside = F.pad(torch.ones_like(windows), [side - 1] * 4)
+    counted, summed = F.avg_pool2d(torch.stack([inside, reciprocal], dim=1), side, stride=1).unbind(dim=1)
+    return counted / summed

@@ -6,8 +6,9 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Protocol
 
@@ -30,8 +31,13 @@ from edge_agent.core import (
 from edge_agent.errors import JournalError, SourceLost
 from edge_agent.inbox import Inbox
 from edge_agent.judge import AlarmState, Rules, debounce, judge
+from edge_agent.progress import DATABASE_S, Stage
 
 log = logging.getLogger(__name__)
+
+SLOW = 10.0  # a batch may take so many times what pictures took of late before it is taken for a hang
+TICK_S = 0.1  # how often a thread that waits for another says that it lives
+SWEEP_S = 300.0  # sinks may take so long: the first sweep counts all pictures that are kept
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -138,14 +144,31 @@ def replay(
             yield inspection, evidence
 
 
+def warm_up(stations: Iterable[Station]) -> float:
+    """Have each detector read a picture, as first ones are slow. Returns the seconds that the slowest takes for its second."""
+    noise = np.random.default_rng(0).integers(0, 256, (512, 512, 3), np.uint8)
+    slowest = 0.0
+    for detector in {id(station.detector): station.detector for station in stations}.values():
+        detector.read([noise])
+        begun = time.perf_counter()
+        detector.read([noise])
+        slowest = max(slowest, time.perf_counter() - begun)
+    return slowest
+
+
 @dataclass(slots=True)
 class Counts:
-    """What has happened since the start. inspected = OK + NotOK + NotDecidable."""
+    """What has happened since the start. inspected = OK + NotOK + NotDecidable.
+
+    dropped: frames that went through the detector and were not recorded, by station and reason; `inbox.dropped` counts
+    those that never got there.
+    """
 
     inspected: int = 0
     not_ok: int = 0
     not_decidable: int = 0
     sink_failures: int = 0
+    dropped: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
 class Line:
@@ -164,19 +187,34 @@ class Line:
         batch: int = 8,
         gather_s: float = 0.02,
         report: Callable[[Inspection, Evidence], None] = lambda inspection, evidence: None,
+        picture_s: float = 0.0,
     ) -> None:
+        """picture_s: what the detector takes for one picture when warm."""
         self._sources, self._stations, self._keeper, self._journal = sources, stations, keeper, journal
         self._announce, self._sinks, self._report = announce, sinks, report
         self._alarms = dict(alarms or {})
         self._batch, self._gather_s = batch, gather_s
         # A batch may wait before the detector and another behind it; more would cost memory, and time at a stop.
-        self._done: queue.Queue[Inspection | None] = queue.Queue(maxsize=batch)
+        self._done: queue.Queue[Inspection | Callable[[], None] | None] = queue.Queue(maxsize=batch)
         self._failure: BaseException | None = None
+        self._picture_s = self._warm_picture_s = picture_s
+        self._detecting, self._writing = Stage("detector"), Stage("writer")
+        self.stages = (self._detecting, self._writing)
         self.inbox = Inbox(capacity=batch)
         self.counts = Counts()
+        self.came_at: dict[str, float] = {}  # by station, when its newest frame came (monotonic seconds)
 
-    def run(self, stop: threading.Event) -> None:
-        """Inspect until `stop` is set; then take in nothing new, finish what was taken in, and return. Raises what a thread raised."""
+    def run(
+        self,
+        stop: threading.Event,
+        *,
+        started: Callable[[], None] = lambda: None,
+        between: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Inspect until `stop` is set; then take in nothing new, finish what was taken in, and return. Raises what a thread raised.
+
+        started: called once all sources run. between: called between batches, several times a second, on this thread.
+        """
         feeders = [
             threading.Thread(target=self._feed, args=(source, stop), name=f"source-{source.station}")
             for source in self._sources
@@ -185,27 +223,66 @@ class Line:
         for thread in (*feeders, writer):
             thread.start()
         try:
+            started()
             while not (stop.is_set() and self.inbox.drained):
                 if stop.is_set():
                     self.inbox.close()
-                for inspection in inspect(
-                    self.inbox.take(self._batch, 0.2, self._gather_s), self._stations, self._alarms
-                ):
-                    self._done.put(inspection)
+                self._detecting.beat()
+                between()
+                for inspection in self._inspect(self.inbox.take(self._batch, 0.2, self._gather_s)):
+                    self._hand_on(inspection)
                 if self._failure:
                     break
         finally:
             stop.set()
             self.inbox.close()
-            self._done.put(None)
+            self._hand_on(None)
+            self._detecting.rest()
             for thread in (writer, *feeders):
                 thread.join()
         if self._failure:
             raise self._failure
 
+    def change(self, stations: Mapping[str, Station], then: Callable[[], None] = lambda: None) -> None:
+        """Inspect as these stations say from the next batch on; for `between`. They have the names of those before.
+
+        then: called by the thread that keeps and records, after the last inspection that was made the old way.
+        """
+        self._stations = stations
+        self._hand_on(then)
+
+    def _inspect(self, frames: Sequence[Frame]) -> list[Inspection]:
+        self._detecting.beat(within_s=SLOW * len(frames) * self._picture_s)
+        begun = time.perf_counter()
+        inspections = inspect(frames, self._stations, self._alarms)
+        if frames:
+            took_s = (time.perf_counter() - begun) / len(frames)
+            # One picture that was slow is forgotten in time, but not that the machine is.
+            self._picture_s = max(took_s, 0.9 * self._picture_s, self._warm_picture_s)
+        return inspections
+
+    def _hand_on(self, item: Inspection | Callable[[], None] | None) -> None:
+        """Give the writer something to do. To wait for it is no hang of this thread."""
+        while True:
+            self._detecting.beat()
+            try:
+                return self._done.put(item, timeout=TICK_S)
+            except queue.Full:
+                pass
+
+    def _next(self) -> Inspection | Callable[[], None] | None:
+        """What the writer is to do; None: end."""
+        while True:
+            self._writing.beat()
+            try:
+                return self._done.get(timeout=TICK_S)
+            except queue.Empty:
+                pass
+
     def _feed(self, source: Source, stop: threading.Event) -> None:
         try:
             for frame in source.frames(stop):
+                self.came_at[frame.station] = time.monotonic()
                 if not self.inbox.put(frame, live=source.live):
                     return
         except SourceLost as error:
@@ -215,22 +292,35 @@ class Line:
 
     def _write(self, stop: threading.Event) -> None:
         try:
-            while (inspection := self._done.get()) is not None:
-                evidence = self._keeper.save(inspection)
-                if not self._record(inspection, evidence, stop):
-                    continue
-                self._count(inspection)
-                for sink in self._sinks:
-                    try:
-                        sink.write(inspection, evidence)
-                    except Exception:  # a sink that fails must not keep the others from being told
-                        self.counts.sink_failures += 1
-                        log.exception("%s failed", type(sink).__name__)
-                self._report(inspection, evidence)
+            while (item := self._next()) is not None:
+                if isinstance(item, Inspection):
+                    self._finish(item, stop)
+                else:
+                    item()
         except BaseException as error:
             self._fail(error, stop)
-            while self._done.get() is not None:  # the detector's thread must not wait for room for ever
+            while self._next() is not None:  # the detector's thread must not wait for room for ever
                 pass
+        finally:
+            self._writing.rest()
+
+    def _finish(self, inspection: Inspection, stop: threading.Event) -> None:
+        """Keep, record and tell."""
+        with self._writing.step("keep"):
+            evidence = self._keeper.save(inspection)
+        with self._writing.step("record", DATABASE_S):
+            is_recorded = self._record(inspection, evidence, stop)
+        if not is_recorded:
+            return
+        self._count(inspection)
+        for sink in self._sinks:
+            try:
+                with self._writing.step("tell", SWEEP_S):
+                    sink.write(inspection, evidence)
+            except Exception:  # a sink that fails must not keep the others from being told
+                self.counts.sink_failures += 1
+                log.exception("%s failed", type(sink).__name__)
+        self._report(inspection, evidence)
 
     def _record(self, inspection: Inspection, evidence: Evidence, stop: threading.Event) -> bool:
         """Record, trying again with backoff while the disk is full; says whether it was new.
@@ -239,11 +329,15 @@ class Line:
         """
         wait_s = 0.1
         while True:
+            self._writing.beat(DATABASE_S + wait_s)
             try:
-                return self._journal.record(inspection, evidence, self._announce(inspection, evidence))
+                is_new = self._journal.record(inspection, evidence, self._announce(inspection, evidence))
+                self.counts.dropped[inspection.frame.station, "known"] += not is_new
+                return is_new
             except JournalError as error:
                 log.error("%s (trying again in %.1f s)", error, wait_s)
                 if stop.wait(wait_s):
+                    self.counts.dropped[inspection.frame.station, "stopped"] += 1
                     log.error(
                         "stopped before %s could be recorded: it is inspected again at the next start",
                         inspection.frame.origin,

@@ -59,10 +59,10 @@ def journalled(journal: Path) -> list[dict[str, Any]]:
 class Daemon:
     """`edge-agent run`; forked, by a server that has imported torch already, as that takes longer than most tests."""
 
-    def __init__(self, config: Path) -> None:
+    def __init__(self, config: Path, **environment: str) -> None:
         self._data, self._log = config.parent / "data", config.parent / "log"
         self._earlier = len(self._log.read_bytes()) if self._log.exists() else 0
-        self._process = _forks().Process(target=_run, args=(["run", "--config", str(config)], self._log))
+        self._process = _forks().Process(target=_run, args=(["run", "--config", str(config)], self._log, environment))
         self._process.start()
 
     def __enter__(self) -> Daemon:
@@ -127,7 +127,8 @@ def _forks() -> ForkServerContext:
     return forks
 
 
-def _run(arguments: Sequence[str], log: Path) -> None:
+def _run(arguments: Sequence[str], log: Path, environment: Mapping[str, str]) -> None:
+    os.environ.update(environment)
     with log.open("ab") as file:
         os.dup2(file.fileno(), sys.stdout.fileno())
         os.dup2(file.fileno(), sys.stderr.fileno())

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 
 from edge_agent.commands.arguments import config_option
 from edge_agent.commands.exits import OK
-from edge_agent.commands.signals import stopped_by_signals
-from edge_agent.commands.told import logging_to_stderr, one_line
+from edge_agent.commands.signals import reloaded_by_hangups, stopped_by_signals
+from edge_agent.commands.told import fields, heard_by_journald, logging_to_stderr, one_line
 
 if TYPE_CHECKING:
+    from pathlib import Path
+    from threading import Event
+
     from edge_agent.config import Config
     from edge_agent.core import Evidence, Inspection
 
@@ -27,42 +30,60 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def _run(options: argparse.Namespace) -> int:
     from edge_agent.config import default_path, load_config
 
-    return _watch(load_config(options.config or default_path()), options)
+    path = options.config or default_path()
+    with reloaded_by_hangups() as hung_up:
+        return _watch(load_config(path), path, hung_up, options)
 
 
-def _watch(config: Config, options: argparse.Namespace) -> int:
+def _watch(config: Config, path: Path, hung_up: Event, options: argparse.Namespace) -> int:
     """The daemon; apart from the reading of its config, as what it imports takes seconds."""
     import logging
+    import os
 
     from edge_agent import build
+    from edge_agent.config import load_config
     from edge_agent.core import Evaluation, Sink
+    from edge_agent.errors import EdgeAgentError
     from edge_agent.journal import Journal
     from edge_agent.judge import AlarmState
-    from edge_agent.pipeline import Line
+    from edge_agent.notify import notifier, watchdog_s
+    from edge_agent.pipeline import Line, warm_up
+    from edge_agent.progress import PATIENCE_S
+    from edge_agent.reload import change
     from edge_agent.sinks.retention import Retention
+    from edge_agent.watchdog import Watchdog, watching
 
     log = logging_to_stderr(options.verbose)
+    manager, limit_s = notifier(os.environ), watchdog_s(os.environ, os.getpid())
     for warning in config.warnings:
         log.warning("%s", warning)
     if config.mqtt and config.mqtt.password:
         config.mqtt.password.read()  # missing ones are told now, not at every connection
 
-    stations = build.stations(config, build.loader(config))
+    loader = build.loader(config)
+    stations = build.stations(config, loader)
     for station in stations.values():
         log.info("station %s: %s, threshold %.3f", station.name, station.trace.model, station.rules.threshold)
+    picture_s = warm_up(stations.values())
     with closing(Journal.open(config.database.full_url())) as journal:
-        gallery = build.gallery(config.evidence, stations)
+        drawn = dict(stations)  # as the inspections that are being kept were judged
+        gallery = build.gallery(config.evidence, drawn)
         alarms = journal.last_alarm_states()
         sinks: list[Sink] = [
             Retention(gallery.sweep, journal, keep_days=config.database.keep_days, keep_gb=config.database.keep_gb)
         ]
-        if config.mqtt:
-            sinks.append(build.sender(config.mqtt, config.agent.name, journal, alarms))
+        sender = build.sender(config.mqtt, config.agent.name, journal, alarms) if config.mqtt else None
+        if sender:
+            sinks.append(sender)
+        searched = heard_by_journald(os.environ, 2)
 
         def report(inspection: Inspection, evidence: Evidence) -> None:
             quiet = inspection.verdict.evaluation is Evaluation.OK and inspection.verdict.alarm is None
             level = logging.DEBUG if quiet else logging.INFO
-            log.log(level, "%s: %s", inspection.frame.station, one_line(inspection, colour=False))
+            if searched:
+                log.log(level, "%s", fields(inspection))
+            else:
+                log.log(level, "%s: %s", inspection.frame.station, one_line(inspection, colour=False))
 
         line = Line(
             [build.source(one, journal, config.limits.max_megapixels) for one in config.stations],
@@ -74,18 +95,53 @@ def _watch(config: Config, options: argparse.Namespace) -> int:
             alarms={name: AlarmState(active) for name, active in alarms.items()},
             batch=config.limits.batch_size,
             report=report,
+            picture_s=picture_s,
         )
-        log.info("ready: watching %d station%s; stop with Ctrl-C", len(stations), "s" * (len(stations) != 1))
-        try:
-            with stopped_by_signals() as stop:
-                line.run(stop)
-        finally:
-            for sink in sinks:
-                sink.close()
-        log.info(
-            "stopped: %d inspected, %d NotOK, %d NotDecidable",
-            line.counts.inspected,
-            line.counts.not_ok,
-            line.counts.not_decidable,
-        )
+
+        def status() -> str:
+            counts = line.counts
+            return f"{counts.inspected} inspected, {counts.not_ok} NotOK, {counts.not_decidable} NotDecidable"
+
+        def started() -> None:
+            log.info("ready: watching %d station%s; stop with Ctrl-C", len(stations), "s" * (len(stations) != 1))
+            manager.ready(status())
+
+        def reload() -> None:
+            nonlocal config
+            manager.reloading()
+            try:
+                new = load_config(path)
+                planned = change(config, new)
+                stations = build.stations(planned.config, loader)
+            except EdgeAgentError as error:
+                for one in str(error).splitlines():
+                    log.error("%s", one)
+                log.error("%s is refused: the configuration of before goes on", path)
+            else:
+                for warning in new.warnings:
+                    log.warning("%s", warning)
+                config = planned.config
+                line.change(stations, lambda: drawn.update(stations))
+                for key in planned.waiting:
+                    log.warning("%s: needs a restart; till then it stays as it was", key)
+                log.info("reloaded %s: %s", path, ", ".join(planned.changed) or "nothing has changed")
+            manager.ready(status())
+
+        watchdog = Watchdog([*line.stages, *([sender.stage] if sender else [])], manager, status, limit_s or PATIENCE_S)
+        with watching(watchdog, (limit_s or PATIENCE_S) / 2):
+            try:
+                with stopped_by_signals() as stop:
+
+                    def between() -> None:
+                        if stop.is_set():
+                            manager.stopping()
+                        elif hung_up.is_set():
+                            hung_up.clear()
+                            reload()
+
+                    line.run(stop, started=started, between=between)
+            finally:
+                for sink in sinks:
+                    sink.close()
+        log.info("stopped: %s", status())
     return OK

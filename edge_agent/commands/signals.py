@@ -1,7 +1,8 @@
-"""Ctrl-C and SIGTERM as an event."""
+"""Signals as events: Ctrl-C and SIGTERM to stop, SIGHUP to read the configuration again."""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -19,3 +20,22 @@ def stopped_by_signals() -> Iterator[threading.Event]:
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
+
+
+@contextmanager
+def reloaded_by_hangups() -> Iterator[threading.Event]:
+    """An event that SIGHUP sets; but when it came because our terminal was closed, it is as good as SIGTERM."""
+    reload = threading.Event()
+    has_terminal = os.isatty(0)
+
+    def hung_up(*_: object) -> None:
+        if has_terminal and not os.isatty(0):
+            signal.raise_signal(signal.SIGTERM)
+        else:
+            reload.set()
+
+    before = signal.signal(signal.SIGHUP, hung_up)
+    try:
+        yield reload
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import logging
+    from collections.abc import Mapping
 
     from edge_agent.core import Evidence, Inspection
 
@@ -38,14 +41,58 @@ def one_line(inspection: Inspection, *, colour: bool) -> str:
     )
 
 
+def fields(inspection: Inspection) -> str:
+    """One inspection as KEY=VALUE words on one line, for logs that programs search."""
+    import json
+
+    frame, verdict, reading = inspection.frame, inspection.verdict, inspection.reading
+    words = {
+        "station": frame.station,
+        "evaluation": verdict.evaluation.value,
+        "score": f"{reading.score:.4f}" if reading else None,
+        "threshold": f"{inspection.threshold:.4f}",
+        "alarm": verdict.alarm.value if verdict.alarm else None,
+        "regions": len(verdict.regions) or None,
+        "part": frame.part_id,
+        "reason": verdict.reason,
+        "ms": f"{sum(inspection.timings.values()):.0f}",
+        "id": inspection.id,
+    }
+    plain = re.compile(r"[\w.:/+-]+", re.ASCII)
+    said = {key: str(value) for key, value in words.items() if value is not None}
+    return " ".join(f"{key}={text if plain.fullmatch(text) else json.dumps(text)}" for key, text in said.items())
+
+
+def heard_by_journald(environment: Mapping[str, str], fd: int) -> bool:
+    """Whether what is written to `fd` goes to the journal of systemd, which says so in $JOURNAL_STREAM."""
+    try:
+        found = os.fstat(fd)
+    except OSError:
+        return False
+    return environment.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
+
+
 def logging_to_stderr(verbose: bool) -> logging.Logger:
+    """Lines with time and level; for journald, which notes times itself, with the level as sd-daemon(3) has it."""
     import logging
 
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.DEBUG if verbose else logging.INFO,
-        format="%(asctime)s %(levelname)s %(message)s",
-    )
+    class Prefixed(logging.Formatter):
+        """<N> before every line, as each becomes an entry of its own."""
+
+        def format(self, record: logging.LogRecord) -> str:
+            priority = next(number for level, number in _PRIORITIES if record.levelno >= level)
+            return "\n".join(f"<{priority}>{line}" for line in super().format(record).splitlines())
+
+    handler = logging.StreamHandler(sys.stderr)
+    if heard_by_journald(os.environ, 2):
+        handler.setFormatter(Prefixed("%(message)s"))
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.DEBUG if verbose else logging.INFO)
     for noisy in ("PIL", "watchdog", "alembic", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     return logging.getLogger("edge_agent")
+
+
+# Python's levels, and syslog's priorities: critical, error, warning, informational, debug.
+_PRIORITIES = ((50, 2), (40, 3), (30, 4), (20, 6), (0, 7))

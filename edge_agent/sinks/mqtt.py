@@ -19,6 +19,7 @@ from edge_agent import __version__
 from edge_agent.core import Evidence, Inspection
 from edge_agent.errors import EdgeAgentError, SinkDown
 from edge_agent.messages import StationState, encode, state_payload, status_payload, topic
+from edge_agent.progress import DATABASE_S, Stage
 from edge_agent.sinks.broker import Broker, Tls, default_client_id
 from edge_agent.sinks.connection import Accepted, Acknowledged, Connection, Fact, Will, probe
 from edge_agent.sinks.delivery import Delivery, Outbox, OutboxRow
@@ -100,6 +101,7 @@ class MqttSink:
         self._connections = self._thread_deaths = 0
         self._last_error: str | None = None
 
+        self.stage = Stage("sender")  # how the thread fares
         self._deadline = float("inf")  # monotonic seconds; for closing
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mqtt-sender", daemon=True)
@@ -158,10 +160,12 @@ class MqttSink:
             if error:
                 pause = self._pause(failures)
                 self._complain(error, f"trying again in {pause:.1f} s")
+                self.stage.beat(pause)
                 self._closing.wait(pause)
         for step in (self._drain, self._leave):
             if error := _failure_of(step):
                 self._complain(error, "what is not sent waits in the journal")
+        self.stage.rest()
 
     def _complain(self, error: Exception, outlook: str) -> None:
         self._last_error = str(error)
@@ -170,6 +174,7 @@ class MqttSink:
 
     def _cycle(self) -> None:
         """Wait for news, heed them, and do what is due."""
+        self.stage.beat(DATABASE_S)
         for connection, fact in self._heard():
             self._heed(connection, fact)
         self._delivery.mark()

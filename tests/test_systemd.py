@@ -1,0 +1,235 @@
+"""The agent under systemd: what it tells its service manager, and the units that it comes with."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_agent.core import Evidence, Inspection, Reading
+from edge_agent.notify import Notifier, notifier, watchdog_s
+from edge_agent.pipeline import Line, warm_up
+from edge_agent.progress import Stage
+from edge_agent.sinks.mqtt import POLL_S, Broker, MqttSink, OutboxRow
+from edge_agent.watchdog import Watchdog, watching
+from tests.agent import Daemon, part, write_config
+from tests.manager import Manager
+from tests.mosquitto import Mosquitto, eventually
+from tests.test_pipeline import Brightness, Given, Kept, frame, nothing
+from tests.test_pipeline import station as inspected_by
+
+LIMIT_S = 2.0  # the watchdog's; half of it passes between pings
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[Manager]:
+    with Manager(tmp_path) as listening:
+        yield listening
+
+
+class Sleeper(Brightness):
+    """Takes `seconds` a picture, and for ever from the moment that `hangs` is set to its being set free."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        super().__init__()
+        self.seconds, self.hangs, self.free = seconds, threading.Event(), threading.Event()
+
+    def read(self, images: Sequence[np.ndarray], keep: Sequence[np.ndarray | None] | None = None) -> list[Reading]:
+        time.sleep(self.seconds * len(images))
+        if self.hangs.is_set():
+            self.free.wait()
+        return super().read(images, keep)
+
+
+@contextmanager
+def running(line: Line, manager: Manager, *, until: Callable[[], object] = lambda: True) -> Iterator[None]:
+    """The line and its watchdog, from the first ping to the end of the block."""
+    stop = threading.Event()
+    watchdog = Watchdog(line.stages, Notifier(manager.address), lambda: f"{line.counts.inspected} inspected", LIMIT_S)
+    thread = threading.Thread(target=line.run, args=(stop,))
+    thread.start()
+    try:
+        with watching(watchdog, LIMIT_S / 2):
+            manager.until("WATCHDOG", "1")
+            yield
+            eventually(until, "what the test waits for")
+    finally:
+        stop.set()
+        thread.join()
+
+
+def line_of(detector: Brightness, frames: int, kept: Kept | None = None, batch: int = 8) -> Line:
+    kept, stations = kept or Kept(), {"cam1": inspected_by(detector)}
+    source = Given("cam1", [frame(9, seq) for seq in range(frames)])
+    return Line([source], stations, kept, kept, nothing, [kept], batch=batch, picture_s=warm_up(stations.values()))
+
+
+def test_the_service_manager_hears_of_the_start_the_work_a_reload_and_the_end(tmp_path: Path, manager: Manager) -> None:
+    config = write_config(tmp_path)
+    part(tmp_path / "cam1" / "a.png")
+    begun = time.monotonic()
+    with Daemon(config, NOTIFY_SOCKET=manager.address, WATCHDOG_USEC="1000000") as daemon:
+        daemon.has_inspected("a.png")
+        manager.until("READY", "1")
+        manager.until("STATUS", "1 inspected, 1 NotOK, 0 NotDecidable")
+        os.kill(daemon.pid, signal.SIGHUP)
+        manager.until("READY", "1", times=2)
+        daemon.stop()
+    manager.until("STOPPING", "1")
+    kinds = [key for _, message in manager.messages for key in message if key in ("READY", "RELOADING", "STOPPING")]
+    assert kinds[:4] == ["READY", "RELOADING", "READY", "STOPPING"]
+    (reloaded_at,) = manager.values("MONOTONIC_USEC")
+    assert begun < int(reloaded_at) / 1e6 < time.monotonic()
+    assert manager.values("WATCHDOG")
+
+
+def test_it_is_ready_only_when_the_detector_is_warm_and_all_sources_run() -> None:
+    detector = Brightness()
+    line = line_of(detector, frames=0)
+    assert detector.batches == [1, 1]
+    stop, seen = threading.Event(), []
+
+    def started() -> None:
+        seen.extend(thread.name for thread in threading.enumerate())
+        stop.set()
+
+    class Waiting(Given):
+        def frames(self, stop: threading.Event) -> Iterator[object]:  # type: ignore[override]
+            stop.wait()
+            yield from ()
+
+    line = Line([Waiting("cam1", [])], {"cam1": inspected_by(detector)}, Kept(), Kept(), nothing, [])
+    line.run(stop, started=started)
+    assert {"source-cam1", "writer"} <= set(seen)
+
+
+def test_a_detector_that_hangs_stops_the_pings_and_its_place_is_logged(
+    manager: Manager, caplog: pytest.LogCaptureFixture
+) -> None:
+    detector = Sleeper()
+    line = line_of(detector, frames=3)
+    detector.hangs.set()
+    try:
+        with running(line, manager):
+            manager.until("STATUS", "hangs: detector")
+            hung_at = time.monotonic()
+            time.sleep(2 * LIMIT_S)
+            assert manager.pings_since(hung_at) == 0
+            detector.hangs.clear()
+            detector.free.set()
+            eventually(lambda: line.counts.inspected == 3, "it goes on once it is free")
+            eventually(lambda: manager.pings_since(hung_at), "and is told to live again")
+    finally:
+        detector.free.set()
+    assert "the detector hangs: silent for" in caplog.text
+    assert "self.free.wait()" in caplog.text
+
+
+def test_a_writer_that_hangs_stops_the_pings(manager: Manager) -> None:
+    free = threading.Event()
+
+    class Stuck(Kept):
+        def save(self, inspection: Inspection) -> Evidence:
+            free.wait()
+            return Evidence()
+
+    try:
+        with running(line_of(Brightness(), frames=100, kept=Stuck()), manager):
+            manager.until("STATUS", "hangs: writer")  # and not the detector, though that waits for the writer
+            free.set()
+    finally:
+        free.set()
+    assert "hangs: detector" not in " ".join(manager.values("STATUS"))
+
+
+def test_a_sender_that_hangs_stops_the_pings(tmp_path: Path, manager: Manager, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = threading.Event()
+
+    class Stuck:
+        def pending(self, limit: int) -> list[OutboxRow]:
+            free.wait()
+            return []
+
+        def mark_sent(self, seqs: Sequence[int]) -> None: ...
+
+        def outbox_depth(self) -> tuple[int, None]:
+            return 0, None
+
+    monkeypatch.setattr("edge_agent.sinks.mqtt.DATABASE_S", 0.0)
+    with Mosquitto(tmp_path) as broker:
+        sink = MqttSink(Broker("127.0.0.1", "plant", "box", broker.port), Stuck())
+        try:
+            watchdog = Watchdog([sink.stage], Notifier(manager.address), lambda: "", POLL_S + LIMIT_S)
+            with watching(watchdog, LIMIT_S / 2):
+                manager.until("WATCHDOG", "1")
+                manager.until("STATUS", "hangs: sender")
+        finally:
+            free.set()
+            sink.close()
+
+
+def test_a_thread_that_has_died_stops_the_pings(manager: Manager, caplog: pytest.LogCaptureFixture) -> None:
+    stage = Stage("writer")
+    watchdog = Watchdog([stage], Notifier(manager.address), lambda: "", LIMIT_S)
+    thread = threading.Thread(target=stage.beat)
+    thread.start()
+    thread.join()
+    with watching(watchdog, LIMIT_S / 2):
+        manager.until("STATUS", "hangs: writer")
+    assert "its thread has ended" in caplog.text
+
+
+def test_a_long_batch_of_a_slow_detector_is_no_hang(manager: Manager) -> None:
+    detector = Sleeper(seconds=0.6)
+    line = line_of(detector, frames=9)
+    with running(line, manager, until=lambda: line.counts.inspected == 9):
+        pass
+    assert 8 in detector.batches  # which took more than twice the watchdog's limit
+    assert not any("hangs" in status for status in manager.values("STATUS"))
+
+
+def test_idling_is_no_hang(manager: Manager) -> None:
+    with running(line_of(Brightness(), frames=0), manager):
+        begun = time.monotonic()
+        time.sleep(2 * LIMIT_S)
+        assert manager.pings_since(begun) >= 2
+    assert not any("hangs" in status for status in manager.values("STATUS"))
+
+
+def test_a_sender_without_a_broker_lives(tmp_path: Path, manager: Manager) -> None:
+    config = write_config(tmp_path, mqtt={"host": "127.0.0.1", "port": 9})
+    with Daemon(config, NOTIFY_SOCKET=manager.address, WATCHDOG_USEC="1000000") as daemon:
+        daemon.until("mqtt: not connected")
+        begun = time.monotonic()
+        eventually(lambda: manager.pings_since(begun) >= 6, "pings go on")
+        daemon.stop()
+    assert not any("hangs" in status for status in manager.values("STATUS"))
+
+
+def test_without_a_service_manager_nothing_is_told_and_a_gone_one_stops_nothing(tmp_path: Path) -> None:
+    notifier({}).ready("fine")
+    notifier({"NOTIFY_SOCKET": str(tmp_path / "gone")}).ready("fine")
+
+
+def test_an_abstract_socket_is_told_too() -> None:
+    import socket
+
+    name = f"edge-agent-test-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind("\0" + name)
+        notifier({"NOTIFY_SOCKET": f"@{name}"}).ready("two\nlines")
+        assert listening.recv(4096) == b"READY=1\nSTATUS=two lines"
+
+
+def test_a_watchdog_meant_for_another_process_is_not_ours() -> None:
+    assert watchdog_s({"WATCHDOG_USEC": "30000000"}, 7) == 30
+    assert watchdog_s({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "7"}, 7) == 30
+    assert watchdog_s({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "8"}, 7) is None
+    assert watchdog_s({}, 7) is None

@@ -17,7 +17,7 @@ from edge_agent.backbones.clip import Clip
 from edge_agent.backbones.clip_weights import assembled
 
 MODEL = "ViT-tiny-8"
-CONFIG = {
+CONFIG: dict = {
     "embed_dim": 24,
     "quick_gelu": True,
     "vision_cfg": {"image_size": 32, "layers": 3, "width": 32, "head_width": 16, "patch_size": 8},
@@ -34,16 +34,17 @@ def register() -> None:
         open_clip.add_model_config(path)
 
 
-def weights(seed: int = 0) -> dict[str, Tensor]:
+def weights(seed: int = 0, config: dict = CONFIG) -> dict[str, Tensor]:
     """As a weight file holds them: random, in the range of trained ones."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return {
-            key: value.detach() + 0.02 * torch.randn_like(value) for key, value in CLIP(**CONFIG).state_dict().items()
+            key: value.detach() + 0.02 * torch.randn_like(value) for key, value in CLIP(**config).state_dict().items()
         }
 
 
-def tiny_clip(seed: int = 0) -> Clip:
-    """Never saved, so without a digest."""
-    model = assembled(CONFIG, weights(seed), "made here")
+def tiny_clip(seed: int = 0, text_width: int = 16) -> Clip:
+    """Never saved, so without a digest. text_width: of its tokens; its features are 24 long."""
+    config = CONFIG | {"text_cfg": CONFIG["text_cfg"] | {"width": text_width}}
+    model = assembled(config, weights(seed, config), "made here")
     return Clip(model, SimpleTokenizer(), f"clip:{MODEL}").eval().requires_grad_(False)

@@ -139,7 +139,7 @@ def test_masked_patches_are_neither_scored_nor_shown_nor_measured_against(backbo
     whole = method.scores(found)
     keep = torch.ones_like(whole.patches, dtype=torch.bool)
     for distance in found.distances[0].flatten(1):  # of the first picture, the extremes by which others are scaled
-        keep[0].view(-1)[[distance.argmin(), distance.argmax()]] = False
+        keep[0].view(-1)[torch.stack([distance.argmin(), distance.argmax()])] = False
     keep[2] = False
     masked = method.scores(found, keep)
     assert not masked.patches[~keep].any()

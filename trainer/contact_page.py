@@ -22,52 +22,50 @@ _COLUMNS = 3
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shown:
-    """pixels: (H, W, 3) uint8 RGB. mask: (H, W) bool, of some pixel at least. title: any text, shortened to fit."""
+    """One place on the page: both views, (180, 484, 3) uint8 RGB, and any text, shortened to fit."""
 
-    pixels: np.ndarray
-    mask: np.ndarray
+    views: np.ndarray
     title: str
 
 
-def contact_page(shown: Sequence[Shown], title: str, subtitle: str) -> np.ndarray:
+def shown(pixels: np.ndarray, mask: np.ndarray, title: str) -> Shown:
+    """pixels: (H, W, 3) uint8 RGB. mask: (H, W) bool, of some pixel at least."""
+    whole = scaled(pixels, _shape(pixels))
+    outline(whole, mask)
+    near = _near(pixels, mask)
+    between = np.full((_TILE[0], _NEAR, 3), PAPER, np.uint8)
+    views = [centred(whole, _TILE), between, centred(scaled(near, _shape(near)), _TILE)]
+    return Shown(np.hstack(views), title)
+
+
+def contact_page(places: Sequence[Shown], title: str, subtitle: str) -> np.ndarray:
     """The page (H, W, 3) uint8 RGB, under two lines of text."""
     lines = ((title, _TEXT + 5, INK), (subtitle, _TEXT + 1, FAINT))
     top = 2 * _GAP + sum(line_height(size) for _, size, _ in lines)
-    rows = -(-len(shown) // _COLUMNS)
+    rows = -(-len(places) // _COLUMNS)
     wide = _GAP + _COLUMNS * (_WIDE + _GAP)
     page = np.full((top + rows * (_TALL + _GAP), wide, 3), PAPER, np.uint8)
     y = _GAP
     for text, size, colour in lines:
         write(page, _GAP, y, shorten(text, size, wide - 2 * _GAP), size, colour)
         y += line_height(size)
-    for number, one in enumerate(shown):
+    for number, one in enumerate(places):
         y, x = top + number // _COLUMNS * (_TALL + _GAP), _GAP + number % _COLUMNS * (_WIDE + _GAP)
-        page[y : y + _TILE[0], x : x + _TILE[1]] = _whole(one)
-        page[y : y + _TILE[0], x + _TILE[1] + _NEAR : x + _WIDE] = _fitted(_near(one))
+        page[y : y + _TILE[0], x : x + _WIDE] = one.views
         write(page, x, y + _TILE[0] + 6, shorten(one.title, _TEXT, _WIDE), _TEXT, INK)
     return page
 
 
-def _whole(one: Shown) -> np.ndarray:
-    picture = scaled(one.pixels, _shape(one.pixels))
-    outline(picture, one.mask)
-    return centred(picture, _TILE)
-
-
-def _near(one: Shown) -> np.ndarray:
+def _near(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """A cut around the defect with some of what surrounds it, of the tile's shape where the picture is large enough."""
-    x, y, w, h = cv2.boundingRect(one.mask.view(np.uint8))
+    x, y, w, h = cv2.boundingRect(mask.view(np.uint8))
     size = max(1.5 * h / _TILE[0], 1.5 * w / _TILE[1], 0.5)  # never more than doubled
     cut = []
-    for start, long, side, tile in zip((y, x), (h, w), one.mask.shape, _TILE, strict=True):
+    for start, long, side, tile in zip((y, x), (h, w), mask.shape, _TILE, strict=True):
         span = min(side, round(size * tile))
         first = min(max(0, start + long // 2 - span // 2), side - span)
         cut.append(slice(first, first + span))
-    return one.pixels[tuple(cut)]
-
-
-def _fitted(pixels: np.ndarray) -> np.ndarray:
-    return centred(scaled(pixels, _shape(pixels)), _TILE)
+    return pixels[tuple(cut)]
 
 
 def _shape(pixels: np.ndarray) -> tuple[int, int]:

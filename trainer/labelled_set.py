@@ -24,7 +24,7 @@ import numpy as np
 from edge_agent import __version__
 from edge_agent.errors import EdgeAgentError, PictureError
 from edge_agent.pictures import MIN_SIDE, decode
-from trainer.contact_page import Shown, contact_page
+from trainer.contact_page import contact_page, shown
 from trainer.data import Skipped, good_pictures
 from trainer.synthesize import painted
 from trainer.whole_folder import beside, put, seal, sealed, write
@@ -184,13 +184,13 @@ def _page(work: Path, defective: Sequence[Entry], title: str) -> np.ndarray:
     """Of each kind one, then the first of the others, in the order of the set."""
     firsts = {entry.kind: entry for entry in reversed(defective)}
     chosen = sorted(defective, key=lambda entry: firsts[entry.kind] is not entry)[:SHOWN]
-    shown = []
+    places = []
     for entry in sorted(chosen, key=defective.index):
         mask = decode(work / str(entry.mask)).max(axis=2) > 0
         share = f"{100 * mask.mean():.2g} % of the picture"
-        shown.append(Shown(decode(work / entry.picture), mask, f"{entry.kind}/{Path(entry.picture).name}: {share}"))
-    left_out = f"{len(shown)} of them here" if len(shown) < len(defective) else "all of them here"
-    return contact_page(shown, title, f"{left_out}: the defect outlined, and from near without a line")
+        places.append(shown(decode(work / entry.picture), mask, f"{entry.kind}/{Path(entry.picture).name}: {share}"))
+    left_out = f"{len(places)} of them here" if len(places) < len(defective) else "all of them here"
+    return contact_page(places, title, f"{left_out}: the defect outlined, and from near without a line")
 
 
 def _made(entries: Sequence[Entry], skipped: Sequence[Skipped], anew: bool) -> Made:

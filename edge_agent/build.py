@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_agent.config import Config, EvidenceConfig, FolderConfig, MqttConfig, StationConfig
+from edge_agent.config import CameraConfig, Config, EvidenceConfig, MqttConfig, StationConfig
 from edge_agent.core import Evidence, Inspection, Message, Source, Trace
 from edge_agent.detectors.load import Loader
 from edge_agent.errors import ConfigError
@@ -20,7 +20,11 @@ from edge_agent.pipeline import Announce, Station
 from edge_agent.sinks.broker import Broker, Tls
 from edge_agent.sinks.images import Gallery
 from edge_agent.sinks.mqtt import MqttSink
+from edge_agent.sources.camera import CameraSource
+from edge_agent.sources.camera_settings import Settings, require_backend
+from edge_agent.sources.capture import Capture
 from edge_agent.sources.folder import FolderSource, Ledger
+from edge_agent.sources.trigger_files import TriggerFiles
 
 
 def station(config: StationConfig, loader: Loader, config_sha256: str) -> Station:
@@ -75,7 +79,9 @@ def stations(config: Config, loader: Loader) -> dict[str, Station]:
 
 def source(config: StationConfig, ledger: Ledger, max_megapixels: float) -> Source:
     """Where the station's frames come from."""
-    folder: FolderConfig = config.source
+    if isinstance(config.source, CameraConfig):
+        return camera(config.name, config.source, ledger, max_megapixels)
+    folder = config.source
     return FolderSource(
         config.name,
         folder.folder,
@@ -86,6 +92,44 @@ def source(config: StationConfig, ledger: Ledger, max_megapixels: float) -> Sour
         rescan_s=folder.rescan_s,
         bit_depth=folder.bit_depth,
         max_megapixels=max_megapixels,
+    )
+
+
+def camera(station: str, config: CameraConfig, ledger: Ledger, max_megapixels: float) -> CameraSource:
+    """A camera's source. Raises ConfigError when its password is not to be had, or OpenCV cannot open its kind."""
+    trigger = config.trigger
+    return CameraSource(
+        station,
+        capture(station, config, max_megapixels),
+        TriggerFiles(station, trigger.folder, trigger.pattern, ledger) if trigger else None,
+        patience_s=trigger.timeout_s if trigger else 0.0,
+        delay_s=trigger.delay_s if trigger else 0.0,
+    )
+
+
+def capture(station: str, config: CameraConfig, max_megapixels: float) -> Capture:
+    """What captures a camera, from its first wait() on. Raises ConfigError."""
+    config.secret()  # a missing one is told now, not at every attempt
+    try:
+        require_backend(config.chosen_backend)
+    except ConfigError as error:
+        raise ConfigError(f"station {station}: {error}") from None
+    settings = Settings(
+        backend=config.chosen_backend,
+        is_video=config.is_video,
+        repeat=config.repeat,
+        fps=config.fps,
+        rotate=config.rotate,
+        roi=config.roi,
+        transport=config.transport,
+        size=config.size,
+        fourcc=config.fourcc,
+        open_timeout_s=config.open_timeout_s,
+        freeze_s=config.freeze_s,
+        max_megapixels=max_megapixels,
+    )
+    return Capture(
+        station, config.camera, settings, address=config.address, secret=config.secret, timeout_s=config.timeout_s
     )
 
 

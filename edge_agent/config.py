@@ -11,14 +11,15 @@ import os
 import platform
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     PrivateAttr,
+    Tag,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -29,6 +30,7 @@ from edge_agent.calibration import Fraction, MapThreshold
 from edge_agent.config_errors import empty_values, findings_of
 from edge_agent.config_values import (
     CalibrationFile,
+    CameraAddress,
     DatabaseUrl,
     Folder,
     Host,
@@ -38,6 +40,9 @@ from edge_agent.config_values import (
     Polling,
     Polygons,
     ReadableFile,
+    Roi,
+    Rotate,
+    Size,
     Text,
     Topic,
     sanitised,
@@ -47,6 +52,8 @@ from edge_agent.config_values import (
     wrong,
 )
 from edge_agent.errors import ConfigError
+from edge_agent.sources.camera_address import Backend, backend_of, is_url, takes_password
+from edge_agent.sources.camera_address import with_password as with_camera_password
 from edge_agent.yaml_places import Document, Finding, Loc, parse, shown
 
 MAX_BYTES = 256 * 1024
@@ -239,14 +246,89 @@ class FolderConfig(Section):
     bit_depth: Annotated[int, Field(ge=8, le=16)] = 16
 
 
-def _no_camera_yet(data: Any) -> Any:
-    if isinstance(data, dict) and "camera" in data:
-        raise wrong("cameras are not supported yet: let the camera write files, and give folder: PATH")
-    return data
+class TriggerConfig(Section):
+    """A file that appears in folder asks for a picture: SN123.trg for part SN123; it is deleted once that is recorded.
+
+    pattern: of file names; others are left alone. timeout_s: without a picture for so long the part is NotDecidable.
+    delay_s: the picture is taken so long after the file has come.
+    """
+
+    folder: Folder = Field(examples=["./triggers"])
+    pattern: Pattern = "*.trg"
+    timeout_s: Annotated[float, Field(ge=0.1, le=3600, allow_inf_nan=False)] = 2.0
+    delay_s: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = 0.0
 
 
-# One member for each kind of source, told apart by its first key.
-SourceConfig = Annotated[FolderConfig, BeforeValidator(_no_camera_yet)]
+class CameraConfig(Section):
+    """A camera: a URL without a password, a number or path of /dev/video*, a GStreamer pipeline, or a video as if live.
+
+    backend: auto goes by the address. password: of the URL's user, or for {password} in the address. fps: pictures a
+    second to inspect, None: as many as the detector can. trigger: instead of a rate, a picture for each trigger.
+    rotate: degrees clockwise; roi: x, y, width, height as fractions of the picture, once turned. size, fourcc: asked of a
+    V4L2 camera. transport: of RTSP. repeat: a video begins again at its end. timeout_s: without a picture for so long a
+    camera is lost; freeze_s: with nothing but the same pictures for so long it is frozen; open_timeout_s: for its answer.
+    """
+
+    camera: CameraAddress = Field(examples=["rtsp://10.0.0.5/stream1"])
+    backend: Literal["auto", "ffmpeg", "v4l2", "gstreamer"] = "auto"
+    password: PasswordConfig | None = None
+    fps: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] | None = None
+    trigger: TriggerConfig | None = None
+    rotate: Rotate = 0
+    roi: Roi | None = None
+    size: Size | None = None
+    fourcc: Annotated[str, Field(pattern=r"^[ -~]{4}$")] | None = None
+    transport: Literal["tcp", "udp"] = "tcp"
+    repeat: bool = False
+    timeout_s: Annotated[float, Field(ge=0.5, le=3600, allow_inf_nan=False)] = 3.0
+    freeze_s: Annotated[float, Field(ge=0.5, le=1e9, allow_inf_nan=False)] = 5.0
+    open_timeout_s: Annotated[float, Field(ge=1, le=600, allow_inf_nan=False)] = 10.0
+    bit_depth: ClassVar[int] = 16  # of stored pictures that are replayed as this station's
+
+    @field_validator("password")
+    @classmethod
+    def _has_a_use(cls, password: PasswordConfig | None, info: ValidationInfo) -> PasswordConfig | None:
+        if password is not None and "camera" in info.data and not takes_password(info.data["camera"]):
+            raise wrong("has no use: name a user in the camera's URL, as in rtsp://USER@HOST/, or remove it")
+        return password
+
+    @field_validator("trigger")
+    @classmethod
+    def _instead_of_a_rate(cls, trigger: TriggerConfig | None, info: ValidationInfo) -> TriggerConfig | None:
+        if trigger is not None and info.data.get("fps") is not None:
+            raise wrong("and fps exclude each other: a picture comes at each trigger, or at a rate")
+        return trigger
+
+    @property
+    def is_video(self) -> bool:
+        """Whether this is a file that is played."""
+        return self.chosen_backend == "ffmpeg" and not is_url(self.camera)
+
+    @property
+    def chosen_backend(self) -> Backend:
+        """What opens it."""
+        return backend_of(self.camera) if self.backend == "auto" else self.backend
+
+    def address(self) -> str:
+        """What to open, password included; never log it. Raises ConfigError when there is no such password."""
+        return with_camera_password(self.camera, self.secret())
+
+    def secret(self) -> str | None:
+        """The password, read anew. Raises ConfigError."""
+        return self.password.read() if self.password else None
+
+
+def _kind_of_source(data: Any) -> str:
+    if isinstance(data, dict):
+        return "CameraConfig" if any(str(key).lower().startswith("cam") for key in data) else "FolderConfig"
+    return type(data).__name__ if isinstance(data, Section) else "FolderConfig"
+
+
+# One member for each kind of source, told apart by its first key; its tag is its name, which config_errors.py relies on.
+SourceConfig = Annotated[
+    Annotated[FolderConfig, Tag("FolderConfig")] | Annotated[CameraConfig, Tag("CameraConfig")],
+    Discriminator(_kind_of_source),
+]
 
 
 class DetectorConfig(Section):
@@ -412,7 +494,7 @@ def load_config(path: Path) -> Config:
         told = {finding.loc for finding in findings}
         findings += [finding for finding in empty_values(document) if finding.loc not in told]
     if config is not None:
-        findings += _placed(_loops(config), document) + _placed(_blind(config), document)
+        findings += [finding for check in (_loops, _shared, _blind) for finding in _placed(check(config), document)]
     if findings or config is None:
         raise ConfigError("\n".join(_lines(path, findings)))
     config._warnings = tuple(_lines(path, _placed(_doubts(config), document)))
@@ -458,10 +540,23 @@ def _loops(config: Config) -> Iterator[tuple[Loc, str]]:
     """A station must not inspect what the agent itself writes."""
     written = config.evidence.folder
     for i, station in enumerate(config.stations):
+        if not isinstance(station.source, FolderConfig):
+            continue
         watched, recursive = station.source.folder, station.source.recursive
         if written == watched or written in watched.parents or (recursive and watched in written.parents):
             text = f"would inspect the agent's own pictures in {written}: take another, or change evidence.folder"
             yield ("stations", i, "source", "folder"), text
+
+
+def _shared(config: Config) -> Iterator[tuple[Loc, str]]:
+    """A trigger is for one station: whoever saw it first would take it from the other."""
+    folders: dict[Path, int] = {}
+    for i, station in enumerate(config.stations):
+        if isinstance(station.source, CameraConfig) and station.source.trigger:
+            first = folders.setdefault(station.source.trigger.folder, i)
+            if first != i:
+                text = f"is the trigger folder of stations[{first}] already: give each its own"
+                yield ("stations", i, "source", "trigger", "folder"), text
 
 
 def _blind(config: Config) -> Iterator[tuple[Loc, str]]:
@@ -479,21 +574,30 @@ def _blind(config: Config) -> Iterator[tuple[Loc, str]]:
 def _doubts(config: Config) -> Iterator[tuple[Loc, str]]:
     watched: dict[Path, int] = {}
     for i, station in enumerate(config.stations):
-        folder = station.source.folder
-        first = watched.setdefault(folder, i)
+        source: Loc = ("stations", i, "source")
+        if isinstance(station.source, CameraConfig):
+            yield from (((*source, *loc), text) for loc, text in _doubts_of_password(station.source.password))
+            folder = station.source.trigger.folder if station.source.trigger else None
+            place: Loc = (*source, "trigger", "folder")
+        else:
+            folder, place = station.source.folder, (*source, "folder")
+        first = watched.setdefault(folder, i) if folder else i
         if first != i:
-            yield ("stations", i, "source", "folder"), f"{folder} is watched by stations[{first}] too: both inspect it"
-        if not os.path.exists(folder):
-            yield ("stations", i, "source", "folder"), f"{folder} does not exist yet; the station waits for it"
+            yield place, f"{folder} is watched by stations[{first}] too: both inspect it"
+        if folder and not os.path.exists(folder):
+            yield place, f"{folder} does not exist yet; the station waits for it"
     mqtt = config.mqtt
     if mqtt and mqtt.password and not mqtt.tls and mqtt.host not in ("localhost", "127.0.0.1", "::1"):
         yield ("mqtt", "password"), "goes over the network unencrypted: add tls: {}, if the broker can"
     for key, section in (("mqtt", mqtt), ("database", config.database)):
-        password = section.password if section else None
-        if password and password.missing():
-            yield (key, "password"), str(password.missing())
-        if password and password.file and password.file.stat().st_mode & 0o004:
-            yield (key, "password", "file"), f"everyone may read {password.file}: chmod 600"
+        yield from (((key, *loc), text) for loc, text in _doubts_of_password(section.password if section else None))
+
+
+def _doubts_of_password(password: PasswordConfig | None) -> Iterator[tuple[Loc, str]]:
+    if password and password.missing():
+        yield ("password",), str(password.missing())
+    if password and password.file and password.file.stat().st_mode & 0o004:
+        yield ("password", "file"), f"everyone may read {password.file}: chmod 600"
 
 
 def _placed(found: Iterator[tuple[Loc, str]], document: Document) -> list[Finding]:

@@ -17,7 +17,7 @@ def findings_of(error: ValidationError, document: Document, root: type[BaseModel
     """One finding per error of validating `document.data` as `root`."""
     found = []
     for details in error.errors(include_url=False):
-        loc = details["loc"]
+        loc = _in_file(details["loc"])
         about_key = details["type"] == "extra_forbidden" or details["input"] is None
         place = document.place_of(loc, of_key=about_key)
         found.append(Finding(place, loc, _sentence(details, root)))
@@ -28,6 +28,16 @@ def empty_values(document: Document) -> list[Finding]:
     """A finding for each key without a value: it could mean the default, nothing, or that a line went missing."""
     text = "is empty: give it a value, or remove the key"
     return [Finding(document.place_of(loc, of_key=True), loc, text) for loc in _nones(document.data, ())]
+
+
+def _in_file(loc: Loc) -> Loc:
+    """Where it stands in the file, in which the kind of a section is not named."""
+    return tuple(step for step in loc if not _is_kind(step))
+
+
+def _is_kind(step: str | int) -> bool:
+    """Whether a step is the name of a class, which pydantic adds where one of several kinds of section may stand."""
+    return isinstance(step, str) and step.endswith("Config") and step != "Config"
 
 
 def _nones(data: Any, loc: Loc) -> Iterator[Loc]:
@@ -86,7 +96,7 @@ def _wanted(details: ErrorDetails, root: type[BaseModel]) -> str:
         wanted += _literal_hint(value, context["expected"])
     elif kind == "float_parsing" and value.count(",") == 1:
         wanted += ", with a point instead of the comma"
-    elif kind == "less_than_equal" and ("ignore" in loc or "include" in loc):
+    elif kind == "less_than_equal" and not {"ignore", "include", "roi"}.isdisjoint(loc):
         wanted += ": divide pixels by the picture's width (x) or height (y)"
     return wanted
 
@@ -155,13 +165,16 @@ def _missing(root: type[BaseModel], loc: Loc) -> str:
 def _section_at(root: type[BaseModel], loc: Loc) -> type[BaseModel] | None:
     """The section of the config that lies at `loc`."""
     section = root
+    kinds: dict[str | int, type[BaseModel]] = {}
     for step in loc:
-        if isinstance(step, str):
+        if step in kinds:
+            section = kinds[step]
+        elif isinstance(step, str):
             field = section.model_fields.get(step)
             below = _sections(field.annotation) if field else []
             if not below:
                 return None
-            section = below[0]
+            section, kinds = below[0], {one.__name__: one for one in below}
     return section
 
 

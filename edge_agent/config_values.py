@@ -17,6 +17,7 @@ from edge_agent.backbones.clip_names import is_clip, parse_clip
 from edge_agent.calibration import Calibration, Fraction, read_calibration
 from edge_agent.errors import CheckpointError, ConfigError
 from edge_agent.polygons import Point, fault_of, without_closing_point
+from edge_agent.sources import camera_address
 
 
 def wrong(text: str) -> PydanticCustomError:
@@ -141,6 +142,52 @@ def _polling(value: Any) -> Any:
     return None if value == "auto" else value
 
 
+def _camera(value: Any, info: ValidationInfo) -> Any:
+    text = str(value) if isinstance(value, int | Path) and not isinstance(value, bool) else value
+    if not isinstance(text, str) or not text:
+        return text
+    fault = camera_address.fault_of(text)
+    if fault:
+        raise wrong(fault)
+    if text.isdecimal():
+        return f"/dev/video{int(text)}"
+    if camera_address.is_url(text) or camera_address.is_pipeline(text):
+        return text
+    return str(absolute(text, folder_of(info)))
+
+
+def _roi(roi: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    x, y, width, height = roi
+    if not width or not height or x + width > 1.000001 or y + height > 1.000001:
+        raise wrong(
+            "leaves the picture, or holds nothing of it: wants [x, y, width, height] as fractions of the picture"
+        )
+    return roi
+
+
+def _four(value: Any) -> Any:
+    if not isinstance(value, list | tuple) or len(value) != 4:
+        raise wrong("wants [x, y, width, height] as fractions of the picture, such as [0.25, 0, 0.5, 1]")
+    return value
+
+
+def _two(value: Any) -> Any:
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise wrong("wants [width, height] in pixels, such as [1920, 1080]")
+    return value
+
+
+def _rotate(degrees: int) -> int:
+    if degrees not in (0, 90, 180, 270):
+        raise wrong(f"is {degrees}; wants 0, 90, 180 or 270, in degrees clockwise")
+    return degrees
+
+
+CameraAddress = Annotated[str, Field(min_length=1, max_length=2000), BeforeValidator(_camera)]
+Side = Annotated[int, Field(ge=16, le=65535)]
+Size = Annotated[tuple[Side, Side], BeforeValidator(_two)]
+Roi = Annotated[tuple[Fraction, Fraction, Fraction, Fraction], BeforeValidator(_four), AfterValidator(_roi)]
+Rotate = Annotated[int, AfterValidator(_rotate)]
 Model = Annotated[Text, AfterValidator(_model)]
 Pattern = Annotated[Text, AfterValidator(_pattern)]
 Polling = Annotated[bool | None, BeforeValidator(_polling)]

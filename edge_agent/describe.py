@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edge_agent.config import Config, DetectorConfig, EvidenceConfig, MqttConfig, StationConfig
+from edge_agent.config import (
+    CameraConfig,
+    Config,
+    DetectorConfig,
+    EvidenceConfig,
+    FolderConfig,
+    MqttConfig,
+    StationConfig,
+)
 
 _WHICH = {"none": "none", "not_ok": "of NotOK", "all": "all"}
 
@@ -46,8 +54,7 @@ def _mqtt(mqtt: MqttConfig | None, agent: str) -> str:
 
 def _station(station: StationConfig) -> Iterator[str]:
     source, detector = station.source, station.detector
-    what = ", ".join(source.patterns) or "every picture"
-    yield f"watches   {source.folder}{', with subfolders' if source.recursive else ''}: {what}"
+    yield f"watches   {_camera(source) if isinstance(source, CameraConfig) else _folder(source)}"
     prompts = f", checkpoint {detector.checkpoint}" if detector.checkpoint else ""
     yield f"looks at  {detector.class_name!r} with model {detector.model}{prompts}; {_device(detector)}"
     yield f"NotOK     {_rule(station)}"
@@ -55,6 +62,20 @@ def _station(station: StationConfig) -> Iterator[str]:
     if station.include or station.ignore:
         inside = f"{len(station.include)} include" if station.include else "the whole picture"
         yield f"area      {inside}, {len(station.ignore)} ignore polygons"
+
+
+def _folder(source: FolderConfig) -> str:
+    what = ", ".join(source.patterns) or "every picture"
+    return f"{source.folder}{', with subfolders' if source.recursive else ''}: {what}"
+
+
+def _camera(source: CameraConfig) -> str:
+    if source.trigger:
+        when = f"a picture for each {source.trigger.pattern} in {source.trigger.folder}"
+    else:
+        when = f"{source.fps:g} pictures a second" if source.fps else "as many pictures as the detector can read"
+    secret = f", password from {source.password}" if source.password else ""
+    return f"{source.camera} by {source.chosen_backend}{secret}: {when}"
 
 
 def _device(detector: DetectorConfig) -> str:

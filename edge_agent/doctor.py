@@ -19,14 +19,16 @@ import cv2
 import numpy as np
 
 from edge_agent import __version__, build
-from edge_agent.config import Config
+from edge_agent.config import CameraConfig, Config
 from edge_agent.errors import EdgeAgentError, JournalInUse
+from edge_agent.sources.capture import START_S, Shot
 
 if TYPE_CHECKING:
     from edge_agent.detectors.detector import PromptDetector
 
 WAL_RESET_FIXED = (3, 51, 3)  # earlier SQLite may lose a write when two connections write; the agent has one only
 LEAST_DISK_GB = 1.0
+MEASURE_S = 2.0  # how long a camera's pictures are counted
 EARLIEST = datetime(2026, 1, 1, tzinfo=timezone.utc)  # a clock before this program was written is wrong
 
 
@@ -201,6 +203,9 @@ def _journal(config: Config) -> Iterator[Finding]:
 
 def _sources(config: Config) -> Iterator[Finding]:
     for station in config.stations:
+        if isinstance(station.source, CameraConfig):
+            yield _camera(station.name, station.source, config.limits.max_megapixels)
+            continue
         folder = station.source.folder
         try:
             os.scandir(folder).close()
@@ -211,6 +216,27 @@ def _sources(config: Config) -> Iterator[Finding]:
             yield Finding("source", "failed", f"{station.name}: {folder} cannot be read ({error.strerror}): {remedy}")
         else:
             yield Finding("source", "ok", f"{station.name}: {folder}")
+
+
+def _camera(station: str, config: CameraConfig, max_megapixels: float) -> Finding:
+    """Whether it gives pictures, how large and how many. A USB camera that the agent has open gives nobody else any."""
+    capture = build.capture(station, config.model_copy(update={"fps": None, "repeat": True}), max_megapixels)
+    taken: list[Shot] = []
+    until = time.monotonic() + START_S + config.open_timeout_s
+    try:
+        while time.monotonic() < until and not capture.failures:
+            capture.wait(0.1)
+            if shot := capture.take():
+                taken.append(shot)
+                until = min(until, taken[0].at + MEASURE_S)
+    finally:
+        capture.close()
+    if not taken:
+        return Finding("source", "failed", f"{station}: {config.camera} {capture.trouble}")
+    height, width = taken[-1].pixels.shape[:2]
+    seconds = taken[-1].at - taken[0].at
+    rate = f"{(len(taken) - 1) / seconds:.1f} pictures a second" if seconds else "one picture"
+    return Finding("source", "ok", f"{station}: {config.camera} gives {width} x {height}, {rate}")
 
 
 def _broker(config: Config) -> Iterator[Finding]:

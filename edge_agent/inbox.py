@@ -1,18 +1,28 @@
-"""Frames that wait for the detector: of a live station only the newest, of a stored one every one in order."""
+"""Frames that wait for the detector: of a live station the newest alone, of a stored one every one in order.
+
+A frame that was asked for by a trigger gets its verdict, live or not; if more of them come than the detector can take,
+it is the one that it came too late for.
+"""
 
 from __future__ import annotations
 
 import time
 from collections import Counter, OrderedDict, deque
+from dataclasses import replace
 from threading import Condition
 
+import numpy as np
+
 from edge_agent.core import Frame
+
+SUPERSEDED, STOPPING = "superseded", "stopping"
 
 
 class Inbox:
     """Filled by source threads, emptied by the detector's thread.
 
-    captured, dropped: frames by station. Always captured = taken + dropped + waiting.
+    captured: frames by station; dropped: by station and reason, superseded (a newer one of a live station came) or
+    stopping. Always captured = taken + dropped + waiting.
     """
 
     def __init__(self, capacity: int = 8) -> None:
@@ -22,21 +32,28 @@ class Inbox:
         self._waiting: OrderedDict[str, deque[Frame]] = OrderedDict()  # the station served longest ago comes first
         self._closed = False
         self.captured: Counter[str] = Counter()
-        self.dropped: Counter[str] = Counter()
+        self.dropped: Counter[tuple[str, str]] = Counter()
 
     def put(self, frame: Frame, *, live: bool) -> bool:
-        """Hand in a frame. live: it replaces one that still waits; else the call waits for room. False once closed."""
+        """Hand in a frame. live: it replaces one that still waits; else the call waits for room. False once closed.
+
+        A live one with a trigger does neither: it waits its turn, and if `capacity` frames do already, without pixels.
+        """
         with self._changed:
             queue = self._waiting.setdefault(frame.station, deque())
             if not live:
                 self._changed.wait_for(lambda: self._closed or len(queue) < self._capacity)
+            self.captured[frame.station] += live or not self._closed  # a stored one comes again at the next start
             if self._closed:
+                self.dropped[frame.station, STOPPING] += live
                 return False
-            if live and queue:
-                self.dropped[frame.station] += len(queue)
+            if live and frame.trigger_id is None and queue:
+                self.dropped[frame.station, SUPERSEDED] += len(queue)
                 queue.clear()
+            elif live and len(queue) >= self._capacity and frame.fault is None:
+                fault = "triggers come faster than the detector can read pictures: send fewer, or get a faster machine"
+                frame = replace(frame, pixels=np.zeros((0, 0, 3), np.uint8), fault=fault)
             queue.append(frame)
-            self.captured[frame.station] += 1
             self._changed.notify_all()
             return True
 

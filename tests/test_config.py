@@ -278,7 +278,6 @@ stations:
             "stations[0].source.folder: is missing; for example folder: ./incoming",
         ),
         ("stations: [{name: cam1, source: in}]", "source: is 'in'; wants keys with values: folder, recursive"),
-        ("stations: [{name: cam1, source: {camera: 0}}]", ":1:33: stations[0].source: cameras are not supported yet"),
         (STATION + "  threshold:\n", ":4:3: stations[0].threshold: is empty: give it a value, or remove the key"),
         (STATION + "  threshold: high\n", ":4:14: stations[0].threshold: is 'high'; wants a number"),
         (STATION + "  threshold: .nan\n", "stations[0].threshold: is '.nan'; wants a number"),
@@ -652,7 +651,7 @@ _WORDS = [
     "folder",
 ]
 _WORDS += ["cam1", "in", "ignore", "include", "threshold", "calibration", "0.5", "1", "on", "", "~", "<<", "detector"]
-_WORDS += ["database", "url", "sqlite:///x.db", "postgresql+psycopg://[u@h/db", "camera", "debounce", "of", "evidence"]
+_WORDS += ["database", "url", "sqlite:///x.db", "postgresql+psycopg://[u@h/db", "camera", "rtsp://[u@h", "a ! b", "debounce", "of", "evidence"]
 _scalar = st.one_of(
     st.sampled_from(_WORDS), st.text(max_size=8), st.integers(), st.floats(), st.booleans(), st.none(), st.dates()
 )
@@ -713,7 +712,17 @@ def test_any_change_of_a_good_config_gives_a_config_or_a_config_error(tmp_path: 
                 "threshold": 0.5,
                 "ignore": [[[0, 0], [1, 0], [1, 1]]],
                 "debounce": {"raise_after": 2, "of": 3},
-            }
+            },
+            {
+                "name": "cam2",
+                "source": {
+                    "camera": "rtsp://u@h/x",
+                    "password": {"env": "X"},
+                    "roi": [0, 0, 1, 1],
+                    "rotate": 90,
+                    "trigger": {"folder": "t", "timeout_s": 1},
+                },
+            },
         ],
     }
     node: object = tree

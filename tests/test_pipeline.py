@@ -208,7 +208,7 @@ def test_a_live_station_gives_its_newest_frame_and_counts_the_others():
     for seq in range(10):
         inbox.put(frame(1, seq), live=True)
     assert [one.seq for one in inbox.take(8, 1.0)] == [9]
-    assert (inbox.captured["cam1"], inbox.dropped["cam1"]) == (10, 9)
+    assert (inbox.captured["cam1"], inbox.dropped["cam1", "superseded"]) == (10, 9)
 
 
 def test_a_busy_station_does_not_starve_another():

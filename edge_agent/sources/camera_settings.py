@@ -1,0 +1,48 @@
+"""How a camera is captured: what the agent tells the process that does it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edge_agent.errors import ConfigError
+
+FROZEN = "sends the same picture over and over: is its view covered, or has it crashed?"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What to capture, but for the address, which has a password in it that may change. backend: ffmpeg, v4l2 or gstreamer.
+
+    is_video: a file, played at its own rate; repeat: over and over. fps: pictures published a second, None: all.
+    rotate: degrees clockwise. roi: (x, y, width, height) as fractions of the turned picture. transport: of RTSP.
+    size, fourcc: asked of the camera. freeze_s: a camera that gives nothing new for so long is taken to be frozen.
+    """
+
+    backend: str
+    is_video: bool = False
+    repeat: bool = False
+    fps: float | None = None
+    rotate: int = 0
+    roi: tuple[float, float, float, float] | None = None
+    transport: str = "tcp"
+    size: tuple[int, int] | None = None
+    fourcc: str | None = None
+    open_timeout_s: float = 10.0
+    freeze_s: float = 5.0
+    max_megapixels: float = 100.0
+
+
+def require_backend(backend: str) -> None:
+    """Raises ConfigError if this OpenCV was built without it."""
+    import cv2
+
+    has = cv2.videoio_registry.hasBackend(
+        {"ffmpeg": cv2.CAP_FFMPEG, "v4l2": cv2.CAP_V4L2}.get(backend, cv2.CAP_GSTREAMER)
+    )
+    if not has and backend == "gstreamer":
+        raise ConfigError(
+            f"OpenCV {cv2.__version__} here has no GStreamer, as none from PyPI has: put the OpenCV of JetPack or of Debian "
+            "(apt install python3-opencv) in its place, see docs/cameras.md; or give the camera's rtsp:// URL"
+        )
+    if not has:
+        raise ConfigError(f"OpenCV {cv2.__version__} here has no {backend}: pip install opencv-python")

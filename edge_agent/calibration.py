@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from edge_agent.errors import ConfigError
 
+if TYPE_CHECKING:
+    import numpy as np
+
 MAX_BYTES = 1 << 20
+QUANTILES = (0, 1, 5, 25, 50, 75, 95, 99, 100)  # percent
 
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 MapThreshold = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Polygons = tuple[tuple[tuple[float, float], ...], ...]
 
 
 class Calibration(BaseModel):
     """What a calibration found; the keys of the file are the fields, but for `schema`.
 
     threshold in [0, 1], map_threshold in (0, 1]. false_alarm_rate: the share of good pictures that may be called NotOK.
-    The digests (SHA-256, hex) name the weights and the checkpoint whose scores were measured. Keys that a newer version
-    may add are passed over.
+    false_alarm_interval: what it truly is in 95 of 100 such calibrations. class_name, include and ignore: what the station
+    said of its pictures. The digests (SHA-256, hex) name the weights and the checkpoint whose scores were measured.
+    score_quantiles and brightness_quantiles: of the good pictures, at QUANTILES by their names ("0" to "100"). None: a
+    file that does not say. Keys that a newer version may add are passed over.
     """
 
     model_config = ConfigDict(
@@ -33,10 +40,16 @@ class Calibration(BaseModel):
     threshold: Fraction
     map_threshold: MapThreshold | None = None
     false_alarm_rate: Fraction
+    false_alarm_interval: tuple[Fraction, Fraction] | None = None
     good_pictures: Annotated[int, Field(ge=1)]
+    class_name: str | None = None
+    include: Polygons | None = None
+    ignore: Polygons | None = None
     model_sha256: Digest
     checkpoint_sha256: Digest
     created: AwareDatetime
+    score_quantiles: dict[str, Fraction] | None = None
+    brightness_quantiles: dict[str, Fraction] | None = None
 
     def require_fit(self, model_sha256: str, checkpoint_sha256: str) -> None:
         """Raise ConfigError unless this was measured with these very weights and this very checkpoint."""
@@ -49,6 +62,16 @@ class Calibration(BaseModel):
                     f"calibration {self.id} was made with the {what} {mine[:12]}, the station uses {theirs[:12]}, whose"
                     " scores differ: calibrate again, or go back to what it was made with"
                 )
+
+    def differences(self, class_name: str, include: Polygons, ignore: Polygons) -> list[str]:
+        """The keys of what a station says otherwise than the one that this was made for, as far as that is known."""
+        station = {"class_name": class_name, "include": include, "ignore": ignore}
+        return [key for key, said in station.items() if getattr(self, key) not in (None, said)]
+
+
+def brightness(pixels: np.ndarray) -> float:
+    """How bright a picture (H, W, 3) uint8 RGB is: the mean of all its samples, in [0, 1]."""
+    return float(pixels.mean()) / 255
 
 
 def read_calibration(path: Path) -> Calibration:

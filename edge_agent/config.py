@@ -586,6 +586,11 @@ def _doubts(config: Config) -> Iterator[tuple[Loc, str]]:
             yield place, f"{folder} is watched by stations[{first}] too: both inspect it"
         if folder and not os.path.exists(folder):
             yield place, f"{folder} does not exist yet; the station waits for it"
+        made = station.calibration
+        changed = made.differences(station.detector.class_name, station.include, station.ignore) if made else []
+        if changed:
+            text = f"was made with another {' and '.join(changed)}, so what it promises holds no more: calibrate again"
+            yield ("stations", i, "calibration"), text
     mqtt = config.mqtt
     if mqtt and mqtt.password and not mqtt.tls and mqtt.host not in ("localhost", "127.0.0.1", "::1"):
         yield ("mqtt", "password"), "goes over the network unencrypted: add tls: {}, if the broker can"

@@ -95,7 +95,7 @@ def test_the_links_of_the_documents_lead_somewhere():
 
 COMMANDS = {
     "edge-agent": ["run", "replay", "check", "doctor", "models", "models fetch"],
-    "trainer": ["fit", "synthesize", "import", "evaluate", "compare", "pretrain"],
+    "trainer": ["fit", "synthesize", "import", "evaluate", "compare", "calibrate", "pretrain"],
 }
 
 

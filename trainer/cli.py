@@ -8,9 +8,9 @@ import sys
 from collections.abc import Sequence
 
 from edge_agent.errors import EdgeAgentError
-from trainer.commands import compare, evaluate, fit, import_, pretrain, synthesize
+from trainer.commands import calibrate, compare, evaluate, fit, import_, pretrain, synthesize
 
-COMMANDS = (fit, synthesize, import_, evaluate, compare, pretrain)
+COMMANDS = (fit, synthesize, import_, evaluate, compare, calibrate, pretrain)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

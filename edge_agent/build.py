@@ -30,7 +30,9 @@ from edge_agent.sources.trigger_files import TriggerFiles
 def station(config: StationConfig, loader: Loader, config_sha256: str) -> Station:
     """A station ready to inspect. Raises CheckpointError or ConfigError."""
     wanted = config.detector
-    detector = loader.detector(wanted.model, wanted.checkpoint, wanted.class_name, wanted.device, wanted.precision)
+    detector = loader.detector(
+        wanted.model, wanted.checkpoint, wanted.class_name, wanted.device, wanted.precision, wanted.method
+    )
     try:
         if config.calibration:
             config.calibration.require_fit(detector.model_sha256, detector.checkpoint_sha256)

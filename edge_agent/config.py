@@ -335,10 +335,12 @@ class DetectorConfig(Section):
     """What looks at the pictures; stations that say the same share one.
 
     model: "embedded", the name of a known backbone, or a folder with its files (beginning with /, ./, ../ or ~).
-    checkpoint: None is the one that comes with the model. class_name: what is in the picture, in a word or two.
+    method: one that needs no checkpoint, in place of one. checkpoint: None is the one that comes with the model. class_name:
+    what is in the picture, in a word or two.
     """
 
     model: Model = "embedded"
+    method: Literal["clip", "winclip"] | None = None
     checkpoint: ReadableFile | None = Field(default=None, validate_default=True)
     class_name: Text = "object"
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -348,8 +350,13 @@ class DetectorConfig(Section):
     @classmethod
     def _goes_with_model(cls, checkpoint: Path | None, info: ValidationInfo) -> Path | None:
         model = info.data.get("model", "embedded")
-        if checkpoint is None and model != "embedded":
-            raise wrong(f"is missing: {model} comes without prompts, name a checkpoint that was fitted for it")
+        method = info.data.get("method")
+        if checkpoint is not None and method is not None:
+            raise wrong(f"goes with no method that needs none: remove it, or method: {method}")
+        if checkpoint is None and method is None and model != "embedded":
+            raise wrong(
+                f"is missing: {model} comes without prompts, name a checkpoint that was fitted for it, or method: clip or winclip"
+            )
         return checkpoint
 
 
@@ -591,6 +598,9 @@ def _doubts(config: Config) -> Iterator[tuple[Loc, str]]:
         if changed:
             text = f"was made with another {' and '.join(changed)}, so what it promises holds no more: calibrate again"
             yield ("stations", i, "calibration"), text
+        if station.detector.method and station.chosen_threshold() is None:
+            text = "nobody has measured a threshold for it, so 0.5 is taken: set threshold or calibration"
+            yield ("stations", i, "detector", "method"), text
     mqtt = config.mqtt
     if mqtt and mqtt.password and not mqtt.tls and mqtt.host not in ("localhost", "127.0.0.1", "::1"):
         yield ("mqtt", "password"), "goes over the network unencrypted: add tls: {}, if the broker can"

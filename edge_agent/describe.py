@@ -56,6 +56,7 @@ def _station(station: StationConfig) -> Iterator[str]:
     source, detector = station.source, station.detector
     yield f"watches   {_camera(source) if isinstance(source, CameraConfig) else _folder(source)}"
     prompts = f", checkpoint {detector.checkpoint}" if detector.checkpoint else ""
+    prompts += f", method {detector.method}" if detector.method else ""
     yield f"looks at  {detector.class_name!r} with model {detector.model}{prompts}; {_device(detector)}"
     yield f"NotOK     {_rule(station)}"
     yield f"alarm     {_alarm(station)}"

@@ -85,7 +85,7 @@ def test_the_example_loads_as_it_is_and_says_that_it_waits_for_its_folder() -> N
 def test_every_setting_that_the_example_offers_can_be_uncommented(tmp_path: Path) -> None:
     for name in ("prompts.safetensors", "db-password"):
         (tmp_path / name).write_text("x")
-    offered = re.sub(r"#: (?!calibration)", "", EXAMPLE.read_text("utf-8"))  # a threshold is offered, too
+    offered = re.sub(r"#: (?!calibration|method)", "", EXAMPLE.read_text("utf-8"))  # each in place of another
     config = load(tmp_path, offered)
     assert config.mqtt is not None
     assert config.mqtt.prefix == "acme/plant1/assembly/line4"
@@ -97,6 +97,18 @@ def keys_in(data: object) -> list[str]:
     if isinstance(data, dict):
         return [*data, *(key for value in data.values() for key in keys_in(value))]
     return [key for item in data for key in keys_in(item)] if isinstance(data, tuple) else []
+
+
+def test_a_method_stands_in_place_of_a_checkpoint_and_wants_a_threshold(tmp_path: Path) -> None:
+    (tmp_path / "prompts.safetensors").write_text("x")
+    unmeasured = load(tmp_path, STATION + "  detector: {model: tips-l14, method: winclip}\n")
+    assert unmeasured.stations[0].detector.method == "winclip"
+    assert ["nobody has measured a threshold" in one for one in unmeasured.warnings].count(True) == 1
+    assert "method winclip" in describe(unmeasured)
+    measured = load(tmp_path, STATION + "  threshold: 0.6\n  detector: {model: tips-l14, method: winclip}\n")
+    assert not ["nobody" in one for one in measured.warnings].count(True)
+    with pytest.raises(ConfigError, match="remove it, or method: clip"):
+        load(tmp_path, STATION + "  detector: {method: clip, checkpoint: prompts.safetensors}\n")
 
 
 def test_relative_paths_are_relative_to_the_file_and_tilde_is_home(

@@ -40,8 +40,8 @@ COPS_SETTINGS: Mapping[str, Mapping[str, Any]] = {  # by what it was trained on,
 }
 THRESHOLD = 0.5  # of the score and of the map: nobody has measured a better one
 ADVICE = (
-    f"thresholds are {THRESHOLD} for scores and maps, not measured: calibrate with good pictures of your own part,"
-    " or set threshold and map_threshold in the config"
+    f"thresholds are {THRESHOLD} for scores and maps, not measured: calibrate with good pictures of your own part"
+    " (`trainer calibrate`), or set threshold and map_threshold in the config"
 )
 LFS_POINTER = b"version https://git-lfs"
 

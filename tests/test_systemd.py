@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge_agent.config import load_config
 from edge_agent.core import Evidence, Inspection, Reading
 from edge_agent.notify import Notifier, notifier, watchdog_s
 from edge_agent.pipeline import Line, warm_up
@@ -233,3 +237,126 @@ def test_a_watchdog_meant_for_another_process_is_not_ours() -> None:
     assert watchdog_s({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "7"}, 7) == 30
     assert watchdog_s({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "8"}, 7) is None
     assert watchdog_s({}, 7) is None
+
+
+def test_journald_gets_a_line_a_verdict_with_its_level_and_words_to_search_for(tmp_path: Path) -> None:
+    config = write_config(tmp_path)
+    part(tmp_path / "cam1" / "one two.png")
+    (tmp_path / "cam1" / "broken\n<0>.png").write_bytes(b"no picture")
+    os.utime(tmp_path / "cam1" / "broken\n<0>.png", (0, 0))  # old enough to be what it is
+    log = tmp_path / "log"
+    log.touch()
+    stat = log.stat()
+    with Daemon(config, JOURNAL_STREAM=f"{stat.st_dev}:{stat.st_ino}") as daemon:
+        daemon.until("ready")
+        eventually(lambda: len(daemon.rows) == 2, "both are inspected")
+        os.kill(daemon.pid, signal.SIGHUP)
+        config.write_text("stations: 7")
+        os.kill(daemon.pid, signal.SIGHUP)
+        daemon.until("is refused")
+        daemon.stop()
+    lines = daemon.log.splitlines()
+    assert all(re.match(r"<[2346]>\S", line) for line in lines)
+    (whole,) = [line for line in lines if 'part="one two"' in line]
+    assert re.match(r"<6>station=cam1 evaluation=NotOK score=0\.\d+ threshold=0\.0000 alarm=raised ", whole)
+    assert len([line for line in lines if "evaluation=" in line]) == 2
+    assert any(line.startswith("<3>") and "stations" in line for line in lines)
+
+
+SYSTEMD = Path(__file__).parents[1] / "deploy" / "systemd"
+UNITS = ("edge-agent.service", "edge-agent@.service")
+
+
+def run(*command: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(list(map(str, command)), capture_output=True, text=True)
+
+
+def tree(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture
+def analyze() -> str:
+    found = shutil.which("systemd-analyze")
+    if found is None:
+        pytest.skip("systemd-analyze is not installed (Debian: apt install systemd)")
+    return found
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_systemd_finds_nothing_wrong_with_the_units(unit: str, analyze: str, tmp_path: Path) -> None:
+    text = (SYSTEMD / unit).read_text()
+    assert text.count("/opt/edge-agent/.venv/bin/edge-agent ") == 1  # which is not installed here
+    copy = tmp_path / unit
+    copy.write_text(text.replace("/opt/edge-agent/.venv/bin/edge-agent ", "/bin/true "))
+    verified = run(analyze, "verify", copy)
+    assert (verified.returncode, verified.stdout + verified.stderr) == (0, "")
+    copy.write_text(copy.read_text().replace("WatchdogSec=30", "WatchdogSec=soon"))
+    assert "Failed to parse" in run(analyze, "verify", copy).stderr
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_the_units_expose_little(unit: str, analyze: str) -> None:
+    judged = run(analyze, "security", "--offline=true", SYSTEMD / unit)
+    level = re.search(r"Overall exposure level for .*: ([\d.]+)", judged.stdout)
+    if level is None and "unrecognized option" in judged.stderr:
+        pytest.skip("this systemd-analyze cannot judge units offline (250 and later can)")
+    assert level is not None, judged.stderr
+    assert float(level[1]) <= 3.0
+
+
+def test_one_of_several_agents_is_confined_as_the_only_one_is() -> None:
+    one, several = ((SYSTEMD / unit).read_text() for unit in UNITS)
+    assert "MemoryDenyWriteExecute=" not in one
+    for line in filter(None, one.partition("[Unit]")[2].splitlines()):
+        here = line.replace("config.yaml", "%i.yaml").replace("inspection agent", "inspection agent %i")
+        here = re.sub(r"((Directory|Identifier)=|%C/)edge-agent(?!-)", r"\1edge-agent-%i", here)
+        assert line.startswith("#") or here in several.splitlines()
+
+
+def test_what_is_installed_stays_installed_and_goes_again(tmp_path: Path) -> None:
+    root = tmp_path / "a root"
+    for _ in range(2):
+        installed = run("sh", SYSTEMD / "install.sh", root)
+        assert installed.returncode == 0, installed.stderr
+        assert "systemctl enable --now edge-agent" in installed.stdout
+    assert sorted(tree(root)) == [
+        "etc/edge-agent/config.yaml",
+        "etc/systemd/system/edge-agent.service",
+        "etc/systemd/system/edge-agent@.service",
+        "etc/udev/rules.d/70-edge-agent-cameras.rules",
+    ]
+    assert oct((root / "etc/edge-agent/config.yaml").stat().st_mode)[-3:] == "644"
+    load_config(root / "etc/edge-agent/config.yaml")
+
+    (root / "etc/edge-agent/config.yaml").write_text("mine")
+    (root / "etc/systemd/system/edge-agent.service").write_text("of an older version")
+    assert run("sh", SYSTEMD / "install.sh", root).returncode == 0
+    assert tree(root)["etc/edge-agent/config.yaml"] == b"mine"
+    assert tree(root)["etc/systemd/system/edge-agent.service"] == (SYSTEMD / "edge-agent.service").read_bytes()
+
+    journal = root / "var/lib/private/edge-agent/journal.db"
+    journal.parent.mkdir(parents=True)
+    journal.write_text("years of work")
+    for _ in range(2):
+        assert run("sh", SYSTEMD / "uninstall.sh", root).returncode == 0
+        assert sorted(tree(root)) == ["etc/edge-agent/config.yaml", "var/lib/private/edge-agent/journal.db"]
+    for _ in range(2):
+        assert run("sh", SYSTEMD / "uninstall.sh", "--purge", root).returncode == 0
+        assert tree(root) == {}
+
+
+@pytest.mark.parametrize("script", ["install.sh", "uninstall.sh"])
+def test_the_scripts_refuse_what_they_do_not_know(script: str, tmp_path: Path) -> None:
+    refused = run("sh", SYSTEMD / script, tmp_path, "what")
+    assert refused.returncode == 1
+    assert script in refused.stderr
+    assert tree(tmp_path) == {}
+
+
+def test_udev_finds_nothing_wrong_with_the_rule() -> None:
+    udevadm = shutil.which("udevadm")
+    if udevadm is None or "verify" not in run(udevadm, "--help").stdout:
+        pytest.skip("no udevadm that verifies rules (systemd 254 and later have one)")
+    verified = run(udevadm, "verify", SYSTEMD / "70-edge-agent-cameras.rules")
+    assert verified.returncode == 0, verified.stdout + verified.stderr

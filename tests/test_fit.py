@@ -20,7 +20,7 @@ import torch
 
 from edge_agent.backbones.tips import Tips
 from edge_agent.detectors.load import Loader, load_detector
-from edge_agent.detectors.methods import METHODS, lookup
+from edge_agent.detectors.methods import lookup
 from edge_agent.errors import EdgeAgentError
 from trainer import synthesis
 from trainer.cli import main
@@ -69,7 +69,7 @@ def view_of(name: str, tips: Tips) -> View:
     return View(SIDE, SIDE, tuple(method.layers), method.values)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", RECIPES)
 def test_kept_features_are_the_fresh_ones_in_half_precision(tips, shown, name):
     view = view_of(name, tips)
     chosen = torch.tensor([3, 0, 17])
@@ -95,7 +95,7 @@ def test_features_on_disk_are_those_in_memory_and_are_reused_only_by_their_own_f
         keep(tips, iter(()), 30, view, folder=tmp_path, key="another's")
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", RECIPES)
 def test_fitting_lowers_the_loss(tips, shown, name):
     features = keep(tips, shown, len(shown), view_of(name, tips))
     torch.manual_seed(0)
@@ -107,7 +107,7 @@ def test_fitting_lowers_the_loss(tips, shown, name):
     assert np.mean(seen[-2:]) < 0.99 * np.mean(seen[:2])
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", RECIPES)
 def test_a_fit_that_was_cut_off_resumes_to_the_same_bits(tips, shown, name, tmp_path):
     features = keep(tips, shown, len(shown), view_of(name, tips))
     plan = Plan(RECIPES[name], 2, 8, every_s=0)
@@ -219,7 +219,7 @@ def command(folder: Path, out: Path, *more: str) -> list[str]:
     return ["fit", "--data", str(folder), "--out", str(out), "--image-size", str(SIDE), *more]
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", RECIPES)
 def test_what_is_fitted_inspects(folder, name, tmp_path, capfd):
     out = tmp_path / "prompts.safetensors"
     assert main(command(folder, out, "--method", name, "--epochs", "1")) == 0

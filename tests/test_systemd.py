@@ -243,7 +243,7 @@ def test_journald_gets_a_line_a_verdict_with_its_level_and_words_to_search_for(t
     config = write_config(tmp_path)
     part(tmp_path / "cam1" / "one two.png")
     (tmp_path / "cam1" / "broken\n<0>.png").write_bytes(b"no picture")
-    os.utime(tmp_path / "cam1" / "broken\n<0>.png", (0, 0))  # old enough to be what it is
+    os.utime(tmp_path / "cam1" / "broken\n<0>.png", (time.time() - 60,) * 2)  # old enough to be what it is
     log = tmp_path / "log"
     log.touch()
     stat = log.stat()

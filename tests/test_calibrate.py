@@ -354,8 +354,8 @@ def test_a_station_that_looks_otherwise_than_it_was_calibrated_is_warned_of(tmp_
 def test_what_the_station_says_is_not_said_twice(parts: Path, tmp_path: Path, capfd) -> None:
     command = ["calibrate", "--good", str(parts), "--false-alarm-rate", "0.2", "--out", str(tmp_path / "c.json")]
     config = write_config(tmp_path)
-    assert main([*command, "--config", str(config), "--class-name", "plate"]) == 1
-    assert "--class-name: with --config, the station says that" in capfd.readouterr().err
+    assert main([*command, "--config", str(config), "--method", "clip", "--class-name", "plate"]) == 1
+    assert "--method, --class-name: with --config, the station says that" in capfd.readouterr().err
     assert main([*command, "--station", "cam1"]) == 1
     assert "--station needs a --config" in capfd.readouterr().err
     assert main([*command, "--config", str(config), "--station", "cam7"]) == 1

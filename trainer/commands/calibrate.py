@@ -36,10 +36,13 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     calibrate.add_argument("--model", help="backbone: a name of `edge-agent models`, or a folder (default embedded)")
     calibrate.add_argument("--checkpoint", type=Path, help="prompts fitted for it (default: the embedded model's own)")
-    calibrate.add_argument("--class-name", type=words, help="what is in the pictures (default: object)")
     calibrate.add_argument(
-        "--config", type=Path, help="look as a station of this file does, instead of the three above"
+        "--method",
+        choices=("clip", "winclip"),
+        help="plain prompts or WinCLIP, which need no checkpoint, in place of one",
     )
+    calibrate.add_argument("--class-name", type=words, help="what is in the pictures (default: object)")
+    calibrate.add_argument("--config", type=Path, help="look as a station of this file does, instead of the four above")
     calibrate.add_argument("--station", help="which station of the config; needed when it has several")
     calibrate.set_defaults(run=_calibrate)
 
@@ -77,12 +80,13 @@ def _view(options: argparse.Namespace) -> View:
     from edge_agent.errors import EdgeAgentError
     from trainer.calibrate import View
 
-    named = [name for name in ("model", "checkpoint", "class_name") if getattr(options, name) is not None]
+    named = [name for name in ("model", "checkpoint", "method", "class_name") if getattr(options, name) is not None]
     if not options.config:
         if options.station:
             raise EdgeAgentError("--station needs a --config: the station is one of that file")
         class_name = options.class_name or "object"
-        return View(Loader().detector(options.model or "embedded", options.checkpoint, class_name), class_name)
+        model = options.model or "embedded"
+        return View(Loader().detector(model, options.checkpoint, class_name, method=options.method), class_name)
     if named:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in named)
         raise EdgeAgentError(f"{flags}: with --config, the station says that: leave out one of them")

@@ -232,7 +232,7 @@ def test_good_pictures_with_the_highest_score_leave_no_threshold() -> None:
 
 def test_good_pictures_that_light_up_fully_leave_the_highest_map_threshold(tmp_path: Path, capfd, monkeypatch) -> None:
     scored(tmp_path, range(50, 59), [90] * 6 + [255] * 3)
-    monkeypatch.setattr("edge_agent.detectors.load.Loader.detector", lambda *_: Scored())
+    monkeypatch.setattr("edge_agent.detectors.load.Loader.detector", lambda *_, **__: Scored())
     out = tmp_path / "out.json"
     assert main(["calibrate", "--good", str(tmp_path), "--false-alarm-rate", "0.2", "--out", str(out)]) == 0
     assert read_calibration(out).map_threshold == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from edge_agent.judge import Rules
 from edge_agent.mask import MASK_SIDE, keep_mask
 from edge_agent.messages import alarm_message, result_message
 from edge_agent.overlay import overlay
-from edge_agent.pipeline import Announce, Station
+from edge_agent.pipeline import Announce, Line, Station
 from edge_agent.sinks.broker import Broker, Tls
 from edge_agent.sinks.images import Gallery
 from edge_agent.sinks.mqtt import MqttSink
@@ -25,6 +26,12 @@ from edge_agent.sources.camera_settings import Settings, require_backend
 from edge_agent.sources.capture import Capture
 from edge_agent.sources.folder import FolderSource, Ledger
 from edge_agent.sources.trigger_files import TriggerFiles
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+    from edge_agent.metrics import Meter
+    from edge_agent.watchdog import Watchdog
 
 
 def station(config: StationConfig, loader: Loader, config_sha256: str) -> Station:
@@ -172,6 +179,44 @@ def gallery(evidence: EvidenceConfig, stations: Mapping[str, Station]) -> Galler
         keep_days=evidence.keep_days,
         keep_gb=evidence.keep_gb,
     )
+
+
+def meter() -> Meter:
+    """The sink that counts for /metrics; imported only where that is asked for."""
+    from edge_agent.metrics import Meter
+
+    return Meter()
+
+
+def registry(
+    config: Config,
+    line: Line,
+    sources: Sequence[Source],
+    meter: Meter,
+    journal: Journal,
+    sender: MqttSink | None,
+    gallery: Gallery,
+    watchdog: Watchdog,
+    reloads: Mapping[str, int],
+) -> CollectorRegistry:
+    """What /metrics says: a line a collector."""
+    from edge_agent import metrics
+
+    collectors: dict[str, metrics.Collect] = {
+        "about": metrics.about,
+        "frames": lambda: metrics.frames(line, sources, meter),
+        "connections": lambda: metrics.connections(sources),
+        "steps": lambda: metrics.steps(line, meter),
+        "outbox": lambda: metrics.outbox(journal.outbox_depth),
+        "evidence": lambda: metrics.evidence(gallery, line),
+        "disk": lambda: metrics.disk([config.agent.data_dir, config.evidence.folder]),
+        "gpu": metrics.gpu,
+        "stages": lambda: metrics.stages(watchdog),
+        "reloads": lambda: metrics.reloads(reloads),
+    }
+    if sender:
+        collectors["broker"] = lambda: metrics.broker(sender)
+    return metrics.register(meter.registry, collectors)
 
 
 def announce(mqtt: MqttConfig | None) -> Announce:

@@ -230,6 +230,12 @@ class LimitsConfig(Section):
     batch_size: Annotated[int, Field(ge=1, le=256)] = 8
 
 
+class HealthConfig(Section):
+    """How the agent is, for programs of this machine: http://127.0.0.1:PORT/metrics and /healthz."""
+
+    port: Annotated[int, Field(ge=1, le=65535)] = 9464
+
+
 class FolderConfig(Section):
     """A folder that a camera or another program writes pictures into; it may come into being later.
 
@@ -425,7 +431,7 @@ class StationConfig(Section):
 
 
 class Config(Section):
-    """The whole file. mqtt None: nothing is published, and the agent opens no connection."""
+    """The whole file. mqtt None: nothing is published, and the agent opens no connection. health None: nothing is served."""
 
     # Defaults are validated, as only that lets them know the folder of the file.
     agent: AgentConfig = Field(default_factory=dict, validate_default=True)
@@ -433,6 +439,7 @@ class Config(Section):
     mqtt: MqttConfig | None = None
     evidence: EvidenceConfig = Field(default_factory=dict, validate_default=True)
     limits: LimitsConfig = Field(default_factory=LimitsConfig)
+    health: HealthConfig | None = None
     stations: tuple[StationConfig, ...] = Field(examples=["[{name: cam1, source: {folder: ./incoming}}]"])
     _warnings: tuple[str, ...] = PrivateAttr(())
 

@@ -25,6 +25,8 @@ def describe(config: Config) -> str:
         f"evidence  {_evidence(config.evidence)}",
         f"mqtt      {_mqtt(config.mqtt, config.agent.name)}",
     ]
+    if config.health:
+        lines.append(f"health    http://127.0.0.1:{config.health.port}/metrics and /healthz")
     for station in config.stations:
         lines += ["", f"station   {station.name}", *(f"  {line}" for line in _station(station))]
     if config.warnings:

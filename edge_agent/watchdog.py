@@ -32,6 +32,13 @@ class Watchdog:
     def hanging(self) -> list[Stage]:
         return [stage for stage in self.stages if stage.hangs]
 
+    def health(self, is_ready: bool) -> tuple[bool, dict[str, object]]:
+        """Whether all is well, and what /healthz says. A broker or a camera that is away is no illness of the agent."""
+        hanging = [stage.name for stage in self.hanging]
+        word = "hangs" if hanging else "ok" if is_ready else "starting"
+        silent_s = {stage.name: round(stage.silent_s, 1) for stage in self.stages}
+        return word == "ok", {"status": word, "hanging": hanging, "silent_s": silent_s, "counts": self._status()}
+
     def look(self) -> None:
         """Send a ping and the status, or say what hangs."""
         hanging = self.hanging

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from contextlib import closing
+from contextlib import ExitStack, closing
+from threading import Event
 from typing import TYPE_CHECKING
 
 from edge_agent.commands.arguments import config_option
@@ -13,7 +14,6 @@ from edge_agent.commands.told import fields, heard_by_journald, logging_to_stder
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from threading import Event
 
     from edge_agent.config import Config
     from edge_agent.core import Evidence, Inspection
@@ -75,6 +75,9 @@ def _watch(config: Config, path: Path, hung_up: Event, options: argparse.Namespa
         sender = build.sender(config.mqtt, config.agent.name, journal, alarms) if config.mqtt else None
         if sender:
             sinks.append(sender)
+        meter = build.meter() if config.health else None
+        if meter:
+            sinks.append(meter)
         searched = heard_by_journald(os.environ, 2)
 
         def report(inspection: Inspection, evidence: Evidence) -> None:
@@ -85,8 +88,9 @@ def _watch(config: Config, path: Path, hung_up: Event, options: argparse.Namespa
             else:
                 log.log(level, "%s: %s", inspection.frame.station, one_line(inspection, colour=False))
 
+        sources = [build.source(one, journal, config.limits.max_megapixels) for one in config.stations]
         line = Line(
-            [build.source(one, journal, config.limits.max_megapixels) for one in config.stations],
+            sources,
             stations,
             gallery,
             journal,
@@ -105,6 +109,10 @@ def _watch(config: Config, path: Path, hung_up: Event, options: argparse.Namespa
         def started() -> None:
             log.info("ready: watching %d station%s; stop with Ctrl-C", len(stations), "s" * (len(stations) != 1))
             manager.ready(status())
+            is_ready.set()
+
+        is_ready = Event()
+        reloads = {"done": 0, "refused": 0}
 
         def reload() -> None:
             nonlocal config
@@ -117,6 +125,7 @@ def _watch(config: Config, path: Path, hung_up: Event, options: argparse.Namespa
                 for one in str(error).splitlines():
                     log.error("%s", one)
                 log.error("%s is refused: the configuration of before goes on", path)
+                reloads["refused"] += 1
             else:
                 for warning in new.warnings:
                     log.warning("%s", warning)
@@ -124,11 +133,18 @@ def _watch(config: Config, path: Path, hung_up: Event, options: argparse.Namespa
                 line.change(stations, lambda: drawn.update(stations))
                 for key in planned.waiting:
                     log.warning("%s: needs a restart; till then it stays as it was", key)
+                reloads["done"] += 1
                 log.info("reloaded %s: %s", path, ", ".join(planned.changed) or "nothing has changed")
             manager.ready(status())
 
         watchdog = Watchdog([*line.stages, *([sender.stage] if sender else [])], manager, status, limit_s or PATIENCE_S)
-        with watching(watchdog, (limit_s or PATIENCE_S) / 2):
+        with ExitStack() as around:
+            around.enter_context(watching(watchdog, (limit_s or PATIENCE_S) / 2))
+            if config.health and meter:
+                from edge_agent.health import serving
+
+                registry = build.registry(config, line, sources, meter, journal, sender, gallery, watchdog, reloads)
+                around.enter_context(serving(config.health.port, registry, lambda: watchdog.health(is_ready.is_set())))
             try:
                 with stopped_by_signals() as stop:
 

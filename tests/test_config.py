@@ -85,7 +85,7 @@ def test_the_example_loads_as_it_is_and_says_that_it_waits_for_its_folder() -> N
 def test_every_setting_that_the_example_offers_can_be_uncommented(tmp_path: Path) -> None:
     for name in ("prompts.safetensors", "db-password"):
         (tmp_path / name).write_text("x")
-    offered = re.sub(r"#: (?!calibration|method)", "", EXAMPLE.read_text("utf-8"))  # each in place of another
+    offered = re.sub(r"#: (?!calibration|method|trigger)", "", EXAMPLE.read_text("utf-8"))  # each in place of another
     config = load(tmp_path, offered)
     assert config.mqtt is not None
     assert config.mqtt.prefix == "acme/plant1/assembly/line4"
@@ -663,7 +663,18 @@ _WORDS = [
     "folder",
 ]
 _WORDS += ["cam1", "in", "ignore", "include", "threshold", "calibration", "0.5", "1", "on", "", "~", "<<", "detector"]
-_WORDS += ["database", "url", "sqlite:///x.db", "postgresql+psycopg://[u@h/db", "camera", "rtsp://[u@h", "a ! b", "debounce", "of", "evidence"]
+_WORDS += [
+    "database",
+    "url",
+    "sqlite:///x.db",
+    "postgresql+psycopg://[u@h/db",
+    "camera",
+    "rtsp://[u@h",
+    "a ! b",
+    "debounce",
+    "of",
+    "evidence",
+]
 _scalar = st.one_of(
     st.sampled_from(_WORDS), st.text(max_size=8), st.integers(), st.floats(), st.booleans(), st.none(), st.dates()
 )

@@ -68,9 +68,14 @@ def with_password(address: str, password: str | None) -> str:
         return address
     if PLACEHOLDER in address:
         if is_pipeline(address):
-            escaped = password.replace("\\", "\\\\").replace('"', '\\"')
-            return address.replace(PLACEHOLDER, f'"{escaped}"')
+            return address.replace(PLACEHOLDER, in_pipeline(password))
         return address.replace(PLACEHOLDER, quote(password, safe=""))
     url = urlsplit(address)
     user, _, host = url.netloc.rpartition("@")
     return urlunsplit(url._replace(netloc=f"{user}:{quote(password, safe='')}@{host}"))
+
+
+def in_pipeline(word: str) -> str:
+    """A value of a GStreamer pipeline, quoted."""
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

@@ -12,12 +12,14 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import select
 import signal
 import stat
 import sys
 import threading
 import time
+import traceback
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,6 +39,7 @@ REOPEN_S = 30.0  # how often a camera that is frozen is opened anew; it may come
 BACKLOG_S = 2.0  # how long after opening what comes at once is taken for what had waited
 
 _APIS = {"ffmpeg": cv2.CAP_FFMPEG, "v4l2": cv2.CAP_V4L2, "gstreamer": cv2.CAP_GSTREAMER}
+_LOCATIONS = re.compile(r"(?:location|uri)\s*=\s*[\"']?(\w+://[^\s\"']+)")  # in a pipeline
 _TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
 
 
@@ -57,7 +60,15 @@ def main() -> None:
     fd, given = json.loads(sys.stdin.readline())
     settings = Settings(**given)
     addresses: SimpleQueue[str] = SimpleQueue()
-    threading.Thread(target=_serve, args=(settings, Slot(fd), reports, addresses), daemon=True).start()
+
+    def serve() -> None:
+        try:
+            _serve(settings, Slot(fd), reports, addresses)
+        except BaseException:  # a bug: the agent is to see that this process is gone
+            traceback.print_exc()
+            os._exit(1)
+
+    threading.Thread(target=serve, daemon=True).start()
     for line in sys.stdin:
         addresses.put(json.loads(line))
     os._exit(0)  # the other thread may hang
@@ -95,13 +106,15 @@ def _opened(address: str, settings: Settings) -> Iterator[cv2.VideoCapture]:
     """The camera, open. Raises _Lost or Unreachable."""
     if settings.backend == "v4l2" or settings.is_video:
         _require_there(address, device=settings.backend == "v4l2")
-    elif settings.backend == "ffmpeg":
-        require_reachable(address)
+    else:
+        for url in [address] if settings.backend == "ffmpeg" else _LOCATIONS.findall(address):
+            require_reachable(url)
     # Without CAP_FFMPEG spelled out OpenCV ignores the time-outs. More threads would each hold a picture back.
-    asked: list[float] = []
+    asked: list[int] = []
     if settings.backend == "ffmpeg":
-        asked = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, settings.open_timeout_s * 1e3, cv2.CAP_PROP_N_THREADS, 2]
-    video = cv2.VideoCapture(address, _APIS[settings.backend], [int(one) for one in asked])
+        asked = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, int(settings.open_timeout_s * 1e3)]
+        asked += [cv2.CAP_PROP_N_THREADS, 2] if hasattr(cv2, "CAP_PROP_N_THREADS") else []  # not in OpenCV 4.6
+    video = cv2.VideoCapture(address, _APIS[settings.backend], asked)
     try:
         if not video.isOpened():
             raise _Lost("cannot be opened")

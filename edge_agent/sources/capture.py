@@ -25,6 +25,7 @@ from urllib.parse import quote
 import numpy as np
 
 from edge_agent.errors import EdgeAgentError
+from edge_agent.sources.camera_address import in_pipeline
 from edge_agent.sources.camera_settings import FROZEN, Settings
 from edge_agent.sources.slot import Slot, State
 
@@ -351,13 +352,18 @@ class _Child:
 
 def _essence(line: str) -> str:
     """A line of what FFmpeg, GStreamer and OpenCV log without where in their code it comes from; "" for empty talk."""
-    if "backend is generally available" in line or "Stream timeout triggered" in line:
+    if re.search("backend is generally available|Stream timeout triggered|unable to start pipeline|CRITICAL", line):
         return ""
-    return re.sub(r"^\[[^\]]*\]\s*(global \S+ \w+ )?", "", line).strip()
+    # GStreamer's cause comes first; what it says after that is that there is no pipeline.
+    told = re.search(r"(?:reported|[Ee]rror opening bin): (.*)", line)
+    if not told and "GStreamer" in line:
+        return ""
+    return told[1].strip() if told else re.sub(r"^\[[^\]]*\]\s*(global \S+ \w+ )?", "", line).strip()
 
 
 _REMEDIES = {
     "401": "give its user in the address, and its password as password:",
+    "Unauthorized": "give its user as user-id=USER and its password as user-pw={password}, and password:",
     "403": "its user may not watch this: allow it in the camera's settings",
     "404": "the camera has no such stream: correct the path in the address",
     "No such file or directory": "is it plugged in, and the path right?",
@@ -368,12 +374,13 @@ _REMEDIES = {
 
 def _in_words(why: str, said: deque[str]) -> str:
     """Why the camera was lost, with what the libraries said of it, and what to do."""
-    why = f"{why} ({said[-1]})" if said else why
+    why = f"{why} ({said[0]})" if said else why
     return next((f"{why}: {remedy}" for text, remedy in _REMEDIES.items() if text in why), why)
 
 
 def _masked(text: str, secret: str | None) -> str:
-    """Without the password, as it is and as it stands in a URL."""
-    for hidden in filter(None, (secret, secret and quote(secret, safe=""))):
-        text = text.replace(hidden, "***")
+    """Without the password, as it is and as it stands in a URL or a pipeline."""
+    if secret:
+        for hidden in (secret, quote(secret, safe=""), in_pipeline(secret)):
+            text = text.replace(hidden, "***")
     return re.sub(r"://[^/@\s]*@", "://***@", text)

@@ -531,6 +531,7 @@ def test_the_password_is_in_no_log_no_argument_no_environment_and_no_file_of_the
                         continue
                     assert b"s3cret" not in text, process
             daemon.stop()
+            assert "were given to the detector; dropped: " in daemon.log
         assert main(["check", "--config", str(config)]) == 0
         assert main(["doctor", "--config", str(config)]) == 1
         said = capsys.readouterr()

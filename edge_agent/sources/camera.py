@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -14,6 +15,8 @@ import numpy as np
 from edge_agent.core import Frame
 from edge_agent.sources.capture import Capture, Counts, Shot
 from edge_agent.sources.trigger_files import LOOK_S, Request
+
+log = logging.getLogger(__name__)
 
 TICK_S = 0.1  # how often a stop is looked for
 
@@ -75,6 +78,12 @@ class CameraSource:
                     return
         finally:
             self._capture.close()
+            counts = self.counts
+            dropped = ", ".join(f"{count} {reason}" for reason, count in counts.dropped.items()) or "none"
+            log.info(
+                "station %s: of %d pictures captured %d were given to the detector; dropped: %s",
+                self.station, counts.captured, counts.given, dropped,
+            )  # fmt: skip
 
     def _answers(self, triggers: Triggers) -> Iterator[Frame]:
         """Frames for those who wait, the first of them first."""

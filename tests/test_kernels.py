@@ -16,13 +16,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from edge_agent.backbones.backbone import Look
 from edge_agent.backbones.resize import pictures_to_tensor
 from edge_agent.detectors import scoring
 from edge_agent.kernels import bands, heatmap, pictures, similarity, usable
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 TRITON = importlib.util.find_spec("triton") is not None
-CLIP = pictures.Look("bicubic", True, (0.481, 0.458, 0.408), (0.269, 0.261, 0.276))
+CLIP = Look("bicubic", True, (0.481, 0.458, 0.408), (0.269, 0.261, 0.276))
 LEVEL = 1 / 255
 CPU = torch.device("cpu")
 
@@ -58,7 +59,7 @@ SIZES = [
 ]
 
 
-@pytest.mark.parametrize(("look", "tolerance"), [(pictures.Look(), 1e-3), (CLIP, LEVEL / 0.261 + 2e-3)])
+@pytest.mark.parametrize(("look", "tolerance"), [(Look(), 1e-3), (CLIP, LEVEL / 0.261 + 2e-3)])
 @pytest.mark.parametrize(("shape", "size", "device"), [one for case in SIZES for one in where(*case)])
 def test_frames_become_the_pictures_of_plain_torch(shape, size, device, look, tolerance):
     frames = bytes_of(shape).to(device)
@@ -74,8 +75,8 @@ def test_a_window_of_a_larger_frame_needs_no_copy(device):
     frames = bytes_of((2, 80, 70)).to(device)[:, 7:60:2, 3:66]
     assert not frames.is_contiguous()
     ours, theirs = (torch.empty(2, 3, 21, 21, device=device) for _ in range(2))
-    pictures.kernel(frames, pictures.Look(), ours)
-    pictures.twin(frames.contiguous(), pictures.Look(), theirs)
+    pictures.kernel(frames, Look(), ours)
+    pictures.twin(frames.contiguous(), Look(), theirs)
     assert apart(ours, theirs) < 1e-5
 
 
@@ -139,7 +140,7 @@ def test_maps_are_those_of_plain_torch(shape, size, sigma, kind, device, dtype):
 def test_the_twins_are_the_present_path():
     frames = np.random.default_rng(0).integers(0, 256, (2, 61, 90, 3), np.uint8)
     out = torch.empty(2, 3, 28, 28)
-    pictures.twin(torch.from_numpy(frames), pictures.Look(), out)
+    pictures.twin(torch.from_numpy(frames), Look(), out)
     assert apart(out, pictures_to_tensor(list(frames), 28, CPU)) <= LEVEL  # the CPU resizes bytes, and rounds twice
     features, states = normal(2, 9, 16), unit(normal(2, 16))
     found = similarity.twin(features, states.unsqueeze(0), 0.07).probability

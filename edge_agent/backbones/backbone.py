@@ -12,6 +12,19 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
+class Look:
+    """How a backbone wants its pictures. kind: "bilinear" or "bicubic". levels: rounded to whole ones of 255, as PIL does.
+
+    mean, std: of R, G, B in [0, 1].
+    """
+
+    kind: str = "bilinear"
+    levels: bool = False
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
 class ImageFeatures:
     """globals: (B, C, D), C = 2 for TIPS (class token 1: web captions, 2: synthetic ones), 1 for CLIP.
 
@@ -38,7 +51,7 @@ class Backbone(Protocol):
 
     width: D, length of image and text features. depth: vision blocks. text_width: W, length of a token on its way into
     the text tower. text_depth: text blocks. patch: its side in pixels. image_size: side the positions were trained for.
-    temperature: what cosines are divided by before a softmax.
+    temperature: what cosines are divided by before a softmax. look: how it wants pictures, as `pictures` makes them.
     """
 
     name: str
@@ -59,6 +72,8 @@ class Backbone(Protocol):
     def image_size(self) -> int: ...
     @property
     def device(self) -> torch.device: ...
+    @property
+    def look(self) -> Look: ...
 
     def pictures(self, images: Sequence[np.ndarray], size: int) -> Tensor:
         """(H, W, 3) uint8 RGB pictures of any sizes to (B, 3, size, size) fp32, resized and normalised as it wants them."""

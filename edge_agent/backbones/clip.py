@@ -19,7 +19,7 @@ from open_clip.tokenizer import SimpleTokenizer
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 
-from edge_agent.backbones.backbone import ImageFeatures
+from edge_agent.backbones.backbone import ImageFeatures, Look
 from edge_agent.backbones.clip_names import Colour
 from edge_agent.backbones.windows import encode_each
 from edge_agent.errors import CheckpointError
@@ -34,6 +34,7 @@ class Clip(nn.Module):
     model: Any  # open_clip types its towers as plain modules
     mean: Tensor
     std: Tensor
+    ends: Tensor
 
     def __init__(
         self,
@@ -51,6 +52,9 @@ class Clip(nn.Module):
         self.name = name
         self.sha256 = sha256
         self.temperature = math.exp(-float(self.model.logit_scale.detach()))
+        self.look = Look("bicubic", True, mean, std)
+        ends = torch.tensor([tokenizer.sot_token_id, tokenizer.eot_token_id])
+        self.register_buffer("ends", ends, persistent=False)  # on the device: a CUDA graph cannot fetch it
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
@@ -156,8 +160,9 @@ class Clip(nn.Module):
     def encode_prompts(self, prompts: Tensor, deep: Tensor | None = None) -> Tensor:
         """See Backbone. Begin and end are added, and read at the end; deep: of the n tokens after begin."""
         _require_room(self.context - 2 - prompts.shape[1], self.context)
-        ends = torch.tensor([self.tokenizer.sot_token_id, self.tokenizer.eot_token_id], device=self.device)
-        begin, end = self.model.token_embedding(ends).to(prompts.dtype).expand(len(prompts), -1, -1).chunk(2, dim=1)
+        begin, end = (
+            self.model.token_embedding(self.ends).to(prompts.dtype).expand(len(prompts), -1, -1).chunk(2, dim=1)
+        )
         x = torch.cat([begin, prompts, end], dim=1)
         return self._encode_tokens(x, torch.full((len(x),), x.shape[1] - 1, device=x.device), deep)
 

@@ -22,7 +22,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from edge_agent.backbones.arrays import read_arrays
-from edge_agent.backbones.backbone import ImageFeatures
+from edge_agent.backbones.backbone import ImageFeatures, Look
 from edge_agent.backbones.contrast import Contrast
 from edge_agent.backbones.resize import pictures_to_tensor
 from edge_agent.backbones.tokenizer import Tokenizer
@@ -294,7 +294,7 @@ class TextTower(nn.Module):
 
     def encode(self, x: Tensor, padding: Tensor, deep: Tensor | None = None) -> Tensor:
         """Tokens (B, L, D) without positions, and (B, L) bool where they are padding, to (B, D). deep: see Backbone.encode_prompts."""
-        x = x + sinusoids(x.shape[1], self.shape.width).to(x)
+        x = x + sinusoids(x.shape[1], self.shape.width, x.device).to(x.dtype)
         for number, block in enumerate(self.transformer.resblocks):
             if deep is not None and 0 < number <= len(deep):
                 own = deep[number - 1].to(x.dtype).expand(len(x), -1, -1)  # (B, n, D)
@@ -305,11 +305,11 @@ class TextTower(nn.Module):
         return (x * valid).sum(dim=1) / valid.sum(dim=1)
 
 
-def sinusoids(length: int, width: int) -> Tensor:
+def sinusoids(length: int, width: int, device: torch.device | None = None) -> Tensor:
     """(length, width): sines in the first half, cosines in the second, timescales 1 to 10000 geometric."""
     half = width // 2
-    timescales = torch.exp(torch.arange(half) * (-np.log(10000.0) / max(half - 1, 1)))
-    angles = torch.arange(length).unsqueeze(1) * timescales  # (length, half)
+    timescales = torch.exp(torch.arange(half, device=device) * (-np.log(10000.0) / max(half - 1, 1)))
+    angles = torch.arange(length, device=device).unsqueeze(1) * timescales  # (length, half)
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
@@ -365,6 +365,11 @@ class Tips(nn.Module):
     def image_size(self) -> int:
         """The side in pixels that the positions were trained for."""
         return self.vision.shape.grid * self.patch
+
+    @property
+    def look(self) -> Look:
+        """See Backbone: bilinear, in [0, 1]."""
+        return Look()
 
     @property
     def device(self) -> torch.device:

@@ -19,6 +19,7 @@ from edge_agent.detectors.cops_parts import STD, Encoder, Extractor, decoder, di
 from edge_agent.detectors.cops_published import DEEP_BLOCKS, own_tensors
 from edge_agent.detectors.method import Method, Scores
 from edge_agent.errors import CheckpointError
+from edge_agent.kernels.similarity import compare
 
 CONTEXT, STATE, CLASS = 6, 6, 2  # tokens of a prompt, in this order; one prototype is added to each of the state's
 DEEP_TOKENS = 4  # at each of DEEP_BLOCKS text blocks, from the second on
@@ -187,13 +188,12 @@ class Cops(Method):
             prototypes = self.extractor(self.queries, patches)
             guess = self._guess(whole) if self.training else None
             text = self._text(prototypes.detach(), self._biases(guess), features.values.dtype)  # (B, 2, D)
-            normal, anomalous = (scoring.unit(patches) @ text.mT / TEMPERATURE).unbind(dim=2)  # each (B, N)
             return Found(
                 patches,
                 prototypes,
                 text,
                 (text @ scoring.unit(whole).unsqueeze(2)).squeeze(2) / TEMPERATURE,
-                torch.sigmoid(anomalous - normal).unflatten(1, features.grid),  # = softmax over two states
+                compare(patches, text, TEMPERATURE).probability.unflatten(1, features.grid),
                 distances(patches, prototypes).unflatten(2, features.grid),
                 guess,
             )

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from edge_agent.backbones.backbone import Backbone
 from edge_agent.core import Reading
 from edge_agent.detectors import scoring
 from edge_agent.detectors.checkpoint import Checkpoint
+from edge_agent.detectors.flights import Flights
 from edge_agent.detectors.methods import restore
 from edge_agent.errors import CheckpointError
+from edge_agent.kernels.heatmap import heatmaps
 
 
 class PromptDetector:
@@ -26,15 +30,17 @@ class PromptDetector:
         *,
         image_size: int | None = None,
         dtype: torch.dtype = torch.float32,
+        compiled: bool = False,
     ) -> None:
         """image_size: side in pixels the picture is read at, a multiple of the patch; default as fitted.
 
-        dtype: of the vision tower's matrix products; norms, softmax and logits stay in fp32. Raises CheckpointError.
+        dtype: of the vision tower's matrix products; norms, softmax and logits stay in fp32. compiled: the tower by
+        torch.compile, which takes a minute at each size of batch. Raises CheckpointError.
         """
         checkpoint.require_backbone(backbone.name, backbone.sha256)
         with torch.inference_mode():
             try:
-                self._image_size = image_size or int(checkpoint.header["image_size"])
+                self.image_size = image_size or int(checkpoint.header["image_size"])
                 self.recommended_threshold = float(checkpoint.header["threshold"])
                 self.recommended_map_threshold = float(checkpoint.header["map_threshold"])
                 self.method = restore(backbone, checkpoint.header, checkpoint.tensors, class_name)
@@ -46,20 +52,64 @@ class PromptDetector:
         self.model_sha256 = backbone.sha256
         self.checkpoint_sha256 = checkpoint.sha256
         self.device = backbone.device
+        self.grid = (self.image_size // backbone.patch,) * 2
         self._dtype = dtype
+        self._encode = torch.compile(self.method.see, dynamic=False) if compiled else self.method.see
+        self._flights = (
+            Flights(self.judge, backbone.look, self.image_size, self.grid, dtype, self.device)
+            if self.device.type == "cuda"
+            else None
+        )
+
+    def warm_up(self, most: int = 1) -> None:
+        """Be as fast as ever from the first batch of up to `most` pictures on. For the thread that will read."""
+        if self._flights:
+            self._flights.warm_up(most)
+        else:
+            self.read([np.zeros((self.image_size, self.image_size, 3), np.uint8)])
 
     def read(self, images: Sequence[np.ndarray], keep: Sequence[np.ndarray | None] | None = None) -> list[Reading]:
         """See core.Detector. The heatmap has the side that the picture was read at."""
-        size, method = self._image_size, self.method
+        return self.start(images, keep)()
+
+    def start(
+        self, images: Sequence[np.ndarray], keep: Sequence[np.ndarray | None] | None = None
+    ) -> Callable[[], list[Reading]]:
+        """As `read`, but a GPU goes on alone: returns what waits for the readings, so that another batch may be started first.
+
+        The pictures may change from then on. Without a GPU the readings are there when this returns.
+        """
+        if self._flights:
+            return self._flights.start(images, keep)
         with torch.inference_mode():
-            x = method.backbone.pictures(images, size)
-            with torch.autocast(self.device.type, self._dtype, enabled=self._dtype != torch.float32):
-                features = method.see(x)
-            patches_kept = scoring.masks_to_tensor(keep or [None], features.grid, self.device)
-            scores = method.scores(method(features), patches_kept)
-            maps = scoring.heatmaps(scores.patches, size, method.sigma, method.upsampling)
-            pixels_kept = scoring.masks_to_tensor(keep or [None], (size, size), self.device)
-            if pixels_kept is not None:
-                maps = maps * pixels_kept
-            totals, heatmaps = scores.picture.tolist(), maps.cpu().numpy()
-        return [Reading(total, heatmap) for total, heatmap in zip(totals, heatmaps, strict=True)]
+            x = self.method.backbone.pictures(images, self.image_size)
+            patches_kept = scoring.masks_to_tensor(keep or [None], self.grid, self.device)
+            pixels_kept = scoring.masks_to_tensor(keep or [None], (self.image_size, self.image_size), self.device)
+            scores, maps = self.judge(x, patches_kept, pixels_kept)
+        readings = [Reading(*each) for each in zip(scores.tolist(), maps.numpy(), strict=True)]
+        return lambda: readings
+
+    def judge(
+        self, x: Tensor, patches_kept: Tensor | None = None, pixels_kept: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Pictures (B, 3, S, S) as the backbone makes them to scores (B,) fp32 and maps (B, S, S) in [0, 1].
+
+        patches_kept: (B, *grid), pixels_kept: (B, S, S), both bool: what counts; None for all. On a GPU that reads in half
+        precision maps are, too. Asks the CPU for nothing, so that it can be recorded. Call in inference mode.
+        """
+        return self.score(self.encode(x), patches_kept, pixels_kept)
+
+    def encode(self, x: Tensor) -> Any:
+        """The first part of `judge`: the vision tower."""
+        with torch.autocast(self.device.type, self._dtype, enabled=self._dtype != torch.float32):
+            return self._encode(x)
+
+    def score(
+        self, features: Any, patches_kept: Tensor | None = None, pixels_kept: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The second part of `judge`: the method."""
+        method = self.method
+        scores = method.scores(method(features), patches_kept)
+        dtype = self._dtype if self.device.type == "cuda" else torch.float32
+        maps = heatmaps(scores.patches, self.image_size, method.sigma, method.upsampling, dtype)
+        return scores.picture, maps if pixels_kept is None else maps * pixels_kept

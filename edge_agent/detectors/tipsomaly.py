@@ -13,6 +13,7 @@ from edge_agent.backbones.backbone import Backbone, ImageFeatures
 from edge_agent.detectors import prompts, scoring
 from edge_agent.detectors.method import Method, Scores
 from edge_agent.errors import CheckpointError
+from edge_agent.kernels.similarity import compare
 
 PROMPT_LENGTH = 8  # tokens, as published
 CLASS_TOKEN = 2  # as published
@@ -20,10 +21,11 @@ CLASS_TOKEN = 2  # as published
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """picture: (B, C), anomalous probability by class token 1, 2 (CLIP has one). patches: (B, h, w), by patch."""
+    """picture: (B, C), anomalous probability by class token 1, 2 (CLIP has one). patches: (B, h, w), by patch; peak: (B,), the highest."""
 
     picture: Tensor
     patches: Tensor
+    peak: Tensor
 
 
 def fixed_features(backbone: Backbone, class_name: str) -> Tensor:
@@ -39,9 +41,11 @@ def learned_features(backbone: Backbone, prompt_pair: Tensor) -> Tensor:
 
 def score(features: ImageFeatures, fixed: Tensor, learned: Tensor, temperature: float | Tensor) -> Found:
     """Probabilities before any combination."""
-    patches = scoring.anomalous_probability(features.patches, learned, temperature)  # (B, N)
+    patches = compare(features.patches, learned.unsqueeze(0), temperature)
     return Found(
-        scoring.anomalous_probability(features.globals, fixed, temperature), patches.unflatten(1, features.grid)
+        scoring.anomalous_probability(features.globals, fixed, temperature),
+        patches.probability.unflatten(1, features.grid),
+        patches.peak,
     )
 
 
@@ -50,8 +54,8 @@ def picture_score(found: Found, class_token: int, keep: Tensor | None = None) ->
 
     keep: (B, h, w) bool, patches that count. The published score is this one doubled, in [0, 2].
     """
-    patches = found.patches if keep is None else found.patches.masked_fill(~keep, 0)
-    return (found.picture[:, class_token - 1] + patches.amax(dim=(1, 2))) / 2
+    peak = found.peak if keep is None else found.patches.masked_fill(~keep, 0).amax(dim=(1, 2))
+    return (found.picture[:, class_token - 1] + peak) / 2
 
 
 class Tipsomaly(Method):

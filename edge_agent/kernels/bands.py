@@ -9,8 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edge_agent.detectors import scoring
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Band:
@@ -41,19 +39,9 @@ def resampling(length: int, size: int, kind: str, device: torch.device) -> Band:
     """Of torch's own antialiased resize from `length` to `size`, "bilinear" or "bicubic": read off the pictures of single pixels."""
     single = torch.eye(length)[None, None]  # a column for each input
     matrix = F.interpolate(single, size=(size, length), mode=kind, antialias=True, align_corners=False)
-    return _on(band(matrix[0, 0]), device)
+    return on(band(matrix[0, 0]), device)
 
 
-@lru_cache(maxsize=64)
-def heating(cells: int, size: int, sigma: float, upsampling: str, device: torch.device) -> Band:
-    """Of scoring.heatmaps along one axis, from `cells` patches to `size` pixels. sigma: as there."""
-    single = torch.eye(cells).unsqueeze(2)  # (cells, cells, 1)
-    if upsampling == "nearest":
-        columns = F.interpolate(single.unsqueeze(1), size=(size, 1), mode="nearest").squeeze(1)
-    else:
-        columns = scoring.stretch(single, (size, 1))
-    return _on(band(scoring.smooth(columns, sigma * size / 518)[:, :, 0].T), device)
-
-
-def _on(found: Band, device: torch.device) -> Band:
+def on(found: Band, device: torch.device) -> Band:
+    """The same on another device."""
     return Band(found.first.to(device), found.weights.to(device))

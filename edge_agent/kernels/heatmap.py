@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from edge_agent.detectors import scoring
@@ -29,8 +31,8 @@ def twin(patches: Tensor, size: int, sigma: float, upsampling: str, dtype: torch
 def kernel(patches: Tensor, size: int, sigma: float, upsampling: str, dtype: torch.dtype) -> Tensor:
     """As heatmaps, in Triton: both steps are linear along each axis, so they are one, of some five patches each way."""
     B, h, w = patches.shape
-    rows = bands.heating(h, size, sigma, upsampling, patches.device)
-    columns = bands.heating(w, size, sigma, upsampling, patches.device)
+    rows = heating(h, size, sigma, upsampling, patches.device)
+    columns = heating(w, size, sigma, upsampling, patches.device)
     out = patches.new_empty((B, size, size), dtype=dtype)
     _kernel[(-(-size * size // BLOCK), B)](
         patches,
@@ -42,6 +44,17 @@ def kernel(patches: Tensor, size: int, sigma: float, upsampling: str, dtype: tor
         BLOCK=BLOCK,
     )
     return out
+
+
+@lru_cache(maxsize=64)
+def heating(cells: int, size: int, sigma: float, upsampling: str, device: torch.device) -> bands.Band:
+    """Of scoring.heatmaps along one axis, from `cells` patches to `size` pixels. sigma: as there."""
+    single = torch.eye(cells).unsqueeze(2)  # (cells, cells, 1)
+    if upsampling == "nearest":
+        columns = F.interpolate(single.unsqueeze(1), size=(size, 1), mode="nearest").squeeze(1)
+    else:
+        columns = scoring.stretch(single, (size, 1))
+    return bands.on(bands.band(scoring.smooth(columns, sigma * size / 518)[:, :, 0].T), device)
 
 
 @Kernel

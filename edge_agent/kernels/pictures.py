@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from edge_agent.backbones.backbone import Look
 from edge_agent.kernels import Kernel, bands, usable
 
 BLOCK = 128  # pixels a program makes
 tl: Any = None  # triton.language, once there is a kernel to build
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """How a backbone wants its pictures. kind: "bilinear" or "bicubic". levels: rounded to whole ones of 255, as PIL does.
-
-    mean, std: of R, G, B in [0, 1].
-    """
-
-    kind: str = "bilinear"
-    levels: bool = False
-    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
 
 def prepare(frames: Tensor, look: Look, out: Tensor) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from edge_agent.backbones.backbone import Look
 from edge_agent.kernels import heatmap, pictures, similarity
 
 LEVEL = 1 / 255
-CLIP = pictures.Look("bicubic", True, (0.481, 0.458, 0.408), (0.269, 0.261, 0.276))
+CLIP = Look("bicubic", True, (0.481, 0.458, 0.408), (0.269, 0.261, 0.276))
 
 
 def differences(device: torch.device, half: torch.dtype = torch.float16) -> dict[str, tuple[float, float]]:
@@ -21,7 +22,7 @@ def differences(device: torch.device, half: torch.dtype = torch.float16) -> dict
     frames = torch.randint(0, 256, (2, 61, 90, 3), generator=draw, dtype=torch.uint8).to(device)[:, 3:, 5:78]
     rounding = 2 * torch.finfo(half).eps
     found = {
-        "pictures": (_prepared(frames, pictures.Look(), half), rounding),
+        "pictures": (_prepared(frames, Look(), half), rounding),
         # A half of a level may be rounded either way; std makes of it what it is here.
         "pictures of CLIP": (_prepared(frames, CLIP, half), LEVEL / 0.261 + 2 * rounding),
     }
@@ -37,7 +38,7 @@ def differences(device: torch.device, half: torch.dtype = torch.float16) -> dict
     return found
 
 
-def _prepared(frames: Tensor, look: pictures.Look, half: torch.dtype) -> float:
+def _prepared(frames: Tensor, look: Look, half: torch.dtype) -> float:
     made = [frames.new_empty((len(frames), 3, 33, 33), dtype=half) for _ in range(2)]
     pictures.kernel(frames, look, made[0])
     pictures.twin(frames, look, made[1])

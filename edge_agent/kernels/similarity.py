@@ -23,21 +23,24 @@ class Compared(NamedTuple):
     peak: Tensor
 
 
-def compare(features: Tensor, states: Tensor, temperature: float, keep: Tensor | None = None) -> Compared:
+def compare(features: Tensor, states: Tensor, temperature: float | Tensor, keep: Tensor | None = None) -> Compared:
     """features: (R, N, D) of any length, precision and strides. states: (R or 1, 2, D) unit, normal then anomalous.
 
-    keep: (R, N) bool, patches that may be the highest; where none may, it is 0. Not differentiable where kernels are usable.
+    keep: (R, N) bool, patches that may be the highest; where none may, it is 0. Differentiable where gradients are wanted.
     """
-    return (kernel if usable(features.device) else twin)(features, states, temperature, keep)
+    if torch.is_grad_enabled() or isinstance(temperature, Tensor) or not usable(features.device):
+        return twin(features, states, temperature, keep)
+    return kernel(features, states, temperature, keep)
 
 
-def twin(features: Tensor, states: Tensor, temperature: float, keep: Tensor | None = None) -> Compared:
+def twin(features: Tensor, states: Tensor, temperature: float | Tensor, keep: Tensor | None = None) -> Compared:
     """As compare, in plain torch."""
-    cosines = states.float() @ F.normalize(features.float(), dim=2).mT  # (R, 2, N)
-    normal, anomalous = (cosines / temperature).unbind(dim=1)
+    states = states[0] if len(states) == 1 else states  # one product is faster than many
+    cosines = F.normalize(features.float(), dim=2) @ states.float().mT  # (R, N, 2)
+    normal, anomalous = (cosines / temperature).unbind(dim=2)
     probability = torch.sigmoid(anomalous - normal)  # = softmax over two states
     peak = (probability if keep is None else probability.masked_fill(~keep, 0)).amax(dim=1)
-    return Compared(cosines, probability, peak)
+    return Compared(cosines.mT, probability, peak)
 
 
 def kernel(features: Tensor, states: Tensor, temperature: float, keep: Tensor | None = None) -> Compared:

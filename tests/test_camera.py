@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -26,6 +28,8 @@ from edge_agent.inbox import Inbox
 from edge_agent.judge import Rules
 from edge_agent.pipeline import Line, Station
 from edge_agent.sources.camera import CameraSource
+from edge_agent.sources.camera_address import with_password
+from edge_agent.sources.capture import _essence, _masked
 from edge_agent.sources.slot import Slot, State
 from tests.agent import ALL_OK, Daemon, station, write_config
 from tests.mjpeg import MjpegServer
@@ -498,6 +502,41 @@ def run(work) -> None:
 
 
 # Config, secrets, doctor
+
+
+def test_what_captures_is_light_and_quick_to_start() -> None:
+    code = "import sys, edge_agent.sources.camera_child; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert not {"torch", "pydantic", "sqlalchemy", "PIL", "watchdog"} & set(loaded)
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (
+            "[rtsp @ 0x55f21bf03400] method DESCRIBE failed: 401 (Unauthorized)",
+            "method DESCRIBE failed: 401 (Unauthorized)",
+        ),
+        ("[ WARN:0@0.1] global cap.cpp:212 open VIDEOIO(FFMPEG): backend is generally available but can't be used", ""),
+        (
+            "[ WARN:0@0.1] global ./modules/videoio/src/cap_gstreamer.cpp (2401) handleMessage OpenCV | GStreamer warning:"
+            " Embedded video playback halted; module rtspsrc0 reported: Unauthorized",
+            "Unauthorized",
+        ),
+        ("[ WARN:0@0.1] global cap_gstreamer.cpp (862) open OpenCV | GStreamer warning: unable to start pipeline", ""),
+    ],
+)
+def test_of_what_the_libraries_log_the_cause_is_told(line: str, told: str) -> None:
+    assert _essence(line) == told
+
+
+def test_a_password_is_hidden_in_every_spelling() -> None:
+    secret = 'a"b/c\\d e'
+    for address in ("rtsp://u@h/x", "rtsp://h/?p={password}", "rtspsrc user-id=u user-pw={password} ! appsink"):
+        opened = with_password(address, secret)
+        assert "a" + '"' not in _masked(f"cannot open {opened}: {secret}", secret)
+        assert "%2Fc" not in _masked(opened, secret)
+        assert "***" in _masked(opened, secret)
 
 
 @contextmanager

@@ -13,9 +13,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from edge_agent.detectors import flights
+from edge_agent.detectors.checkpoint import load_checkpoint
 from edge_agent.detectors.detector import PromptDetector
 from edge_agent.detectors.flights import Flights, grouped, sizes
-from edge_agent.detectors.load import Loader, load_detector
+from edge_agent.detectors.load import EMBEDDED_CHECKPOINT, Loader, load_detector
 from edge_agent.detectors.methods import lookup
 from edge_agent.detectors.recorded import record
 from edge_agent.kernels import heatmap, similarity
@@ -122,6 +123,16 @@ def test_the_detector_starts_and_warms_up_without_a_gpu_too(detector):
     detector.warm_up(4)
     land = detector.start([picture(6)])
     assert land()[0].score == detector.read([picture(6)])[0].score
+
+
+def test_weights_that_are_halved_once_read_as_those_that_are_cast_each_time(detector):
+    cast = PromptDetector(Loader().backbone(), load_checkpoint(EMBEDDED_CHECKPOINT), "object", dtype=torch.bfloat16)
+    halved = Loader().detector(precision="bf16")
+    tower = halved.method.backbone.vision
+    assert {weight.dtype for weight in tower.parameters()} == {torch.bfloat16, torch.float32}
+    (one,), (other,) = cast.read([picture(7)]), halved.read([picture(7)])
+    assert one.score == other.score
+    np.testing.assert_array_equal(one.heatmap, other.heatmap)
 
 
 class _Elsewhere(TorchDispatchMode):

@@ -11,6 +11,7 @@ import torch
 from edge_agent.backbones.backbone import Backbone
 from edge_agent.backbones.catalog import BACKBONES, EMBEDDED
 from edge_agent.backbones.clip_names import is_clip
+from edge_agent.backbones.precision import halve
 from edge_agent.backbones.store import EMBEDDED_FOLDER, BackboneFiles, default_folder, find
 from edge_agent.backbones.tips import Tips, load_tips
 from edge_agent.detectors.checkpoint import load_checkpoint
@@ -30,17 +31,19 @@ class Loader:
     def __init__(self, folders: Sequence[Path] = ()) -> None:
         """folders: where fetched backbones lie, looked at before the user's cache."""
         self._folders = (*folders, default_folder())
-        self._backbones: dict[tuple[str, str], Backbone] = {}
+        self._backbones: dict[tuple[str, str, torch.dtype], Backbone] = {}
         self._detectors: dict[tuple[str, Path | str, str, str, str], PromptDetector] = {}
 
-    def backbone(self, model: str = EMBEDDED, device: str = "auto") -> Backbone:
+    def backbone(self, model: str = EMBEDDED, device: str = "auto", dtype: torch.dtype = torch.float32) -> Backbone:
         """model: "embedded", the name of a fetched backbone, a folder with its three files, or clip:MODEL/TAG (see clip_names.py).
 
-        Raises CheckpointError.
+        dtype: of the vision tower's matrix products; if not fp32 it is to be called under autocast. Raises CheckpointError.
         """
-        key = (model, str(choose_device(device)))
+        key = (model, str(choose_device(device)), dtype)
         if key not in self._backbones:
             backbone = self._load(model)
+            if dtype != torch.float32:
+                halve(backbone.vision if isinstance(backbone, Tips) else backbone.model.visual, dtype)
             self._backbones[key] = backbone.to(choose_device(device))
         return self._backbones[key]
 
@@ -78,7 +81,7 @@ class Loader:
         key = (model, prompts, class_name, device, precision)
         if key not in self._detectors:
             dtype = choose_dtype(precision, choose_device(device))
-            backbone = self.backbone(model, device)
+            backbone = self.backbone(model, device, dtype)
             loaded = unfitted(prompts, backbone) if isinstance(prompts, str) else load_checkpoint(prompts)
             self._detectors[key] = PromptDetector(backbone, loaded, class_name, dtype=dtype)
         return self._detectors[key]

@@ -204,7 +204,7 @@ class Journal:
     def _writing(self) -> Iterator[Connection]:
         ballast = self._database.ballast
         try:
-            with self._one_writes, self._transaction(self._database.writer) as connection:
+            with self._one_writes, self._database.alone(), self._transaction(self._database.writer) as connection:
                 yield connection
         except JournalError:
             if ballast:

@@ -184,7 +184,8 @@ outbox = Table(
     Column("payload", JSON, nullable=False),
     Column("inspection", _number, ForeignKey("inspections.number"), nullable=False),
     Column("created_at", Utc, nullable=False),
-    Column("sent_at", Utc),
+    Column("sent_at", Utc),  # or when it was given up
+    Column("dropped", Words),  # why it was given up; NULL: it was not
     sqlite_autoincrement=True,  # a seq is never given twice
 )
 Index("ix_outbox_inspection", outbox.c.inspection)

@@ -94,7 +94,19 @@ def test_the_links_of_the_documents_lead_somewhere():
 
 
 COMMANDS = {
-    "edge-agent": ["run", "replay", "check", "doctor", "models", "models fetch"],
+    "edge-agent": [
+        "run",
+        "replay",
+        "check",
+        "doctor",
+        "models",
+        "models fetch",
+        "outbox",
+        "outbox list",
+        "outbox retry",
+        "outbox drop",
+        "export",
+    ],
     "trainer": ["fit", "synthesize", "import", "evaluate", "compare", "calibrate", "pretrain"],
 }
 

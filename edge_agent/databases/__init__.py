@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
-from sqlalchemy.engine import Connection, Engine, make_url
+from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, InterfaceError
 
 from edge_agent.ballast import Ballast
@@ -20,6 +20,7 @@ class Database:
     name: what messages call it; never holds a password. writer: one connection, the only one that may write. readers:
     as many as threads ask for. size: bytes that rows and indexes take. release: gives the database free for another
     agent, after both engines are disposed of. ballast: room that is given free when its disk is full; None for none.
+    alone: keeps other processes from writing while its block runs; one block at a time in a process.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Database:
     size: Callable[[Connection], int]
     release: Callable[[], None]
     ballast: Ballast | None = None
+    alone: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 def open_database(url: str, *, ballast: bool = False) -> Database:
@@ -35,6 +37,29 @@ def open_database(url: str, *, ballast: bool = False) -> Database:
 
     ballast: keep room for the moment when its disk is full, where that disk is this machine's.
     """
+    parsed = _parsed(url)
+    if parsed.drivername.startswith("sqlite"):
+        from edge_agent.databases.sqlite import open_sqlite
+
+        return open_sqlite(parsed, ballast=ballast)
+    from edge_agent.databases.postgresql import open_postgresql
+
+    return open_postgresql(parsed)
+
+
+def visit_database(url: str) -> Database:
+    """Open `url` beside the agent that may be using it: nothing is created, upgraded or held. Raises JournalError."""
+    parsed = _parsed(url)
+    if parsed.drivername.startswith("sqlite"):
+        from edge_agent.databases.sqlite import visit_sqlite
+
+        return visit_sqlite(parsed)
+    from edge_agent.databases.postgresql import visit_postgresql
+
+    return visit_postgresql(parsed)
+
+
+def _parsed(url: str) -> URL:
     # From here on nothing of an URL that is not understood may be shown: any part of it may be the password.
     if url.count("@") > 1:
         raise JournalError("journal URL: more than one @; write an @ of the user name or password as %40")
@@ -45,15 +70,9 @@ def open_database(url: str, *, ballast: bool = False) -> Database:
             "journal URL cannot be read; write sqlite:///relative/journal.db, sqlite:////absolute/journal.db or "
             "postgresql://user:password@host/database (special characters of a password as %XX)"
         ) from None
-    if parsed.drivername in ("sqlite", "sqlite+pysqlite"):
-        from edge_agent.databases.sqlite import open_sqlite
-
-        return open_sqlite(parsed, ballast=ballast)
-    if parsed.drivername in ("postgresql", "postgresql+psycopg"):
-        from edge_agent.databases.postgresql import open_postgresql
-
-        return open_postgresql(parsed)
-    raise JournalError(f"journal URL: {parsed.drivername}:// is not supported; use sqlite:/// or postgresql://")
+    if parsed.drivername not in ("sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg"):
+        raise JournalError(f"journal URL: {parsed.drivername}:// is not supported; use sqlite:/// or postgresql://")
+    return parsed
 
 
 @contextmanager

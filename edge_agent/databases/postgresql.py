@@ -6,12 +6,12 @@ import os
 import socket
 
 from sqlalchemy import create_engine, event
-from sqlalchemy.engine import URL, Connection
+from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from edge_agent.databases import Database, plainly
 from edge_agent.errors import JournalError, JournalInUse
-from edge_agent.migrations import bring_up_to_date
+from edge_agent.migrations import bring_up_to_date, require_today
 
 LOCK = 0x0EDA6E  # our class of advisory locks; the schema's oid completes the key
 # A dead network must end in an error, not in a wait for ever. The URL's own options come before these.
@@ -50,18 +50,7 @@ def open_postgresql(url: URL) -> Database:
     Raises JournalError if the server cannot be reached or refuses, another agent holds the schema, or it is newer than
     this program or holds other tables.
     """
-    host = url.host or url.query.get("host") or "localhost"
-    name = f"postgresql://{url.username or ''}@{host}{f':{url.port}' if url.port else ''}/{url.database or ''}"
-    options = {**OPTIONS, "application_name": f"edge-agent {os.getpid()} on {socket.gethostname()}", **url.query}
-    url = url.set(drivername="postgresql+psycopg", query=options)
-    try:
-        # pool_pre_ping: a restart of the server costs no inspection. max_overflow=-1: no reader waits for another.
-        writer = create_engine(url, pool_size=1, max_overflow=0, pool_pre_ping=True, hide_parameters=True)
-        readers = create_engine(url, max_overflow=-1, pool_pre_ping=True, hide_parameters=True)
-    except ImportError:
-        raise JournalError(
-            f"journal {name}: psycopg is not installed: pip install 'edge-agent[postgresql]', or use sqlite:///"
-        ) from None
+    name, writer, readers = _engines(url)
 
     @event.listens_for(writer, "connect")
     def prepare(connection: DBAPIConnection, _record: object) -> None:
@@ -78,6 +67,31 @@ def open_postgresql(url: URL) -> Database:
         writer.dispose()
         raise
     return Database(name, writer, readers, _size, lambda: None)
+
+
+def visit_postgresql(url: URL) -> Database:
+    """Open the same schema beside the agent that may be using it; the server keeps writers apart. Raises JournalError."""
+    name, writer, readers = _engines(url)
+    with plainly(name), readers.begin() as connection:
+        require_today(connection, name)
+    return Database(name, writer, readers, _size, lambda: None)
+
+
+def _engines(url: URL) -> tuple[str, Engine, Engine]:
+    """What messages call the database, what writes and what reads."""
+    host = url.host or url.query.get("host") or "localhost"
+    name = f"postgresql://{url.username or ''}@{host}{f':{url.port}' if url.port else ''}/{url.database or ''}"
+    options = {**OPTIONS, "application_name": f"edge-agent {os.getpid()} on {socket.gethostname()}", **url.query}
+    url = url.set(drivername="postgresql+psycopg", query=options)
+    try:
+        # pool_pre_ping: a restart of the server costs no inspection. max_overflow=-1: no reader waits for another.
+        writer = create_engine(url, pool_size=1, max_overflow=0, pool_pre_ping=True, hide_parameters=True)
+        readers = create_engine(url, max_overflow=-1, pool_pre_ping=True, hide_parameters=True)
+    except ImportError:
+        raise JournalError(
+            f"journal {name}: psycopg is not installed: pip install 'edge-agent[postgresql]', or use sqlite:///"
+        ) from None
+    return name, writer, readers
 
 
 def _size(connection: Connection) -> int:

@@ -1,11 +1,17 @@
-"""The journal's SQLite file: WAL, synchronous=FULL, one writer, held by a lock file; never on a network share."""
+"""The journal's SQLite file: WAL, synchronous=FULL, one writer, held by a lock file; never on a network share.
+
+SQLite before 3.51.3 may lose rows when two connections write or checkpoint at the same moment, and every commit may
+checkpoint. So there is no such moment: whoever writes, the agent or a visitor, first locks PATH.writing, and lets go of it
+only after its commit and all that SQLite does along with it. A visitor never checkpoints, and keeps nothing open.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Sequence
-from contextlib import closing
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -18,7 +24,7 @@ from edge_agent.ballast import Ballast
 from edge_agent.databases import DAMAGED, Database, plainly
 from edge_agent.durable import put
 from edge_agent.errors import JournalError, JournalGone, JournalInUse
-from edge_agent.migrations import bring_up_to_date
+from edge_agent.migrations import bring_up_to_date, require_today
 from edge_agent.mounts import NETWORK, file_system
 
 MAGIC = b"SQLite format 3\0"
@@ -50,12 +56,13 @@ def open_sqlite(url: URL, *, ballast: bool = False) -> Database:
         ) from error
     try:
         weight = Ballast(path) if ballast else None
-        try:
-            writer = _opened(path)
-        except JournalError:
-            if not (weight and weight.release()):
-                raise
-            writer = _opened(path)
+        with _alone(path):
+            try:
+                writer = _opened(path)
+            except JournalError:
+                if not (weight and weight.release()):
+                    raise
+                writer = _opened(path)
         if weight:
             weight.lay()
     except BaseException:
@@ -64,7 +71,49 @@ def open_sqlite(url: URL, *, ballast: bool = False) -> Database:
     # max_overflow: however many threads read, none waits for another's connection.
     reading = ["query_only = ON", f"busy_timeout = {BUSY_MS}"]
     readers = _engine(path, QueuePool, "BEGIN", reading, max_overflow=-1)
-    return Database(str(path), writer, readers, _size, lambda: os.close(lock), weight)
+    return Database(str(path), writer, readers, _size, lambda: os.close(lock), weight, lambda: _alone(path))
+
+
+def visit_sqlite(url: URL) -> Database:
+    """Open the file of `sqlite:///PATH` beside the agent that may be using it. Raises JournalError."""
+    path = Path(str(url.database)).expanduser().resolve()
+    if not path.exists():
+        raise JournalError(
+            f"journal {path}: does not exist: start the agent first; that of a service lies elsewhere, "
+            "say STATE_DIRECTORY=/var/lib/edge-agent before the command"
+        )
+    # Without a checkpoint of its own, as the agent's next commit makes one. NullPool: what is not open holds nothing up.
+    writing = ["synchronous = FULL", "foreign_keys = ON", f"busy_timeout = {BUSY_MS}", "wal_autocheckpoint = 0"]
+    writer = _engine(path, NullPool, "BEGIN IMMEDIATE", writing)
+    readers = _engine(path, NullPool, "BEGIN", ["query_only = ON", f"busy_timeout = {BUSY_MS}"])
+    with plainly(str(path)), readers.begin() as connection:
+        require_today(connection, str(path))
+    return Database(str(path), writer, readers, _size, lambda: None, alone=lambda: _alone(path))
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Have no other process write meanwhile. Raises JournalError when one does for longer than SQLite would wait."""
+    try:
+        # Read-only, as the file may be root's who visited before the agent was ever started.
+        lock = os.open(f"{path}.writing", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise JournalError(f"journal {path}: {error.strerror}: let the agent's user write in its folder") from error
+    try:
+        deadline = time.monotonic() + BUSY_MS / 1000
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise JournalError(
+                        f"journal {path}: another process has been writing for {BUSY_MS // 1000} s: end that one"
+                    ) from None
+                time.sleep(0.01)
+        yield
+    finally:
+        os.close(lock)
 
 
 def _opened(path: Path) -> Engine:

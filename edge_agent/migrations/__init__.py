@@ -14,10 +14,20 @@ from sqlalchemy.engine import Connection
 
 from edge_agent.errors import JournalError
 
-HEAD = "0002"
+HEAD = "0003"
 VERSION_TABLE = "journal_version"
 
 log = logging.getLogger(__name__)
+
+
+def require_today(connection: Connection, name: str) -> None:
+    """Raise JournalError unless the tables of journal `name` are there and at HEAD; for who may not upgrade them."""
+    found = _version(connection, name)
+    if found != HEAD:
+        raise JournalError(
+            f"journal {name}: its schema is {found or 'not there yet'}, this edge-agent knows {HEAD}: "
+            "start the agent of this version once, or use the program that the agent runs"
+        )
 
 
 def bring_up_to_date(connection: Connection, name: str) -> None:

@@ -1,0 +1,124 @@
+"""`edge-agent outbox`: what waits for the broker, and what is to become of it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from edge_agent.commands.arguments import config_option, words
+from edge_agent.commands.exits import OK
+
+if TYPE_CHECKING:
+    from edge_agent.visit import Outgoing, Visitor
+
+MOST = 10_000  # numbers that one command takes
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """The command line of `edge-agent outbox`."""
+    outbox = commands.add_parser(
+        "outbox", help="what waits for the broker: list, retry or drop it, beside a running agent"
+    )
+    actions = outbox.add_subparsers(required=True, metavar="ACTION")
+
+    shown = actions.add_parser("list", help="the messages that wait, in the order of sending")
+    config_option(shown)
+    shown.add_argument("--dropped", action="store_true", help="those that were dropped instead, and why")
+    shown.add_argument("--json", action="store_true", help="one JSON object a message on stdout")
+    shown.set_defaults(run=_list)
+
+    again = actions.add_parser(
+        "retry",
+        help="send messages again",
+        description="Have messages sent again that were dropped, or sent to a receiver that has lost them; they keep"
+        " their ids. What waits is tried again without this: at once when the broker comes back, and at the latest"
+        " every few minutes when it refuses.",
+    )
+    config_option(again)
+    which = again.add_mutually_exclusive_group(required=True)
+    which.add_argument(
+        "seqs", nargs="*", default=[], type=numbers, metavar="SEQ", help="as `list` shows it, or FROM-TO"
+    )
+    which.add_argument("--dropped", action="store_true", help="all that were dropped")
+    again.set_defaults(run=_retry)
+
+    drop = actions.add_parser("drop", help="give messages up that wait; the journal keeps why")
+    config_option(drop)
+    which = drop.add_mutually_exclusive_group(required=True)
+    which.add_argument(
+        "seqs", nargs="*", default=[], type=numbers, metavar="SEQ", help="as `list` shows it, or FROM-TO"
+    )
+    which.add_argument("--station", help="all of this station")
+    which.add_argument("--all", action="store_true", help="all there are")
+    drop.add_argument("--reason", required=True, type=words, help="why, for whoever asks later")
+    drop.set_defaults(run=_drop)
+
+
+def numbers(text: str) -> range:
+    """ "17", or "17-20" with both ends."""
+    first, dash, last = text.partition("-")
+    if first.isdecimal() and (last.isdecimal() or not dash):
+        found = range(int(first), int(last or first) + 1)
+        if 0 < len(found) <= MOST:
+            return found
+    raise argparse.ArgumentTypeError(f"{text!r} is no number such as 17 and no 17-20 of at most {MOST} numbers")
+
+
+def _list(options: argparse.Namespace) -> int:
+    import json
+    from dataclasses import asdict
+
+    count = 0
+    with _visited(options) as journal:
+        for one in journal.dropped() if options.dropped else journal.waiting():
+            count += 1
+            if options.json:
+                print(json.dumps({**asdict(one), "created_at": one.created_at.isoformat()}))
+            else:
+                print(_line(one))
+    if not options.json:
+        print(f"{count} message{'s' * (count != 1)} {'dropped' if options.dropped else 'waiting'}")
+    return OK
+
+
+def _line(one: Outgoing) -> str:
+    what = one.payload.get("event") or one.payload.get("evaluation") or ""
+    why = f"  dropped: {one.dropped}" if one.dropped else ""
+    said = f"{one.seq:8}  {one.created_at:%Y-%m-%d %H:%M:%S} UTC  {one.station}/{one.kind}  {what}{why}"
+    return " ".join(said.splitlines())
+
+
+def _retry(options: argparse.Namespace) -> int:
+    with _visited(options) as journal:
+        count = journal.retry(seqs=None if options.dropped else _all(options.seqs))
+    print(f"{count} message{'s' * (count != 1)} will be sent again")
+    return OK
+
+
+def _drop(options: argparse.Namespace) -> int:
+    chosen = None if options.all or options.station else _all(options.seqs)
+    with _visited(options) as journal:
+        count = journal.drop(options.reason, seqs=chosen, station=options.station)
+    print(f"{count} message{'s' * (count != 1)} dropped; `edge-agent outbox retry` brings them back")
+    return OK
+
+
+def _all(chosen: list[range]) -> list[int]:
+    from edge_agent.errors import EdgeAgentError
+
+    found = sorted({seq for some in chosen for seq in some})
+    if len(found) > MOST:
+        raise EdgeAgentError(f"{len(found)} numbers: at most {MOST} at once")
+    return found
+
+
+@contextmanager
+def _visited(options: argparse.Namespace) -> Iterator[Visitor]:
+    from edge_agent.config import default_path, load_config
+    from edge_agent.visit import visiting
+
+    config = load_config(options.config or default_path())
+    with visiting(config.database.full_url()) as journal:
+        yield journal

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from threading import Event
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -168,6 +168,26 @@ class Detector(Protocol):
         keep: per picture None (all of it counts) or (h, w) bool of any size, stretched over the picture; what is False
         is neither scored nor shown.
         """
+        ...
+
+
+@runtime_checkable
+class AheadDetector(Detector, Protocol):
+    """A detector that can be given a batch while it still reads the one before.
+
+    overlaps: whether that is of use: its device goes on alone, as a GPU does.
+    """
+
+    overlaps: bool
+
+    def start(
+        self, images: Sequence[np.ndarray], keep: Sequence[np.ndarray | None] | None = None
+    ) -> Callable[[], list[Reading]]:
+        """As `read`, but returns what waits for the readings. Pictures may change meanwhile."""
+        ...
+
+    def warm_up(self, most: int) -> None:
+        """Be as fast as ever from the first batch of up to `most` pictures on. For the thread that will read."""
         ...
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import uuid6
 
 from edge_agent.core import (
+    AheadDetector,
     Detector,
     Evaluation,
     Evidence,
@@ -35,6 +36,7 @@ from edge_agent.progress import DATABASE_S, Stage
 
 log = logging.getLogger(__name__)
 
+FAILURES = (RuntimeError, ValueError, MemoryError)  # torch's errors, out of memory on the GPU among them
 SLOW = 10.0  # a batch may take so many times what pictures took of late before it is taken for a hang
 TICK_S = 0.1  # how often a thread that waits for another says that it lives
 SWEEP_S = 300.0  # sinks may take so long: the first sweep counts all pictures that are kept
@@ -70,57 +72,100 @@ def inspect(
     frames: Sequence[Frame], stations: Mapping[str, Station], alarms: dict[str, AlarmState], *, simulated: bool = False
 ) -> list[Inspection]:
     """One batch of frames to inspections, in the same order. `alarms` holds each station's debounce state and moves on."""
-    readings: dict[int, Reading | str] = {}
+    return begin(frames, stations).judge(alarms, simulated=simulated)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Begun:
+    """A batch of frames whose reading has begun. overlaps: whether it goes on by itself, so that another can be begun too."""
+
+    frames: Sequence[Frame]
+    stations: Mapping[str, Station]
+    reading: Sequence[tuple[list[int], Callable[[], list[Reading | str]]]]
+    overlaps: bool
+    begin_s: float
+
+    def judge(self, alarms: dict[str, AlarmState], *, simulated: bool = False) -> list[Inspection]:
+        """Wait for the readings and judge them; batches in the order they were begun, as `alarms` moves on."""
+        begun = time.perf_counter()
+        readings: dict[int, Reading | str] = {
+            index: frame.fault for index, frame in enumerate(self.frames) if frame.fault is not None
+        }
+        read = len(self.frames) - len(readings)
+        for indices, land in self.reading:
+            readings.update(zip(indices, land(), strict=True))
+        detect_ms = (self.begin_s + time.perf_counter() - begun) * 1e3 / max(read, 1)
+
+        inspections = []
+        for index, frame in enumerate(self.frames):
+            station, reading = self.stations[frame.station], readings[index]
+            begun = time.perf_counter()
+            if isinstance(reading, str):
+                verdict, seen = Verdict(Evaluation.NOT_DECIDABLE, reason=reading), None
+            else:
+                verdict, seen = judge(reading, station.rules, frame.pixels.shape[:2]), reading
+            state = alarms.get(frame.station, AlarmState())
+            alarms[frame.station], event = debounce(state, verdict, seen.score if seen else 0.0, station.rules)
+            timings = {"detect": detect_ms if seen else 0.0, "judge": (time.perf_counter() - begun) * 1e3}
+            inspections.append(
+                Inspection(
+                    id=str(uuid6.uuid7()),
+                    frame=frame,
+                    reading=seen,
+                    verdict=replace(verdict, alarm=event),
+                    threshold=station.rules.threshold,
+                    trace=station.trace,
+                    timings=timings,
+                    simulated=simulated,
+                )
+            )
+        return inspections
+
+
+def begin(frames: Sequence[Frame], stations: Mapping[str, Station]) -> Begun:
+    """Have the stations' detectors begin to read a batch of frames."""
+    begun = time.perf_counter()
     by_detector: dict[int, list[int]] = {}
     for index, frame in enumerate(frames):
         if frame.fault is None:
             by_detector.setdefault(id(stations[frame.station].detector), []).append(index)
-        else:
-            readings[index] = frame.fault
-    begun = time.perf_counter()
-    for indices in by_detector.values():
-        batch = [frames[index] for index in indices]
-        readings.update(zip(indices, _read(batch, stations), strict=True))
-    detect_ms = (time.perf_counter() - begun) * 1e3 / max(sum(map(len, by_detector.values())), 1)
-
-    inspections = []
-    for index, frame in enumerate(frames):
-        station, reading = stations[frame.station], readings[index]
-        begun = time.perf_counter()
-        if isinstance(reading, str):
-            verdict, seen = Verdict(Evaluation.NOT_DECIDABLE, reason=reading), None
-        else:
-            verdict, seen = judge(reading, station.rules, frame.pixels.shape[:2]), reading
-        state = alarms.get(frame.station, AlarmState())
-        alarms[frame.station], event = debounce(state, verdict, seen.score if seen else 0.0, station.rules)
-        timings = {"detect": detect_ms if seen else 0.0, "judge": (time.perf_counter() - begun) * 1e3}
-        inspections.append(
-            Inspection(
-                id=str(uuid6.uuid7()),
-                frame=frame,
-                reading=seen,
-                verdict=replace(verdict, alarm=event),
-                threshold=station.rules.threshold,
-                trace=station.trace,
-                timings=timings,
-                simulated=simulated,
-            )
-        )
-    return inspections
+    reading = [
+        (indices, _begin_reading([frames[index] for index in indices], stations)) for indices in by_detector.values()
+    ]
+    detectors = [stations[frames[indices[0]].station].detector for indices in by_detector.values()]
+    overlaps = any(isinstance(detector, AheadDetector) and detector.overlaps for detector in detectors)
+    return Begun(frames, stations, reading, overlaps, time.perf_counter() - begun)
 
 
-def _read(frames: Sequence[Frame], stations: Mapping[str, Station]) -> list[Reading | str]:
-    """Readings of frames that share a detector. If it fails on a batch, each is tried alone; a frame it fails on gets the reason."""
+def _begin_reading(frames: Sequence[Frame], stations: Mapping[str, Station]) -> Callable[[], list[Reading | str]]:
+    """What waits for the readings of frames that share a detector.
+
+    If it fails on a batch, each is tried alone; a frame it fails on gets the reason.
+    """
     detector = stations[frames[0].station].detector
-    try:
-        return list(
-            detector.read([frame.pixels for frame in frames], [stations[frame.station].keep for frame in frames])
-        )
-    except (RuntimeError, ValueError, MemoryError) as error:  # torch's errors, out of memory on the GPU among them
+    pictures = [frame.pixels for frame in frames]
+    keep = [stations[frame.station].keep for frame in frames]
+
+    def alone(error: Exception) -> list[Reading | str]:
         if len(frames) == 1:
             log.exception("station %s: the detector failed on frame %d", frames[0].station, frames[0].seq)
             return [f"the detector failed on this picture: {type(error).__name__}"]
-        return [reading for frame in frames for reading in _read([frame], stations)]
+        return [reading for frame in frames for reading in _begin_reading([frame], stations)()]
+
+    def wait() -> list[Reading | str]:
+        try:
+            return list(land())
+        except FAILURES as error:
+            return alone(error)
+
+    try:
+        if isinstance(detector, AheadDetector):
+            land = detector.start(pictures, keep)
+            return wait
+        read: list[Reading | str] = list(detector.read(pictures, keep))
+    except FAILURES as error:
+        read = alone(error)
+    return lambda: read
 
 
 def replay(
@@ -144,11 +189,16 @@ def replay(
             yield inspection, evidence
 
 
-def warm_up(stations: Iterable[Station]) -> float:
-    """Have each detector read a picture, as first ones are slow. Returns the seconds that the slowest takes for its second."""
+def warm_up(stations: Iterable[Station], batch: int = 1) -> float:
+    """Have each detector read pictures, as first ones are slow; `batch`: how many may come at once.
+
+    For the thread that will read. Returns the seconds that the slowest detector then takes for one picture.
+    """
     noise = np.random.default_rng(0).integers(0, 256, (512, 512, 3), np.uint8)
     slowest = 0.0
     for detector in {id(station.detector): station.detector for station in stations}.values():
+        if isinstance(detector, AheadDetector):
+            detector.warm_up(batch)
         detector.read([noise])
         begun = time.perf_counter()
         detector.read([noise])
@@ -197,6 +247,7 @@ class Line:
         # A batch may wait before the detector and another behind it; more would cost memory, and time at a stop.
         self._done: queue.Queue[Inspection | Callable[[], None] | None] = queue.Queue(maxsize=batch)
         self._failure: BaseException | None = None
+        self._begun: Begun | None = None
         self._picture_s = self._warm_picture_s = picture_s
         self._detecting, self._writing = Stage("detector"), Stage("writer")
         self.stages = (self._detecting, self._writing)
@@ -229,10 +280,10 @@ class Line:
                     self.inbox.close()
                 self._detecting.beat()
                 between()
-                for inspection in self._inspect(self.inbox.take(self._batch, 0.2, self._gather_s)):
-                    self._hand_on(inspection)
+                self._inspect(self._take())
                 if self._failure:
                     break
+            self._land()
         finally:
             stop.set()
             self.inbox.close()
@@ -248,18 +299,37 @@ class Line:
 
         then: called by the thread that keeps and records, after the last inspection that was made the old way.
         """
+        self._land()
         self._stations = stations
         self._hand_on(then)
 
-    def _inspect(self, frames: Sequence[Frame]) -> list[Inspection]:
-        self._detecting.beat(within_s=SLOW * len(frames) * self._picture_s)
-        begun = time.perf_counter()
-        inspections = inspect(frames, self._stations, self._alarms)
+    def _take(self) -> list[Frame]:
+        """The frames to be inspected next. While a batch is being read it waits for none: that one would come late."""
+        return self.inbox.take(self._batch, *((0.0, 0.0) if self._begun else (0.2, self._gather_s)))
+
+    def _inspect(self, frames: Sequence[Frame]) -> None:
+        """Begin with these frames, then finish those before; finish these too, unless they are read meanwhile."""
         if frames:
-            took_s = (time.perf_counter() - begun) / len(frames)
-            # One picture that was slow is forgotten in time, but not that the machine is.
-            self._picture_s = max(took_s, 0.9 * self._picture_s, self._warm_picture_s)
-        return inspections
+            self._detecting.beat(within_s=SLOW * len(frames) * self._picture_s)
+        begun = begin(frames, self._stations) if frames else None
+        self._land()
+        self._begun = begun
+        if begun and not begun.overlaps:
+            self._land()
+
+    def _land(self) -> None:
+        """Finish the batch that is being read, if there is one."""
+        begun, self._begun = self._begun, None
+        if begun is None:
+            return
+        self._detecting.beat(within_s=SLOW * len(begun.frames) * self._picture_s)
+        started = time.perf_counter()
+        inspections = begun.judge(self._alarms)
+        took_s = (begun.begin_s + time.perf_counter() - started) / len(begun.frames)
+        # One picture that was slow is forgotten in time, but not that the machine is.
+        self._picture_s = max(took_s, 0.9 * self._picture_s, self._warm_picture_s)
+        for inspection in inspections:
+            self._hand_on(inspection)
 
     def _hand_on(self, item: Inspection | Callable[[], None] | None) -> None:
         """Give the writer something to do. To wait for it is no hang of this thread."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 
 import numpy as np
@@ -14,7 +15,7 @@ from edge_agent.core import AlarmEvent, Evaluation, Evidence, Frame, Inspection,
 from edge_agent.errors import JournalError
 from edge_agent.inbox import Inbox
 from edge_agent.judge import Rules
-from edge_agent.pipeline import Line, Station, inspect, replay
+from edge_agent.pipeline import Line, Station, inspect, replay, warm_up
 
 TRACE = Trace("brightness/none", "0" * 64, "1" * 64, None, "2" * 64)
 
@@ -32,6 +33,33 @@ class Brightness:
         if any((image == 13).all() for image in images):
             raise RuntimeError("out of memory")
         return [Reading(float(image.mean()) / 255, np.full((4, 4), image.mean() / 255, np.float32)) for image in images]
+
+
+class Apart(Brightness):
+    """Reads on a thread of its own, as a GPU goes on alone: a batch fails when it is asked for, not when it starts."""
+
+    overlaps = True
+
+    def __init__(self, took_s: float = 0.0) -> None:
+        super().__init__()
+        self.took_s, self.under_way, self.most_under_way = took_s, 0, 0
+        self._alone = ThreadPoolExecutor(1)
+
+    def start(
+        self, images: Sequence[np.ndarray], keep: Sequence[np.ndarray | None] | None = None
+    ) -> Callable[[], list[Reading]]:
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
+        reading = self._alone.submit(lambda: (time.sleep(self.took_s), self.read(images, keep))[1])
+
+        def land() -> list[Reading]:
+            self.under_way -= 1
+            return reading.result()
+
+        return land
+
+    def warm_up(self, most: int) -> None:
+        self.batches.append(-most)
 
 
 class Given:
@@ -231,3 +259,49 @@ def test_a_full_inbox_makes_a_stored_source_wait_and_a_close_frees_it():
     assert answers == [True, True, False]
     assert len(inbox.take(8, 0.1)) == 2
     assert inbox.drained
+
+
+def test_a_batch_is_begun_while_the_one_before_is_read_and_none_is_lost_or_swapped():
+    detector, kept = Apart(took_s=0.005), Kept()
+    frames = [frame(value, seq) for seq, value in enumerate([10, 250, 13, 20, 250] * 8)]
+    line = Line([Given("cam1", frames)], {"cam1": station(detector)}, kept, kept, nothing, [kept], batch=2)
+    run_until(line, lambda: len(kept.recorded) == len(frames))
+    assert [one.frame.seq for one in kept.recorded] == list(range(len(frames)))
+    assert detector.most_under_way == 2
+    words = {10: Evaluation.OK, 20: Evaluation.OK, 250: Evaluation.NOT_OK, 13: Evaluation.NOT_DECIDABLE}
+    assert [one.verdict.evaluation for one in kept.recorded] == [
+        words[int(one.frame.pixels[0, 0, 0])] for one in kept.recorded
+    ]
+
+
+def test_a_batch_that_is_being_read_does_not_wait_for_a_next_one():
+    detector, kept = Apart(), Kept()
+    line = Line([Given("cam1", [frame(10)])], {"cam1": station(detector)}, kept, kept, nothing, [kept])
+    run_until(line, lambda: len(kept.recorded) == 1)  # and no other frame ever comes
+    assert detector.under_way == 0
+
+
+def test_what_was_being_read_at_a_change_is_judged_as_before():
+    detector, kept = Apart(took_s=0.05), Kept()
+    frames = [frame(100, seq) for seq in range(6)]
+    line = Line([Given("cam1", frames)], {"cam1": station(detector)}, kept, kept, nothing, [kept], batch=1)
+    stop, asked, changed = threading.Event(), threading.Event(), []
+
+    def between() -> None:
+        if detector.under_way and not asked.is_set():
+            asked.set()
+            line.change({"cam1": station(detector, threshold=0.1)}, lambda: changed.append(len(kept.recorded)))
+        if len(kept.recorded) == len(frames):
+            stop.set()
+
+    line.run(stop, between=between)
+    verdicts = [one.verdict.evaluation for one in kept.recorded]
+    (before,) = changed
+    assert before > 0
+    assert verdicts == [Evaluation.OK] * before + [Evaluation.NOT_OK] * (len(frames) - before)
+
+
+def test_detectors_that_can_warm_up_do_so_for_the_largest_batch():
+    detector = Apart()
+    assert warm_up([station(detector)], 8) >= 0
+    assert detector.batches == [-8, 1, 1]

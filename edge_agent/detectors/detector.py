@@ -20,7 +20,7 @@ from edge_agent.kernels.heatmap import heatmaps
 
 
 class PromptDetector:
-    """Bound to one class name. Several may share one backbone. Satisfies core.Detector."""
+    """Bound to one class name. Several may share one backbone. Satisfies core.AheadDetector."""
 
     def __init__(
         self,
@@ -52,17 +52,18 @@ class PromptDetector:
         self.model_sha256 = backbone.sha256
         self.checkpoint_sha256 = checkpoint.sha256
         self.device = backbone.device
+        self.overlaps = self.device.type == "cuda"
         self.grid = (self.image_size // backbone.patch,) * 2
         self._dtype = dtype
         self._encode = torch.compile(self.method.see, dynamic=False) if compiled else self.method.see
         self._flights = (
             Flights(self.judge, backbone.look, self.image_size, self.grid, dtype, self.device)
-            if self.device.type == "cuda"
+            if self.overlaps
             else None
         )
 
     def warm_up(self, most: int = 1) -> None:
-        """Be as fast as ever from the first batch of up to `most` pictures on. For the thread that will read."""
+        """See core.AheadDetector."""
         if self._flights:
             self._flights.warm_up(most)
         else:
@@ -75,10 +76,7 @@ class PromptDetector:
     def start(
         self, images: Sequence[np.ndarray], keep: Sequence[np.ndarray | None] | None = None
     ) -> Callable[[], list[Reading]]:
-        """As `read`, but a GPU goes on alone: returns what waits for the readings, so that another batch may be started first.
-
-        The pictures may change from then on. Without a GPU the readings are there when this returns.
-        """
+        """See core.AheadDetector. Without a GPU the readings are there when this returns."""
         if self._flights:
             return self._flights.start(images, keep)
         with torch.inference_mode():

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from edge_agent.commands.arguments import count
+from edge_agent.commands.arguments import count, seed
 from trainer.commands.told import bar, writable
 
 
@@ -22,7 +22,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     evaluate.add_argument("--checkpoint", type=Path, help="prompts fitted for it (default: the embedded model's own)")
     evaluate.add_argument(
-        "--method", choices=("clip", "winclip"), help="plain prompts or WinCLIP, which need no checkpoint, in place of one"
+        "--method",
+        choices=("clip", "winclip"),
+        help="plain prompts or WinCLIP, which need no checkpoint, in place of one",
     )
     named = evaluate.add_mutually_exclusive_group()
     named.add_argument("--class-name", default="object", help="what is in the pictures (default: object)")
@@ -32,7 +34,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     evaluate.add_argument(
         "--size", type=count, help="pixels a side at which maps and masks are compared (default: the model's own)"
     )
-    evaluate.add_argument("--seed", type=int, default=0, help="of the draws behind the intervals (default 0)")
+    evaluate.add_argument("--seed", type=seed, default=0, help="of the draws behind the intervals (default 0)")
     evaluate.add_argument(
         "--baseline", action="store_true", help="also measure local contrast, which needs no learning"
     )

@@ -6,6 +6,8 @@ import argparse
 from dataclasses import fields
 from pathlib import Path
 
+from edge_agent.commands.arguments import seed
+
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """The command line of `trainer pretrain`."""
@@ -22,7 +24,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     pretrain.add_argument("--pool", type=int, help="good pictures to make, which every use spoils afresh")
     pretrain.add_argument("--batch", type=int, help="pictures a step")
     pretrain.add_argument("--rate", type=float, help="highest learning rate")
-    pretrain.add_argument("--seed", type=int, help="decides everything")
+    pretrain.add_argument("--seed", type=seed, help="decides everything")
     pretrain.add_argument("--workers", type=int, default=1, help="processes that make pictures (default 1)")
     pretrain.add_argument("--threads", type=int, help="threads of the training itself (default: all cores)")
     pretrain.set_defaults(run=_pretrain)

@@ -30,6 +30,7 @@ from edge_agent.sources.trigger_files import TriggerFiles
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
+    from edge_agent.drift import DriftWatch
     from edge_agent.metrics import Meter
     from edge_agent.watchdog import Watchdog
 
@@ -197,6 +198,7 @@ def registry(
     sender: MqttSink | None,
     gallery: Gallery,
     watchdog: Watchdog,
+    drift: DriftWatch,
     reloads: Mapping[str, int],
 ) -> CollectorRegistry:
     """What /metrics says: a line a collector."""
@@ -212,6 +214,7 @@ def registry(
         "disk": lambda: metrics.disk([config.agent.data_dir, config.evidence.folder]),
         "gpu": metrics.gpu,
         "stages": lambda: metrics.stages(watchdog),
+        "drift": lambda: metrics.drift(drift),
         "reloads": lambda: metrics.reloads(reloads),
     }
     if sender:

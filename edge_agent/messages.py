@@ -106,7 +106,10 @@ def _derived_id(id_: str, kind: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class StationState:
-    """How a station stands: its alarm; last inspection (Undefined: none yet) and counts since the agent started."""
+    """How a station stands: its alarm; last inspection (Undefined: none yet) and counts since the agent started.
+
+    drift: what of its pictures is no longer as calibrated, score or brightness (see drift.py).
+    """
 
     station: str
     since: datetime
@@ -118,6 +121,7 @@ class StationState:
     counts: Mapping[str, int] = field(
         default_factory=lambda: {kind.value: 0 for kind in Evaluation if kind is not Evaluation.UNDEFINED}
     )
+    drift: tuple[str, ...] = ()
 
     def after(self, inspection: Inspection) -> StationState:
         """The state once this inspection has been made."""
@@ -146,6 +150,7 @@ def state_payload(state: StationState) -> Payload:
         "score": state.score,
         "since": timestamp(state.since),
         "counts": dict(state.counts),
+        "drift": list(state.drift),
     }
 
 

@@ -23,6 +23,7 @@ from prometheus_client.registry import Collector
 
 from edge_agent import __version__
 from edge_agent.core import Evidence, Inspection
+from edge_agent.drift import DriftWatch
 from edge_agent.pipeline import Line
 from edge_agent.watchdog import Watchdog
 
@@ -192,6 +193,20 @@ def stages(watchdog: Watchdog) -> Iterator[Metric]:
         hangs.add_metric([stage.name], stage.hangs)
     yield from (silent, hangs)
     yield CounterMetricFamily("edge_agent_watchdog_pings", "Looks that found every thread alive.", watchdog.pings)
+
+
+def drift(watch: DriftWatch) -> Iterator[Metric]:
+    """Of stations whose calibration holds quantiles, once there are enough pictures."""
+    active = _gauge("drift", "1 while a station's pictures are not as calibrated.", "station", "quantity")
+    sigmas = _gauge("drift_sigmas", "How far off, in standard deviations of chance.", "station", "quantity")
+    median = _gauge("drift_median", "Of the latest pictures.", "station", "quantity")
+    for station, windows in list(watch.windows.items()):
+        for quantity, window in windows.items():
+            if window.drift is not None:
+                active.add_metric([station, quantity], window.active)
+                sigmas.add_metric([station, quantity], window.drift.sigmas)
+                median.add_metric([station, quantity], window.drift.median)
+    yield from (active, sigmas, median)
 
 
 def reloads(counted: Mapping[str, int]) -> Iterator[Metric]:

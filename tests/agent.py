@@ -9,7 +9,7 @@ import os
 import signal
 import sqlite3
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -59,10 +59,13 @@ def journalled(journal: Path) -> list[dict[str, Any]]:
 class Daemon:
     """`edge-agent run`; forked, by a server that has imported torch already, as that takes longer than most tests."""
 
-    def __init__(self, config: Path, **environment: str) -> None:
+    def __init__(self, config: Path, *, before: Callable[[], None] | None = None, **environment: str) -> None:
+        """before: called in its process before it runs; a function of a module."""
         self._data, self._log = config.parent / "data", config.parent / "log"
         self._earlier = len(self._log.read_bytes()) if self._log.exists() else 0
-        self._process = _forks().Process(target=_run, args=(["run", "--config", str(config)], self._log, environment))
+        self._process = _forks().Process(
+            target=_run, args=(["run", "--config", str(config)], self._log, before, environment)
+        )
         self._process.start()
 
     def __enter__(self) -> Daemon:
@@ -127,7 +130,11 @@ def _forks() -> ForkServerContext:
     return forks
 
 
-def _run(arguments: Sequence[str], log: Path, environment: Mapping[str, str]) -> None:
+def _run(
+    arguments: Sequence[str], log: Path, before: Callable[[], None] | None, environment: Mapping[str, str]
+) -> None:
+    if before:
+        before()
     os.environ.update(environment)
     with log.open("ab") as file:
         os.dup2(file.fileno(), sys.stdout.fileno())

@@ -43,6 +43,7 @@ def _watch(config: Config, path: Path, hung_up: Event, options: argparse.Namespa
     from edge_agent import build
     from edge_agent.config import load_config
     from edge_agent.core import Evaluation, Sink
+    from edge_agent.drift import DriftWatch
     from edge_agent.errors import EdgeAgentError
     from edge_agent.journal import Journal
     from edge_agent.judge import AlarmState
@@ -78,6 +79,9 @@ def _watch(config: Config, path: Path, hung_up: Event, options: argparse.Namespa
         meter = build.meter() if config.health else None
         if meter:
             sinks.append(meter)
+        drift = DriftWatch(sender.drifted) if sender else DriftWatch()
+        drift.expect({one.name: one.calibration for one in config.stations})
+        sinks.append(drift)
         searched = heard_by_journald(os.environ, 2)
 
         def report(inspection: Inspection, evidence: Evidence) -> None:
@@ -130,7 +134,12 @@ def _watch(config: Config, path: Path, hung_up: Event, options: argparse.Namespa
                 for warning in new.warnings:
                     log.warning("%s", warning)
                 config = planned.config
-                line.change(stations, lambda: drawn.update(stations))
+
+                def follow() -> None:
+                    drawn.update(stations)
+                    drift.expect({one.name: one.calibration for one in planned.config.stations})
+
+                line.change(stations, follow)
                 for key in planned.waiting:
                     log.warning("%s: needs a restart; till then it stays as it was", key)
                 reloads["done"] += 1
@@ -143,7 +152,9 @@ def _watch(config: Config, path: Path, hung_up: Event, options: argparse.Namespa
             if config.health and meter:
                 from edge_agent.health import serving
 
-                registry = build.registry(config, line, sources, meter, journal, sender, gallery, watchdog, reloads)
+                registry = build.registry(
+                    config, line, sources, meter, journal, sender, gallery, watchdog, drift, reloads
+                )
                 around.enter_context(serving(config.health.port, registry, lambda: watchdog.health(is_ready.is_set())))
             try:
                 with stopped_by_signals() as stop:

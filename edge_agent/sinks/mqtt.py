@@ -11,7 +11,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from queue import Empty, SimpleQueue
 
@@ -111,6 +111,11 @@ class MqttSink:
         """Say that the journal has this inspection. Never waits for the broker. For one thread."""
         station = inspection.frame.station
         self._keep(self._states.get(station, StationState(station, self._since)).after(inspection))
+        self._news.put(None)
+
+    def drifted(self, station: str, drift: tuple[str, ...]) -> None:
+        """Say what of a station's pictures is no longer as calibrated. For the thread that writes."""
+        self._keep(replace(self._states.get(station, StationState(station, self._since)), drift=drift))
         self._news.put(None)
 
     def close(self, timeout_s: float = 5.0) -> None:

@@ -1,0 +1,188 @@
+"""Drift: light that fades and a camera that was knocked are told; pictures that stay as they were never are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+
+from edge_agent import drift
+from edge_agent.calibration import QUANTILES, Calibration, brightness
+from edge_agent.core import Evidence, Frame, Inspection, Reading
+from edge_agent.detectors.load import load_detector
+from edge_agent.drift import WINDOW, DriftWatch
+from edge_agent.judge import Rules
+from edge_agent.messages import schema
+from edge_agent.pipeline import Station, inspect
+from tests.agent import Daemon, part, station, write_config
+from tests.mosquitto import Listener, Mosquitto, eventually, free_port
+from tests.test_health import get, samples
+from tests.test_pipeline import TRACE
+
+Change = Callable[[np.ndarray], np.ndarray]
+GOOD = 100  # pictures of the calibration
+
+
+class Template:
+    """A detector that can be checked by hand: the score is how far a picture is from the one it knows, on average."""
+
+    name, model_sha256, checkpoint_sha256 = TRACE.model, TRACE.model_sha256, TRACE.checkpoint_sha256
+
+    def __init__(self, known: np.ndarray) -> None:
+        self._known = known.astype(np.float32)
+
+    def read(self, images: Sequence[np.ndarray], keep: Sequence[np.ndarray | None] | None = None) -> list[Reading]:
+        maps = [np.abs(image.astype(np.float32) - self._known).mean(axis=2) / 255 for image in images]
+        return [Reading(float(one.mean() * 4), one) for one in maps]
+
+
+class Line:
+    """A station with a part under a lamp that flickers a little and a sensor with noise; all by a seed."""
+
+    def __init__(self, seed: int = 0, good: int = GOOD) -> None:
+        self._random = np.random.default_rng(seed)
+        y, x = np.mgrid[:48, :64]
+        self._part = np.dstack([np.where(((x // 8) + (y // 8)) % 2, 200, 60)] * 3).astype(np.float32)
+        self._station = {"cam1": Station("cam1", Template(self._part), Rules(0.9), TRACE)}
+        self._alarms: dict[str, object] = {}
+        self.told: list[tuple[str, ...]] = []
+        self.watch = DriftWatch(lambda station, drifted: self.told.append(drifted))
+        seen = [self._look(self.picture()) for _ in range(good)]
+        self.watch.expect({"cam1": calibration(seen)})
+
+    def picture(self, change: Change = lambda pixels: pixels) -> np.ndarray:
+        lit = self._part * self._random.normal(1.0, 0.02) + self._random.normal(0, 4, self._part.shape)
+        return change(np.clip(lit, 0, 255).astype(np.uint8))
+
+    def _look(self, pixels: np.ndarray) -> Inspection:
+        frame = Frame("cam1", 0, datetime.now(timezone.utc), pixels)
+        return inspect([frame], self._station, self._alarms)[0]  # type: ignore[arg-type]
+
+    def run(self, count: int, change: Change = lambda pixels: pixels) -> None:
+        for _ in range(count):
+            self.watch.write(self._look(self.picture(change)), Evidence())
+
+
+def calibration(seen: Sequence[Inspection]) -> Calibration:
+    """As `trainer calibrate` writes it, of good pictures that were inspected."""
+    scores = [one.reading.score for one in seen if one.reading]
+    light = [brightness(one.frame.pixels) for one in seen]
+    quantiles = {
+        key: dict(zip(map(str, QUANTILES), map(float, np.percentile(values, QUANTILES)), strict=True))
+        for key, values in (("score_quantiles", scores), ("brightness_quantiles", light))
+    }
+    content = {
+        "schema": "edge-agent/calibration/1", "id": "c1", "threshold": 1.0, "false_alarm_rate": 0.01,
+        "good_pictures": len(seen), "model_sha256": seen[0].trace.model_sha256,
+        "checkpoint_sha256": seen[0].trace.checkpoint_sha256, "created": "2026-11-20T08:00:00Z", **quantiles,
+    }  # fmt: skip
+    return Calibration.model_validate_json(json.dumps(content))
+
+
+def darker(pixels: np.ndarray) -> np.ndarray:
+    return (pixels * 0.8).astype(np.uint8)
+
+
+def knocked(pixels: np.ndarray) -> np.ndarray:
+    return np.roll(pixels, 5, axis=1)
+
+
+def test_light_that_fades_by_a_fifth_is_told_and_told_to_be_over() -> None:
+    line = Line()
+    line.run(2 * WINDOW)
+    assert line.told == []
+    line.run(WINDOW, darker)
+    assert "brightness" in line.told[-1]
+    line.run(2 * WINDOW)
+    assert line.told[-1] == ()
+
+
+def test_a_camera_that_was_knocked_by_five_pixels_is_told_by_its_scores_alone() -> None:
+    line = Line()
+    line.run(WINDOW)
+    line.run(WINDOW, knocked)
+    assert line.told == [("score",)]
+
+
+def test_a_drift_is_told_before_half_a_window_has_passed() -> None:
+    line = Line()
+    line.run(WINDOW)
+    line.run(WINDOW // 2, darker)
+    assert line.told
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("good", [20, GOOD])
+def test_a_long_replay_of_pictures_that_stay_the_same_is_silent(seed: int, good: int) -> None:
+    line = Line(seed, good)
+    line.run(15 * WINDOW)
+    assert line.told == []
+    assert all(window.drift for window in line.watch.windows["cam1"].values())  # it has looked
+
+
+def test_pictures_that_are_all_alike_are_no_drift_and_a_grey_level_is_none() -> None:
+    line = Line()
+    same = line.picture()
+    seen = [line._look(same)] * GOOD
+    line.watch.expect({"cam1": calibration(seen)})
+    for _ in range(WINDOW):
+        line.watch.write(line._look(same), Evidence())
+    for _ in range(WINDOW):
+        line.watch.write(line._look(np.maximum(same, 1) - 1), Evidence())
+    assert line.told == []
+
+
+def test_defects_now_and_then_are_no_drift() -> None:
+    line = Line()
+    line.run(WINDOW)
+    for number in range(2 * WINDOW):
+        line.run(1, knocked if number % 20 == 0 else lambda pixels: pixels)
+    assert line.told == []
+
+
+def test_a_station_without_quantiles_is_left_alone_and_a_new_calibration_begins_anew() -> None:
+    line = Line()
+    line.watch.expect({"cam1": None})
+    line.run(2 * WINDOW, darker)
+    assert line.told == []
+    seen = [line._look(line.picture(darker)) for _ in range(GOOD)]
+    line.watch.expect({"cam1": calibration(seen)})
+    line.run(2 * WINDOW, darker)
+    assert line.told == []
+    line.run(WINDOW)
+    assert line.told
+    line.watch.expect({"cam1": None})
+    assert line.told[-1] == ()
+
+
+def small_windows() -> None:
+    drift.WINDOW = 20
+
+
+def test_the_agent_logs_it_measures_it_and_tells_it_in_the_stations_state(tmp_path: Path) -> None:
+    """A calibration that no picture fits stands for a long drift, and a small window for a long wait."""
+    detector, port = load_detector(), free_port()
+    content = {
+        "schema": "edge-agent/calibration/1", "id": "c1", "threshold": 1.0, "false_alarm_rate": 0.01,
+        "good_pictures": 10_000, "model_sha256": detector.model_sha256, "checkpoint_sha256": detector.checkpoint_sha256,
+        "created": "2026-11-20T08:00:00Z", "brightness_quantiles": dict.fromkeys(map(str, QUANTILES), 0.99),
+    }  # fmt: skip
+    (tmp_path / "c1.json").write_text(json.dumps(content))
+    cam1 = station("cam1", calibration="c1.json")
+    del cam1["threshold"]
+    for number in range(20):
+        part(tmp_path / "cam1" / f"{number}.png", number)
+    with Mosquitto(tmp_path) as broker, Listener(broker) as listener:
+        config = write_config(tmp_path, cam1, broker=broker, health={"port": port})
+        with Daemon(config, before=small_windows) as daemon:
+            daemon.until("the brightness of its last 20 pictures is no longer what it was calibrated with")
+            eventually(lambda: listener.payloads("state")[-1]["drift"] == ["brightness"], "it is told")
+            assert samples(get(port, "/metrics")[1])["drift", "brightness", "cam1"] == 1
+            daemon.stop()
+        for payload in listener.payloads("state"):
+            jsonschema.validate(payload, schema("state"))

@@ -8,11 +8,11 @@ import sys
 from collections.abc import Sequence
 
 from edge_agent import __version__
-from edge_agent.commands import check, doctor, export, models, outbox, replay, run
+from edge_agent.commands import bench, check, doctor, export, models, outbox, replay, run
 from edge_agent.commands.exits import BAD_CONFIG, FAILED, INTERRUPTED
 from edge_agent.errors import ConfigError, EdgeAgentError
 
-COMMANDS = (run, replay, check, doctor, models, outbox, export)
+COMMANDS = (run, replay, check, doctor, bench, models, outbox, export)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

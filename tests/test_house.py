@@ -99,6 +99,7 @@ COMMANDS = {
         "replay",
         "check",
         "doctor",
+        "bench",
         "models",
         "models fetch",
         "outbox",

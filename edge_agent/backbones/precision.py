@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import nn
+
+from edge_agent.backbones.tips import Tips
+
+if TYPE_CHECKING:
+    from edge_agent.backbones.clip import Clip
 
 PRODUCTS = (nn.Linear, nn.Conv2d, nn.MultiheadAttention)
 
 
-def halve(tower: nn.Module, dtype: torch.dtype) -> None:
-    """In place. Autocast would cast these weights anew at every call, to the same numbers; norms and positions stay in fp32."""
+def halve(backbone: Tips | Clip, dtype: torch.dtype) -> None:
+    """The vision tower's, in place. Autocast would cast them anew at every call, to the same numbers; the rest stays in fp32."""
+    tower = backbone.vision if isinstance(backbone, Tips) else backbone.model.visual
     for part in tower.modules():
         if isinstance(part, PRODUCTS):
             for name, weight in part.named_parameters(recurse=False):

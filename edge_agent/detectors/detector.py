@@ -54,7 +54,8 @@ class PromptDetector:
         self.device = backbone.device
         self.overlaps = self.device.type == "cuda"
         self.grid = (self.image_size // backbone.patch,) * 2
-        self._dtype = dtype
+        self.dtype = dtype
+        self.map_dtype = dtype if self.overlaps else torch.float32
         self._encode = torch.compile(self.method.see, dynamic=False) if compiled else self.method.see
         self._flights = (
             Flights(self.judge, backbone.look, self.image_size, self.grid, dtype, self.device)
@@ -99,7 +100,7 @@ class PromptDetector:
 
     def encode(self, x: Tensor) -> Any:
         """The first part of `judge`: the vision tower."""
-        with torch.autocast(self.device.type, self._dtype, enabled=self._dtype != torch.float32):
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             return self._encode(x)
 
     def score(
@@ -108,6 +109,5 @@ class PromptDetector:
         """The second part of `judge`: the method."""
         method = self.method
         scores = method.scores(method(features), patches_kept)
-        dtype = self._dtype if self.device.type == "cuda" else torch.float32
-        maps = heatmaps(scores.patches, self.image_size, method.sigma, method.upsampling, dtype)
+        maps = heatmaps(scores.patches, self.image_size, method.sigma, method.upsampling, self.map_dtype)
         return scores.picture, maps if pixels_kept is None else maps * pixels_kept

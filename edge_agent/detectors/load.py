@@ -43,7 +43,7 @@ class Loader:
         if key not in self._backbones:
             backbone = self._load(model)
             if dtype != torch.float32:
-                halve(backbone.vision if isinstance(backbone, Tips) else backbone.model.visual, dtype)
+                halve(backbone, dtype)
             self._backbones[key] = backbone.to(choose_device(device))
         return self._backbones[key]
 

@@ -1,0 +1,90 @@
+"""`edge-agent bench`: how fast this machine reads pictures."""
+
+from __future__ import annotations
+
+import argparse
+
+from edge_agent.commands.arguments import count
+from edge_agent.commands.exits import OK
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """The command line of `edge-agent bench`."""
+    bench = commands.add_parser("bench", help="measure how fast this machine reads pictures")
+    bench.add_argument(
+        "--batch", type=_counts, default=(1, 4, 16, 32), metavar="N,N", help="pictures at once (default 1,4,16,32)"
+    )
+    bench.add_argument(
+        "--backbone",
+        default="embedded",
+        help="as `edge-agent models` lists it, or clip:MODEL/TAG; where it is not here, random weights of its shape serve"
+        " (tips-s14, tips-b14, tips-l14, clip:MODEL/TAG)",
+    )
+    bench.add_argument("--method", default="tipsomaly", help="tipsomaly (default), vip2clip, cops, plain or winclip")
+    bench.add_argument("--image-size", type=count, help="side at which pictures are read (default: the backbone's own)")
+    bench.add_argument("--frame", type=_frame, default=(1200, 1920), metavar="WxH", help="frames (default 1920x1200)")
+    bench.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    bench.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto")
+    bench.add_argument("--compile", action="store_true", help="the vision tower by torch.compile, which takes minutes")
+    bench.add_argument(
+        "--seconds", type=float, default=2.0, help="for each of three measurements of each batch (default 2)"
+    )
+    bench.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    bench.set_defaults(run=_bench)
+
+
+def _bench(options: argparse.Namespace) -> int:
+    import json
+    from dataclasses import asdict
+
+    from edge_agent.bench import assemble, flop, machine, measure
+
+    detector, weights = assemble(
+        options.backbone,
+        options.method,
+        image_size=options.image_size,
+        device=options.device,
+        precision=options.precision,
+        compiled=options.compile,
+    )
+    where, tflop = machine(detector), flop(detector) / 1e12
+    about = {
+        "detector": detector.name,
+        "weights": weights,
+        "image_size": detector.image_size,
+        "frame": f"{options.frame[1]}x{options.frame[0]}",
+        "tflop_a_picture": tflop,
+        "compiled": options.compile,
+    }
+    if not options.json:
+        print(
+            f"{where.device}, {where.threads} CPU thread{'s' * (where.threads != 1)}, {where.precision}; {where.versions}\n"
+            f"{detector.name} with {weights} at {detector.image_size}, {tflop:.4f} TFLOP a picture, from frames of"
+            f" {about['frame']}\na plain matrix product here makes {where.matrix_tflops:.3f} TFLOP/s\n\n"
+            f"{'batch':>5} {'pictures/s':>10} {'p50 ms':>8} {'p99 ms':>8} {'runs':>5} {'of matrix':>9} {'peak MB':>8}"
+            "  stages of a batch, ms",
+            flush=True,
+        )
+    batches = []
+    for batch in options.batch:
+        found = measure(detector, batch, options.frame, options.seconds, tflop, where.matrix_tflops)
+        batches.append(asdict(found))
+        if not options.json:
+            stages = ", ".join(f"{name} {ms:.1f}" for name, ms in found.stages_ms.items())
+            print(
+                f"{batch:5} {found.pictures_per_s:10.1f} {found.p50_ms:8.1f} {found.p99_ms:8.1f} {found.runs:5}"
+                f" {100 * found.utilisation:7.1f} % {found.peak_mb:8.0f}  {stages}",
+                flush=True,
+            )
+    if options.json:
+        print(json.dumps({"machine": asdict(where), **about, "batches": batches}))
+    return OK
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    return tuple(count(part) for part in text.split(","))
+
+
+def _frame(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    return count(height), count(width)

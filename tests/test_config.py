@@ -304,7 +304,10 @@ stations:
         (STATION + "  detector: {model: ./tips}\n", "/tips does not exist"),
         (STATION + "  debounce: {hysteresis: 0.6}\n  threshold: 0.5\n", "0.6 is not below the threshold 0.5"),
         (STATION + "name: x\n", ":4:1: name: unknown key; did you mean 'agent: {name: ...}'?"),
-        (STATION + "xyzzy: x\n", "xyzzy: unknown key; known here: agent, database, mqtt, evidence, limits, health, stations"),
+        (
+            STATION + "xyzzy: x\n",
+            "xyzzy: unknown key; known here: agent, database, mqtt, evidence, limits, health, stations",
+        ),
         (STATION + "'a b': x\n", ":4:1: 'a b': unknown key"),
         (STATION + "limits: {batch_size: 1.5}", "limits.batch_size: is '1.5'; wants a whole number"),
         (STATION + f"limits: {{batch_size: {'9' * 5000}}}", "wants a whole number"),

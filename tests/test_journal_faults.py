@@ -73,7 +73,11 @@ def refusal(path: Path | str) -> str:
 
 def test_the_folder_of_a_new_journal_is_created_and_nothing_but_the_journal_stays(path: Path) -> None:
     Journal.open(f"sqlite:///{path}").close()
-    assert sorted(file.name for file in path.parent.iterdir()) == ["journal.db", "journal.db.lock", "journal.db.writing"]
+    assert sorted(file.name for file in path.parent.iterdir()) == [
+        "journal.db",
+        "journal.db.lock",
+        "journal.db.writing",
+    ]
 
 
 def test_a_relative_path_is_taken_from_where_the_agent_was_started(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test lint bench clean
+.PHONY: setup demo test lint bench bench-gpu clean
 
 setup: $(VENV)/.ready
 
@@ -31,6 +31,9 @@ lint: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks.replay
+
+bench-gpu: setup
+	$(BIN)/python -m benchmarks.gpu
 
 clean:
 	rm -rf $(VENV) demo-out build *.egg-info

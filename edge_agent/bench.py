@@ -20,9 +20,9 @@ from edge_agent.backbones.backbone import Backbone
 from edge_agent.backbones.catalog import EMBEDDED
 from edge_agent.backbones.drawn import drawn
 from edge_agent.backbones.precision import halve
-from edge_agent.detectors.checkpoint import Checkpoint
+from edge_agent.detectors.checkpoint import Checkpoint, load_checkpoint
 from edge_agent.detectors.detector import PromptDetector
-from edge_agent.detectors.load import Loader, choose_device, choose_dtype
+from edge_agent.detectors.load import EMBEDDED_CHECKPOINT, Loader, choose_device, choose_dtype
 from edge_agent.detectors.methods import lookup
 from edge_agent.errors import CheckpointError
 from edge_agent.kernels.heatmap import heatmaps
@@ -69,7 +69,7 @@ def assemble(
     precision: str = "auto",
     compiled: bool = False,
 ) -> tuple[PromptDetector, str]:
-    """A detector to be timed, and what its weights are: prompts, and a backbone that is not here, are drawn.
+    """A detector to be timed, and what its weights are: prompts that do not come with it, and a backbone that is not here, are drawn.
 
     image_size: default what the backbone was trained for. Raises CheckpointError.
     """
@@ -86,7 +86,8 @@ def assemble(
         if dtype != torch.float32:
             halve(random, dtype)
         tower, weights = random.to(place), "random weights"
-    checkpoint = fresh(tower, method, image_size or tower.image_size)
+    own = (backbone, method, image_size or tower.image_size) == (EMBEDDED, "tipsomaly", tower.image_size)
+    checkpoint = load_checkpoint(EMBEDDED_CHECKPOINT) if own else fresh(tower, method, image_size or tower.image_size)
     return PromptDetector(tower, checkpoint, "object", dtype=dtype, compiled=compiled), weights
 
 
@@ -161,7 +162,7 @@ def measure(
     images = [pattern(frame, seed) for seed in range(batch)]
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    detector.warm_up(batch)
+    detector.read(images)  # on a GPU this size of batch is recorded now
     taken = list(timed(lambda: detector.read(images), device, 1000, seconds))
     rate = throughput(detector, images, seconds) if detector.overlaps else batch / float(np.median(taken))
     peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_of_process()

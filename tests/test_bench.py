@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 
+from benchmarks import gpu, gpu_parts
 from edge_agent import bench
 from edge_agent.backbones.drawn import drawn
 from edge_agent.bench import assemble, flop, matrix_rate, measure
@@ -40,6 +41,7 @@ def test_work_is_counted_from_shapes_as_by_hand():
 def test_every_method_can_be_timed_with_prompts_that_were_drawn(method):
     found, _ = assemble("s14", method, image_size=28, device="cpu")
     assert found.name == f"{method}/tips-s14"
+    assert flop(found) > blocks(4 + 2, 384, 12)
     figures = measure(found, 1, (60, 80), 0.0, 0.001, 0.05)
     assert figures.runs == bench.FEWEST
     assert set(figures.stages_ms) == {"resize", "tower", "method", "map"}
@@ -103,6 +105,71 @@ def test_what_makes_no_sense_is_wrong_usage(wrong, capsys):
         main(["bench", *wrong])
     assert ended.value.code == 2
     assert "no whole number" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory) -> dict:
+    """Of the whole measurement of a GPU, on the CPU and tiny."""
+    folder = tmp_path_factory.mktemp("results")
+    assert gpu.main(["--tiny", "--device", "cpu", "--out", str(folder)]) == 0
+    (path,) = folder.glob("gpu-tiny-*.json")
+    return json.loads(path.read_text())
+
+
+def test_every_part_of_the_measurement_of_a_gpu_runs(results):
+    states = {name: found["state"] for name, found in results["parts"].items()}
+    assert states.pop("kernels") == "left out"  # the interpreter is no GPU
+    assert set(states.values()) == {"measured"}, results["parts"]
+    assert {name.split(",")[0].split(" ")[0] for name in states} == {
+        "tipsomaly", "vip2clip", "cops", "as", "half", "fp8", "cameras", "fit"
+    }  # fmt: skip
+    assert results["device"].startswith("no GPU") or torch.cuda.is_available()
+    assert results["commit"]
+
+
+def test_the_papers_manner_and_ours_find_the_same(results):
+    assert results["parts"]["as published, embedded"]["largest_score_apart"] < 0.02
+
+
+def test_half_precision_and_fp8_are_held_against_full_precision(results):
+    for name in ("half precision, embedded", "fp8, embedded"):
+        found = results["parts"][name]
+        assert found["pictures"] == 4
+        assert 0 < found["largest_score_apart"] < 0.1
+        assert 0 <= found["verdicts_flipped"] <= 4
+
+
+def test_every_frame_of_the_simulated_cameras_is_accounted_for(results):
+    for name in ("cameras, journal", "cameras, no journal"):
+        found = results["parts"][name]
+        assert (
+            0 <= found["taken"] - found["inspected"] - found["dropped"] <= found["cameras"]
+        )  # taken as the line stopped
+        assert found["inspected"] > 0
+
+
+def test_a_part_that_fails_says_why_and_the_rest_is_measured(capsys):
+    def broken() -> dict:
+        raise RuntimeError("no kernel image is available")
+
+    def elsewhere() -> dict:
+        raise gpu_parts.NotHere("needs two of them")
+
+    kept: list[int] = []
+    wanted = [("one", broken), ("two", elsewhere), ("three", lambda: {"ratio": 2.5})]
+    found = gpu.measured(wanted, lambda results: kept.append(len(results)))
+    assert kept == [1, 2, 3]
+    told = gpu.table(found)
+    assert "failed: RuntimeError: no kernel image is available" in told
+    assert "left out: needs two of them" in told
+    assert "ratio 2.5" in told
+
+
+def test_without_a_gpu_the_full_measurement_says_so_and_measures_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert gpu.main(["--out", str(tmp_path)]) == 1
+    assert "no usable GPU" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.gpu

@@ -47,7 +47,7 @@ class PromptDetector:
                 self.method.hold()
             except (KeyError, TypeError, ValueError, RuntimeError) as error:
                 raise CheckpointError(f"{checkpoint.path}: damaged ({error!r}); copy it again or refit") from None
-        self.method.eval()
+        self.method.eval().requires_grad_(False)
         self.name = f"{self.method.name}/{backbone.name}"
         self.model_sha256 = backbone.sha256
         self.checkpoint_sha256 = checkpoint.sha256

@@ -27,6 +27,10 @@ class SinkDown(EdgeAgentError):
     """A broker or disk does not take data for now; what must not be lost waits in the journal."""
 
 
+class DetectorLost(EdgeAgentError):
+    """A detector fails on every picture; the agent stops, as a new process may do better."""
+
+
 class JournalError(EdgeAgentError):
     """The database cannot be opened or used: damaged, locked, full, or of a newer version. Never answered with a new one."""
 

@@ -162,6 +162,9 @@ def broker(sender: Counted) -> Iterator[Metric]:
 def evidence(gallery: Any, line: Line) -> Iterator[Metric]:
     yield CounterMetricFamily("edge_agent_evidence_kept", "Pictures that were written.", gallery.kept)
     yield CounterMetricFamily("edge_agent_evidence_lost", "Inspections of which one could not be.", gallery.lost)
+    yield CounterMetricFamily(
+        "edge_agent_detector_failures", "Pictures that a detector failed on.", line.counts.detector_failures
+    )
     yield CounterMetricFamily("edge_agent_sink_failures", "Sinks that failed.", line.counts.sink_failures)
 
 

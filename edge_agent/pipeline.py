@@ -29,14 +29,14 @@ from edge_agent.core import (
     Trace,
     Verdict,
 )
-from edge_agent.errors import JournalError, SourceLost
+from edge_agent.errors import DetectorLost, JournalError, SourceLost
 from edge_agent.inbox import Inbox
 from edge_agent.judge import AlarmState, Rules, debounce, judge
 from edge_agent.progress import DATABASE_S, Stage
 
 log = logging.getLogger(__name__)
 
-FAILURES = (RuntimeError, ValueError, MemoryError)  # torch's errors, out of memory on the GPU among them
+MOST_FAILURES = 20  # of a detector in a row, after which another process may do better, on a GPU above all
 SLOW = 10.0  # a batch may take so many times what pictures took of late before it is taken for a hang
 TICK_S = 0.1  # how often a thread that waits for another says that it lives
 SWEEP_S = 300.0  # sinks may take so long: the first sweep counts all pictures that are kept
@@ -140,7 +140,8 @@ def begin(frames: Sequence[Frame], stations: Mapping[str, Station]) -> Begun:
 def _begin_reading(frames: Sequence[Frame], stations: Mapping[str, Station]) -> Callable[[], list[Reading | str]]:
     """What waits for the readings of frames that share a detector.
 
-    If it fails on a batch, each is tried alone; a frame it fails on gets the reason.
+    If it fails on a batch, as when memory runs out, each is tried alone; a frame it fails on gets the reason. Whatever
+    it raises: were the agent to stop over it, it would meet the same frame again at its next start.
     """
     detector = stations[frames[0].station].detector
     pictures = [frame.pixels for frame in frames]
@@ -155,7 +156,7 @@ def _begin_reading(frames: Sequence[Frame], stations: Mapping[str, Station]) -> 
     def wait() -> list[Reading | str]:
         try:
             return list(land())
-        except FAILURES as error:
+        except Exception as error:
             return alone(error)
 
     try:
@@ -163,7 +164,7 @@ def _begin_reading(frames: Sequence[Frame], stations: Mapping[str, Station]) -> 
             land = detector.start(pictures, keep)
             return wait
         read: list[Reading | str] = list(detector.read(pictures, keep))
-    except FAILURES as error:
+    except Exception as error:
         read = alone(error)
     return lambda: read
 
@@ -208,7 +209,7 @@ def warm_up(stations: Iterable[Station], batch: int = 1) -> float:
 
 @dataclass(slots=True)
 class Counts:
-    """What has happened since the start. inspected = OK + NotOK + NotDecidable.
+    """What has happened since the start. inspected = OK + NotOK + NotDecidable; failures are of detectors and of sinks.
 
     dropped: frames that went through the detector and were not recorded, by station and reason; `inbox.dropped` counts
     those that never got there.
@@ -217,6 +218,7 @@ class Counts:
     inspected: int = 0
     not_ok: int = 0
     not_decidable: int = 0
+    detector_failures: int = 0
     sink_failures: int = 0
     dropped: Counter[tuple[str, str]] = field(default_factory=Counter)
 
@@ -248,6 +250,7 @@ class Line:
         self._done: queue.Queue[Inspection | Callable[[], None] | None] = queue.Queue(maxsize=batch)
         self._failure: BaseException | None = None
         self._begun: Begun | None = None
+        self._failures = 0  # pictures in a row that could not be read, of whatever station
         self._picture_s = self._warm_picture_s = picture_s
         self._detecting, self._writing = Stage("detector"), Stage("writer")
         self.stages = (self._detecting, self._writing)
@@ -330,6 +333,14 @@ class Line:
         self._picture_s = max(took_s, 0.9 * self._picture_s, self._warm_picture_s)
         for inspection in inspections:
             self._hand_on(inspection)
+            if inspection.frame.fault is None:
+                self._failures = 0 if inspection.reading else self._failures + 1
+                self.counts.detector_failures += inspection.reading is None
+        if self._failures >= MOST_FAILURES:
+            raise DetectorLost(
+                f"no picture was read of the last {self._failures}: see above what the detector failed with; a new start "
+                "of the agent may help, as with a GPU that has gone wrong"
+            )
 
     def _hand_on(self, item: Inspection | Callable[[], None] | None) -> None:
         """Give the writer something to do. To wait for it is no hang of this thread."""
@@ -377,7 +388,7 @@ class Line:
     def _finish(self, inspection: Inspection, stop: threading.Event) -> None:
         """Keep, record and tell."""
         with self._writing.step("keep"):
-            evidence = self._keeper.save(inspection)
+            evidence = self._keep(inspection)
         with self._writing.step("record", DATABASE_S):
             is_recorded = self._record(inspection, evidence, stop)
         if not is_recorded:
@@ -392,10 +403,19 @@ class Line:
                 log.exception("%s failed", type(sink).__name__)
         self._report(inspection, evidence)
 
+    def _keep(self, inspection: Inspection) -> Evidence:
+        """Keep its pictures; what goes wrong with them must not cost the alarm."""
+        try:
+            return self._keeper.save(inspection)
+        except Exception:
+            self.counts.sink_failures += 1
+            log.exception("%s failed", type(self._keeper).__name__)
+            return Evidence()
+
     def _record(self, inspection: Inspection, evidence: Evidence, stop: threading.Event) -> bool:
         """Record, trying again with backoff while the disk is full; says whether it was new.
 
-        Gives up only at a stop: what was not recorded is then inspected again at the next start.
+        Gives up only at a stop: a file that was not recorded is then inspected again at the next start.
         """
         wait_s = 0.1
         while True:
@@ -408,10 +428,9 @@ class Line:
                 log.error("%s (trying again in %.1f s)", error, wait_s)
                 if stop.wait(wait_s):
                     self.counts.dropped[inspection.frame.station, "stopped"] += 1
-                    log.error(
-                        "stopped before %s could be recorded: it is inspected again at the next start",
-                        inspection.frame.origin,
-                    )
+                    frame = inspection.frame
+                    then = "it is inspected again at the next start" if frame.file else "it is lost"
+                    log.error("stopped before %s could be recorded: %s", frame.origin or f"frame {frame.seq}", then)
                     return False
                 wait_s = min(2 * wait_s, 10.0)
 

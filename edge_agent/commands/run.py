@@ -66,7 +66,7 @@ def _watch(config: Config, path: Path, hung_up: Event, options: argparse.Namespa
     for station in stations.values():
         log.info("station %s: %s, threshold %.3f", station.name, station.trace.model, station.rules.threshold)
     picture_s = warm_up(stations.values(), config.limits.batch_size)
-    with closing(Journal.open(config.database.full_url())) as journal:
+    with closing(Journal.open(config.database.full_url(), ballast=True)) as journal:
         drawn = dict(stations)  # as the inspections that are being kept were judged
         gallery = build.gallery(config.evidence, drawn)
         alarms = journal.last_alarm_states()

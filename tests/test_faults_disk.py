@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import sqlite3
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edge_agent import ballast
 from edge_agent.core import AlarmEvent
 from edge_agent.errors import JournalError
 from edge_agent.journal import Journal
+from tests.agent import ALL_OK, station, write_config
 from tests.line import evidence, inspected, message
+from tests.made import png
+from tests.mosquitto import PATIENCE_S, Listener, Mosquitto, eventually
+from tests.test_bad_input import on_small_disk
 
 
 @pytest.fixture
@@ -94,4 +100,35 @@ def test_a_locked_journal_is_no_reason_to_give_room_away(disk: Path, monkeypatch
 
 def test_only_what_asks_for_it_keeps_room(disk: Path) -> None:
     Journal.open(f"sqlite:///{disk / 'journal.db'}").close()
-    assert sorted(path.name for path in disk.iterdir()) == ["journal.db", "journal.db.lock"]
+    assert not list(disk.glob("*.ballast"))
+
+
+def test_a_daemon_on_a_full_disk_delivers_every_alarm_and_keeps_the_newest_evidence(tmp_path: Path) -> None:
+    noise = [png(np.random.default_rng(seed).integers(0, 256, (500, 500, 3), np.uint8)) for seed in range(29)]
+    config_of = {"good": station("good", threshold=ALL_OK), "bad": station("bad")}
+    for name in config_of:
+        (tmp_path / name).mkdir()
+    with Mosquitto(tmp_path) as broker, Listener(broker) as listener:
+        config = write_config(
+            tmp_path, *config_of.values(), broker=broker, evidence={"originals": "all", "overlays": "none"}
+        )
+        with on_small_disk(tmp_path / "data", "64m", "run", "--config", config, "--verbose") as (daemon, log):
+            disk = Path(f"/proc/{daemon.pid}/root{tmp_path}/data")  # the daemon's own view of it
+            eventually(lambda: "station bad: watches" in log.read_text(), "it watches", 2 * PATIENCE_S)
+            for number, content in enumerate(noise[:24]):
+                (tmp_path / "good" / f"{number}.png").write_bytes(content)
+            eventually(lambda: log.read_text().count("good: OK") == 24, "evidence is there")
+            fill(disk)
+            for number, content in enumerate(noise[24:]):
+                (tmp_path / "bad" / f"{number}.png").write_bytes(content)
+            eventually(lambda: len(listener.ids("alarm")) == 5, "all alarms arrive while the disk is full")
+            assert "the oldest evidence goes, OK first" in log.read_text()
+            kept = sorted(path.name for path in (disk / "evidence").rglob("*.png"))
+            assert sum("_NotOK_" in name for name in kept) == 5
+            assert [name.split("_")[2] for name in kept if "_OK_" in name] == [str(n) for n in range(24)][
+                -(len(kept) - 5) :
+            ]
+            assert 5 < len(kept) < 29
+            daemon.send_signal(signal.SIGTERM)
+            assert daemon.wait(PATIENCE_S) == 0
+    assert "Traceback" not in log.read_text()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from math import ceil
 from typing import Protocol
 
+from edge_agent.clock import CautiousClock
 from edge_agent.core import Evidence, Inspection
 
 log = logging.getLogger(__name__)
@@ -38,11 +39,19 @@ class Retention:
     """
 
     def __init__(
-        self, sweep: Callable[[datetime], list[str]], journal: Rows, *, keep_days: float, keep_gb: float
+        self,
+        sweep: Callable[[datetime], list[str]],
+        journal: Rows,
+        *,
+        keep_days: float,
+        keep_gb: float,
+        clock: Callable[[], datetime] | None = None,
     ) -> None:
         self._sweep, self._journal = sweep, journal
         self._keep_days, self._keep_bytes = keep_days, keep_gb * 1e9
         self._next = 0.0  # monotonic seconds; the first inspection sweeps
+        self._clock = clock or CautiousClock()
+        self._removed: list[str] = []  # URIs that the journal has still to lose
         self._has_complained = False
 
     def write(self, inspection: Inspection, evidence: Evidence) -> None:
@@ -50,9 +59,11 @@ class Retention:
         if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + EVERY_S
-        now = datetime.now(timezone.utc)
-        if removed := self._sweep(now):
-            self._journal.forget_files(removed)
+        now = self._clock()
+        self._removed += self._sweep(now)
+        if self._removed:
+            self._journal.forget_files(self._removed)
+            self._removed = []
         days = min(self._keep_days, MOST_DAYS)
         if self._journal.forget_before(now - timedelta(days=days), PART) or self._forget_excess():
             self._next = 0.0  # a part of them went: the next inspection goes on with it

@@ -1,0 +1,114 @@
+"""A clock that is set, back or forth, while the agent runs: every picture once, every alarm in order, nothing deleted."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import closing
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from edge_agent.clock import CautiousClock
+from edge_agent.core import AlarmEvent
+from edge_agent.journal import Journal
+from edge_agent.sinks.images import Gallery
+from edge_agent.sinks.retention import Retention
+from tests.agent import journalled, part, write_config
+from tests.line import inspected
+from tests.mosquitto import PATIENCE_S, Listener, Mosquitto, eventually
+from tests.test_daemon import arrived_in_order
+
+
+@pytest.fixture(scope="module")
+def faketime() -> str:
+    """The library that gives a process a clock of its own."""
+    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+    if not found:
+        pytest.skip("libfaketime is not installed (Debian: apt install libfaketime)")
+    return str(found[0])
+
+
+def test_a_clock_that_is_set_costs_no_picture_and_no_alarm(faketime: str, tmp_path: Path) -> None:
+    clock, log, journal = tmp_path / "clock", tmp_path / "log", tmp_path / "data" / "journal.db"
+    clock.write_text("+0")
+    environment = {
+        **os.environ,
+        "LD_PRELOAD": faketime,
+        "FAKETIME_TIMESTAMP_FILE": str(clock),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",  # which no setting of a clock changes
+        "NO_FAKE_STAT": "1",
+    }
+    with Mosquitto(tmp_path) as broker, Listener(broker) as listener:
+        config = write_config(tmp_path, broker=broker)
+        (tmp_path / "cam1").mkdir()
+        command = [sys.executable, "-m", "edge_agent.cli", "run", "--config", config]
+        with log.open("wb") as file, subprocess.Popen(command, stdout=file, stderr=file, env=environment) as process:
+            try:
+                eventually(lambda: "station cam1: watches" in log.read_text(), "it watches", 10 * PATIENCE_S)
+                days = set()
+                for step, said in enumerate(("+0", "-2h", "+3d", "-10d", "+20d", "+0")):
+                    clock.write_text(said)
+                    for number in range(3):
+                        part(tmp_path / "cam1" / f"{step}{number}.png", 3 * step + number)
+                    eventually(lambda: len(journalled(journal)) == 3 * step + 3, f"all are inspected at {said}")  # noqa: B023
+                    days.add(journalled(journal)[-1]["inspected_at"][:10])
+                    eventually(lambda: len(listener.ids("alarm")) == 3 * step + 3, f"all alarms come at {said}")  # noqa: B023
+                assert len(days) >= 4, "the clock was really set"
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(PATIENCE_S) == 0, log.read_text()
+            finally:
+                process.kill()
+        rows = journalled(journal)
+        assert arrived_in_order(listener) == [row["id"] for row in rows]
+        assert len({row["id"] for row in rows}) == len({row["origin"] for row in rows}) == 18
+    assert all(Path(row["image_uri"].removeprefix("file://")).exists() for row in rows), "no evidence is taken for old"
+
+
+NOON = datetime(2026, 11, 20, 12, tzinfo=timezone.utc)
+
+
+def test_a_clock_that_leaps_forward_is_doubted_for_an_hour_and_then_believed(caplog: pytest.LogCaptureFixture) -> None:
+    seconds, leap = 0.0, timedelta()
+    clock = CautiousClock(lambda: NOON + timedelta(seconds=seconds) + leap, lambda: seconds)
+    seconds = 60.0
+    assert clock() == NOON + timedelta(minutes=1)
+    leap = timedelta(days=3650)
+    for minute in (2, 3, 58):
+        seconds = 60.0 * minute
+        assert clock() == NOON + timedelta(minutes=minute)
+    assert caplog.text.count("the clock leapt from 2026-11-20 12:02 to 2036-11-17 12:02: nothing is deleted") == 1
+    seconds = 60.0 * 62
+    assert clock() == NOON + timedelta(minutes=62) + leap
+    seconds = 60.0 * 63
+    assert clock() == NOON + timedelta(minutes=63) + leap
+
+
+def test_a_wrong_year_that_is_set_right_again_deletes_nothing(tmp_path: Path) -> None:
+    seconds, leap = 0.0, timedelta()
+    clock = CautiousClock(lambda: datetime.now(timezone.utc) + timedelta(seconds=seconds) + leap, lambda: seconds)
+    gallery = Gallery(tmp_path / "evidence", render=lambda one: one.frame.pixels)
+    with closing(Journal.open(f"sqlite:///{tmp_path / 'journal.db'}")) as journal:
+        retention = Retention(gallery.sweep, journal, keep_days=30, keep_gb=1, clock=clock)
+        made = inspected(AlarmEvent.RAISED, taken_at=datetime.now(timezone.utc))
+        kept = gallery.save(made)
+        journal.record(made, kept, [])
+        for days in (3650, 0, -3650):
+            leap, seconds = timedelta(days=days), seconds + 100.0
+            retention._next = 0.0
+            retention.write(made, kept)
+        (row,) = journal.inspections()
+        assert row.evidence == kept
+        assert kept.image is not None
+        assert Path(kept.image.uri.removeprefix("file://")).exists()
+
+
+def test_clocks_that_go_backward_are_believed_at_once() -> None:
+    leap = timedelta()
+    clock = CautiousClock(lambda: NOON + leap, lambda: 0.0)
+    leap = timedelta(days=-365)
+    assert clock() == NOON + leap

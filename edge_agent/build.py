@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edge_agent.config import CameraConfig, Config, EvidenceConfig, MqttConfig, StationConfig
+from edge_agent.config import CameraConfig, Config, EvidenceConfig, MqttConfig, StationConfig, takes_commands
 from edge_agent.core import Evidence, Inspection, Message, Source, Trace
 from edge_agent.detectors.load import Loader
 from edge_agent.errors import ConfigError
@@ -21,11 +21,12 @@ from edge_agent.pipeline import Announce, Line, Station
 from edge_agent.sinks.broker import Broker, Tls
 from edge_agent.sinks.images import Gallery
 from edge_agent.sinks.mqtt import MqttSink
-from edge_agent.sources.camera import CameraSource
+from edge_agent.sources.camera import CameraSource, Triggers
 from edge_agent.sources.camera_settings import Settings, require_backend
 from edge_agent.sources.capture import Capture
 from edge_agent.sources.folder import FolderSource, Ledger
 from edge_agent.sources.trigger_files import TriggerFiles
+from edge_agent.sources.trigger_mqtt import MqttTriggers
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -87,10 +88,18 @@ def stations(config: Config, loader: Loader) -> dict[str, Station]:
     return built
 
 
-def source(config: StationConfig, ledger: Ledger, max_megapixels: float) -> Source:
+def commands(config: Config, ledger: Ledger) -> MqttTriggers | None:
+    """What hears the commands of those stations that take any; it connects at once."""
+    asked = [one.name for one in config.stations if takes_commands(one)]
+    return MqttTriggers(broker(config.mqtt, config.agent.name), asked, ledger) if config.mqtt and asked else None
+
+
+def source(
+    config: StationConfig, ledger: Ledger, max_megapixels: float, commands: MqttTriggers | None = None
+) -> Source:
     """Where the station's frames come from."""
     if isinstance(config.source, CameraConfig):
-        return camera(config.name, config.source, ledger, max_megapixels)
+        return camera(config.name, config.source, ledger, max_megapixels, commands)
     folder = config.source
     return FolderSource(
         config.name,
@@ -105,13 +114,20 @@ def source(config: StationConfig, ledger: Ledger, max_megapixels: float) -> Sour
     )
 
 
-def camera(station: str, config: CameraConfig, ledger: Ledger, max_megapixels: float) -> CameraSource:
+def camera(
+    station: str, config: CameraConfig, ledger: Ledger, max_megapixels: float, commands: MqttTriggers | None = None
+) -> CameraSource:
     """A camera's source. Raises ConfigError when its password is not to be had, or OpenCV cannot open its kind."""
     trigger = config.trigger
+    triggers: Triggers | None = None
+    if trigger and trigger.folder:
+        triggers = TriggerFiles(station, trigger.folder, trigger.pattern, ledger)
+    elif trigger and commands:
+        triggers = commands.of(station)
     return CameraSource(
         station,
         capture(station, config, max_megapixels),
-        TriggerFiles(station, trigger.folder, trigger.pattern, ledger) if trigger else None,
+        triggers,
         patience_s=trigger.timeout_s if trigger else 0.0,
         delay_s=trigger.delay_s if trigger else 0.0,
     )

@@ -255,14 +255,30 @@ class FolderConfig(Section):
 class TriggerConfig(Section):
     """A file that appears in folder asks for a picture: SN123.trg for part SN123; it is deleted once that is recorded.
 
-    pattern: of file names; others are left alone. timeout_s: without a picture for so long the part is NotDecidable.
-    delay_s: the picture is taken so long after the file has come.
+    mqtt: in place of files, commands on PREFIX/AGENT/cmd/trigger do; `trigger: mqtt` says it in short. pattern: of file
+    names; others are left alone. timeout_s: without a picture for so long the part is NotDecidable.
+    delay_s: the picture is taken so long after the file or the command has come.
     """
 
-    folder: Folder = Field(examples=["./triggers"])
+    mqtt: bool = False
+    folder: Folder | None = Field(default=None, validate_default=True)
     pattern: Pattern = "*.trg"
     timeout_s: Annotated[float, Field(ge=0.1, le=3600, allow_inf_nan=False)] = 2.0
     delay_s: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = 0.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _mqtt_alone(cls, data: Any) -> Any:
+        return {"mqtt": True} if data == "mqtt" else data
+
+    @field_validator("folder")
+    @classmethod
+    def _one_of_two(cls, folder: Path | None, info: ValidationInfo) -> Path | None:
+        if folder is None and info.data.get("mqtt") is False:
+            raise wrong("is missing; for example folder: ./triggers, or mqtt: true in its place")
+        if folder is not None and info.data.get("mqtt"):
+            raise wrong("and mqtt exclude each other: triggers are files, or commands")
+        return folder
 
 
 class CameraConfig(Section):
@@ -508,7 +524,9 @@ def load_config(path: Path) -> Config:
         told = {finding.loc for finding in findings}
         findings += [finding for finding in empty_values(document) if finding.loc not in told]
     if config is not None:
-        findings += [finding for check in (_loops, _shared, _blind) for finding in _placed(check(config), document)]
+        findings += [
+            finding for check in (_loops, _shared, _unheard, _blind) for finding in _placed(check(config), document)
+        ]
     if findings or config is None:
         raise ConfigError("\n".join(_lines(path, findings)))
     config._warnings = tuple(_lines(path, _placed(_doubts(config), document)))
@@ -566,11 +584,24 @@ def _shared(config: Config) -> Iterator[tuple[Loc, str]]:
     """A trigger is for one station: whoever saw it first would take it from the other."""
     folders: dict[Path, int] = {}
     for i, station in enumerate(config.stations):
-        if isinstance(station.source, CameraConfig) and station.source.trigger:
+        if isinstance(station.source, CameraConfig) and station.source.trigger and station.source.trigger.folder:
             first = folders.setdefault(station.source.trigger.folder, i)
             if first != i:
                 text = f"is the trigger folder of stations[{first}] already: give each its own"
                 yield ("stations", i, "source", "trigger", "folder"), text
+
+
+def _unheard(config: Config) -> Iterator[tuple[Loc, str]]:
+    """Commands come over a broker."""
+    for i, station in enumerate(config.stations):
+        if takes_commands(station) and config.mqtt is None:
+            yield ("stations", i, "source", "trigger"), "mqtt wants a broker: add a section mqtt: {host: ...}"
+
+
+def takes_commands(station: StationConfig) -> bool:
+    """Whether MQTT commands ask for this station's pictures."""
+    source = station.source
+    return isinstance(source, CameraConfig) and source.trigger is not None and source.trigger.mqtt
 
 
 def _blind(config: Config) -> Iterator[tuple[Loc, str]]:
@@ -608,6 +639,9 @@ def _doubts(config: Config) -> Iterator[tuple[Loc, str]]:
         if station.detector.method and station.chosen_threshold() is None:
             text = "nobody has measured a threshold for it, so 0.5 is taken: set threshold or calibration"
             yield ("stations", i, "detector", "method"), text
+        if takes_commands(station) and config.mqtt and not config.mqtt.results:
+            text = "is told of alarms alone: set mqtt.results: true to have every verdict published"
+            yield (*source, "trigger"), text
     mqtt = config.mqtt
     if mqtt and mqtt.password and not mqtt.tls and mqtt.host not in ("localhost", "127.0.0.1", "::1"):
         yield ("mqtt", "password"), "goes over the network unencrypted: add tls: {}, if the broker can"

@@ -74,7 +74,8 @@ def _folder(source: FolderConfig) -> str:
 
 def _camera(source: CameraConfig) -> str:
     if source.trigger:
-        when = f"a picture for each {source.trigger.pattern} in {source.trigger.folder}"
+        file = f"{source.trigger.pattern} in {source.trigger.folder}"
+        when = f"a picture for each {'command on PREFIX/AGENT/cmd/trigger' if source.trigger.mqtt else file}"
     else:
         when = f"{source.fps:g} pictures a second" if source.fps else "as many pictures as the detector can read"
     secret = f", password from {source.password}" if source.password else ""

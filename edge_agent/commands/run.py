@@ -92,7 +92,8 @@ def _watch(config: Config, path: Path, hung_up: Event, options: argparse.Namespa
             else:
                 log.log(level, "%s: %s", inspection.frame.station, one_line(inspection, colour=False))
 
-        sources = [build.source(one, journal, config.limits.max_megapixels) for one in config.stations]
+        commands = build.commands(config, journal)
+        sources = [build.source(one, journal, config.limits.max_megapixels, commands) for one in config.stations]
         line = Line(
             sources,
             stations,
@@ -146,7 +147,8 @@ def _watch(config: Config, path: Path, hung_up: Event, options: argparse.Namespa
                 log.info("reloaded %s: %s", path, ", ".join(planned.changed) or "nothing has changed")
             manager.ready(status())
 
-        watchdog = Watchdog([*line.stages, *([sender.stage] if sender else [])], manager, status, limit_s or PATIENCE_S)
+        stages = [*line.stages, *(one.stage for one in (sender, commands) if one)]
+        watchdog = Watchdog(stages, manager, status, limit_s or PATIENCE_S)
         with ExitStack() as around:
             around.enter_context(watching(watchdog, (limit_s or PATIENCE_S) / 2))
             if config.health and meter:
@@ -168,6 +170,8 @@ def _watch(config: Config, path: Path, hung_up: Event, options: argparse.Namespa
 
                     line.run(stop, started=started, between=between)
             finally:
+                if commands:
+                    commands.close()
                 for sink in sinks:
                     sink.close()
         log.info("stopped: %s", status())

@@ -7,6 +7,7 @@ sent, and so in no order. A new connection begins with nothing.
 from __future__ import annotations
 
 import logging
+import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from paho.mqtt.enums import CallbackAPIVersion, LogLevel, MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge_agent.errors import SinkDown
 from edge_agent.sinks.broker import Broker, default_client_id, in_words, tls_context, why_not
@@ -30,6 +32,7 @@ class Accepted:
 
     receive_maximum: int
     maximum_packet_size: int | None
+    resumed: bool = False  # the broker had kept a session of this client
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,22 +62,62 @@ class Will:
     payload: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A message has come, at `at` (monotonic seconds); the broker keeps it until acknowledge(), unless mid is None.
+
+    waited: it may have been sent before this connection heard the topic, however long ago.
+    """
+
+    payload: bytes
+    mid: int | None
+    at: float
+    waited: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """What a connection is to hear with QoS 1. For `keep_s` seconds after its end the broker keeps what comes meanwhile.
+
+    largest: bytes of a packet; the broker is to throw larger ones away. take: runs in the connection's thread.
+    """
+
+    topic: str
+    keep_s: int
+    largest: int
+    take: Callable[[Connection, Arrived], None]
+
+
 class Connection:
     """Connects at once, in a thread of its own, and gives `hear` what happens; `hear` runs in that thread.
 
-    The last fact is Ended, and it always comes. Raises SinkDown when there is nothing to connect with: the password or
-    a certificate cannot be read.
+    The last fact is Ended, and it always comes. With a subscription, Accepted comes once that is made. Raises SinkDown
+    when there is nothing to connect with: the password or a certificate cannot be read.
     """
 
     def __init__(
-        self, broker: Broker, hear: Callable[[Connection, Fact], None], *, client_id: str, will: Will | None = None
+        self,
+        broker: Broker,
+        hear: Callable[[Connection, Fact], None],
+        *,
+        client_id: str,
+        will: Will | None = None,
+        subscription: Subscription | None = None,
     ) -> None:
         self._tls, self._client_id, self._hear = broker.tls, client_id, hear
         self._accepted = self._dropped = False
         self._why: str | None = None
         self._complaint: str | None = None
+        self._subscription, self._offered = subscription, Accepted(0, None)
+        # The broker keeps with each message what the subscription was numbered when it came. So one that has waited for
+        # this connection has another number, which neither the order of arrival nor any clock could tell as surely.
+        self._number = random.randrange(1, 2**28)
         client = self._client = _Client(
-            CallbackAPIVersion.VERSION2, client_id=client_id, protocol=paho.MQTTv5, reconnect_on_failure=False
+            CallbackAPIVersion.VERSION2,
+            client_id=client_id,
+            protocol=paho.MQTTv5,
+            reconnect_on_failure=False,
+            manual_ack=subscription is not None,
         )
         client.ended = self._on_end
         client.suppress_exceptions = True  # of callbacks, which would end the network thread
@@ -82,6 +125,7 @@ class Connection:
         client.max_inflight_messages_set(0)  # no limit of paho's: the window is the sender's
         client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
         client.on_publish, client.on_log = self._on_publish, self._on_log
+        client.on_subscribe, client.on_message = self._on_subscribe, self._on_message
         if will is not None:
             client.will_set(will.topic, will.payload, qos=1, retain=True)
         password = broker.secret()
@@ -89,7 +133,17 @@ class Connection:
             client.username_pw_set(broker.username, password)
         if broker.tls is not None:
             client.tls_set_context(tls_context(broker.tls))
-        client.connect_async(broker.host, broker.port, keepalive=broker.keepalive_s, clean_start=True)
+        session = Properties(PacketTypes.CONNECT)
+        if subscription is not None:
+            session.SessionExpiryInterval, session.MaximumPacketSize = subscription.keep_s, subscription.largest
+            session.ReceiveMaximum = 65535  # one that is not acknowledged yet must not hold up another
+        client.connect_async(
+            broker.host,
+            broker.port,
+            keepalive=broker.keepalive_s,
+            clean_start=subscription is None,
+            properties=session,
+        )
         client.loop_start()
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> int:
@@ -98,6 +152,10 @@ class Connection:
         properties.PayloadFormatIndicator = 1  # UTF-8
         properties.ContentType = "application/json"
         return self._client.publish(topic, payload, qos=1, retain=retain, properties=properties).mid
+
+    def acknowledge(self, mid: int) -> None:
+        """Let the broker forget a message that has arrived. In the order of arrival, as MQTT wants it."""
+        self._client.ack(mid, 1)
 
     def drop(self, *, tell_will: bool) -> None:
         """End the connection, waiting for nothing. tell_will: the broker is to publish the will all the same."""
@@ -108,7 +166,7 @@ class Connection:
     # The rest runs in paho's thread, and only notes and tells, so that it never waits for anyone.
 
     def _on_connect(
-        self, client: paho.Client, userdata: object, flags: object, reason: ReasonCode, properties: object
+        self, client: paho.Client, userdata: object, flags: paho.ConnectFlags, reason: ReasonCode, properties: object
     ) -> None:
         if reason.is_failure:
             self._why = f"the broker refuses the connection: {in_words(reason)}"
@@ -117,7 +175,36 @@ class Connection:
         else:
             self._accepted = True
             receive_maximum = getattr(properties, "ReceiveMaximum", 65535)
-            self._hear(self, Accepted(receive_maximum, getattr(properties, "MaximumPacketSize", None)))
+            largest = getattr(properties, "MaximumPacketSize", None)
+            accepted = self._offered = Accepted(receive_maximum, largest, flags.session_present)
+            if self._subscription is None:
+                self._hear(self, accepted)
+            elif not getattr(properties, "SubscriptionIdentifierAvailable", 1):
+                self._refuse("the broker numbers no subscriptions (MQTT 5): use one that does")
+            else:
+                numbered = Properties(PacketTypes.SUBSCRIBE)
+                numbered.SubscriptionIdentifier = self._number
+                options = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
+                client.subscribe(self._subscription.topic, options=options, properties=numbered)
+
+    def _on_subscribe(
+        self, client: paho.Client, userdata: object, mid: int, reasons: list[ReasonCode], properties: object
+    ) -> None:
+        refusal = next((reason for reason in reasons if reason.is_failure), None)
+        if refusal is None:
+            self._hear(self, self._offered)
+        elif self._subscription is not None:
+            self._refuse(f"the broker refuses to let {self._subscription.topic} be heard: {in_words(refusal)}")
+
+    def _on_message(self, client: paho.Client, userdata: object, message: paho.MQTTMessage) -> None:
+        if self._subscription is not None:
+            waited = self._number not in getattr(message.properties, "SubscriptionIdentifier", ())
+            mid = message.mid if message.qos else None
+            self._subscription.take(self, Arrived(bytes(message.payload), mid, time.monotonic(), waited))
+
+    def _refuse(self, why: str) -> None:
+        self._why = why
+        self._client.disconnect()
 
     def _on_publish(
         self, client: paho.Client, userdata: object, mid: int, reason: ReasonCode, properties: object

@@ -38,7 +38,7 @@ class Request:
     fault: why there can be none.
     """
 
-    part_id: str
+    part_id: str | None
     trigger_id: str
     at: float
     file: StoredFile | None = None

@@ -216,6 +216,7 @@ def registry(
     watchdog: Watchdog,
     drift: DriftWatch,
     reloads: Mapping[str, int],
+    commands: MqttTriggers | None = None,
 ) -> CollectorRegistry:
     """What /metrics says: a line a collector."""
     from edge_agent import metrics
@@ -235,6 +236,8 @@ def registry(
     }
     if sender:
         collectors["broker"] = lambda: metrics.broker(sender)
+    if commands:
+        collectors["commands"] = lambda: metrics.commands(commands)
     return metrics.register(meter.registry, collectors)
 
 

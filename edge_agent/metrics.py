@@ -159,6 +159,13 @@ def broker(sender: Counted) -> Iterator[Metric]:
         yield CounterMetricFamily(f"edge_agent_mqtt_{name}", text, getattr(counters, name))
 
 
+def commands(triggers: Any) -> Iterator[Metric]:
+    heard = _counter("commands", "Commands for pictures over MQTT, by what became of them.", "outcome")
+    for outcome, times in list(triggers.counts.items()):
+        heard.add_metric([outcome], times)
+    yield heard
+
+
 def evidence(gallery: Any, line: Line) -> Iterator[Metric]:
     yield CounterMetricFamily("edge_agent_evidence_kept", "Pictures that were written.", gallery.kept)
     yield CounterMetricFamily("edge_agent_evidence_lost", "Inspections of which one could not be.", gallery.lost)

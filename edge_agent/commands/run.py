@@ -155,7 +155,7 @@ def _watch(config: Config, path: Path, hung_up: Event, options: argparse.Namespa
                 from edge_agent.health import serving
 
                 registry = build.registry(
-                    config, line, sources, meter, journal, sender, gallery, watchdog, drift, reloads
+                    config, line, sources, meter, journal, sender, gallery, watchdog, drift, reloads, commands
                 )
                 around.enter_context(serving(config.health.port, registry, lambda: watchdog.health(is_ready.is_set())))
             try:

@@ -51,6 +51,16 @@ HEADER_KEYS = {
 }
 
 
+KINDS = {
+    "method": str,
+    "backbone": str,
+    "backbone_sha256": str,
+    "image_size": int,
+    "threshold": int | float,
+    "map_threshold": int | float,
+}
+
+
 def load_checkpoint(path: Path) -> Checkpoint:
     """Raises CheckpointError when the file is missing, damaged, or not a prompt checkpoint of ours."""
     try:
@@ -65,11 +75,15 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(
             f"{path}: not a prompt checkpoint of edge-agent, or damaged ({error}); copy it again or refit"
         ) from None
+    if not isinstance(header, dict):
+        raise CheckpointError(f"{path}: not a prompt checkpoint of edge-agent, or damaged; copy it again or refit")
     missing = HEADER_KEYS - header.keys()
     if missing or header["format"] != FORMAT:
         raise CheckpointError(
             f"{path}: header is {header.get('format', 'without a format')} and lacks {sorted(missing)}; this program reads {FORMAT}"
         )
+    if wrong := [key for key, kind in KINDS.items() if not isinstance(header[key], kind)]:
+        raise CheckpointError(f"{path}: header says {wrong[0]}: {header[wrong[0]]!r}; copy it again or refit")
     if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
         raise CheckpointError(f"{path}: holds numbers that are not finite; refit")
     return Checkpoint(header, tensors, hashlib.sha256(data).hexdigest(), path)

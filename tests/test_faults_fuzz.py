@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from benchmarks.faults.entries import ENTRIES, seeds
+from benchmarks.faults.entries import ENTRIES, GOOD_HEADER, checkpoint_of, seeds
+from edge_agent.detectors.checkpoint import load_checkpoint
+from edge_agent.errors import CheckpointError
 
 quickly = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -30,6 +33,18 @@ def test_good_input_is_taken_and_any_bytes_do_no_harm(name: str) -> None:
 
     any_bytes()
     damaged()
+
+
+@pytest.mark.parametrize("header", [[], 5, None, {"threshold": "high"}, {"image_size": None}, {"backbone_sha256": 7}])
+def test_a_checkpoint_whose_header_is_of_the_wrong_kind_is_refused(header: object, tmp_path: Path) -> None:
+    path = tmp_path / "prompts.safetensors"
+    whole = {**GOOD_HEADER, **header} if isinstance(header, dict) else header
+    path.write_bytes(checkpoint_of(whole))
+    with pytest.raises(CheckpointError, match="copy it again or refit") as refused:
+        load_checkpoint(path)
+    assert str(path) in str(refused.value)
+    path.write_bytes(checkpoint_of(GOOD_HEADER))
+    assert load_checkpoint(path).header == GOOD_HEADER
 
 
 def _damaged(content: bytes, chance: random.Random, damages: int) -> bytes:

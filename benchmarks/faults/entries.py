@@ -111,7 +111,7 @@ def seeds(name: str) -> list[bytes]:
     if name == "calibration":
         return [json.dumps(_CALIBRATION).encode()]
     if name == "checkpoint":
-        return [EMBEDDED_CHECKPOINT.read_bytes()[:4096], _small_checkpoint()]
+        return [EMBEDDED_CHECKPOINT.read_bytes()[:4096], checkpoint_of(GOOD_HEADER)]
     return [b"cam1\0SN123\0cut off\0file:///a.png", "späne/鉄\0../..\0\n\0%00".encode()]
 
 
@@ -144,16 +144,17 @@ def _pictures() -> list[bytes]:
     return made
 
 
-def _small_checkpoint() -> bytes:
+def checkpoint_of(said: object) -> bytes:
+    """A file of one number whose header says this."""
     header = {
-        "__metadata__": {"header": json.dumps(_HEADER)},
+        "__metadata__": {"header": json.dumps(said)},
         "a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]},
     }
     text = json.dumps(header).encode()
     return len(text).to_bytes(8, "little") + text + bytes(4)
 
 
-_HEADER: dict[str, Any] = {
+GOOD_HEADER: dict[str, Any] = {
     "format": "edge-agent/checkpoint/1", "method": "tipsomaly", "backbone": "embedded", "backbone_sha256": "0" * 64,
     "image_size": 112, "fitted_on": "x", "threshold": 0.5, "map_threshold": 0.5,
 }  # fmt: skip

@@ -6,8 +6,8 @@ Left out: how files get there (fetch.py).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import platformdirs
@@ -23,10 +23,11 @@ EMBEDDED_FOLDER = Path(__file__).resolve().parents[1] / "models" / EMBEDDED
 
 @dataclass(frozen=True, slots=True)
 class BackboneFiles:
-    """Where the three files of a backbone lie."""
+    """Where the three files of a backbone lie. sha256: of those that were just verified, hex by name."""
 
     name: str
     folder: Path
+    sha256: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def vision(self) -> Path:
@@ -109,7 +110,7 @@ def _verified(files: BackboneFiles, remedy: str) -> BackboneFiles:
                 f"{files.folder / name} is damaged or was replaced: its SHA-256 is {found[:12]}..., {PINS} beside it "
                 f"has {pins[name][:12]}...: {remedy}"
             )
-    return files
+    return replace(files, sha256=pins)
 
 
 def _missing(folder: Path) -> list[str]:

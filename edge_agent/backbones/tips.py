@@ -1,14 +1,14 @@
 """TIPS vision and text towers from the official .npz files (google-deepmind/tips, v1 and v2), and small ones of our own.
 
-The vision tower is timm's VisionTransformer under other names; only the tokens' way in (second class token, resized
-positions) is written here. Left out: decoders, and training with masked patches.
+The vision tower is a plain transformer (vit.py); the tokens' way in (second class token, resized positions) is written
+here. Left out: decoders, and training with masked patches.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from timm.layers import Mlp as TwoLayers
-from timm.layers import SwiGLUPacked
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from edge_agent.backbones.arrays import read_arrays
@@ -26,6 +23,7 @@ from edge_agent.backbones.backbone import ImageFeatures, Look
 from edge_agent.backbones.contrast import Contrast
 from edge_agent.backbones.resize import pictures_to_tensor
 from edge_agent.backbones.tokenizer import Tokenizer
+from edge_agent.backbones.vit import Vit, draw_normal
 from edge_agent.backbones.windows import encode_each
 from edge_agent.errors import CheckpointError
 
@@ -137,29 +135,12 @@ class Comparison(nn.Module):
 class VisionTower(nn.Module):
     """The ViT with one more class token. Sequence: [cls, register, patches]; the register has no position."""
 
-    vit: Any  # timm types its parameters as optional, for variants that lack them
     stem: nn.Module
 
     def __init__(self, shape: VisionShape) -> None:
         super().__init__()
         self.shape = shape
-        self.vit = VisionTransformer(
-            img_size=shape.grid * shape.patch,
-            patch_size=shape.patch,
-            embed_dim=shape.width,
-            depth=shape.depth,
-            num_heads=shape.heads,
-            # timm's packed SwiGLU counts both halves of its first projection as hidden.
-            mlp_ratio=(2 * shape.hidden if shape.swiglu else shape.hidden) / shape.width,
-            mlp_layer=SwiGLUPacked if shape.swiglu else TwoLayers,  # type: ignore[arg-type]  # a partial of timm's own
-            act_layer=nn.SiLU if shape.swiglu else nn.GELU,
-            init_values=1.0,
-            reg_tokens=1,
-            no_embed_class=True,
-            num_classes=0,
-            global_pool="",
-        )
-        self.vit.patch_embed = nn.Identity()
+        self.vit = Vit(shape.width, shape.depth, shape.heads, shape.hidden, shape.grid, shape.swiglu)
         self.stem = (
             ConvStem(shape.stem, shape.width)
             if shape.stem
@@ -183,10 +164,10 @@ class VisionTower(nn.Module):
         tokens, grid = self._embed(x)
         kept = {}
         stream = tokens if values else None
-        for number, block in enumerate(self.vit.blocks, start=1):
+        for number, block in enumerate(self.vit.layers(), start=1):
             tokens = self._compared(tokens, grid, number)
             if stream is not None:
-                stream = stream + block.ls1(_value_attention(block.attn, block.norm1(tokens)))
+                stream = stream + block.ls1(block.attn.of_values(block.norm1(tokens)))
             tokens = block(tokens)
             if number in layers:
                 kept[number] = self.vit.norm(tokens)[:, 2:]
@@ -201,7 +182,7 @@ class VisionTower(nn.Module):
 
         def encode(patches: Tensor) -> Tensor:
             own = torch.cat([prefix.expand(len(patches), -1, -1), patches], dim=1)
-            for number, block in enumerate(self.vit.blocks, start=1):
+            for number, block in enumerate(self.vit.layers(), start=1):
                 own = block(self._compared(own, (side, side), number))
             return self.vit.norm(own[:, 1])
 
@@ -226,13 +207,6 @@ class VisionTower(nn.Module):
         patches = tokens[:, 2:]
         more = self.comparisons[str(number - 1)](patches, grid).to(tokens.dtype)
         return torch.cat([tokens[:, :2], patches + more], dim=1)
-
-
-def _value_attention(attention: Any, x: Tensor) -> Tensor:
-    """Attention in which values stand for queries and keys too (CoPS, see methods.md). x: (B, L, D)."""
-    B, L, D = x.shape
-    v = attention.qkv(x)[..., 2 * D :].view(B, L, attention.num_heads, -1).transpose(1, 2)  # (B, h, L, d)
-    return attention.proj(F.scaled_dot_product_attention(v, v, v).transpose(1, 2).reshape(B, L, D))
 
 
 class Mlp(nn.Module):
@@ -271,7 +245,8 @@ class TextTower(nn.Module):
     def __init__(self, shape: TextShape) -> None:
         super().__init__()
         self.shape = shape
-        self.token_embedding = nn.Embedding(shape.vocabulary, shape.width)
+        self.token_embedding = nn.Embedding.from_pretrained(torch.empty(shape.vocabulary, shape.width), freeze=False)
+        draw_normal(self.token_embedding.weight, 1.0)
         self.transformer = nn.Module()
         self.transformer.resblocks = nn.ModuleList(TextBlock(shape) for _ in range(shape.depth))
         self.ln_final = nn.LayerNorm(shape.width, eps=1e-5)
@@ -314,7 +289,7 @@ def sinusoids(length: int, width: int, device: torch.device | None = None) -> Te
 
 
 class Tips(nn.Module):
-    """A TIPS backbone: vision tower, temperature and, unless only pictures are to be read, text tower and tokenizer.
+    """A TIPS backbone: vision tower, temperature, text tower and tokenizer.
 
     name: as in `edge-agent models`. sha256: digest over its three files, "" for one that was never saved.
     """
@@ -327,7 +302,9 @@ class Tips(nn.Module):
         temperature: float,
         name: str,
         sha256: str = "",
+        load_text: Callable[[], tuple[TextTower, Tokenizer]] | None = None,
     ) -> None:
+        """load_text: gives text tower and tokenizer when they are first asked for, in place of `text` and `tokenizer`."""
         super().__init__()
         self.vision = vision
         self.text = text
@@ -335,6 +312,7 @@ class Tips(nn.Module):
         self.temperature = temperature
         self.name = name
         self.sha256 = sha256
+        self._load_text = load_text
 
     @property
     def width(self) -> int:
@@ -405,44 +383,66 @@ class Tips(nn.Module):
         return self._texts()[0].encode(prompts, prompts.new_zeros(prompts.shape[:2], dtype=torch.bool), deep)
 
     def _texts(self) -> tuple[TextTower, Tokenizer]:
-        assert self.text is not None, "loaded with with_text=False"
+        if self.text is None:
+            assert self._load_text is not None
+            # Whoever asks first may only infer; who asks next may fit prompts through it.
+            with torch.inference_mode(False):
+                text, self.tokenizer = self._load_text()
+                self.text = text.to(self.device)
         assert self.tokenizer is not None
         return self.text, self.tokenizer
 
 
-def load_tips(vision: Path, text: Path, tokenizer: Path, name: str = "tips", *, with_text: bool = True) -> Tips:
+def load_tips(
+    vision: Path,
+    text: Path,
+    tokenizer: Path,
+    name: str = "tips",
+    *,
+    with_text: bool = True,
+    sha256: Mapping[str, str] | None = None,
+) -> Tips:
     """A TIPS backbone from its three files alone: any official size, v1 or v2, or our own. fp32, frozen, on the CPU.
 
-    with_text=False leaves the text tower out, for reading pictures with text features at hand. Raises CheckpointError.
+    with_text=False leaves text tower and tokenizer on disk until they are asked for: with text features at hand they
+    never are. sha256: digests (hex) of files by name, as far as the caller has just measured them. Raises CheckpointError.
     """
+    known = sha256 or {}
     digest = hashlib.sha256()
     for path in (vision, text, tokenizer):
-        digest.update(_sha256(path))
+        digest.update(bytes.fromhex(known[path.name]) if path.name in known else _sha256(path))
     arrays = read_arrays(vision)
     shape = infer_vision_shape(arrays, vision)
     with torch.device("meta"):  # weights come from the files: drawing random ones first would only cost time
         vision_tower = VisionTower(shape)
     _load(vision_tower, vision_from_official(arrays, shape), vision)
-    text_tower = pieces = None
-    if with_text:
-        text_arrays = read_arrays(text)
-        temperature = _temperature(text_arrays, text)
-        text_shape = infer_text_shape(text_arrays, text)
-        if text_shape.width != shape.width:
-            raise CheckpointError(
-                f"{vision} is {shape.width} wide, {text} {text_shape.width}: they are not of one model; take both from one"
-            )
-        with torch.device("meta"):
-            text_tower = TextTower(text_shape)
-        _load(text_tower, {key: torch.from_numpy(value).float() for key, value in text_arrays.items()}, text)
-        pieces = Tokenizer(tokenizer)
-        if len(pieces) > text_shape.vocabulary:
-            raise CheckpointError(
-                f"{tokenizer} knows {len(pieces)} pieces, {text} only {text_shape.vocabulary}: take both from one model"
-            )
-    else:
-        temperature = _temperature(read_arrays(text, only=TEMPERATURES), text)
-    return Tips(vision_tower, text_tower, pieces, temperature, name, digest.hexdigest()).eval().requires_grad_(False)
+
+    def load_text() -> tuple[TextTower, Tokenizer]:
+        return _load_text(text, tokenizer, shape.width, vision)
+
+    text_tower, pieces = load_text() if with_text else (None, None)
+    temperature = _temperature(read_arrays(text, only=TEMPERATURES), text)
+    tips = Tips(vision_tower, text_tower, pieces, temperature, name, digest.hexdigest(), load_text)
+    return tips.eval().requires_grad_(False)
+
+
+def _load_text(text: Path, tokenizer: Path, width: int, vision: Path) -> tuple[TextTower, Tokenizer]:
+    """Frozen, on the CPU. Raises CheckpointError, too, when they are of another model than the vision file."""
+    arrays = {key: array for key, array in read_arrays(text).items() if key not in TEMPERATURES}
+    shape = infer_text_shape(arrays, text)
+    if shape.width != width:
+        raise CheckpointError(
+            f"{vision} is {width} wide, {text} {shape.width}: they are not of one model; take both from one"
+        )
+    with torch.device("meta"):
+        tower = TextTower(shape)
+    _load(tower, {key: torch.from_numpy(value).float() for key, value in arrays.items()}, text)
+    pieces = Tokenizer(tokenizer)
+    if len(pieces) > shape.vocabulary:
+        raise CheckpointError(
+            f"{tokenizer} knows {len(pieces)} pieces, {text} only {shape.vocabulary}: take both from one model"
+        )
+    return tower.eval().requires_grad_(False), pieces
 
 
 def infer_vision_shape(arrays: Arrays, path: Path) -> VisionShape:
@@ -523,10 +523,10 @@ def to_official(tips: Tips) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray
     return half, text
 
 
-def _temperature(arrays: dict[str, np.ndarray], path: Path) -> float:
+def _temperature(arrays: Arrays, path: Path) -> float:
     for key in TEMPERATURES:
         if key in arrays:
-            return float(arrays.pop(key))
+            return float(arrays[key])
     raise CheckpointError(f"{path}: holds no temperature; is it a TIPS text file?")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import sentencepiece
 import torch
 from torch import Tensor
 
@@ -18,6 +17,8 @@ class Tokenizer:
     """A SentencePiece model file, ready to call."""
 
     def __init__(self, path: Path) -> None:
+        import sentencepiece  # only where there is text to read
+
         try:
             self._pieces = sentencepiece.SentencePieceProcessor(model_proto=path.read_bytes())
         except FileNotFoundError:

@@ -18,6 +18,7 @@ from edge_agent.detectors.checkpoint import load_checkpoint
 from edge_agent.detectors.detector import PromptDetector
 from edge_agent.detectors.methods import unfitted
 from edge_agent.errors import CheckpointError
+from edge_agent.resident import let_go
 
 if TYPE_CHECKING:
     from edge_agent.backbones.clip import Clip
@@ -45,6 +46,8 @@ class Loader:
             if dtype != torch.float32:
                 halve(backbone, dtype)
             self._backbones[key] = backbone.to(choose_device(device))
+            if not torch.cuda.is_available():
+                let_go()
         return self._backbones[key]
 
     def _load(self, model: str) -> Tips | Clip:
@@ -55,7 +58,8 @@ class Loader:
         folder = Path(model).expanduser()
         is_folder = model not in BACKBONES and folder.is_dir()  # a name is not what happens to lie here
         files = BackboneFiles(folder.name, folder) if is_folder else find(model, self._folders)
-        return load_tips(files.vision, files.text, files.tokenizer, files.name)
+        # Tipsomaly's checkpoint holds what the text tower would say.
+        return load_tips(files.vision, files.text, files.tokenizer, files.name, with_text=False, sha256=files.sha256)
 
     def detector(
         self,

@@ -1,0 +1,112 @@
+"""The plain pre-norm vision transformer, with the names of parameters that timm and the official TIPS files give it.
+
+timm's own would do, and the tests hold this one to it; but importing timm imports torchvision and torch's compiler, which
+on the line is half of the time to start and a quarter of the memory. Left out: everything TIPS does not use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Attention(nn.Module):
+    """Softmax attention of `heads` heads, queries, keys and values from one projection."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.num_heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (B, L, D)."""
+        B, L, D = x.shape
+        q, k, v = self.qkv(x).view(B, L, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # each (B, h, L, d)
+        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(B, L, D))
+
+    def of_values(self, x: Tensor) -> Tensor:
+        """As forward, but values stand for queries and keys too: a value of its own kind is attended to (CoPS)."""
+        B, L, D = x.shape
+        v = self.qkv(x)[..., 2 * D :].view(B, L, self.num_heads, -1).transpose(1, 2)  # (B, h, L, d)
+        return self.proj(F.scaled_dot_product_attention(v, v, v).transpose(1, 2).reshape(B, L, D))
+
+
+class Mlp(nn.Module):
+    """Two layers with GELU between them, or SwiGLU: half of the first layer's outputs gate the other half."""
+
+    def __init__(self, width: int, hidden: int, swiglu: bool) -> None:
+        super().__init__()
+        self.swiglu = swiglu
+        self.fc1 = nn.Linear(width, 2 * hidden if swiglu else hidden)
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.fc1(x)
+        if self.swiglu:
+            gate, x = x.chunk(2, dim=-1)
+            return self.fc2(F.silu(gate) * x)
+        return self.fc2(F.gelu(x))
+
+
+class LayerScale(nn.Module):
+    """One learned factor a channel."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gamma
+
+
+class Block(nn.Module):
+    """Attention, then the MLP, each on normed tokens, scaled, and added to them."""
+
+    def __init__(self, width: int, heads: int, hidden: int, swiglu: bool) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=1e-6)
+        self.attn = Attention(width, heads)
+        self.ls1 = LayerScale(width)
+        self.norm2 = nn.LayerNorm(width, eps=1e-6)
+        self.mlp = Mlp(width, hidden, swiglu)
+        self.ls2 = LayerScale(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (B, L, D)."""
+        x = x + self.ls1(self.attn(self.norm1(x)))
+        return x + self.ls2(self.mlp(self.norm2(x)))
+
+
+class Vit(nn.Module):
+    """The parts of a tower; who uses them says in which order the tokens come (see tips.py). Drawn as timm draws them."""
+
+    def __init__(self, width: int, depth: int, heads: int, hidden: int, grid: int, swiglu: bool) -> None:
+        super().__init__()
+        self.cls_token = nn.Parameter(torch.empty(1, 1, width))
+        self.reg_token = nn.Parameter(torch.empty(1, 1, width))
+        self.pos_embed = nn.Parameter(torch.empty(1, grid * grid, width))
+        self.blocks = nn.ModuleList(Block(width, heads, hidden, swiglu) for _ in range(depth))
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        draw_normal(self.cls_token, 1e-6)
+        draw_normal(self.reg_token, 1e-6)
+        for module in self.blocks.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+
+    def layers(self) -> Iterator[Block]:
+        """The blocks, from the first to the last."""
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            yield block
+
+
+def draw_normal(parameter: Tensor, std: float) -> None:
+    """nn.init.normal_, but nothing on the meta device: only to see that there is nothing to draw, torch would import its compiler."""
+    if not parameter.is_meta:
+        nn.init.normal_(parameter, std=std)

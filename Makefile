@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test lint bench bench-gpu clean
+.PHONY: setup demo test lint bench bench-gpu lock sbom clean
 
 setup: $(VENV)/.ready
 
@@ -35,5 +35,20 @@ bench: setup
 bench-gpu: setup
 	$(BIN)/python -m benchmarks.gpu
 
+# What a release installs, to the byte: pip install --require-hashes -r deploy/requirements.lock, then edge-agent --no-deps.
+# torch is the one that the tests here ran with.
+lock: setup
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/python -m pip freeze | grep -E '^(torch|torchvision)==' > build-constraints.txt
+	$(BIN)/uv pip compile pyproject.toml --constraint build-constraints.txt --extra postgresql --extra parquet --universal \
+		--python-version 3.10 --generate-hashes --no-annotate --upgrade --quiet --custom-compile-command 'make lock' \
+		--output-file deploy/requirements.lock
+	rm build-constraints.txt
+
+# What is in a release, as CycloneDX lists it.
+sbom: setup
+	$(BIN)/python -m pip install --quiet cyclonedx-bom
+	$(BIN)/cyclonedx-py requirements deploy/requirements.lock --output-file sbom.json
+
 clean:
-	rm -rf $(VENV) demo-out build *.egg-info
+	rm -rf $(VENV) demo-out sbom.json build *.egg-info

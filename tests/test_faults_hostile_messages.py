@@ -1,4 +1,4 @@
-"""What others publish moves nothing here: the agent listens to no topic, so no path or command from outside is ever used."""
+"""What others publish moves nothing here: an agent without commanded cameras listens to no topic, and no path is ever used."""
 
 from __future__ import annotations
 

@@ -28,6 +28,7 @@ from edge_agent.errors import CheckpointError, ConfigError, PictureError
 from edge_agent.messages import delivery, encode, level, result_message, schema, topic
 from edge_agent.pictures import MIN_SIDE, decode_bytes
 from edge_agent.sinks.images import _safe
+from edge_agent.sources.trigger_mqtt import LARGEST, LONGEST, parse
 from tests.inspected import inspection
 from tests.made import gradient
 
@@ -97,8 +98,20 @@ def payload(data: bytes) -> None:
         assert len(name) <= 64
 
 
+def command(data: bytes) -> None:
+    """A message on the topic of commands."""
+    found = parse(data)
+    if isinstance(found, str):
+        assert found
+        return
+    assert len(data) <= LARGEST
+    for text in (found.station, found.trigger_id, found.part_id):
+        assert text is None or (0 < len(text) <= LONGEST and text.isprintable())
+    assert "/" not in found.file.path
+
+
 ENTRIES: Mapping[str, Callable[[bytes], None]] = {
-    entry.__name__: entry for entry in (picture, config, calibration, checkpoint, payload)
+    entry.__name__: entry for entry in (picture, config, calibration, checkpoint, payload, command)
 }
 
 
@@ -112,6 +125,8 @@ def seeds(name: str) -> list[bytes]:
         return [json.dumps(_CALIBRATION).encode()]
     if name == "checkpoint":
         return [EMBEDDED_CHECKPOINT.read_bytes()[:4096], checkpoint_of(GOOD_HEADER)]
+    if name == "command":
+        return [b'{"station": "cam1", "trigger_id": "4711", "part_id": "SN123"}', b'{"station": "a", "trigger_id": 7}']
     return [b"cam1\0SN123\0cut off\0file:///a.png", "späne/鉄\0../..\0\n\0%00".encode()]
 
 

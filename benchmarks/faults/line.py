@@ -52,7 +52,9 @@ class Camera:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._stop.wait(self._every_s):
+        due = time.monotonic()
+        while not self._stop.wait(max(due - time.monotonic(), 0.0)):
+            due += self._every_s
             number = len(self.written)
             path = self._folder / f"{number:06}.png"
             content = picture(number)

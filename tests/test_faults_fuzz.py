@@ -16,6 +16,7 @@ from edge_agent.errors import CheckpointError
 quickly = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # of damaged tags
 @pytest.mark.parametrize("name", ENTRIES)
 def test_good_input_is_taken_and_any_bytes_do_no_harm(name: str) -> None:
     for seed in seeds(name):

@@ -416,6 +416,8 @@ def load_tips(
     with torch.device("meta"):  # weights come from the files: drawing random ones first would only cost time
         vision_tower = VisionTower(shape)
     _load(vision_tower, vision_from_official(arrays, shape), vision)
+    if shape.stem:  # convolutions are quicker so, and give the patches in the order the blocks want
+        vision_tower.stem.to(memory_format=torch.channels_last)
 
     def load_text() -> tuple[TextTower, Tokenizer]:
         return _load_text(text, tokenizer, shape.width, vision)

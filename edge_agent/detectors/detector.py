@@ -15,6 +15,7 @@ from edge_agent.detectors import scoring
 from edge_agent.detectors.checkpoint import Checkpoint
 from edge_agent.detectors.flights import Flights
 from edge_agent.detectors.methods import restore
+from edge_agent.detectors.shares import shared_out
 from edge_agent.errors import CheckpointError
 from edge_agent.kernels.heatmap import heatmaps
 
@@ -54,6 +55,8 @@ class PromptDetector:
         self.device = backbone.device
         self.overlaps = self.device.type == "cuda"
         self.grid = (self.image_size // backbone.patch,) * 2
+        # Multiplications of a tower of that width, and what a core does of them in some 100 ms.
+        self._is_large = 12 * backbone.width**2 * backbone.depth * self.grid[0] * self.grid[1] > 5e9
         self.dtype = dtype
         self.map_dtype = dtype if self.overlaps else torch.float32
         self._encode = torch.compile(self.method.see, dynamic=False) if compiled else self.method.see
@@ -80,13 +83,19 @@ class PromptDetector:
         """See core.AheadDetector. Without a GPU the readings are there when this returns."""
         if self._flights:
             return self._flights.start(images, keep)
+        readings = shared_out(
+            lambda part: self._read(images[part], keep[part] if keep else [None]), len(images), large=self._is_large
+        )
+        return lambda: readings
+
+    def _read(self, images: Sequence[np.ndarray], keep: Sequence[np.ndarray | None]) -> list[Reading]:
+        """Some pictures at once, on the calling thread."""
         with torch.inference_mode():
             x = self.method.backbone.pictures(images, self.image_size)
-            patches_kept = scoring.masks_to_tensor(keep or [None], self.grid, self.device)
-            pixels_kept = scoring.masks_to_tensor(keep or [None], (self.image_size, self.image_size), self.device)
+            patches_kept = scoring.masks_to_tensor(keep, self.grid, self.device)
+            pixels_kept = scoring.masks_to_tensor(keep, (self.image_size, self.image_size), self.device)
             scores, maps = self.judge(x, patches_kept, pixels_kept)
-        readings = [Reading(*each) for each in zip(scores.tolist(), maps.numpy(), strict=True)]
-        return lambda: readings
+        return [Reading(*each) for each in zip(scores.tolist(), maps.numpy(), strict=True)]
 
     def judge(
         self, x: Tensor, patches_kept: Tensor | None = None, pixels_kept: Tensor | None = None

@@ -6,7 +6,6 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from edge_agent.detectors import scoring
@@ -49,12 +48,7 @@ def kernel(patches: Tensor, size: int, sigma: float, upsampling: str, dtype: tor
 @lru_cache(maxsize=64)
 def heating(cells: int, size: int, sigma: float, upsampling: str, device: torch.device) -> bands.Band:
     """Of scoring.heatmaps along one axis, from `cells` patches to `size` pixels. sigma: as there."""
-    single = torch.eye(cells).unsqueeze(2)  # (cells, cells, 1)
-    if upsampling == "nearest":
-        columns = F.interpolate(single.unsqueeze(1), size=(size, 1), mode="nearest").squeeze(1)
-    else:
-        columns = scoring.stretch(single, (size, 1))
-    return bands.on(bands.band(scoring.smooth(columns, sigma * size / 518)[:, :, 0].T), device)
+    return bands.on(bands.band(scoring.heating(cells, size, sigma, upsampling, torch.device("cpu"))), device)
 
 
 @Kernel

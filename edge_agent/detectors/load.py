@@ -87,6 +87,8 @@ class Loader:
             dtype = choose_dtype(precision, choose_device(device))
             backbone = self.backbone(model, device, dtype)
             loaded = unfitted(prompts, backbone) if isinstance(prompts, str) else load_checkpoint(prompts)
+            if loaded.header["backbone_sha256"] != backbone.sha256:
+                backbone.encode_text(["object"])  # is it another one, or damaged? A file that cannot be read is named
             self._detectors[key] = PromptDetector(backbone, loaded, class_name, dtype=dtype)
         return self._detectors[key]
 

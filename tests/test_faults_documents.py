@@ -51,6 +51,14 @@ def test_the_numbers_are_those_of_the_soaks(soak: str, said: str) -> None:
     assert said.format(**figures(soak)) in " ".join(RELIABILITY.split())
 
 
+def test_the_numbers_of_the_fuzzing_are_those_of_its_run() -> None:
+    said = (
+        "{picture_runs} pictures, {config_runs} configs, {calibration_runs} calibrations, {checkpoint_runs} checkpoints"
+        " and {payload_runs} messages"
+    )
+    assert said.format(**figures("fuzz")) in " ".join(SECURITY.split())
+
+
 @pytest.mark.parametrize(
     "path", sorted((ROOT / "benchmarks" / "results").glob("faults-*.json")), ids=lambda path: path.stem
 )

@@ -12,17 +12,17 @@ from importlib.metadata import version
 from pathlib import Path
 
 RESULTS = Path(__file__).parents[1] / "results"
+_GIT = ["git", "-C", str(RESULTS.parent), "rev-parse", "--short", "HEAD"]
+COMMIT = subprocess.run(_GIT, capture_output=True, text=True, check=False).stdout.strip()  # of when the soak began
 PACKAGES = ("paho-mqtt", "sqlalchemy", "torch", "watchdog")
 
 
 def tell(name: str, figures: Mapping[str, object], must_be_none: tuple[str, ...]) -> int:
     """Print the figures and write them to results/faults-NAME.json; the exit code: 1 if one that must be 0 is not."""
-    git = ["git", "-C", str(RESULTS), "rev-parse", "--short", "HEAD"]
-    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
     about = {
         "soak": name,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "commit": commit,
+        "commit": COMMIT,
         "versions": {
             "python": platform.python_version(),
             "sqlite": sqlite3.sqlite_version,

@@ -262,7 +262,7 @@ def test_a_full_inbox_makes_a_stored_source_wait_and_a_close_frees_it():
 
 
 def test_a_batch_is_begun_while_the_one_before_is_read_and_none_is_lost_or_swapped():
-    detector, kept = Apart(took_s=0.005), Kept()
+    detector, kept = Apart(took_s=0.05), Kept()
     frames = [frame(value, seq) for seq, value in enumerate([10, 250, 13, 20, 250] * 8)]
     line = Line([Given("cam1", frames)], {"cam1": station(detector)}, kept, kept, nothing, [kept], batch=2)
     run_until(line, lambda: len(kept.recorded) == len(frames))

@@ -254,7 +254,11 @@ class Line:
         self._picture_s = self._warm_picture_s = picture_s
         self._detecting, self._writing = Stage("detector"), Stage("writer")
         self.stages = (self._detecting, self._writing)
-        self.inbox = Inbox(capacity=batch)
+        # Where a batch is read while the next begins, that next one has to be there already.
+        ahead = any(
+            isinstance(d, AheadDetector) and d.overlaps for d in (station.detector for station in stations.values())
+        )
+        self.inbox = Inbox(capacity=2 * batch if ahead else batch)
         self.counts = Counts()
         self.came_at: dict[str, float] = {}  # by station, when its newest frame came (monotonic seconds)
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import subprocess
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from fractions import Fraction
@@ -24,11 +23,11 @@ import numpy as np
 from scipy.stats import betabinom
 
 import edge_agent
+from benchmarks.results_file import RESULTS, commit
 from edge_agent.detectors.load import Loader
 from trainer.calibrate import View, just_above, look, needed, percent, rank
 from trainer.data import read_examples
 
-RESULTS = Path(__file__).parent / "results" / "calibration.json"
 RATES = ("0.2", "0.1", "0.05", "0.02")
 
 Rule = Callable[[np.ndarray], float]  # good scores (n,) to the threshold
@@ -121,10 +120,9 @@ def main() -> None:
                 flush=True,
             )
         print(f"{name:14} mean + 3 sd: {three_sigma['measured']:.2%} false alarms, {found:.1%} found", flush=True)
-    git = ["git", "-C", str(RESULTS.parent), "rev-parse", "--short", "HEAD"]
     about = {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "commit": subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip(),
+        "commit": commit(),
         "versions": {
             "edge-agent": edge_agent.__version__,
             "python": platform.python_version(),
@@ -135,7 +133,7 @@ def main() -> None:
         "splits": options.splits,
         "sets": sets,
     }
-    RESULTS.write_text(json.dumps(about, indent=1) + "\n")
+    (RESULTS / "calibration.json").write_text(json.dumps(about, indent=1) + "\n")
 
 
 if __name__ == "__main__":

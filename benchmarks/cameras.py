@@ -18,7 +18,6 @@ import os
 import platform
 import signal
 import statistics
-import subprocess
 import threading
 import time
 from collections import defaultdict
@@ -29,6 +28,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from benchmarks.results_file import RESULTS, commit
 from edge_agent import build
 from edge_agent.config import CameraConfig
 from edge_agent.core import Frame, StoredFile
@@ -230,16 +230,14 @@ def main() -> None:
 
 def save(found: dict[str, object]) -> None:
     """Write benchmarks/results/cameras.json."""
-    results = Path(__file__).parent / "results"
-    git = ["git", "-C", str(results), "rev-parse", "--short", "HEAD"]
     about = {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "commit": subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip(),
+        "commit": commit(),
         "versions": {"python": platform.python_version(), "opencv": cv2.__version__, "numpy": np.__version__},
         "machine": f"{os.cpu_count()} processors, {platform.machine()}",
         "figures": found,
     }
-    (results / "cameras.json").write_text(json.dumps(about, indent=2) + "\n")
+    (RESULTS / "cameras.json").write_text(json.dumps(about, indent=2) + "\n")
 
 
 def summary(all_: list[float]) -> dict[str, float]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import platform
-import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from pathlib import Path
 import torch
 
 import edge_agent
+from benchmarks.results_file import commit
 from edge_agent.backbones.store import EMBEDDED_FOLDER
 from edge_agent.detectors.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from trainer.cli import main as trainer
@@ -119,9 +119,8 @@ def main() -> None:
     chosen = options.parse_args()
     chosen.work.mkdir(parents=True, exist_ok=True)
     sets = [chosen.data / name for name in chosen.sets]
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     lines = [
-        f"{time.strftime('%Y-%m-%d')}, commit {commit or 'unknown'}, edge-agent {edge_agent.__version__}, torch"
+        f"{time.strftime('%Y-%m-%d')}, commit {commit() or 'unknown'}, edge-agent {edge_agent.__version__}, torch"
         f" {torch.__version__}, Python {platform.python_version()}, embedded backbone."
     ]
     for data in sets:

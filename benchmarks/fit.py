@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import platform
-import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import edge_agent
+from benchmarks.results_file import commit
 from edge_agent.backbones.store import EMBEDDED_FOLDER
 from edge_agent.backbones.tips import TextShape, TextTower, Tips, VisionShape, VisionTower
 from edge_agent.backbones.tokenizer import MAX_LENGTH, Tokenizer
@@ -147,10 +147,9 @@ def main() -> None:
             row += f"{slow.seconds:.1f} | {slow.seconds / kept.seconds:.1f} | {kept.loss:.4f} | {slow.loss:.4f} |"
         lines.append(row)
         print(row, flush=True)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     where = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU threads"
     head = (
-        f"{time.strftime('%Y-%m-%d')}, commit {commit or 'unknown'}, edge-agent {edge_agent.__version__}, torch"
+        f"{time.strftime('%Y-%m-%d')}, commit {commit() or 'unknown'}, edge-agent {edge_agent.__version__}, torch"
         f" {torch.__version__}, Python {platform.python_version()}, {where}, TIPS {chosen.size} with random weights,"
         f" {chosen.pictures} pictures at {chosen.image_size}:"
     )

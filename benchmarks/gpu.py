@@ -25,21 +25,18 @@ import torch
 
 import edge_agent
 from benchmarks.gpu_parts import TINY, NotHere, Size, parts
+from benchmarks.results_file import RESULTS, commit
 from edge_agent.bench import processor
 from edge_agent.durable import write_durably
 
-RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("torch", "triton", "open_clip_torch", "numpy")
 
 
 def about(size: Size) -> dict[str, Any]:
     """What the results were measured on, and with."""
-    git = ["git", "-C", str(Path(__file__).parent)]
-    commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
-    changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True).stdout.strip()
     found: dict[str, Any] = {
         "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "commit": commit + (" and changes" if changed else "") or "unknown",
+        "commit": commit() or "unknown",
         "python": platform.python_version(),
         "edge-agent": edge_agent.__version__,
         "processor": processor(),

@@ -16,16 +16,14 @@ RESULTS = Path(__file__).parent / "results"
 
 def about(*packages: str) -> dict[str, Any]:
     """packages: whose versions matter."""
-    processor = next(
-        (line.split(":")[1].strip() for line in _lines(Path("/proc/cpuinfo")) if line.startswith("model name")),
-        platform.processor(),
-    )
+    from edge_agent.bench import processor  # it imports torch, which not all that saves results needs
+
     return {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "commit": commit(),
         "python": platform.python_version(),
         **{name: version(name) for name in packages},
-        "processor": processor,
+        "processor": processor(),
         "cores": len(os.sched_getaffinity(0)),
         "load": round(os.getloadavg()[0], 1),  # of others, too: the machine may be shared
     }
@@ -44,7 +42,3 @@ def save(name: str, results: dict[str, Any]) -> Path:
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps(results, indent=2) + "\n")
     return path
-
-
-def _lines(path: Path) -> list[str]:
-    return path.read_text().splitlines() if path.exists() else []

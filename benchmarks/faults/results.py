@@ -9,11 +9,10 @@ import subprocess
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from importlib.metadata import version
-from pathlib import Path
 
-RESULTS = Path(__file__).parents[1] / "results"
-_GIT = ["git", "-C", str(RESULTS.parent), "rev-parse", "--short", "HEAD"]
-COMMIT = subprocess.run(_GIT, capture_output=True, text=True, check=False).stdout.strip()  # of when the soak began
+from benchmarks.results_file import RESULTS, commit
+
+COMMIT = commit()  # of when the soak began
 PACKAGES = ("paho-mqtt", "sqlalchemy", "torch", "watchdog")
 
 

@@ -132,9 +132,14 @@ def begin(frames: Sequence[Frame], stations: Mapping[str, Station]) -> Begun:
     reading = [
         (indices, _begin_reading([frames[index] for index in indices], stations)) for indices in by_detector.values()
     ]
-    detectors = [stations[frames[indices[0]].station].detector for indices in by_detector.values()]
-    overlaps = any(isinstance(detector, AheadDetector) and detector.overlaps for detector in detectors)
+    overlaps = _any_overlaps(stations[frames[indices[0]].station] for indices in by_detector.values())
     return Begun(frames, stations, reading, overlaps, time.perf_counter() - begun)
+
+
+def _any_overlaps(stations: Iterable[Station]) -> bool:
+    """Whether a detector of theirs goes on by itself, so that it can be given a batch ahead."""
+    detectors = (station.detector for station in stations)
+    return any(isinstance(detector, AheadDetector) and detector.overlaps for detector in detectors)
 
 
 def _begin_reading(frames: Sequence[Frame], stations: Mapping[str, Station]) -> Callable[[], list[Reading | str]]:
@@ -255,10 +260,7 @@ class Line:
         self._detecting, self._writing = Stage("detector"), Stage("writer")
         self.stages = (self._detecting, self._writing)
         # Where a batch is read while the next begins, that next one has to be there already.
-        ahead = any(
-            isinstance(d, AheadDetector) and d.overlaps for d in (station.detector for station in stations.values())
-        )
-        self.inbox = Inbox(capacity=2 * batch if ahead else batch)
+        self.inbox = Inbox(capacity=2 * batch if _any_overlaps(stations.values()) else batch)
         self.counts = Counts()
         self.came_at: dict[str, float] = {}  # by station, when its newest frame came (monotonic seconds)
 

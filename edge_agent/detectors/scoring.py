@@ -33,6 +33,11 @@ def stretch(maps: Tensor, size: int | tuple[int, int]) -> Tensor:
     return F.interpolate(maps.unsqueeze(1), size=target, mode="bilinear", align_corners=False).squeeze(1)
 
 
+def repeat(maps: Tensor, size: int) -> Tensor:
+    """maps: (B, h, w) to (B, size, size), each number as often as it takes to fill the square."""
+    return F.interpolate(maps.unsqueeze(1), size=(size, size), mode="nearest").squeeze(1)
+
+
 def heatmaps(patches: Tensor, size: int, sigma: float, upsampling: str = "bilinear") -> Tensor:
     """Patches (B, h, w) to smoothed maps (B, size, size) in [0, 1]. sigma: pixels at 518, as the papers give it."""
     rows, columns = (heating(cells, size, sigma, upsampling, patches.device) for cells in patches.shape[1:])

@@ -164,9 +164,9 @@ def measure(
         torch.cuda.reset_peak_memory_stats(device)
     detector.read(images)  # on a GPU this size of batch is recorded now
     taken = list(timed(lambda: detector.read(images), device, 1000, seconds))
-    rate = throughput(detector, images, seconds) if detector.overlaps else batch / float(np.median(taken))
-    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_of_process()
     p50, p99 = (1e3 * float(np.percentile(taken, share, method="higher")) for share in (50, 99))
+    rate = throughput(detector, images, seconds) if detector.overlaps else 1e3 * batch / p50
+    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_of_process()
     return Figures(
         batch, len(taken), rate, p50, p99, stages(detector, images, seconds), peak / 1e6, tflop * rate / matrix_tflops
     )

@@ -23,10 +23,10 @@ import numpy as np
 
 from edge_agent.calibration import QUANTILES, Calibration, Polygons, brightness, read_calibration
 from edge_agent.core import Detector
-from edge_agent.durable import write_durably
 from edge_agent.errors import ConfigError, EdgeAgentError, PictureError
 from edge_agent.pictures import MIN_SIDE, decode
 from trainer.data import Skipped
+from trainer.written import write_whole
 
 _LOWEST_MAP_THRESHOLD = 1e-6  # maps of nothing but zeros would give one that no colour scale can be divided by
 
@@ -207,10 +207,7 @@ def require_replaceable(out: Path) -> None:
 
 def write_calibration(calibration: Calibration, out: Path) -> None:
     """Whole or not at all. Raises EdgeAgentError."""
-    try:
-        write_durably(out, calibration.model_dump_json(by_alias=True, indent=1).encode() + b"\n")
-    except OSError as error:
-        raise EdgeAgentError(f"{out}: cannot be written: {error.strerror}") from None
+    write_whole(out, calibration.model_dump_json(by_alias=True, indent=1).encode() + b"\n")
 
 
 def left_out(seen: Seen) -> str:

@@ -18,11 +18,11 @@ import numpy as np
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from edge_agent import __version__
-from edge_agent.durable import write_durably
 from edge_agent.errors import EdgeAgentError
 from edge_agent.pictures import printable
 from trainer.metrics import FIGURES
 from trainer.resampling import DRAWS, Figure, figure
+from trainer.written import write_whole
 
 if TYPE_CHECKING:
     from edge_agent.core import Detector
@@ -184,10 +184,7 @@ def data_digest(categories: Mapping[str, Category]) -> str:
 
 def write_evaluation(evaluation: Evaluation, path: Path) -> None:
     """Whole or not at all. Raises EdgeAgentError."""
-    try:
-        write_durably(path, evaluation.model_dump_json(by_alias=True, indent=1).encode() + b"\n")
-    except OSError as error:
-        raise EdgeAgentError(f"{path}: cannot be written: {error.strerror}") from None
+    write_whole(path, evaluation.model_dump_json(by_alias=True, indent=1).encode() + b"\n")
 
 
 def read_evaluation(path: Path) -> Evaluation:

@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from edge_agent.detectors.method import Method
 from edge_agent.detectors.methods import lookup
 from edge_agent.detectors.tipsomaly import Tipsomaly, picture_score
 from edge_agent.errors import EdgeAgentError
+from trainer.ahead import in_order
 from trainer.data import Example, Skipped, good_pictures, read_examples, readable
 from trainer.features import Batch, Features, Labelled, View, bytes_of, keep
 from trainer.fit import Plan, Share, fit
@@ -100,6 +100,17 @@ def default_side(backbone: Backbone) -> int:
     return round(PUBLISHED_SIDE / backbone.patch) * backbone.patch
 
 
+def chosen_side(backbone: Backbone, image_size: int | None) -> int:
+    """The side in pixels that was asked for, or the default. Raises EdgeAgentError when it is not whole patches."""
+    side = image_size or default_side(backbone)
+    if side % backbone.patch:
+        near = max(1, round(side / backbone.patch)) * backbone.patch
+        raise EdgeAgentError(
+            f"image size {side} is no multiple of {backbone.name}'s patch of {backbone.patch} pixels: take {near}"
+        )
+    return side
+
+
 def default_epochs(published: int, batch: int, count: int) -> int:
     """As published, or more where there are fewer pictures, so that there are as many steps."""
     steps = published * PUBLISHED_PICTURES // batch
@@ -134,12 +145,7 @@ def fit_checkpoint(
     """Fit and write `out`. Killed at any moment, the same call resumes. Raises EdgeAgentError."""
     progress = progress or Progress()
     recipe = RECIPES[lookup(request.method).name]
-    side = request.image_size or default_side(backbone)
-    if side % backbone.patch:
-        near = max(1, round(side / backbone.patch)) * backbone.patch
-        raise EdgeAgentError(
-            f"image size {side} is no multiple of {backbone.name}'s patch of {backbone.patch} pixels: take {near}"
-        )
+    side = chosen_side(backbone, request.image_size)
     torch.manual_seed(request.seed)
     method = lookup(request.method).fresh(backbone, request.class_name)
     view = View(side, side, tuple(method.layers), method.values, request.dtype)
@@ -223,12 +229,8 @@ def labelled(examples: Sequence[Example], skipped: list[Skipped], workers: int =
         return found
 
     with ThreadPoolExecutor(workers) as pool:
-        waiting = iter(examples)
-        ahead = [pool.submit(one, example) for example in islice(waiting, 4 * workers)]
-        while ahead:
-            done = ahead.pop(0).result()
-            ahead += [pool.submit(one, example) for example in islice(waiting, 1)]
-            yield from done
+        for found in in_order(pool, 4 * workers, one, examples):
+            yield from found
 
 
 def measure(method: Method, features: Features) -> tuple[dict[str, float], dict[str, object]]:

@@ -29,7 +29,7 @@ from edge_agent.detectors.method import Method
 from edge_agent.detectors.tipsomaly import Tipsomaly
 from edge_agent.detectors.vip2clip import ViP2Clip
 from edge_agent.errors import CheckpointError, EdgeAgentError
-from trainer.fitting import default_side
+from trainer.fitting import chosen_side
 
 TITLES: Mapping[str, str] = {"tipsomaly": "Tipsomaly", "vip2clip": "ViP2-CLIP", "cops": "CoPS"}
 FITTED_FOR: Mapping[str, str] = {"tipsomaly": "tips-l14", "vip2clip": EXAMPLE, "cops": EXAMPLE}
@@ -96,11 +96,7 @@ def import_checkpoint(
 
     Raises EdgeAgentError when the prompts do not fit the backbone, what CoPS was trained on is not said, or nothing can be written.
     """
-    side = image_size or default_side(backbone)
-    if side % backbone.patch:
-        raise EdgeAgentError(
-            f"image size {side} is no multiple of {backbone.name}'s patch of {backbone.patch} pixels: take {default_side(backbone)}"
-        )
+    side = chosen_side(backbone, image_size)
     method = _method(published, backbone, trained_on, class_name)
     with torch.no_grad():
         tensors = method.tensors()

@@ -10,13 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import cv2
 import numpy as np
@@ -24,6 +23,7 @@ import numpy as np
 from edge_agent import __version__
 from edge_agent.errors import EdgeAgentError, PictureError
 from edge_agent.pictures import MIN_SIDE, decode
+from trainer.ahead import in_order
 from trainer.contact_page import contact_page, shown
 from trainer.data import Skipped, good_pictures
 from trainer.synthesize import painted
@@ -33,9 +33,6 @@ FORMAT = "edge-agent/synthesized/1"
 MANIFEST, PAGE = "synthesized.json", "contact_page.png"
 SHOWN = 24  # pictures on the page
 AHEAD = 3  # pictures a worker that may wait for their turn: large ones are large
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +92,7 @@ def make_set(
     try:
         with beside(out) as work, ThreadPoolExecutor(workers) as pool:
             known = sealed(out, MANIFEST, FORMAT)
-            each = partial(_in_order, pool, AHEAD * workers)
+            each = partial(in_order, pool, AHEAD * workers)
             seen = list(each(_look, sources))
             names = [
                 [source.relative_to(good).as_posix(), digest] for source, (digest, _) in zip(sources, seen, strict=True)
@@ -203,17 +200,3 @@ def _png(array: np.ndarray) -> bytes:
     """(H, W, 3) uint8 RGB or (H, W) uint8, without loss."""
     _, data = cv2.imencode(".png", array if array.ndim == 2 else cv2.cvtColor(array, cv2.COLOR_RGB2BGR))
     return data.tobytes()
-
-
-def _in_order(pool: ThreadPoolExecutor, ahead: int, do: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """do(item) of each item in order, by the pool's threads, so many of them ahead; what waits is dropped when one fails."""
-    waiting = iter(items)
-    running = [pool.submit(do, item) for item in islice(waiting, ahead)]
-    try:
-        while running:
-            done = running.pop(0).result()
-            running += [pool.submit(do, item) for item in islice(waiting, 1)]
-            yield done
-    finally:
-        for one in running:
-            one.cancel()

@@ -12,8 +12,6 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_agent.durable import write_durably
-from edge_agent.errors import EdgeAgentError
 from trainer import charts
 from trainer.evaluate import Result
 from trainer.evaluation import Category, Evaluation, Interval, Measured
@@ -21,6 +19,7 @@ from trainer.metrics import FIGURES, precision_recall_curve, roc_curve
 from trainer.published import PAPERS
 from trainer.shown import Gallery, Shown
 from trainer.tables import between, percent, title
+from trainer.written import write_whole
 
 FEW = 30  # pictures of a kind below which a reader is warned
 
@@ -74,10 +73,7 @@ def page(
 
 def write_report(html: str, path: Path) -> None:
     """Whole or not at all. Raises EdgeAgentError."""
-    try:
-        write_durably(path, html.encode())
-    except OSError as error:
-        raise EdgeAgentError(f"{path}: cannot be written: {error.strerror}") from None
+    write_whole(path, html.encode())
 
 
 def _head(evaluation: Evaluation) -> str:

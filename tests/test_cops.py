@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -19,11 +17,20 @@ from edge_agent.detectors.detector import PromptDetector
 from edge_agent.detectors.load import Loader
 from edge_agent.detectors.methods import restore
 from edge_agent.errors import CheckpointError
+from tests.learned import (
+    SIDE,
+    assert_gradients_reach_all_but_the_backbone,
+    assert_reads_pictures_of_any_size,
+    header,
+    procedural,
+    rows,
+    seen,
+    spread_out,
+    truth,
+)
 from tests.tiny_clip import tiny_clip
 from trainer import synthesis
 from trainer.losses import cops_losses
-
-SIDE = 96  # pixels
 
 
 @pytest.fixture(scope="module")
@@ -44,38 +51,13 @@ def backbone(request):
 
 @pytest.fixture(scope="module")
 def shown() -> list[synthesis.Sample]:
-    """Procedural pictures, half of them spoiled."""
-    return [synthesis.sample(np.random.default_rng([3, number]), SIDE) for number in range(14)]
+    return procedural(14)
 
 
 def fresh(backbone, **settings) -> Cops:
     """The same at every call, its prompts far enough apart to tell patches from each other."""
     torch.manual_seed(0)
-    method = Cops(backbone, **settings)
-    with torch.no_grad():
-        for parameter in method.parameters():
-            parameter.mul_(4)
-    return method.eval()
-
-
-def seen(method: Cops, shown) -> ImageFeatures:
-    backbone = method.backbone
-    with torch.no_grad():
-        x = backbone.pictures([one.pixels for one in shown], SIDE)
-        return backbone.encode_image(x, method.layers, values=method.values)
-
-
-def rows(features: ImageFeatures, chosen: slice) -> ImageFeatures:
-    assert features.values is not None
-    return dataclasses.replace(
-        features, globals=features.globals[chosen], patches=features.patches[chosen], values=features.values[chosen]
-    )
-
-
-def truth(shown) -> tuple[torch.Tensor, torch.Tensor]:
-    """Masks (B, S, S) and which pictures are bad (B,)."""
-    masks = torch.from_numpy(np.stack([one.mask for one in shown])).float()
-    return masks, masks.amax(dim=(1, 2))
+    return spread_out(Cops(backbone, **settings))
 
 
 def scored(method: Cops, features: ImageFeatures, keep: torch.Tensor | None = None):
@@ -222,12 +204,7 @@ def test_gradients_reach_every_parameter_and_not_the_backbone(backbone, shown):
     method = fresh(backbone).train()
     masks, bad = truth(shown)
     parts = cops_losses(method, method(seen(method, shown)), masks, bad)
-    torch.stack(list(parts.values())).sum().backward()
-    for name, parameter in method.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.isfinite().all(), name
-        assert parameter.grad.abs().max() > 0, name
-    assert all(parameter.grad is None for parameter in backbone.parameters())
+    assert_gradients_reach_all_but_the_backbone(method, parts)
 
 
 @pytest.mark.parametrize(
@@ -296,21 +273,6 @@ def test_features_of_nothing_are_read_without_a_nan(clip, shown):
         assert scores.patches.isfinite().all()
 
 
-def header(method: Cops) -> dict:
-    """Through JSON and back, as a checkpoint's goes."""
-    told = {
-        "method": method.name,
-        "backbone": method.backbone.name,
-        "backbone_sha256": method.backbone.sha256,
-        "image_size": SIDE,
-        "fitted_on": "nothing",
-        "threshold": 0.5,
-        "map_threshold": 0.5,
-        **method.settings(),
-    }
-    return json.loads(json.dumps(told))
-
-
 def test_a_checkpoint_brings_back_the_same_to_the_bit(backbone, shown, tmp_path):
     method = fresh(backbone, pool=3, alpha=0.35, beta=1.0, seed=11)
     path = tmp_path / "prompts.safetensors"
@@ -359,17 +321,9 @@ def test_the_line_reads_pictures_of_any_size_with_it(embedded, tmp_path):
     path = tmp_path / "prompts.safetensors"
     method = fresh(embedded, beta=0.5)
     save_checkpoint(Checkpoint(header(method), method.tensors()), path)
-    images = [np.zeros((50, 70, 3), np.uint8), np.random.default_rng(0).integers(0, 256, (120, 33, 3), np.uint8)]
-    keep = np.zeros((10, 10), bool)
-    keep[:, :5] = True
     detector = PromptDetector(embedded, load_checkpoint(path), "plate")
     assert detector.name == "cops/embedded"
-    whole, masked = detector.read(images), detector.read(images, [None, keep])
-    for reading in (*whole, *masked):
-        assert 0 <= reading.score <= 1
-        assert reading.heatmap.shape == (SIDE, SIDE)
-    assert masked[0].score == pytest.approx(whole[0].score, abs=1e-6)
-    assert not masked[1].heatmap[:, SIDE // 2 + 1 :].any()
+    assert_reads_pictures_of_any_size(detector)
 
 
 def test_a_checkpoint_of_another_backbone_says_which_it_wants(embedded, clip, tmp_path):

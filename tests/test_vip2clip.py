@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from edge_agent.backbones.backbone import ImageFeatures
 from edge_agent.detectors.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from edge_agent.detectors.detector import PromptDetector
 from edge_agent.detectors.load import Loader
@@ -21,11 +18,20 @@ from edge_agent.detectors.vip2clip import TEMPERATURE, ViP2Clip, picture_logits
 from edge_agent.detectors.vip2clip_parts import HEADS, Perception
 from edge_agent.detectors.vip2clip_published import END
 from edge_agent.errors import CheckpointError
+from tests.learned import (
+    SIDE,
+    assert_gradients_reach_all_but_the_backbone,
+    assert_reads_pictures_of_any_size,
+    header,
+    procedural,
+    rows,
+    seen,
+    spread_out,
+    truth,
+)
 from tests.tiny_clip import tiny_clip
 from trainer import synthesis
 from trainer.losses import vip2clip_losses
-
-SIDE = 96  # pixels
 
 
 @pytest.fixture(scope="module")
@@ -46,31 +52,13 @@ def backbone(request):
 
 @pytest.fixture(scope="module")
 def shown() -> list[synthesis.Sample]:
-    """Procedural pictures, half of them spoiled."""
-    return [synthesis.sample(np.random.default_rng([3, number]), SIDE) for number in range(16)]
+    return procedural(16)
 
 
 def drawn(backbone, **settings) -> ViP2Clip:
     """The same at every call, its text features far enough apart to tell patches from each other."""
     torch.manual_seed(0)
-    method = ViP2Clip(backbone, **settings)
-    with torch.no_grad():
-        for parameter in method.parameters():
-            parameter.mul_(4)
-    return method.eval()
-
-
-def seen(method: ViP2Clip, shown) -> ImageFeatures:
-    backbone = method.backbone
-    with torch.no_grad():
-        return backbone.encode_image(backbone.pictures([one.pixels for one in shown], SIDE), method.layers)
-
-
-def rows(features: ImageFeatures, chosen: slice) -> ImageFeatures:
-    layers = {number: layer[chosen] for number, layer in features.layers.items()}
-    return dataclasses.replace(
-        features, globals=features.globals[chosen], patches=features.patches[chosen], layers=layers
-    )
+    return spread_out(ViP2Clip(backbone, **settings))
 
 
 def test_scores_and_patches_are_in_their_range_and_differ_from_picture_to_picture(backbone, shown):
@@ -163,12 +151,7 @@ def test_gradients_reach_every_parameter_and_not_the_backbone(backbone, shown):
     method = drawn(backbone).train()
     masks, bad = truth(shown)
     parts = vip2clip_losses(method, method(seen(method, shown)), masks, bad)
-    torch.stack(list(parts.values())).sum().backward()
-    for name, parameter in method.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.isfinite().all(), name
-        assert parameter.grad.abs().max() > 0, name
-    assert all(parameter.grad is None for parameter in backbone.parameters())
+    assert_gradients_reach_all_but_the_backbone(method, parts)
 
 
 def test_each_loss_alone_reaches_prompts_and_attention(embedded, shown):
@@ -230,21 +213,6 @@ def test_features_of_any_length_down_to_none_are_read_without_a_nan(clip, shown)
                 torch.testing.assert_close(cosines, expected, atol=1e-4, rtol=0)
 
 
-def header(method: ViP2Clip) -> dict:
-    """Through JSON and back, as a checkpoint's goes."""
-    told = {
-        "method": method.name,
-        "backbone": method.backbone.name,
-        "backbone_sha256": method.backbone.sha256,
-        "image_size": SIDE,
-        "fitted_on": "nothing",
-        "threshold": 0.5,
-        "map_threshold": 0.5,
-        **method.settings(),
-    }
-    return json.loads(json.dumps(told))
-
-
 def test_a_checkpoint_brings_back_the_same_to_the_bit(backbone, shown, tmp_path):
     method = drawn(backbone, layers=(1, 2), top=7, state=5, shared=2)
     path = tmp_path / "prompts.safetensors"
@@ -264,16 +232,8 @@ def test_the_line_reads_pictures_of_any_size_with_it(embedded, tmp_path):
     path = tmp_path / "prompts.safetensors"
     method = drawn(embedded)
     save_checkpoint(Checkpoint(header(method), method.tensors()), path)
-    images = [np.zeros((50, 70, 3), np.uint8), np.random.default_rng(0).integers(0, 256, (120, 33, 3), np.uint8)]
-    keep = np.zeros((10, 10), bool)
-    keep[:, :5] = True
     detector = PromptDetector(embedded, load_checkpoint(path), "plate")
-    whole, masked = detector.read(images), detector.read(images, [None, keep])
-    for reading in (*whole, *masked):
-        assert 0 <= reading.score <= 1
-        assert reading.heatmap.shape == (SIDE, SIDE)
-    assert masked[0].score == pytest.approx(whole[0].score, abs=1e-6)
-    assert not masked[1].heatmap[:, SIDE // 2 + 1 :].any()
+    assert_reads_pictures_of_any_size(detector)
 
 
 @pytest.mark.parametrize(
@@ -394,9 +354,3 @@ def test_what_is_not_published_prompts_for_this_clip_is_named(clip, change, erro
 def test_published_prompts_are_refused_on_a_backbone_without_clips_tokens(clip, embedded):
     with pytest.raises(CheckpointError, match="no ViP2-CLIP prompts for embedded"):
         ViP2Clip.from_published(embedded, *published(clip))
-
-
-def truth(shown) -> tuple[torch.Tensor, torch.Tensor]:
-    """Masks (B, S, S) and which pictures are bad (B,)."""
-    masks = torch.from_numpy(np.stack([one.mask for one in shown])).float()
-    return masks, masks.amax(dim=(1, 2))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -24,6 +25,7 @@ from edge_agent.detectors.checkpoint import Checkpoint, load_checkpoint
 from edge_agent.detectors.detector import PromptDetector
 from edge_agent.detectors.load import EMBEDDED_CHECKPOINT, Loader, choose_device, choose_dtype
 from edge_agent.detectors.methods import lookup
+from edge_agent.detectors.shares import shared_out
 from edge_agent.errors import CheckpointError
 from edge_agent.kernels.heatmap import heatmaps
 from edge_agent.kernels.pictures import prepare
@@ -203,7 +205,7 @@ def stages(detector: PromptDetector, images: Sequence[np.ndarray], seconds: floa
         features = detector.encode(x)
         scores = method.scores(method(features))
         maps = heatmaps(scores.patches, size, method.sigma, method.upsampling, detector.map_dtype)
-        steps["tower"] = lambda: detector.encode(x)
+        steps["tower"] = lambda: tower(detector, x)
         steps["method"] = lambda: method.scores(method(features))
         steps["map"] = lambda: heatmaps(scores.patches, size, method.sigma, method.upsampling, detector.map_dtype)
         if device.type == "cuda":
@@ -212,6 +214,18 @@ def stages(detector: PromptDetector, images: Sequence[np.ndarray], seconds: floa
             name: 1e3 * float(np.median(list(timed(step, device, 200, seconds / len(steps)))))
             for name, step in steps.items()
         }
+
+
+def tower(detector: PromptDetector, x: Tensor) -> object:
+    """Encode a batch as the detector does: on a CPU its pictures are shared out to the cores."""
+    if detector.overlaps:
+        return detector.encode(x)
+
+    def encode(part: slice) -> list[object]:
+        with torch.inference_mode():  # of this thread
+            return [detector.encode(x[part])]
+
+    return shared_out(encode, len(x), large=detector.is_large)
 
 
 def timed(step: Callable[[], object], device: torch.device, most: int, seconds: float) -> Iterator[float]:

@@ -56,7 +56,7 @@ class PromptDetector:
         self.overlaps = self.device.type == "cuda"
         self.grid = (self.image_size // backbone.patch,) * 2
         # Multiplications of a tower of that width, and what a core does of them in some 100 ms.
-        self._is_large = 12 * backbone.width**2 * backbone.depth * self.grid[0] * self.grid[1] > 5e9
+        self.is_large = 12 * backbone.width**2 * backbone.depth * self.grid[0] * self.grid[1] > 5e9
         self.dtype = dtype
         self.map_dtype = dtype if self.overlaps else torch.float32
         self._encode = torch.compile(self.method.see, dynamic=False) if compiled else self.method.see
@@ -84,7 +84,7 @@ class PromptDetector:
         if self._flights:
             return self._flights.start(images, keep)
         readings = shared_out(
-            lambda part: self._read(images[part], keep[part] if keep else [None]), len(images), large=self._is_large
+            lambda part: self._read(images[part], keep[part] if keep else [None]), len(images), large=self.is_large
         )
         return lambda: readings
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -10,10 +14,11 @@ import torch
 
 from edge_agent.backbones.catalog import TEXT, TOKENIZER, VISION
 from edge_agent.backbones.tips import Comparison, VisionShape, VisionTower, load_tips, to_official
-from edge_agent.errors import CheckpointError
+from edge_agent.errors import CheckpointError, ConfigError
 from trainer import synthesis
 from trainer.muon import Muon, orthogonal
 from trainer.pretrain import Pupil, Recipe, pretrain
+from trainer.teacher import UNITS, Teacher, Trunk
 
 TINY = Recipe(
     image_size=64,
@@ -135,3 +140,108 @@ def test_a_description_says_how_large_the_defect_is_and_where():
     assert "metal plate" in text
     good = synthesis.description(np.random.default_rng(0), "apple", None, np.zeros((9, 9), bool))
     assert good.startswith("an apple, ")
+
+
+@pytest.fixture(scope="module")
+def trunk(tmp_path_factory):
+    """A file of the teacher's layout, its weights drawn."""
+    rng = np.random.default_rng(0)
+    arrays = {}
+
+    def norm(name, width):
+        for key, value in (("gamma", 1.0), ("beta", 0.0), ("running_mean", 0.0), ("running_var", 1.0)):
+            arrays[f"{name}_{key}"] = np.full(width, value, np.float32)
+
+    def conv(name, after, before, side):
+        spread = (2 / (before * side * side)) ** 0.5
+        arrays[f"{name}_weight"] = (spread * rng.standard_normal((after, before, side, side))).astype(np.float16)
+
+    norm("batchnorm0", 3)
+    conv("conv0", 64, 3, 7)
+    norm("batchnorm1", 64)
+    before = 64
+    for stage, units in enumerate(UNITS, start=1):
+        narrow, wide = 64 * 2 ** (stage - 1), 256 * 2 ** (stage - 1)
+        convs = 0
+        for unit in range(units):
+            shapes = [(narrow, before, 1), (narrow, narrow, 3), (wide, narrow, 1)]
+            shapes += [(wide, before, 1)] if unit == 0 else []
+            for index, width in enumerate((before, narrow, narrow)):
+                norm(f"stage{stage}_batchnorm{3 * unit + index}", width)
+            for shape in shapes:
+                conv(f"stage{stage}_conv{convs}", *shape)
+                convs += 1
+            before = wide
+    norm("stage4_batchnorm0", 1024)
+    path = tmp_path_factory.mktemp("trunk") / "trunk.npz"
+    np.savez(path, **arrays)
+    return path
+
+
+def test_a_teacher_says_as_much_of_each_patch_as_the_recipe_asks_for_and_its_targets_have_size_one(trunk):
+    torch.manual_seed(0)
+    x = torch.rand(4, 3, 64, 96)
+    teacher = Teacher.of(Trunk(trunk), x, 8)
+    targets = teacher(x)
+    assert targets.shape == (4, 4 * 6, 8)
+    assert float(targets.mean(dim=(0, 1)).abs().max()) < 1e-3
+    assert float(targets.square().sum(dim=2).mean()) == pytest.approx(1, abs=1e-3)
+
+
+def test_what_a_teacher_says_moves_with_the_picture(trunk):
+    torch.manual_seed(0)
+    x = torch.rand(1, 3, 16, 16).tile(1, 1, 8, 8)
+    x[:, :, 48:64, 48:64] = 0
+    told = Trunk(trunk)(x).unflatten(1, (8, 8))
+    moved = Trunk(trunk)(x.roll((16, 16), dims=(2, 3))).unflatten(1, (8, 8))
+    torch.testing.assert_close(told[:, 3, 3], moved[:, 4, 4], atol=0.05, rtol=0.05)  # but for the border, far away
+    assert (told[:, 3, 3] - told[:, 5, 6]).norm() > (told[:, 4, 6] - told[:, 5, 6]).norm()
+
+
+def test_arrays_that_are_no_such_trunk_are_refused(tmp_path):
+    np.savez(tmp_path / "other.npz", conv0_weight=np.zeros((64, 3, 7, 7), np.float16))
+    with pytest.raises(CheckpointError, match="expected the first stages of resnet50-v2"):
+        Trunk(tmp_path / "other.npz")
+
+
+def test_a_pupil_comes_to_know_what_its_teacher_says_and_remembers_the_directions(trunk, tmp_path):
+    recipe = replace(TINY, steps=12, taught_width=8, taught_by=1, rate=3e-3)
+    rows = []
+    pretrain(recipe, tmp_path, workers=0, log_every=1, teacher=trunk, report=rows.append)
+    assert rows[0]["taught"] == pytest.approx(1, abs=0.5)
+    assert rows[-1]["taught"] < 0.8 * rows[0]["taught"]
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    assert state["taught"][1].shape == (8, 2048)
+
+
+TWO = f"""
+import hashlib, sys
+from pathlib import Path
+import torch
+from trainer.pretrain import Recipe
+from trainer.pretrain import pretrain
+from trainer.processes import rank
+torch.set_num_threads(1)
+folder = Path(sys.argv[1])
+tips = pretrain({TINY!r}, folder, workers=0, log_every=1)
+weights = torch.cat([tensor.flatten() for tensor in tips.vision.state_dict().values()])
+(folder / f"weights{{rank()}}").write_text(hashlib.sha256(weights.numpy().tobytes()).hexdigest())
+"""
+
+
+def test_two_processes_of_torchrun_take_the_same_steps_and_one_of_them_writes(tmp_path):
+    script = tmp_path / "two.py"
+    script.write_text(TWO)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    environment = os.environ | {"PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "weights0").read_text() == (tmp_path / "weights1").read_text()
+    steps = [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert steps == [1, 2, 3]
+
+
+def test_a_batch_that_cannot_be_shared_out_evenly_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(ConfigError, match="cannot be shared out to 3 processes"):
+        pretrain(TINY, tmp_path)

@@ -1,8 +1,8 @@
 """Pretraining of a small TIPS from nothing but procedural pictures: the embedded model.
 
 Losses: image-caption contrast (the first class token with short captions, the second with descriptions that say where),
-state of the picture, state of each patch and kind of each defect, all against the text tower's sentences. Left out:
-self-distillation and masked patches.
+state of the picture, state of each patch and kind of each defect, all against the text tower's sentences; and, where there is
+a teacher, what it says a patch looks like. Left out: self-distillation and masked patches.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -32,7 +34,9 @@ from trainer import synthesis
 from trainer.metrics import auroc
 from trainer.muon import Muon
 from trainer.pool import Pool, make_pool, view
+from trainer.processes import ALONE, Process, joined
 from trainer.states import read_state, write_state
+from trainer.teacher import Teacher, Trunk
 from trainer.vocabulary import train_vocabulary
 
 STATE = "pretraining"  # of any recipe, as a run may be prolonged
@@ -62,6 +66,8 @@ class Recipe:
     weight_decay: float = 0.05
     p_defect: float = 0.6
     ema: float = 0.998
+    taught_width: int = 128  # figures a patch that a teacher, if there is one, is imitated in
+    taught_by: int = 4  # blocks after which the patches should know them
 
 
 class TrainedStem(nn.Module):
@@ -116,6 +122,9 @@ class Pupil(nn.Module):
         self.text = TextTower(TextShape(recipe.width, recipe.text_depth, 4 * recipe.width, len(tokenizer)))
         nn.init.normal_(self.text.token_embedding.weight, std=recipe.width**-0.5)
         self.log_temperature = nn.Parameter(torch.tensor(math.log(0.07)))
+        self.taught = nn.Linear(recipe.width, recipe.taught_width)
+        nn.init.zeros_(self.taught.weight)  # it begins as who says the same of every patch
+        self.taught_by = min(recipe.taught_by, recipe.depth)
 
     @torch.no_grad()
     def start_from(self, tips: Tips, x: Tensor) -> None:
@@ -170,17 +179,22 @@ class Pupil(nn.Module):
 
 
 class Views(Dataset):
-    """Views by number: the n-th is the same whenever and by whomever it is made."""
+    """Views by number: the n-th is the same whenever and by whomever it is made.
 
-    def __init__(self, pool: Pool, recipe: Recipe, start: int, count: int) -> None:
-        self.pool, self.recipe, self.start, self.count = pool, recipe, start, count
+    Of each batch of the recipe a process of several takes its own part; alone it takes all, in whatever batches.
+    """
+
+    def __init__(self, pool: Pool, recipe: Recipe, start: int, count: int, own: Process = ALONE) -> None:
+        self.pool, self.recipe, self.start, self.own = pool, recipe, start, own
+        self.count = count // own.of
 
     def __len__(self) -> int:
         return self.count
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, str, str, str, str]:
         cv2.setNumThreads(0)
-        number = self.start + index
+        part = self.recipe.batch // self.own.of
+        number = self.start + (index // part) * self.recipe.batch + self.own.rank * part + index % part
         rng = np.random.default_rng([self.recipe.seed, 1, number])
         small = number < self.recipe.small_steps * self.recipe.batch
         shown = view(self.pool, rng, self.recipe.small_size if small else self.recipe.image_size, self.recipe.p_defect)
@@ -191,7 +205,10 @@ class Views(Dataset):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """x: (B, 3, H, W) in [0, 1]. mask: (B, H, W) in {0, 1}. The rest: one string a picture ("" for no defect)."""
+    """x: (B, 3, H, W) in [0, 1]. mask: (B, H, W) in {0, 1}. taught: (B, N, K), what the teacher says, if there is one.
+
+    The rest: one string a picture ("" for no defect).
+    """
 
     x: Tensor
     mask: Tensor
@@ -199,13 +216,15 @@ class Batch:
     kinds: tuple[str, ...]
     captions: tuple[str, ...]
     descriptions: tuple[str, ...]
+    taught: Tensor | None = None
 
 
-def collate(rows: list[tuple[np.ndarray, np.ndarray, str, str, str, str]]) -> Batch:
-    """Rows of `Views` to a batch."""
+def collate(rows: list[tuple[np.ndarray, np.ndarray, str, str, str, str]], teacher: Teacher | None = None) -> Batch:
+    """Rows of `Views` to a batch; the teacher is asked here, in the process that makes the pictures."""
     pixels, masks, nouns, kinds, captions, descriptions = zip(*rows, strict=True)
     x = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 255
-    return Batch(x, torch.from_numpy(np.stack(masks)).float(), nouns, kinds, captions, descriptions)
+    taught = None if teacher is None else teacher(x)
+    return Batch(x, torch.from_numpy(np.stack(masks)).float(), nouns, kinds, captions, descriptions, taught)
 
 
 def losses(pupil: Pupil, tokenizer: Tokenizer, batch: Batch, rng: np.random.Generator) -> dict[str, Tensor]:
@@ -214,12 +233,15 @@ def losses(pupil: Pupil, tokenizer: Tokenizer, batch: Batch, rng: np.random.Gene
     # Only the towers in half precision, and only on a GPU: many CPUs are slower with it.
     half = torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
     with half:
-        features = pupil.vision(batch.x.to(device))
+        features = pupil.vision(batch.x.to(device), (pupil.taught_by,))
     temperature = pupil.temperature
     mask = batch.mask.to(device)
     bad = mask.amax(dim=(1, 2))  # (B,) 1 where the picture holds a defect
 
-    nouns = ["object", *(batch.nouns[index] for index in rng.choice(len(batch.nouns), 3, replace=False))]
+    nouns = [
+        "object",
+        *(batch.nouns[index] for index in rng.choice(len(batch.nouns), min(3, len(batch.nouns)), replace=False)),
+    ]
     kinds = sorted(synthesis.DEFECTS)
     groups: list[list[str]] = [group for noun in nouns for group in prompts.sentences(noun)]
     groups = [list(rng.choice(group, 10 if index < 2 else 4, replace=False)) for index, group in enumerate(groups)]
@@ -275,13 +297,17 @@ def losses(pupil: Pupil, tokenizer: Tokenizer, batch: Batch, rng: np.random.Gene
     if chosen.any():
         logits = patches[chosen] @ kind_text.T / temperature
         what = F.cross_entropy(logits, kind_target.unsqueeze(1).expand_as(chosen)[chosen])
-    return {
+    parts = {
         "contrast": 0.1 * contrast,
         "picture": 0.5 * picture,
         "patch": 2 * state,
         "dice": 0.5 * overlap.mean(),
         "kind": 0.1 * what,
     }
+    if batch.taught is not None:
+        missed = pupil.taught(features.layers[pupil.taught_by].float()) - batch.taught.to(device)
+        parts["taught"] = missed.square().sum(dim=2).mean()  # 1 for who says the same of every patch
+    return parts
 
 
 def rate_at(recipe: Recipe, step: int) -> float:
@@ -297,24 +323,47 @@ def pretrain(
     workers: int = 1,
     log_every: int = 50,
     start: Path | None = None,
+    teacher: Path | None = None,
     report: Callable[[dict[str, float]], None] = lambda row: None,
 ) -> Tips:
     """Train, resuming from `folder` if it holds the state of such a run, and return the averaged model. On a GPU if there is one.
 
+    Under torchrun each process takes its part of every batch, on its own GPU; the first one writes. Views, and but for what
+    is compared within a part the losses, are the same for any number of processes. Raises ConfigError.
+
     start: folder of an embedded model to begin with, its vocabulary included; None begins with nothing.
+    teacher: a trunk's arrays (see teacher.py), None for no teacher.
     Every log_every steps a row of figures is added to log.jsonl and given to `report`.
     """
+    with joined(recipe.batch) as process:
+        return _pretrain(process, recipe, folder, workers, log_every, start, teacher, report)
+
+
+def _pretrain(
+    process: Process,
+    recipe: Recipe,
+    folder: Path,
+    workers: int,
+    log_every: int,
+    start: Path | None,
+    teacher: Path | None,
+    report: Callable[[dict[str, float]], None],
+) -> Tips:
     folder.mkdir(parents=True, exist_ok=True)
-    pool = make_pool(folder / "pool", recipe.pool, recipe.image_size + 32, recipe.seed)
-    if start is not None and not (folder / TOKENIZER).exists():
-        shutil.copyfile(start / TOKENIZER, folder / TOKENIZER)
-    tokenizer = _tokenizer(recipe, folder, pool)
+    with process.in_turn():  # the first one makes what the others then find
+        pool = make_pool(folder / "pool", recipe.pool, recipe.image_size + 32, recipe.seed)
+        if start is not None and not (folder / TOKENIZER).exists():
+            shutil.copyfile(start / TOKENIZER, folder / TOKENIZER)
+        tokenizer = _tokenizer(recipe, folder)
     torch.manual_seed(recipe.seed)
     pupil = Pupil(recipe, tokenizer)
+    few = next(batches(pool, replace(recipe, small_steps=0), 0, 128, 128)).x
     if start is not None:
-        few = next(batches(pool, recipe, 0, 128, 128))
-        pupil.start_from(load_tips(start / VISION, start / TEXT, start / TOKENIZER, str(start)), few.x)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        pupil.start_from(load_tips(start / VISION, start / TEXT, start / TOKENIZER, str(start)), few)
+    asked = None
+    if teacher is not None:
+        asked = Teacher.of(Trunk(teacher), few, recipe.taught_width)
+    device = process.device
     pupil = pupil.to(device).to(memory_format=torch.channels_last)
     average = copy.deepcopy(pupil).requires_grad_(False)
     optimizers = _optimizers(pupil, recipe)
@@ -326,13 +375,16 @@ def pretrain(
         for optimizer, kept in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(kept)
         step = state["step"]
-        report({"resumed_at_step": step})
+        if asked is not None:
+            asked.mean, asked.directions = state["taught"]
+        if process.rank == 0:
+            report({"resumed_at_step": step})
     validation = next(batches(pool, replace(recipe, seed=recipe.seed + 1, small_steps=0), 0, 256, 256))
     log = (folder / "log.jsonl").open("a")
     begun, first = time.monotonic(), step
     pupil.train()
     for batch in batches(
-        pool, recipe, step * recipe.batch, (recipe.steps - step) * recipe.batch, recipe.batch, workers
+        pool, recipe, step * recipe.batch, (recipe.steps - step) * recipe.batch, recipe.batch, workers, asked, process
     ):
         for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = rate_at(recipe, step)
@@ -340,23 +392,23 @@ def pretrain(
         loss = torch.stack(list(parts.values())).sum()
         pupil.zero_grad(set_to_none=True)
         loss.backward()
+        process.average(pupil)
         torch.nn.utils.clip_grad_norm_(pupil.parameters(), 1.0)
         for optimizer in optimizers:
             optimizer.step()
         _follow(average, pupil, min(recipe.ema, (1 + step) / (10 + step)))
         step += 1
-        if step % log_every == 0 or step == recipe.steps:
+        if process.rank == 0 and (step % log_every == 0 or step == recipe.steps):
             row = {"step": step, "loss": loss.item(), **{name: part.item() for name, part in parts.items()}}
             row["views_per_s"] = (step - first) * recipe.batch / (time.monotonic() - begun)
             if step % (6 * log_every) == 0 or step == recipe.steps:
                 row |= validate(average.tips(tokenizer, "pupil"), validation)
             if step % (2 * log_every) == 0 or step == recipe.steps:
-                kept = [optimizer.state_dict() for optimizer in optimizers]
-                write_state(
-                    saved,
-                    STATE,
-                    {"pupil": pupil.state_dict(), "average": average.state_dict(), "optimizers": kept, "step": step},
-                )
+                now: dict[str, Any] = {"pupil": pupil.state_dict(), "average": average.state_dict(), "step": step}
+                now["optimizers"] = [optimizer.state_dict() for optimizer in optimizers]
+                if asked is not None:
+                    now["taught"] = [asked.mean, asked.directions]
+                write_state(saved, STATE, now)
             log.write(json.dumps(row) + "\n")
             log.flush()
             report(row)
@@ -381,11 +433,27 @@ def validate(tips: Tips, batch: Batch) -> dict[str, float]:
     }
 
 
-def batches(pool: Pool, recipe: Recipe, start: int, count: int, size: int, workers: int = 0) -> Iterator[Batch]:
-    """Views start .. start + count of the recipe's stream in batches of `size`; a last one that is not full is left out."""
-    views = Views(pool, recipe, start, count)
+def batches(
+    pool: Pool,
+    recipe: Recipe,
+    start: int,
+    count: int,
+    size: int,
+    workers: int = 0,
+    teacher: Teacher | None = None,
+    process: Process = ALONE,
+) -> Iterator[Batch]:
+    """Views start .. start + count of the recipe's stream in batches of `size`; a last one that is not full is left out.
+
+    process: which part of each batch to make.
+    """
     yield from DataLoader(
-        views, size, num_workers=workers, collate_fn=collate, drop_last=True, prefetch_factor=4 if workers else None
+        Views(pool, recipe, start, count, process),
+        size // process.of,
+        num_workers=workers,
+        collate_fn=partial(collate, teacher=teacher),
+        drop_last=True,
+        prefetch_factor=4 if workers else None,
     )
 
 
@@ -404,7 +472,7 @@ def _optimizers(pupil: Pupil, recipe: Recipe) -> list[torch.optim.Optimizer]:
     ]
 
 
-def _tokenizer(recipe: Recipe, folder: Path, pool: Pool) -> Tokenizer:
+def _tokenizer(recipe: Recipe, folder: Path) -> Tokenizer:
     path = folder / TOKENIZER
     if not path.exists():
         rng = np.random.default_rng([recipe.seed, 3])

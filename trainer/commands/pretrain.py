@@ -11,10 +11,18 @@ from edge_agent.commands.arguments import seed
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """The command line of `trainer pretrain`."""
-    pretrain = commands.add_parser("pretrain", help="train the embedded model from procedural pictures alone")
+    pretrain = commands.add_parser(
+        "pretrain",
+        help="train the embedded model from procedural pictures alone; several GPUs: torchrun --nproc-per-node N -m trainer pretrain ...",
+    )
     pretrain.add_argument("--out", type=Path, required=True, help="folder of the run; one that holds a run is resumed")
     pretrain.add_argument(
         "--start", type=Path, help="folder of an embedded model to begin with, instead of with nothing"
+    )
+    pretrain.add_argument(
+        "--teacher",
+        type=Path,
+        help="arrays (.npz) of resnet50-v2's first stages, whose view of each patch is learnt too",
     )
     pretrain.add_argument("--steps", type=int, help="optimizer steps in all")
     pretrain.add_argument(
@@ -36,6 +44,7 @@ def _pretrain(options: argparse.Namespace) -> int:
     from trainer.embed import embed
     from trainer.pool import make_pool
     from trainer.pretrain import Recipe, pretrain
+    from trainer.processes import rank
 
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -46,8 +55,11 @@ def _pretrain(options: argparse.Namespace) -> int:
         options.out,
         options.workers,
         start=options.start,
+        teacher=options.teacher,
         report=lambda row: print({key: round(value, 4) for key, value in row.items()}, flush=True),
     )
+    if rank() > 0:
+        return 0
     pool = make_pool(options.out / "pool", recipe.pool, recipe.image_size + 32, recipe.seed)
     figures = embed(tips, (options.out / "tokenizer.model").read_bytes(), pool, recipe, options.out / "embedded")
     for name, value in figures.items():

@@ -18,7 +18,7 @@ from edge_agent.detectors.checkpoint import Checkpoint, save_checkpoint
 from edge_agent.detectors.tipsomaly import Tipsomaly
 from trainer.features import Kept, Labelled, View, keep
 from trainer.fit import Plan, fit
-from trainer.fitting import better_class_token, default_epochs, header_of, measure
+from trainer.fitting import choose_score, default_epochs, header_of, measure
 from trainer.pool import Pool
 from trainer.pretrain import Recipe, Views
 from trainer.recipes import RECIPES
@@ -54,7 +54,7 @@ def embed(
     method = Tipsomaly(shipped)
     fit(method, _seen(shipped, pool, recipe, 11, fit_views), plan)
     check = _seen(shipped, pool, recipe, 12, check_views)
-    method.class_token = better_class_token(method, check)
+    choose_score(method, check)
     figures, thresholds = measure(method, check)
     source = f"{fit_views} procedural pictures"
     header = header_of(method, plan, recipe.image_size, "object", source, figures) | thresholds

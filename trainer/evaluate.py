@@ -166,7 +166,7 @@ def _by_class_token(detector: Detector) -> Iterator[dict[int, list[np.ndarray]]]
     def note(found: Found) -> None:
         if found.picture.shape[1] == 2:
             for token, own in scores.items():
-                own.append(picture_score(found, token).cpu().numpy())
+                own.append(picture_score(found, token, None, method.evidence).cpu().numpy())
 
     handle = method.register_forward_hook(lambda module, given, found: note(found))
     try:

@@ -26,7 +26,7 @@ from edge_agent.detectors import scoring
 from edge_agent.detectors.checkpoint import Checkpoint, save_checkpoint
 from edge_agent.detectors.method import Method
 from edge_agent.detectors.methods import lookup
-from edge_agent.detectors.tipsomaly import Tipsomaly, picture_score
+from edge_agent.detectors.tipsomaly import CLASS_TOKEN, EVIDENCE, Tipsomaly, picture_score
 from edge_agent.errors import EdgeAgentError
 from trainer.ahead import in_order
 from trainer.data import Example, Skipped, good_pictures, read_examples, readable
@@ -38,6 +38,7 @@ from trainer.synthesize import spoiled
 
 PUBLISHED_SIDE = 518  # pixels, in all three papers
 PUBLISHED_PICTURES = 1725  # of MVTec AD's test split, which they fit on
+EVIDENCES = (EVIDENCE, 0.05)  # fractions of the patches that a picture's local evidence may be the mean of
 MAP_SIDE = 56  # pixels at which thresholds of maps are chosen
 
 
@@ -182,7 +183,7 @@ def fit_checkpoint(
         report=lambda step, losses: progress.step(step, steps, losses),
     )
     if isinstance(method, Tipsomaly):
-        method.class_token = better_class_token(method, features)
+        choose_score(method, features)
     figures, thresholds = measure(method, features)
     if rank == 0:
         header = header_of(method, plan, side, request.class_name, pictures.source, figures) | thresholds
@@ -252,17 +253,18 @@ def measure(method: Method, features: Features) -> tuple[dict[str, float], dict[
     return figures, thresholds
 
 
-def better_class_token(method: Tipsomaly, features: Features) -> int:
-    """1 or 2: with which class token the picture's score tells good from bad better; 2, as published, when neither does."""
-    scores: list[list[Tensor]] = [[], []]
+def choose_score(method: Tipsomaly, features: Features) -> None:
+    """Set the class token and the local evidence by which the picture's score tells good from bad best; as published if all tell alike."""
+    choices = [(token, evidence) for evidence in EVIDENCES for token in (CLASS_TOKEN, 1)]
+    scores: list[list[Tensor]] = [[] for _ in choices]
     bad = []
     for batch, found in _found(method, features):
         bad.append(batch.bad.cpu() > 0)
-        for token in (1, 2):
-            scores[token - 1].append(picture_score(found, min(token, found.picture.shape[1])).cpu())
+        for (token, evidence), one in zip(choices, scores, strict=True):
+            one.append(picture_score(found, min(token, found.picture.shape[1]), None, evidence).cpu())
     defective = _of_all(torch.cat(bad))
-    first, second = (auroc(defective, _of_all(torch.cat(one))) for one in scores)
-    return 1 if first > second else 2
+    found_by = [auroc(defective, _of_all(torch.cat(one))) for one in scores]
+    method.class_token, method.evidence = choices[found_by.index(max(found_by))]
 
 
 def _require_both(defective: Sequence[bool] | np.ndarray, source: object) -> None:

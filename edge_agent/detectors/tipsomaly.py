@@ -17,6 +17,7 @@ from edge_agent.kernels.similarity import compare
 
 PROMPT_LENGTH = 8  # tokens, as published
 CLASS_TOKEN = 2  # as published
+EVIDENCE = 0.0  # as published: see picture_score
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +50,33 @@ def score(features: ImageFeatures, fixed: Tensor, learned: Tensor, temperature: 
     )
 
 
-def picture_score(found: Found, class_token: int, keep: Tensor | None = None) -> Tensor:
-    """(B,) in [0, 1]: half of class token k's probability plus the highest patch's ("local evidence").
+def picture_score(found: Found, class_token: int, keep: Tensor | None = None, evidence: float = EVIDENCE) -> Tensor:
+    """(B,) in [0, 1]: half of class token k's probability plus the patches' "local evidence".
 
-    keep: (B, h, w) bool, patches that count. The published score is this one doubled, in [0, 2].
+    keep: (B, h, w) bool, patches that count. evidence: fraction of them, the highest ones, whose mean is the local evidence;
+    0 for the highest one, as published. The published score is this one doubled, in [0, 2].
     """
-    peak = found.peak if keep is None else found.patches.masked_fill(~keep, 0).amax(dim=(1, 2))
-    return (found.picture[:, class_token - 1] + peak) / 2
+    if evidence:
+        local = highest(found.patches.flatten(1), None if keep is None else keep.flatten(1), evidence)
+    else:
+        local = found.peak if keep is None else found.patches.masked_fill(~keep, 0).amax(dim=(1, 2))
+    return (found.picture[:, class_token - 1] + local) / 2
+
+
+def highest(patches: Tensor, keep: Tensor | None, fraction: float) -> Tensor:
+    """(B,): mean of that fraction of the highest patches (B, N) in [0, 1] that count, of one at least; 0 where none counts."""
+    if keep is None:
+        return patches.topk(max(round(fraction * patches.shape[1]), 1), dim=1).values.mean(dim=1)
+    count = (fraction * keep.sum(dim=1, keepdim=True)).round().clamp(min=1)  # (B, 1)
+    falling = patches.masked_fill(~keep, 0).sort(dim=1, descending=True).values
+    return (falling * (torch.arange(patches.shape[1], device=patches.device) < count)).sum(dim=1) / count.squeeze(1)
 
 
 class Tipsomaly(Method):
-    """prompt: (2, S, W), normal then anomalous, the only parameter. class_token: 1 or 2, whose probability counts."""
+    """prompt: (2, S, W), normal then anomalous, the only parameter. class_token: 1 or 2, whose probability counts.
+
+    evidence: see picture_score. Where a backbone is small its highest patch is noise, and the mean of several tells more.
+    """
 
     name = "tipsomaly"
     sigma = 4.0
@@ -70,10 +87,11 @@ class Tipsomaly(Method):
         class_name: str = "object",
         class_token: int = CLASS_TOKEN,
         fixed: Tensor | None = None,
+        evidence: float = EVIDENCE,
     ) -> None:
         """fixed: the class name's pair, if it is known already, so that no text tower is needed."""
         super().__init__(backbone)
-        self.class_name, self.class_token = class_name, class_token
+        self.class_name, self.class_token, self.evidence = class_name, class_token, evidence
         self.prompt = nn.Parameter(0.02 * torch.randn(2, PROMPT_LENGTH, backbone.text_width, device=backbone.device))
         if fixed is None:
             with torch.no_grad():
@@ -94,7 +112,8 @@ class Tipsomaly(Method):
     ) -> Tipsomaly:
         """See methods.restore."""
         token = 1 + (1, 2).index(header["class_token"])
-        method = cls(backbone, class_name, token, tensors.get(f"fixed.{class_name}"))
+        evidence = min(max(float(header.get("evidence", EVIDENCE)), 0.0), 1.0)
+        method = cls(backbone, class_name, token, tensors.get(f"fixed.{class_name}"), evidence)
         method.prompt = nn.Parameter(tensors["prompt"].to(backbone.device))
         method.learned = tensors["learned"].to(backbone.device)
         return method
@@ -121,7 +140,7 @@ class Tipsomaly(Method):
 
     def settings(self) -> dict[str, Any]:
         """See Method."""
-        return {"class_token": self.class_token}
+        return {"class_token": self.class_token, "evidence": self.evidence}
 
     def hold(self) -> None:
         """See Method."""
@@ -136,4 +155,4 @@ class Tipsomaly(Method):
     def scores(self, found: Found, keep: Tensor | None = None) -> Scores:
         """See Method."""
         token = min(self.class_token, found.picture.shape[1])
-        return Scores(picture_score(found, token, keep), found.patches)
+        return Scores(picture_score(found, token, keep, self.evidence), found.patches)

@@ -1,0 +1,52 @@
+"""Tipsomaly's local evidence: the highest patch as published, or the mean of the highest few, as a checkpoint says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from edge_agent.detectors.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from edge_agent.detectors.load import EMBEDDED_CHECKPOINT, Loader
+from edge_agent.detectors.tipsomaly import Found, Tipsomaly, highest, picture_score
+
+
+@pytest.fixture
+def patches():
+    return torch.from_numpy(np.random.default_rng(0).random((3, 5, 8), np.float32))
+
+
+def test_local_evidence_is_the_mean_of_the_highest_patches(patches):
+    by_hand = np.sort(patches.numpy().reshape(3, -1), axis=1)[:, -4:].mean(axis=1)
+    np.testing.assert_allclose(highest(patches.flatten(1), None, 0.1), by_hand, rtol=1e-6)
+
+
+def test_of_masked_pictures_the_fraction_is_of_what_counts(patches):
+    keep = torch.zeros(3, 40, dtype=torch.bool)
+    keep[0, 5:25], keep[1, 3] = True, True  # 20 count, 1 counts, none counts
+    flat = patches.flatten(1)
+    told = highest(flat, keep, 0.1)
+    np.testing.assert_allclose(told[0], np.sort(flat[0, 5:25].numpy())[-2:].mean(), rtol=1e-6)
+    assert float(told[1]) == float(flat[1, 3])
+    assert float(told[2]) == 0
+    torch.testing.assert_close(highest(flat, torch.ones_like(keep), 0.3), highest(flat, None, 0.3))
+
+
+def test_no_fraction_is_the_highest_patch_as_published(patches):
+    found = Found(torch.full((3, 2), 0.5), patches, patches.amax(dim=(1, 2)))
+    torch.testing.assert_close(picture_score(found, 2), (0.5 + patches.amax(dim=(1, 2))) / 2)
+    torch.testing.assert_close(picture_score(found, 2, None, 1e-9), picture_score(found, 2))
+    assert (picture_score(found, 2, None, 0.5) < picture_score(found, 2)).all()
+
+
+@pytest.mark.parametrize("evidence", [0.0, 0.25])
+def test_a_checkpoint_keeps_it_and_one_without_it_means_the_highest(tmp_path, evidence):
+    backbone = Loader().backbone()
+    shipped = load_checkpoint(EMBEDDED_CHECKPOINT)
+    header = {key: value for key, value in shipped.header.items() if key != "evidence"}
+    assert Tipsomaly.restored(backbone, header, shipped.tensors, "object").evidence == 0
+    method = Tipsomaly.restored(backbone, header | {"evidence": evidence}, shipped.tensors, "object")
+    path = tmp_path / "again.safetensors"
+    save_checkpoint(Checkpoint(header | method.settings(), method.tensors()), path)
+    again = load_checkpoint(path)
+    assert Tipsomaly.restored(backbone, again.header, again.tensors, "object").evidence == evidence

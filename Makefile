@@ -19,7 +19,7 @@ $(VENV)/.ready: pyproject.toml
 	@touch $@
 
 demo: setup
-	$(BIN)/edge-agent replay edge_agent/samples --out demo-out
+	$(BIN)/edge-agent replay edge_agent/samples --out demo-out --again
 
 test: setup
 	$(BIN)/python -m pytest

@@ -17,11 +17,12 @@ from typing import Any
 from sqlalchemy import ColumnElement, bindparam, delete, exists, func, insert, select, update
 from sqlalchemy.engine import Connection, Engine
 
-from edge_agent.core import AlarmEvent, Evidence, Inspection, Message, StoredFile
+from edge_agent.core import AlarmEvent, Evaluation, Evidence, Inspection, Message, StoredFile
 from edge_agent.databases import Database, open_database, plainly
 from edge_agent.errors import JournalError
 from edge_agent.rows import (
     OutboxRow,
+    Outcome,
     RecordedInspection,
     inspection_row,
     ledger_row,
@@ -31,6 +32,8 @@ from edge_agent.rows import (
     waiting,
 )
 from edge_agent.tables import inspection_is_ok, inspections, ledger, line_alarm, outbox, regions
+
+PAGE = 1000  # rows that are read at once where there may be any number
 
 
 class Journal:
@@ -141,6 +144,35 @@ class Journal:
             )
             by_number = {number: list(group) for number, group in groupby(found, lambda region: region.inspection)}
         return [recorded(row, by_number.get(row.number, ())) for row in rows]
+
+    def last_number(self, station: str | None = None) -> int:
+        """Return the number of the last inspection that was recorded, of a station or of any; 0 when there is none.
+
+        Of a station only simulated ones count.
+        """
+        query = select(func.max(inspections.c.number))
+        if station is not None:
+            query = query.where(inspections.c.station == station, inspections.c.simulated.is_(True))
+        with self._reading() as connection:
+            return connection.scalar(query) or 0
+
+    def outcomes(self, station: str, after: int) -> Iterator[Outcome]:
+        """Give what a station's simulated inspections found, those with a number above `after`, as they were recorded.
+
+        They are read in pages, so that a million of them take no more memory than a thousand.
+        """
+        columns = inspections.c
+        names = ("number", "origin", "part_id", "taken_at", "width", "height", "evaluation", "score", "overlay_uri")
+        replayed = (columns.station == station) & columns.simulated.is_(True)
+        query = select(*(columns[name] for name in names)).where(replayed).order_by(columns.number).limit(PAGE)
+        while True:
+            with self._reading() as connection:
+                rows = connection.execute(query.where(columns.number > after)).all()
+            if not rows:
+                return
+            for _, origin, part_id, taken_at, width, height, evaluation, score, overlay in rows:
+                yield Outcome(origin, part_id, taken_at, width, height, Evaluation(evaluation), score, overlay)
+            after = rows[-1].number
 
     def forget_files(self, uris: Iterable[str]) -> None:
         """Note that the evidence files `uris` were deleted: the rows keep digest and size, but lose the URI."""

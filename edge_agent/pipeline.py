@@ -184,9 +184,13 @@ def replay(
     batch: int = 8,
     simulated: bool = True,
     stop: threading.Event | None = None,
+    alarms: dict[str, AlarmState] | None = None,
 ) -> Iterator[tuple[Inspection, Evidence]]:
-    """Inspect all frames of a source that ends, in order; each is recorded before it is yielded."""
-    alarms: dict[str, AlarmState] = {}
+    """Inspect all frames of a source that ends, in order; each is recorded before it is yielded.
+
+    alarms: each station's debounce state, where the frames go on from earlier ones; it moves on.
+    """
+    alarms = {} if alarms is None else alarms
     frames = source.frames(stop or threading.Event())
     while chunk := list(islice(frames, batch)):
         for inspection in inspect(chunk, {station.name: station}, alarms, simulated=simulated):

@@ -58,6 +58,20 @@ class RecordedInspection:
     simulated: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Of an inspection what a replay that goes on has to know. overlay: its URI."""
+
+    origin: str | None
+    part_id: str | None
+    taken_at: datetime
+    width: int
+    height: int
+    evaluation: Evaluation
+    score: float | None
+    overlay: str | None
+
+
 def ledger_row(station: str, file: StoredFile) -> dict[str, Any]:
     """Return the row that says that `station` is done with `file`."""
     return {"station": station, **asdict(file)}

@@ -63,8 +63,8 @@ class Daemon:
         """before: called in its process before it runs; a function of a module."""
         self._data, self._log = config.parent / "data", config.parent / "log"
         self._earlier = len(self._log.read_bytes()) if self._log.exists() else 0
-        self._process = _forks().Process(
-            target=_run, args=(["run", "--config", str(config)], self._log, before, environment)
+        self._process = forks().Process(
+            target=run_logged, args=(["run", "--config", str(config)], self._log, before, environment)
         )
         self._process.start()
 
@@ -124,15 +124,17 @@ class Daemon:
 
 
 @functools.cache
-def _forks() -> ForkServerContext:
+def forks() -> ForkServerContext:
+    """Starts processes that have imported torch already, as that takes longer than most tests."""
     forks = multiprocessing.get_context("forkserver")
     forks.set_forkserver_preload(["edge_agent.build"])
     return forks
 
 
-def _run(
+def run_logged(
     arguments: Sequence[str], log: Path, before: Callable[[], None] | None, environment: Mapping[str, str]
 ) -> None:
+    """The agent's command line in a process of its own, whatever it says in a file."""
     if before:
         before()
     os.environ.update(environment)

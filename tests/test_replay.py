@@ -106,12 +106,12 @@ def test_json_is_an_object_a_line_by_the_schema_and_nothing_else_on_stdout(
     assert [told["evaluation"] for told in objects] == ["NotOK", "NotOK", "NotOK", "NotDecidable"]
 
 
-def test_a_second_replay_into_the_same_folder_adds_to_it_and_does_not_inspect_what_the_first_left(
+def test_a_replay_that_is_to_be_made_again_adds_to_the_folder_and_does_not_inspect_what_the_first_left(
     photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(photos)
     for _ in range(2):
-        assert [Path(told["origin"]).name for told in replayed(capsys, ".")] == ["1.png", "2.png", "3.png"]
+        assert [Path(told["origin"]).name for told in replayed(capsys, ".", "--again")] == ["1.png", "2.png", "3.png"]
     assert len(recorded(photos / "replay-out")) == 6
 
 
@@ -133,7 +133,7 @@ def test_the_command_line_or_the_config_says_where_the_threshold_is(
     config = write_config(tmp_path, station("strict", threshold=ALL_NOT_OK), station("lenient", threshold=ALL_OK))
 
     def verdicts(*options: object) -> set[tuple[str, str, float]]:
-        found = replayed(capsys, photos, "--out", tmp_path / "out", *options)
+        found = replayed(capsys, photos, "--out", tmp_path / "out", "--again", *options)
         return {(told["station"], told["evaluation"], told["threshold"]) for told in found}
 
     assert verdicts("--config", config, "--station", "strict") == {("strict", "NotOK", 0.0)}

@@ -5,18 +5,28 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections import Counter
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_agent.commands.arguments import count, fraction, words
+from edge_agent.commands.arguments import count, fraction, seed, words
 from edge_agent.commands.exits import FAILED, INTERRUPTED, OK
 from edge_agent.commands.signals import stopped_by_signals
 from edge_agent.commands.told import as_json, logging_to_stderr, one_line
 from edge_agent.errors import ConfigError, EdgeAgentError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from edge_agent.config import Config, StationConfig
+    from edge_agent.contact_sheet import ContactSheet
+    from edge_agent.core import Evaluation
+    from edge_agent.journal import Journal
+    from edge_agent.pipeline import Station
+    from edge_agent.resume import Earlier
+    from edge_agent.rows import Outcome
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -41,6 +51,23 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         type=Path,
         default=Path("replay-out"),
         help="folder for overlays, journal and contact sheet (default ./replay-out)",
+    )
+    replay.add_argument(
+        "--again",
+        action="store_true",
+        help="inspect all of it again, and add to what is in --out (default: go on where a replay by the same settings stopped)",
+    )
+    replay.add_argument(
+        "--overlays",
+        choices=("all", "not_ok", "none"),
+        default="all",
+        help="of which pictures to keep an overlay (default all; an archive is inspected sooner without those that are OK)",
+    )
+    replay.add_argument(
+        "--workers",
+        type=seed,
+        metavar="N",
+        help="processes that decode pictures ahead; 0 decodes in this one (default: half the cores, none for few pictures)",
     )
     replay.add_argument("--json", action="store_true", help="one JSON object a picture on stdout")
     replay.add_argument(
@@ -67,16 +94,13 @@ def _inspect_stored(config: Config, chosen: StationConfig, options: argparse.Nam
     """The replay of one station; apart, as _watch is."""
     import time
 
-    from PIL import Image
     from tqdm import tqdm
 
-    from edge_agent import build
+    from edge_agent import build, resume
     from edge_agent.config import EvidenceConfig
     from edge_agent.config_values import sqlite_url
     from edge_agent.contact_sheet import ContactSheet
-    from edge_agent.core import Evaluation
     from edge_agent.journal import Journal
-    from edge_agent.pictures import printable
     from edge_agent.pipeline import replay
     from edge_agent.sources.stored import StoredSource
 
@@ -89,24 +113,42 @@ def _inspect_stored(config: Config, chosen: StationConfig, options: argparse.Nam
         max_megapixels=config.limits.max_megapixels,
         bit_depth=chosen.source.bit_depth,
         leave_out=out,
+        workers=options.workers,
     )
     station = build.station(chosen, build.loader(config), config.sha256)
     sheet = ContactSheet()
-    counts = dict.fromkeys(Evaluation, 0)
     begun = time.monotonic()
     with closing(Journal.open(sqlite_url(out / "journal.db"))) as journal:
+        judged = resume.judged_by(station, chosen.detector.class_name)
+        after = resume.begin(out, journal, station.name, judged, again=options.again)
+        earlier = _taken_up(journal, station, after, sheet)
+        counts, before = earlier.counts.copy(), earlier.counts.total()
+        source.skip(earlier.knows)
         evidence_config = EvidenceConfig.model_construct(
-            folder=out / "evidence", originals="none", overlays="all", keep_days=1e9, keep_gb=1e9
+            folder=out / "evidence", originals="none", overlays=options.overlays, keep_days=1e9, keep_gb=1e9
         )
         gallery = build.gallery(evidence_config, {station.name: station})
         mqtt = config.mqtt if options.publish else None
         sender = build.replay_sender(mqtt, config.agent.name, journal) if mqtt else None
         with (
             stopped_by_signals() as stop,
-            tqdm(total=source.count, unit="picture", leave=False, disable=True if options.json else None) as bar,
+            tqdm(
+                total=source.count,
+                initial=before,
+                unit="picture",
+                leave=False,
+                disable=True if options.json else None,
+            ) as bar,
         ):
             for inspection, evidence in replay(
-                source, station, gallery, journal, build.announce(mqtt), batch=config.limits.batch_size, stop=stop
+                source,
+                station,
+                gallery,
+                journal,
+                build.announce(mqtt),
+                batch=config.limits.batch_size,
+                stop=stop,
+                alarms=earlier.alarms,
             ):
                 counts[inspection.verdict.evaluation] += 1
                 sheet.add(
@@ -125,28 +167,71 @@ def _inspect_stored(config: Config, chosen: StationConfig, options: argparse.Nam
         if sender:
             sender.close(60.0)
         unsent = journal.outbox_depth()[0] if sender else 0
-    took = time.monotonic() - begun
-    total = sum(counts.values())
-    sheet_path = out / "contact_sheet.jpg"
-    try:
-        Image.fromarray(sheet.render()).save(sheet_path, quality=90)
-    except OSError as error:
-        raise EdgeAgentError(f"{sheet_path}: cannot be written ({error.strerror}): choose another --out") from error
-    print(
-        f"\n{total} picture{'s' * (total != 1)} in {took:.1f} s ({total / took:.1f} a second): "
-        + ", ".join(f"{counts[evaluation]} {evaluation.value}" for evaluation in list(Evaluation)[:3])
-        + f"\noverlays       {printable(out / 'evidence')}"
-        + f"\ncontact sheet  {printable(sheet_path)}"
-        + f"\njournal        {printable(out / 'journal.db')}",
-        file=sys.stderr if options.json else sys.stdout,
-    )
+    said = _summary(counts, before, time.monotonic() - begun, out, _saved(sheet, out))
+    print(said, file=sys.stderr if options.json else sys.stdout)
     if stop.is_set():
-        log.warning("interrupted: the rest was not inspected")
+        log.warning("interrupted: the rest was not inspected; the same command goes on from here")
         return INTERRUPTED
     if unsent:
         log.error("%d messages could not be sent; the next --publish with this --out sends them", unsent)
         return FAILED
     return OK
+
+
+def _taken_up(journal: Journal, station: Station, after: int, sheet: ContactSheet) -> Earlier:
+    """What was done before, on the sheet too."""
+    from edge_agent.resume import Earlier
+
+    earlier = Earlier()
+    for outcome in journal.outcomes(station.name, after):
+        earlier.take_in(outcome, station.name, station.rules)
+        title = outcome.part_id or Path(outcome.origin or "").name
+        sheet.add_drawn(outcome.evaluation, outcome.score, partial(_tile_from_evidence, outcome), title=title)
+    return earlier
+
+
+def _tile_from_evidence(outcome: Outcome) -> np.ndarray:
+    """A picture of the sheet as its overlay shows it, or a blank one where no overlay was kept."""
+    from urllib.parse import unquote_to_bytes, urlsplit
+
+    from edge_agent.contact_sheet import blank, tile_of_overlay
+    from edge_agent.errors import PictureError
+    from edge_agent.pictures import decode
+
+    if outcome.overlay is None:
+        return blank()
+    try:
+        overlay = decode(os.fsdecode(unquote_to_bytes(urlsplit(outcome.overlay).path)))
+    except PictureError:  # somebody has tidied up
+        return blank()
+    return tile_of_overlay(overlay, (outcome.height, outcome.width))
+
+
+def _saved(sheet: ContactSheet, out: Path) -> Path:
+    from PIL import Image
+
+    path = out / "contact_sheet.jpg"
+    try:
+        Image.fromarray(sheet.render()).save(path, quality=90)
+    except OSError as error:
+        raise EdgeAgentError(f"{path}: cannot be written ({error.strerror}): choose another --out") from error
+    return path
+
+
+def _summary(counts: Counter[Evaluation], before: int, took: float, out: Path, sheet: Path) -> str:
+    """What was found, of earlier pictures too, and where it lies."""
+    from edge_agent.core import Evaluation
+    from edge_agent.pictures import printable
+
+    total = counts.total() - before
+    found = ", ".join(f"{counts[evaluation]} {evaluation.value}" for evaluation in list(Evaluation)[:3])
+    more = f"; {before} {'were' if before != 1 else 'was'} inspected before; of all {total + before}" if before else ""
+    return (
+        f"\n{total} picture{'s' * (total != 1)} in {took:.1f} s ({total / took:.1f} a second){more}: {found}"
+        f"\noverlays       {printable(out / 'evidence')}"
+        f"\ncontact sheet  {printable(sheet)}"
+        f"\njournal        {printable(out / 'journal.db')}"
+    )
 
 
 def _station(config: Config, options: argparse.Namespace) -> StationConfig:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from threading import Event
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -17,8 +17,20 @@ import numpy as np
 from edge_agent import pictures
 from edge_agent.core import Frame
 from edge_agent.errors import EdgeAgentError, PictureError
+from edge_agent.sources.decode_ahead import decoded, sensible_workers
 
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"})
+
+
+Known = Callable[[str, datetime | None], bool]  # whether a frame of this origin, taken at this time, is to be left out
+
+
+class _Turn(NamedTuple):
+    """A file whose turn it is. modified_at: None when that cannot be found out."""
+
+    path: str
+    modified_at: datetime | None
+    is_known: bool  # a picture of which nothing is wanted
 
 
 class StoredSource:
@@ -40,16 +52,29 @@ class StoredSource:
         max_megapixels: float = 100,
         bit_depth: int = 16,
         leave_out: Path | None = None,
+        workers: int | None = 0,
     ) -> None:
         """every: of a video, take the first of so many frames. max_megapixels, bit_depth: see pictures.decode.
         leave_out: an absolute folder, such as that of an earlier replay's overlays, of which nothing is taken, unless a
-        path leads into it.
+        path leads into it. workers: processes that decode pictures ahead; 0 decodes in this one, None is as many as make
+        sense here. Videos are always decoded in this one, by threads of OpenCV's.
 
         Raises EdgeAgentError, which names every one of the paths that gives nothing to inspect.
         """
         self.station = station
         self._every, self._max_megapixels, self._bit_depth = every, max_megapixels, bit_depth
+        self._known: Known = lambda origin, taken_at: False
         self._files = _files(paths, leave_out)
+        self._workers = sensible_workers(len(self._files)) if workers is None else workers
+
+    def skip(self, known: Known) -> None:
+        """Leave out the frames that are known; the others keep the seq that they have among all of them."""
+        self._known = known
+
+    @property
+    def files(self) -> Sequence[str]:
+        """The absolute paths of the files, in order."""
+        return self._files
 
     @property
     def count(self) -> int | None:
@@ -57,35 +82,46 @@ class StoredSource:
         return None if any(map(_is_video, self._files)) else len(self._files)
 
     def frames(self, stop: Event) -> Iterator[Frame]:
-        """Yield every frame, or until `stop` is set."""
+        """Yield every frame that is not known, or until `stop` is set."""
         seq = 0
-        for path in self._files:
-            taken_at = datetime.now(timezone.utc)
-            with suppress(OSError):  # reading it will tell what is wrong
-                taken_at = pictures.modified_at(os.stat(path).st_mtime_ns)
-            name = pictures.printable(path)
-            stem = pictures.printable(Path(path).stem)
-            for place, pixels, fault in self._video(path) if _is_video(path) else self._picture(path):
+        turns = ((turn, None if turn.is_known or _is_video(turn.path) else turn.path) for turn in self._turns())
+        for turn, found in decoded(
+            turns, self._workers, stop, max_megapixels=self._max_megapixels, bit_depth=self._bit_depth
+        ):
+            if turn.is_known:
+                seq += 1
+                continue
+            name, stem = pictures.printable(turn.path), pictures.printable(Path(turn.path).stem)
+            for place, pixels, fault in self._video(turn) if found is None else _picture(found):
                 if stop.is_set():
                     return
-                part_id = stem + place.replace("#", "-")
-                yield Frame(self.station, seq, taken_at, pixels, part_id, origin=name + place, fault=fault)
+                if pixels is not None:
+                    yield Frame(
+                        self.station,
+                        seq,
+                        turn.modified_at or datetime.now(timezone.utc),
+                        pixels,
+                        part_id=stem + place.replace("#", "-"),
+                        origin=name + place,
+                        fault=fault,
+                    )
                 seq += 1
 
-    def _picture(self, path: str) -> Iterator[tuple[str, np.ndarray, str | None]]:
-        """(what to add to the path, pixels, fault) of its one frame."""
-        try:
-            pixels = pictures.decode(
-                path, max_megapixels=self._max_megapixels, bit_depth=self._bit_depth, min_side=pictures.MIN_SIDE
-            )
-        except PictureError as error:
-            yield "", pictures.nothing(), str(error)
-        else:
-            yield "", pixels, None
+    def _turns(self) -> Iterator[_Turn]:
+        for path in self._files:
+            try:
+                modified_at = pictures.modified_at(os.stat(path).st_mtime_ns)
+            except OSError:  # reading it will tell what is wrong
+                modified_at = None
+            is_known = not _is_video(path) and self._known(pictures.printable(path), modified_at)
+            yield _Turn(path, modified_at, is_known)
 
-    def _video(self, path: str) -> Iterator[tuple[str, np.ndarray, str | None]]:
-        """(what to add to the path, pixels, fault) of each frame, and of what keeps it from giving more."""
-        name = pictures.printable(path)
+    def _video(self, turn: _Turn) -> Iterator[tuple[str, np.ndarray | None, str | None]]:
+        """(what to add to the path, pixels, fault) of each frame, and of what keeps it from giving more.
+
+        No pixels of frames that are known: to find the first that is not, the video is played through.
+        """
+        path, name = turn.path, pictures.printable(turn.path)
         # OpenCV 5 crashes over a name that is not UTF-8.
         video = cv2.VideoCapture(path, cv2.CAP_FFMPEG) if name == path else cv2.VideoCapture()
         try:
@@ -97,7 +133,9 @@ class StoredSource:
             pictures.check_size(size, name, self._max_megapixels, pictures.MIN_SIDE)
             announced, number = video.get(cv2.CAP_PROP_FRAME_COUNT), 0
             while video.grab():
-                if number % self._every == 0:
+                if number % self._every == 0 and self._known(f"{name}#{number}", turn.modified_at):
+                    yield f"#{number}", None, None
+                elif number % self._every == 0:
                     read, pixels = video.retrieve()
                     if not read:
                         break
@@ -110,9 +148,18 @@ class StoredSource:
                     "copy or record it again"
                 )
         except PictureError as error:
-            yield "", pictures.nothing(), str(error)
+            is_known = self._known(name, turn.modified_at)
+            yield "", None if is_known else pictures.nothing(), str(error)
         finally:
             video.release()
+
+
+def _picture(found: np.ndarray | PictureError) -> Iterator[tuple[str, np.ndarray, str | None]]:
+    """(nothing to add to the path, pixels, fault) of a picture's one frame."""
+    if isinstance(found, PictureError):
+        yield "", pictures.nothing(), str(found)
+    else:
+        yield "", found, None
 
 
 def _files(paths: Sequence[str | os.PathLike[str]], leave_out: Path | None) -> list[str]:
@@ -143,36 +190,47 @@ def _files(paths: Sequence[str | os.PathLike[str]], leave_out: Path | None) -> l
 
 
 def _in_folder(folder: str, problems: list[str]) -> list[str]:
-    def note(error: OSError) -> None:
-        problems.append(pictures.unreadable(error.filename, error))
-
+    """All in it, folder by folder, so that what names are sorted by is let go of with theirs. Links to folders are not followed."""
     found = []
-    for place, folders, names in os.walk(folder, onerror=note):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [os.path.join(place, name) for name in names if not name.startswith(".") and _is_ours(name)]
-    return _naturally(found)
+    try:
+        with os.scandir(folder) as entries:
+            seen = [(entry.name, _is_folder(entry), entry.is_symlink()) for entry in entries if entry.name[0] != "."]
+    except OSError as error:
+        problems.append(pictures.unreadable(folder, error))
+        return []
+    for name, is_folder, is_link in sorted(seen, key=lambda one: (_natural(one[0]), one)):
+        path = os.path.join(folder, name)
+        if is_folder and not is_link:
+            found += _in_folder(path, problems)
+        elif not is_folder and _is_ours(name):
+            found.append(path)
+    return found
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # reading it will tell what is wrong
+        return False
 
 
 def _in_glob(pattern: str, problems: list[str]) -> list[str]:
     found = []
-    for path in _naturally(glob.iglob(pattern, recursive=True)):
+    matched = sorted(
+        glob.iglob(pattern, recursive=True), key=lambda path: ([_natural(part) for part in path.split(os.sep)], path)
+    )
+    for path in matched:
         found += _in_folder(path, problems) if os.path.isdir(path) else [path] if _is_ours(path) else []
     return found
 
 
 def _is_in(path: str, folder: Path) -> bool:
-    return Path(os.path.abspath(path)).is_relative_to(folder)
+    return os.path.join(os.path.abspath(path), "").startswith(os.path.join(folder, ""))
 
 
-def _naturally(paths: Iterable[str]) -> list[str]:
-    """Sorted as people would: part2 before part10, and folder by folder."""
-
-    def key(path: str) -> list[list[str | int]]:
-        # Every second piece is a number, so that numbers only ever meet numbers.
-        pieces = (re.split("([0-9]+)", part) for part in path.split(os.sep))
-        return [[int(piece) if i % 2 else piece.lower() for i, piece in enumerate(part)] for part in pieces]
-
-    return sorted(paths, key=lambda path: (key(path), path))
+def _natural(name: str) -> list[str | int]:
+    """What names are sorted by, as people would: part2 before part10. Numbers only ever meet numbers."""
+    return [int(piece) if i % 2 else piece.lower() for i, piece in enumerate(re.split("([0-9]+)", name))]
 
 
 def _is_video(path: str) -> bool:

@@ -94,12 +94,7 @@ def assemble(
 
 
 def fresh(backbone: Backbone, method: str, image_size: int) -> Checkpoint:
-    """What a fit would begin with. Raises CheckpointError for an unknown method, and sizes that are no multiple of the patch."""
-    if image_size % backbone.patch:
-        fitting = max(1, round(image_size / backbone.patch)) * backbone.patch
-        raise CheckpointError(
-            f"{backbone.name} reads sides that are multiples of {backbone.patch}: take {fitting}, not {image_size}"
-        )
+    """What a fit would begin with. Raises CheckpointError for an unknown method."""
     torch.manual_seed(0)
     with torch.no_grad():
         made = lookup(method).fresh(backbone, "object")

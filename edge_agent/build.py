@@ -8,8 +8,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edge_agent.config import CameraConfig, Config, EvidenceConfig, MqttConfig, StationConfig, takes_commands
+from edge_agent.config import (
+    CameraConfig,
+    Config,
+    DetectorConfig,
+    EvidenceConfig,
+    MqttConfig,
+    StationConfig,
+    takes_commands,
+)
 from edge_agent.core import Evidence, Inspection, Message, Source, Trace
+from edge_agent.detectors.detector import PromptDetector
 from edge_agent.detectors.load import Loader
 from edge_agent.errors import ConfigError
 from edge_agent.journal import Journal
@@ -36,33 +45,43 @@ if TYPE_CHECKING:
     from edge_agent.watchdog import Watchdog
 
 
+def detector(wanted: DetectorConfig, loader: Loader) -> PromptDetector:
+    """What a station looks with. Raises CheckpointError."""
+    return loader.detector(
+        wanted.model,
+        wanted.checkpoint,
+        wanted.class_name,
+        wanted.device,
+        wanted.precision,
+        wanted.method,
+        wanted.image_size,
+    )
+
+
 def station(config: StationConfig, loader: Loader, config_sha256: str) -> Station:
     """A station ready to inspect. Raises CheckpointError or ConfigError."""
-    wanted = config.detector
-    detector = loader.detector(
-        wanted.model, wanted.checkpoint, wanted.class_name, wanted.device, wanted.precision, wanted.method
-    )
+    own = detector(config.detector, loader)
     try:
         if config.calibration:
-            config.calibration.require_fit(detector.model_sha256, detector.checkpoint_sha256)
+            config.calibration.require_fit(own.model_sha256, own.checkpoint_sha256, own.image_size)
     except ConfigError as error:
         raise ConfigError(f"station {config.name}: {error}") from None
     threshold, map_threshold = config.chosen_threshold(), config.chosen_map_threshold()
     return Station(
         name=config.name,
-        detector=detector,
+        detector=own,
         rules=Rules(
-            threshold=detector.recommended_threshold if threshold is None else threshold,
-            map_threshold=detector.recommended_map_threshold if map_threshold is None else map_threshold,
+            threshold=own.recommended_threshold if threshold is None else threshold,
+            map_threshold=own.recommended_map_threshold if map_threshold is None else map_threshold,
             min_area=config.min_area,
             raise_after=config.debounce.raise_after,
             of=config.debounce.of,
             hysteresis=config.debounce.hysteresis,
         ),
         trace=Trace(
-            model=detector.name,
-            model_sha256=detector.model_sha256,
-            checkpoint_sha256=detector.checkpoint_sha256,
+            model=own.name,
+            model_sha256=own.model_sha256,
+            checkpoint_sha256=own.checkpoint_sha256,
             calibration_id=config.calibration.id if config.calibration else None,
             config_sha256=config_sha256,
         ),

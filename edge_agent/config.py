@@ -358,7 +358,7 @@ class DetectorConfig(Section):
 
     model: "embedded", the name of a known backbone, or a folder with its files (beginning with /, ./, ../ or ~).
     method: one that needs no checkpoint, in place of one. checkpoint: None is the one that comes with the model. class_name:
-    what is in the picture, in a word or two.
+    what is in the picture, in a word or two. image_size: side in pixels at which pictures are read; None is as fitted.
     """
 
     model: Model = "embedded"
@@ -367,6 +367,7 @@ class DetectorConfig(Section):
     class_name: Text = "object"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    image_size: Annotated[int, Field(ge=32, le=2048)] | None = None
 
     @field_validator("checkpoint")
     @classmethod

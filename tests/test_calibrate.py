@@ -348,7 +348,7 @@ def test_a_station_that_looks_otherwise_than_it_was_calibrated_is_warned_of(tmp_
     assert "calibration: was made with another class_name and ignore" in warning
     assert "calibrate again" in warning
     with pytest.raises(ConfigError, match="made with the model weights aaaa"):
-        one.require_fit("c" * 64, "b" * 64)
+        one.require_fit("c" * 64, "b" * 64, 224)
 
 
 def test_what_the_station_says_is_not_said_twice(parts: Path, tmp_path: Path, capfd) -> None:

@@ -607,11 +607,15 @@ def test_what_is_no_calibration_is_refused(tmp_path: Path, content: bytes) -> No
 
 def test_a_calibration_is_refused_for_other_weights_and_for_another_checkpoint(tmp_path: Path) -> None:
     calibration = read_calibration(calibration_file(tmp_path))
-    calibration.require_fit("a" * 64, "b" * 64)
+    calibration.require_fit("a" * 64, "b" * 64, 224)
     with pytest.raises(ConfigError, match="c12 was made with the model weights aaaaaaaaaaaa, the station uses cccccc"):
-        calibration.require_fit("c" * 64, "b" * 64)
+        calibration.require_fit("c" * 64, "b" * 64, 224)
     with pytest.raises(ConfigError, match="c12 was made with the checkpoint bbbbbbbbbbbb, the station uses cccccc"):
-        calibration.require_fit("a" * 64, "c" * 64)
+        calibration.require_fit("a" * 64, "c" * 64, 224)
+    sized = calibration.model_copy(update={"image_size": 224})
+    sized.require_fit("a" * 64, "b" * 64, 224)
+    with pytest.raises(ConfigError, match="c12 was made at image_size 224, the station reads at 320"):
+        sized.require_fit("a" * 64, "b" * 64, 320)
 
 
 # In plain words

@@ -188,3 +188,12 @@ def test_the_api_of_the_readme_reads_a_picture():
 def test_the_gpu_reads_what_the_cpu_reads():
     (ours,), (theirs,) = load_detector(device="cpu").read([picture(9)]), load_detector(device="cuda").read([picture(9)])
     assert theirs.score == pytest.approx(ours.score, abs=0.01)
+
+
+def test_a_station_may_read_at_another_size_than_the_prompts_were_fitted_at(loader):
+    larger = loader.detector(image_size=320)
+    (reading,) = larger.read([picture(8)])
+    assert reading.heatmap.shape == (320, 320)
+    assert loader.detector().image_size == 224
+    with pytest.raises(CheckpointError, match="embedded reads sides that are multiples of 16: take 304, not 300"):
+        loader.detector(image_size=300)

@@ -35,7 +35,8 @@ _LOWEST_MAP_THRESHOLD = 1e-6  # maps of nothing but zeros would give one that no
 class View:
     """How a station looks at its pictures; `keep`, see core.Detector, came from include and ignore.
 
-    max_megapixels, bit_depth: see pictures.decode. batch: pictures that go through the detector at once.
+    image_size: side in pixels at which the detector reads, if it says. max_megapixels, bit_depth: see pictures.decode.
+    batch: pictures that go through the detector at once.
     """
 
     detector: Detector
@@ -43,6 +44,7 @@ class View:
     include: Polygons = ()
     ignore: Polygons = ()
     keep: np.ndarray | None = None
+    image_size: int | None = None
     max_megapixels: float = 100
     bit_depth: int = 16
     batch: int = 8
@@ -184,6 +186,7 @@ def calibration_of(view: View, seen: Seen, rate: Fraction) -> Calibration:
         "ignore": view.ignore,
         "model_sha256": view.detector.model_sha256,
         "checkpoint_sha256": view.detector.checkpoint_sha256,
+        "image_size": view.image_size,
         "created": created,
         "score_quantiles": _quantiles(seen.scores),
         "brightness_quantiles": _quantiles(seen.brightness),

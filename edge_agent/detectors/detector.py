@@ -48,6 +48,11 @@ class PromptDetector:
                 self.method.hold()
             except (KeyError, TypeError, ValueError, RuntimeError) as error:
                 raise CheckpointError(f"{checkpoint.path}: damaged ({error!r}); copy it again or refit") from None
+        if self.image_size % backbone.patch:
+            fitting = max(1, round(self.image_size / backbone.patch)) * backbone.patch
+            raise CheckpointError(
+                f"{backbone.name} reads sides that are multiples of {backbone.patch}: take {fitting}, not {self.image_size}"
+            )
         self.method.eval().requires_grad_(False)
         self.name = f"{self.method.name}/{backbone.name}"
         self.model_sha256 = backbone.sha256

@@ -33,7 +33,7 @@ class Loader:
         """folders: where fetched backbones lie, looked at before the user's cache."""
         self._folders = (*folders, default_folder())
         self._backbones: dict[tuple[str, str, torch.dtype], Backbone] = {}
-        self._detectors: dict[tuple[str, Path | str, str, str, str], PromptDetector] = {}
+        self._detectors: dict[tuple[str, Path | str, str, str, str, int | None], PromptDetector] = {}
 
     def backbone(self, model: str = EMBEDDED, device: str = "auto", dtype: torch.dtype = torch.float32) -> Backbone:
         """model: "embedded", the name of a fetched backbone, a folder with its three files, or clip:MODEL/TAG (see clip_names.py).
@@ -69,10 +69,11 @@ class Loader:
         device: str = "auto",
         precision: str = "auto",
         method: str | None = None,
+        image_size: int | None = None,
     ) -> PromptDetector:
         """checkpoint: fitted prompts; None is those that come with the embedded model. method: one that needs none, in their place.
 
-        Raises CheckpointError.
+        image_size: see PromptDetector. Raises CheckpointError.
         """
         if method is not None and checkpoint is not None:
             raise CheckpointError(f"{checkpoint}: {method} needs no checkpoint: leave one of the two out")
@@ -82,14 +83,14 @@ class Loader:
             checkpoint = EMBEDDED_CHECKPOINT
         prompts = method or checkpoint
         assert prompts is not None
-        key = (model, prompts, class_name, device, precision)
+        key = (model, prompts, class_name, device, precision, image_size)
         if key not in self._detectors:
             dtype = choose_dtype(precision, choose_device(device))
             backbone = self.backbone(model, device, dtype)
             loaded = unfitted(prompts, backbone) if isinstance(prompts, str) else load_checkpoint(prompts)
             if loaded.header["backbone_sha256"] != backbone.sha256:
                 backbone.encode_text(["object"])  # is it another one, or damaged? A file that cannot be read is named
-            self._detectors[key] = PromptDetector(backbone, loaded, class_name, dtype=dtype)
+            self._detectors[key] = PromptDetector(backbone, loaded, class_name, image_size=image_size, dtype=dtype)
         return self._detectors[key]
 
 

@@ -10,7 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_agent.commands.arguments import words
+from edge_agent.commands.arguments import count, words
 from trainer.commands.told import bar, writable
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="plain prompts or WinCLIP, which need no checkpoint, in place of one",
     )
     calibrate.add_argument("--class-name", type=words, help="what is in the pictures (default: object)")
+    calibrate.add_argument("--image-size", type=count, help="pixels a side at which they are read (default: as fitted)")
     calibrate.add_argument("--config", type=Path, help="look as a station of this file does, instead of the four above")
     calibrate.add_argument("--station", help="which station of the config; needed when it has several")
     calibrate.set_defaults(run=_calibrate)
@@ -80,26 +81,36 @@ def _view(options: argparse.Namespace) -> View:
     from edge_agent.errors import EdgeAgentError
     from trainer.calibrate import View
 
-    named = [name for name in ("model", "checkpoint", "method", "class_name") if getattr(options, name) is not None]
+    named = [
+        name
+        for name in ("model", "checkpoint", "method", "class_name", "image_size")
+        if getattr(options, name) is not None
+    ]
     if not options.config:
         if options.station:
             raise EdgeAgentError("--station needs a --config: the station is one of that file")
         class_name = options.class_name or "object"
         model = options.model or "embedded"
-        return View(Loader().detector(model, options.checkpoint, class_name, method=options.method), class_name)
+        detector = Loader().detector(
+            model, options.checkpoint, class_name, method=options.method, image_size=options.image_size
+        )
+        return View(detector, class_name, image_size=detector.image_size)
     if named:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in named)
         raise EdgeAgentError(f"{flags}: with --config, the station says that: leave out one of them")
     config = load_config(options.config)
     station = config.station(options.station)
     # Its earlier calibration, which this one may be there to replace, need not fit its checkpoint any more.
-    built = build.station(station.model_copy(update={"calibration": None}), build.loader(config), config.sha256)
+    loader = build.loader(config)
+    image_size = build.detector(station.detector, loader).image_size
+    built = build.station(station.model_copy(update={"calibration": None}), loader, config.sha256)
     return View(
         built.detector,
         station.detector.class_name,
         station.include,
         station.ignore,
         built.keep,
+        image_size,
         max_megapixels=config.limits.max_megapixels,
         bit_depth=station.source.bit_depth,
         batch=config.limits.batch_size,

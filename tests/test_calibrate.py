@@ -61,6 +61,7 @@ class Scored:
     """A detector whose score is the picture's first sample, in 255ths, and whose map peaks at its second."""
 
     name, model_sha256, checkpoint_sha256 = "scored", "a" * 64, "b" * 64
+    image_size = 224
 
     def __init__(self) -> None:
         self.pictures = 0

@@ -56,6 +56,14 @@ def findings(out: Path) -> list[tuple[Any, ...]]:
     return [(row["origin"], row["seq"], row["evaluation"], row["score"], row["alarm"], row["reason"]) for row in rows]
 
 
+def children(process: BaseProcess) -> list[str]:
+    return Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+
+
+def is_there(pid: str) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
 @contextmanager
 def replaying(log: Path, *arguments: object) -> Iterator[BaseProcess]:
     """`replay ARGUMENTS` as a terminal would have it, in a process group of its own."""
@@ -78,7 +86,10 @@ def test_one_that_is_killed_again_and_again_ends_as_one_that_never_was(
             enough = done + chance.randint(1, 8)
             eventually(lambda: len(findings(out)) >= enough, "some are inspected")  # noqa: B023
             time.sleep(chance.uniform(0, 0.05))
+            decoding = children(process)
             process.kill()
+            process.join(PATIENCE_S)
+        eventually(lambda: not any(map(is_there, decoding)), "what decoded for it ends, too")  # noqa: B023
         assert done < len(findings(out)) < PICTURES
         done = len(findings(out))
     capsys.readouterr()
@@ -104,15 +115,15 @@ def test_after_ctrl_c_in_a_terminal_nothing_is_left_running_and_the_rest_is_done
     out, log = tmp_path / "out", tmp_path / "log"
     with replaying(log, archive, "--out", out, "--workers", 2) as process:
         eventually(lambda: findings(out), "some are inspected")
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        assert len(children) == 2
+        decoding = children(process)
+        assert len(decoding) == 2
         assert process.pid is not None
         os.killpg(process.pid, signal.SIGINT)
         process.join(PATIENCE_S)
     assert process.exitcode == 130
     assert "the same command goes on from here" in log.read_text()
     assert "Traceback" not in log.read_text()
-    assert not any(Path(f"/proc/{child}").exists() for child in children)
+    assert not any(map(is_there, decoding))
     assert 0 < len(findings(out)) < PICTURES
     assert main(["replay", str(archive), "--out", str(out), "--overlays", "none"]) == 0
     assert [row[0] for row in findings(out)] == [str(path) for path in sorted_paths(archive)]

@@ -112,8 +112,8 @@ class _Child:
                 continue
             try:
                 message, descriptors, *_ = socket.recv_fds(self._socket, MOST_BYTES, 1)
-            except ConnectionResetError:
-                message, descriptors = b"", []
+            except ConnectionResetError:  # it died with questions unread; what it had answered can still be read
+                continue
             if message:
                 self._asked.popleft()
                 self._died_over_first = False

@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from collections import Counter
-from contextlib import closing
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,11 +22,10 @@ if TYPE_CHECKING:
 
     from edge_agent.config import Config, StationConfig
     from edge_agent.contact_sheet import ContactSheet
-    from edge_agent.core import Evaluation
+    from edge_agent.core import Evaluation, Evidence, Inspection
     from edge_agent.journal import Journal
     from edge_agent.pipeline import Station
     from edge_agent.resume import Earlier
-    from edge_agent.rows import Outcome
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -68,6 +67,13 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         type=seed,
         metavar="N",
         help="processes that decode pictures ahead; 0 decodes in this one (default: half the cores, none for few pictures)",
+    )
+    replay.add_argument(
+        "--distributed",
+        metavar="ADDRESS",
+        help="inspect pictures by the machines of the Ray cluster at this address, which find them and the model at the same "
+        "paths; local: by a cluster of this machine alone; --workers are then the processes that inspect "
+        "(needs pip install 'edge-agent[distributed]')",
     )
     replay.add_argument("--json", action="store_true", help="one JSON object a picture on stdout")
     replay.add_argument(
@@ -115,55 +121,61 @@ def _inspect_stored(config: Config, chosen: StationConfig, options: argparse.Nam
         leave_out=out,
         workers=options.workers,
     )
+    if options.distributed and source.count is None:
+        raise EdgeAgentError("--distributed takes pictures alone, and there are videos here: replay those without it")
     station = build.station(chosen, build.loader(config), config.sha256)
     sheet = ContactSheet()
     begun = time.monotonic()
-    with closing(Journal.open(sqlite_url(out / "journal.db"))) as journal:
+    with ExitStack() as open_parts:
+        if options.distributed:  # first, as Ray has signals of its own
+            from edge_agent import distributed
+
+            open_parts.enter_context(distributed.cluster(options.distributed))
+        journal = open_parts.enter_context(closing(Journal.open(sqlite_url(out / "journal.db"))))
         judged = resume.judged_by(station, chosen.detector.class_name)
         after = resume.begin(out, journal, station.name, judged, again=options.again)
         earlier = _taken_up(journal, station, after, sheet)
         counts, before = earlier.counts.copy(), earlier.counts.total()
         source.skip(earlier.knows)
-        evidence_config = EvidenceConfig.model_construct(
-            folder=out / "evidence", originals="none", overlays=options.overlays, keep_days=1e9, keep_gb=1e9
-        )
-        gallery = build.gallery(evidence_config, {station.name: station})
         mqtt = config.mqtt if options.publish else None
         sender = build.replay_sender(mqtt, config.agent.name, journal) if mqtt else None
-        with (
-            stopped_by_signals() as stop,
-            tqdm(
-                total=source.count,
-                initial=before,
-                unit="picture",
-                leave=False,
-                disable=True if options.json else None,
-            ) as bar,
-        ):
-            for inspection, evidence in replay(
-                source,
+        stop = open_parts.enter_context(stopped_by_signals())
+        hidden = True if options.json else None
+        bar = open_parts.enter_context(
+            tqdm(total=source.count, initial=before, unit="picture", leave=False, disable=hidden)
+        )
+        announce, batch = build.announce(mqtt), config.limits.batch_size
+        if options.distributed:
+            inspected = distributed.replay(
+                source.unknown_pictures,
+                distributed.Task(
+                    source.part([]), chosen, config.sha256, config.agent.data_dir / "models", options.overlays
+                ),
                 station,
-                gallery,
+                out / "evidence",
                 journal,
-                build.announce(mqtt),
-                batch=config.limits.batch_size,
-                stop=stop,
+                announce,
+                batch=batch,
+                workers=options.workers or None,
+                first_seq=before,
                 alarms=earlier.alarms,
-            ):
-                counts[inspection.verdict.evaluation] += 1
-                sheet.add(
-                    inspection.frame.pixels,
-                    inspection.reading,
-                    inspection.verdict,
-                    map_threshold=station.rules.map_threshold,
-                    title=build.title(inspection),
-                )
-                bar.clear()
-                told = (
-                    as_json(inspection, evidence) if options.json else one_line(inspection, colour=sys.stdout.isatty())
-                )
-                print(told, flush=True)
-                bar.update()
+                stop=stop,
+            )
+        else:
+            evidence_config = EvidenceConfig.model_construct(
+                folder=out / "evidence", originals="none", overlays=options.overlays, keep_days=1e9, keep_gb=1e9
+            )
+            gallery = build.gallery(evidence_config, {station.name: station})
+            inspected = replay(
+                source, station, gallery, journal, announce, batch=batch, stop=stop, alarms=earlier.alarms
+            )
+        for inspection, evidence in inspected:
+            counts[inspection.verdict.evaluation] += 1
+            _show(sheet, inspection, evidence, station.rules.map_threshold, drawn=bool(options.distributed))
+            bar.clear()
+            told = as_json(inspection, evidence) if options.json else one_line(inspection, colour=sys.stdout.isatty())
+            print(told, flush=True)
+            bar.update()
         if sender:
             sender.close(60.0)
         unsent = journal.outbox_depth()[0] if sender else 0
@@ -183,28 +195,44 @@ def _taken_up(journal: Journal, station: Station, after: int, sheet: ContactShee
     from edge_agent.resume import Earlier
 
     earlier = Earlier()
-    for outcome in journal.outcomes(station.name, after):
-        earlier.take_in(outcome, station.name, station.rules)
-        title = outcome.part_id or Path(outcome.origin or "").name
-        sheet.add_drawn(outcome.evaluation, outcome.score, partial(_tile_from_evidence, outcome), title=title)
+    for one in journal.outcomes(station.name, after):
+        earlier.take_in(one, station.name, station.rules)
+        title = one.part_id or Path(one.origin or "").name
+        drawn = partial(_tile_from_evidence, one.overlay, (one.height, one.width))
+        sheet.add_drawn(one.evaluation, one.score, drawn, title=title)
     return earlier
 
 
-def _tile_from_evidence(outcome: Outcome) -> np.ndarray:
-    """A picture of the sheet as its overlay shows it, or a blank one where no overlay was kept."""
+def _show(
+    sheet: ContactSheet, inspection: Inspection, evidence: Evidence, map_threshold: float, *, drawn: bool
+) -> None:
+    """Put an inspection on the sheet. drawn: elsewhere, so that its overlay is all there is of it."""
+    from edge_agent.build import title
+
+    frame, reading, verdict = inspection.frame, inspection.reading, inspection.verdict
+    if drawn:
+        uri = evidence.overlay.uri if evidence.overlay else None
+        tile = partial(_tile_from_evidence, uri, frame.pixels.shape[:2])
+        sheet.add_drawn(verdict.evaluation, reading.score if reading else None, tile, title=title(inspection))
+    else:
+        sheet.add(frame.pixels, reading, verdict, map_threshold=map_threshold, title=title(inspection))
+
+
+def _tile_from_evidence(uri: str | None, shape: tuple[int, int]) -> np.ndarray:
+    """A picture of the sheet as its overlay shows it, or a blank one where no overlay was kept. shape: (H, W) of the picture."""
     from urllib.parse import unquote_to_bytes, urlsplit
 
     from edge_agent.contact_sheet import blank, tile_of_overlay
     from edge_agent.errors import PictureError
     from edge_agent.pictures import decode
 
-    if outcome.overlay is None:
+    if uri is None:
         return blank()
     try:
-        overlay = decode(os.fsdecode(unquote_to_bytes(urlsplit(outcome.overlay).path)))
+        overlay = decode(os.fsdecode(unquote_to_bytes(urlsplit(uri).path)))
     except PictureError:  # somebody has tidied up
         return blank()
-    return tile_of_overlay(overlay, (outcome.height, outcome.width))
+    return tile_of_overlay(overlay, shape)
 
 
 def _saved(sheet: ContactSheet, out: Path) -> Path:

@@ -73,14 +73,14 @@ class Gallery:
         self,
         folder: str | os.PathLike[str],
         *,
-        render: Callable[[Inspection], np.ndarray],
+        render: Callable[[Inspection], np.ndarray | bytes],
         originals: Kept = "not_ok",
         overlays: Kept = "not_ok",
         fmt: Format = "jpg",
         keep_days: float = 30,
         keep_gb: float = 20,
     ) -> None:
-        """render: draws an overlay, (H, W, 3) uint8 RGB; only called for those that are kept, which become `fmt` files.
+        """render: draws an overlay, (H, W, 3) uint8 RGB, or gives a `fmt` file of it; only called for those that are kept.
         "not_ok" is all that is not OK, what could not be decided too. keep_gb: of 1e9 bytes.
         """
         self._folder = Path(folder).absolute()
@@ -101,9 +101,9 @@ class Gallery:
         image = overlay = None
         evaluation = inspection.verdict.evaluation
         try:
-            if _is_kept(self._originals, evaluation) and inspection.frame.pixels.size:
+            if is_kept(self._originals, evaluation) and inspection.frame.pixels.size:
                 image = self._write(inspection, "", inspection.frame.pixels, "png")
-            if _is_kept(self._overlays, evaluation):
+            if is_kept(self._overlays, evaluation):
                 overlay = self._write(inspection, "_overlay", self._render(inspection), self._format)
         except OSError as error:
             self.lost += 1
@@ -149,7 +149,7 @@ class Gallery:
                 self._drop(self._dropped_early, wanted)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def _write(self, inspection: Inspection, ending: str, pixels: np.ndarray, fmt: Format) -> SavedFile:
+    def _write(self, inspection: Inspection, ending: str, pixels: np.ndarray | bytes, fmt: Format) -> SavedFile:
         used = self._usage()  # before there is a new file, which would be counted twice
         moment = datetime.fromtimestamp((UUID(inspection.id).int >> 80) / 1000, timezone.utc)
         batch = _Batch(inspection.verdict.evaluation is Evaluation.OK, f"{moment:%Y-%m-%d}")
@@ -157,7 +157,7 @@ class Gallery:
         parts += [_safe(inspection.frame.part_id)] if inspection.frame.part_id else []
         name = "_".join([*parts, UUID(inspection.id).hex[-12:]]) + f"{ending}.{fmt}"
         path = self._folder / _safe(inspection.frame.station) / batch.day / name
-        content = _encode(pixels, fmt)
+        content = pixels if isinstance(pixels, bytes) else encode(pixels, fmt)
         _make_folder(path.parent)
         self._make_room(len(content))
         write_durably(path, content)
@@ -274,14 +274,16 @@ def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
         return
 
 
-def _encode(pixels: np.ndarray, fmt: Format) -> bytes:
+def encode(pixels: np.ndarray, fmt: Format) -> bytes:
+    """(H, W, 3) uint8 RGB as the bytes of a file."""
     done, encoded = cv2.imencode(f".{fmt}", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), _ENCODING[fmt])
     if not done:
         raise ValueError(f"a picture of shape {pixels.shape} cannot be written as {fmt}")
     return encoded.tobytes()
 
 
-def _is_kept(rule: Kept, evaluation: Evaluation) -> bool:
+def is_kept(rule: Kept, evaluation: Evaluation) -> bool:
+    """Whether pictures of such a verdict are kept."""
     return rule == "all" or (rule == "not_ok" and evaluation is not Evaluation.OK)
 
 

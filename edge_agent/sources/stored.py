@@ -6,6 +6,7 @@ import glob
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from datetime import datetime, timezone
 from pathlib import Path
 from threading import Event
@@ -23,6 +24,10 @@ VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".m
 
 
 Known = Callable[[str, datetime | None], bool]  # whether a frame of this origin, taken at this time, is to be left out
+
+
+def _never(origin: str, taken_at: datetime | None) -> bool:
+    return False
 
 
 class _Turn(NamedTuple):
@@ -63,7 +68,7 @@ class StoredSource:
         """
         self.station = station
         self._every, self._max_megapixels, self._bit_depth = every, max_megapixels, bit_depth
-        self._known: Known = lambda origin, taken_at: False
+        self._known: Known = _never
         self._files = _files(paths, leave_out)
         self._workers = sensible_workers(len(self._files)) if workers is None else workers
 
@@ -71,10 +76,16 @@ class StoredSource:
         """Leave out the frames that are known; the others keep the seq that they have among all of them."""
         self._known = known
 
+    def part(self, files: Sequence[str]) -> StoredSource:
+        """The same source, of these files alone, whether they are there or not; decoded in the process that reads it."""
+        part = copy(self)
+        part._files, part._workers, part._known = list(files), 0, _never
+        return part
+
     @property
-    def files(self) -> Sequence[str]:
-        """The absolute paths of the files, in order."""
-        return self._files
+    def unknown_pictures(self) -> list[str]:
+        """The absolute paths of the pictures that are not known, in order."""
+        return [turn.path for turn in self._turns() if not turn.is_known and not _is_video(turn.path)]
 
     @property
     def count(self) -> int | None:

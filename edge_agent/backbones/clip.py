@@ -128,7 +128,7 @@ class Clip(nn.Module):
         first = tokens[:1, :1]  # no picture has another
 
         def encode(patches: Tensor) -> Tensor:
-            own = torch.cat([first.expand(len(patches), -1, -1), patches], dim=1)
+            own = torch.cat([first.expand(patches.shape[0], -1, -1), patches], dim=1)
             for block in self.model.visual.transformer.resblocks:
                 own = block(own)
             return self._whole(own)
@@ -161,10 +161,10 @@ class Clip(nn.Module):
         """See Backbone. Begin and end are added, and read at the end; deep: of the n tokens after begin."""
         _require_room(self.context - 2 - prompts.shape[1], self.context)
         begin, end = (
-            self.model.token_embedding(self.ends).to(prompts.dtype).expand(len(prompts), -1, -1).chunk(2, dim=1)
+            self.model.token_embedding(self.ends).to(prompts.dtype).expand(prompts.shape[0], -1, -1).chunk(2, dim=1)
         )
         x = torch.cat([begin, prompts, end], dim=1)
-        return self._encode_tokens(x, torch.full((len(x),), x.shape[1] - 1, device=x.device), deep)
+        return self._encode_tokens(x, torch.full((x.shape[0],), x.shape[1] - 1, device=x.device), deep)
 
     def _embed(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """Pictures to the first block's tokens (B, 1 + N, width of the tower), class token first, and their grid."""
@@ -172,7 +172,7 @@ class Clip(nn.Module):
         tokens = visual.conv1(x)  # (B, C, h, w)
         grid = (tokens.shape[2], tokens.shape[3])
         tokens = tokens.flatten(2).transpose(1, 2)  # (B, N, C)
-        first = visual.class_embedding.to(tokens.dtype).expand(len(x), 1, -1)
+        first = visual.class_embedding.to(tokens.dtype).expand(x.shape[0], 1, -1)
         tokens = torch.cat([first, tokens], dim=1) + self.positions(grid).to(tokens.dtype)
         return visual.ln_pre(tokens), grid
 
@@ -202,10 +202,10 @@ class Clip(nn.Module):
         mask = self.model.attn_mask[:length, :length]
         for number, block in enumerate(self.model.transformer.resblocks):
             if deep is not None and 0 < number <= len(deep):
-                own = deep[number - 1].to(x.dtype).expand(len(x), -1, -1)  # (B, n, W)
+                own = deep[number - 1].to(x.dtype).expand(x.shape[0], -1, -1)  # (B, n, W)
                 x = torch.cat([x[:, :1], own, x[:, 1 + own.shape[1] :]], dim=1)
             x = block(x, attn_mask=mask)
-        x = self.model.ln_final(x[torch.arange(len(x), device=x.device), ends])  # (B, W)
+        x = self.model.ln_final(x[torch.arange(x.shape[0], device=x.device), ends])  # (B, W)
         projection = self.model.text_projection
         return projection(x) if isinstance(projection, nn.Module) else x @ projection
 

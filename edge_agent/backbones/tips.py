@@ -181,7 +181,7 @@ class VisionTower(nn.Module):
         prefix = tokens[:1, :2]  # no picture has another
 
         def encode(patches: Tensor) -> Tensor:
-            own = torch.cat([prefix.expand(len(patches), -1, -1), patches], dim=1)
+            own = torch.cat([prefix.expand(patches.shape[0], -1, -1), patches], dim=1)
             for number, block in enumerate(self.vit.layers(), start=1):
                 own = block(self._compared(own, (side, side), number))
             return self.vit.norm(own[:, 1])
@@ -196,7 +196,7 @@ class VisionTower(nn.Module):
         tokens = tokens + self.positions(grid)
         if self.contrast is not None:
             tokens = tokens + self.contrast(x, grid).to(tokens.dtype)
-        prefix = torch.cat([self.vit.cls_token, self.vit.reg_token], dim=1).expand(len(x), -1, -1)
+        prefix = torch.cat([self.vit.cls_token, self.vit.reg_token], dim=1).expand(x.shape[0], -1, -1)
         tokens = torch.cat([prefix.to(tokens.dtype), tokens], dim=1)  # (B, 2 + N, D)
         return tokens, grid
 
@@ -272,7 +272,7 @@ class TextTower(nn.Module):
         x = x + sinusoids(x.shape[1], self.shape.width, x.device).to(x.dtype)
         for number, block in enumerate(self.transformer.resblocks):
             if deep is not None and 0 < number <= len(deep):
-                own = deep[number - 1].to(x.dtype).expand(len(x), -1, -1)  # (B, n, D)
+                own = deep[number - 1].to(x.dtype).expand(x.shape[0], -1, -1)  # (B, n, D)
                 x = torch.cat([own, x[:, own.shape[1] :]], dim=1)
             x = block(x, padding)
         x = self.ln_final(x)

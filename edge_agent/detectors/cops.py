@@ -229,7 +229,7 @@ class Cops(Method):
 
         The normal prompt gets the anomalous prototypes and the other way round: so it is published, and fitted.
         """
-        B, K = len(prototypes), biases.shape[1]
+        B, K = prototypes.shape[0], biases.shape[1]
         context, state, own = self.context.split([CONTEXT, STATE, CLASS], dim=1)  # each (2, n, W)
         parts = (  # each (B or 1, 2, K or 1, n, W)
             context.unsqueeze(1).unsqueeze(0),

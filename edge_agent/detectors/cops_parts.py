@@ -34,7 +34,7 @@ class Extractor(nn.Module):
 
     def forward(self, queries: Tensor, patches: Tensor) -> Tensor:
         """queries: (2, P, D), patches: (B, N, D), not unit. Returns (B, 2, P, D)."""
-        x = queries.flatten(0, 1).expand(len(patches), -1, -1)  # (B, 2P, D): no query sees another
+        x = queries.flatten(0, 1).expand(patches.shape[0], -1, -1)  # (B, 2P, D): no query sees another
         seen = self.ln_1(patches)
         x = x + self.attn(self.ln_1(x), seen, seen, need_weights=False)[0]
         x = x + self.mlp(self.ln_2(x))

@@ -169,7 +169,7 @@ class ViP2Clip(Method):
         """(B, 2, D) unit, of the prompts that whole (B, D) unit makes."""
         prompts = self.prompts(whole, (self.word_normal, self.word_anomalous))
         if prompts[0].shape == prompts[1].shape:
-            states = self.backbone.encode_prompts(torch.cat(prompts)).chunk(2)
+            states = self.backbone.encode_prompts(torch.cat(prompts)).unflatten(0, (2, -1)).unbind()
         else:  # the words are of other lengths
             states = tuple(self.backbone.encode_prompts(each) for each in prompts)
         return scoring.unit(torch.stack(states, dim=1))

@@ -32,7 +32,7 @@ class ConditionedPrompts(nn.Module):
 
     def forward(self, whole: Tensor, words: Sequence[Tensor]) -> list[Tensor]:
         """whole: (B, D) unit. words: (n, W) for normal and for anomalous. The prompts of both, each (B, E + n + R, W)."""
-        B = len(whole)
+        B = whole.shape[0]
         seen = torch.stack([adapter(whole + self.bias) for adapter in self.adapters], dim=1)  # (B, R, W)
         shared = self.shared + seen
         return [

@@ -1,4 +1,4 @@
-"""`edge-agent export`: the journal's inspections as a table."""
+"""`edge-agent export`: the journal's inspections as a table, or the detector as ONNX (export_onnx.py)."""
 
 from __future__ import annotations
 
@@ -6,21 +6,24 @@ import argparse
 from datetime import datetime
 from pathlib import Path
 
+from edge_agent.commands import export_onnx
 from edge_agent.commands.arguments import config_option
 from edge_agent.commands.exits import OK
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """The command line of `edge-agent export`."""
-    export = commands.add_parser("export", help="the journal's inspections as CSV or Parquet, beside a running agent")
-    config_option(export)
-    export.add_argument(
-        "--since", required=True, type=moment, help="2026-11-20, or 2026-11-20T06:00; this machine's time"
+    export = commands.add_parser(
+        "export", help="the journal's inspections as CSV or Parquet, beside a running agent; or the detector as ONNX"
     )
+    config_option(export)
+    what = export.add_mutually_exclusive_group(required=True)
+    what.add_argument("--since", type=moment, help="2026-11-20, or 2026-11-20T06:00; this machine's time")
     export.add_argument("--until", type=moment, help="up to this moment, itself left out; default: all there are")
     export.add_argument("--format", choices=("csv", "parquet"), default="csv", help="default: csv")
-    export.add_argument("--out", required=True, type=Path, metavar="FILE", help="replaced when all of it is written")
-    export.set_defaults(run=_export)
+    export.add_argument("--out", type=Path, metavar="FILE", help="of the table; replaced when all of it is written")
+    export_onnx.add(export, what)
+    export.set_defaults(run=lambda options: _export(options, export))
 
 
 def moment(text: str) -> datetime:
@@ -31,7 +34,17 @@ def moment(text: str) -> datetime:
         raise argparse.ArgumentTypeError(f"{text!r} is no day such as 2026-11-20 and no 2026-11-20T06:00") from None
 
 
-def _export(options: argparse.Namespace) -> int:
+def _export(options: argparse.Namespace, command: argparse.ArgumentParser) -> int:
+    if options.onnx:
+        return export_onnx.export_onnx(options)
+    if options.check:
+        return export_onnx.check(options)
+    if options.out is None:
+        command.error("the following arguments are required: --out")
+    return _table(options)
+
+
+def _table(options: argparse.Namespace) -> int:
     from edge_agent.config import default_path, load_config
     from edge_agent.export import export
     from edge_agent.visit import visiting

@@ -1,0 +1,148 @@
+"""`edge-agent export --onnx` and `--check`: a station's detector as an ONNX file, and the gate for what is built from it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge_agent.commands.arguments import count, words
+from edge_agent.commands.exits import FAILED, OK
+from edge_agent.errors import EdgeAgentError
+
+if TYPE_CHECKING:
+    from edge_agent.config import Config, StationConfig
+    from edge_agent.golden import Comparison
+
+
+def add(export: argparse.ArgumentParser, what: argparse._MutuallyExclusiveGroup) -> None:
+    """Their part of the command line of `edge-agent export`. what: of which one is chosen."""
+    what.add_argument(
+        "--onnx",
+        type=Path,
+        metavar="FILE",
+        help="in place of a table: the detector as one ONNX file, and a golden set beside it; of the embedded model as it"
+        " comes, or as --config says",
+    )
+    what.add_argument(
+        "--check",
+        type=Path,
+        metavar="FILE",
+        help="does an exported ONNX file say what torch said of its golden set? runs it in onnxruntime, or takes --answers",
+    )
+    onnx = export.add_argument_group("with --onnx")
+    onnx.add_argument("--station", help="whose detector; needed when the config has several")
+    onnx.add_argument("--model", type=words, help="default: embedded, or as the config says")
+    onnx.add_argument("--checkpoint", type=Path, help="fitted prompts; default: as the config says")
+    onnx.add_argument("--method", help="one that needs no checkpoint: clip or winclip; default: as the config says")
+    onnx.add_argument("--class-name", type=words, help="default: object, or as the config says")
+    onnx.add_argument(
+        "--batch",
+        type=_batch,
+        default="any",
+        metavar="N",
+        help="how many pictures the file takes at once (default: any; winclip and cops need a number)",
+    )
+    check = export.add_argument_group("with --check")
+    check.add_argument(
+        "--answers",
+        type=Path,
+        metavar="FILE",
+        help="scores, and maps if you have them, of the golden set's pictures from another runtime, such as a TensorRT"
+        " engine: .json or .npz",
+    )
+    check.add_argument(
+        "--tolerance",
+        type=float,
+        default=0.001,
+        help="what a score, and a map anywhere, may differ by (default: 0.001, for fp32; an fp16 engine: 0.005)",
+    )
+
+
+def export_onnx(options: argparse.Namespace) -> int:
+    """Write both files, or none: the export is held against torch before."""
+    import numpy as np
+
+    from edge_agent import build, golden
+    from edge_agent.config import Config, load_config
+    from edge_agent.detectors.detector import PromptDetector
+    from edge_agent.durable import write_durably
+    from edge_agent.onnx_export import Graph, export, reference, resized
+    from edge_agent.onnx_run import OnnxFile
+
+    if options.config:
+        config = load_config(options.config)
+    else:
+        config = Config.model_validate({"stations": [{"name": "export", "source": {"folder": "."}}]})
+    chosen = _station(config, options)
+    station = build.station(chosen, build.loader(config), config.sha256)
+    detector, rules = station.detector, station.rules
+    assert isinstance(detector, PromptDetector)
+    graph = Graph(detector, station.keep)
+    made = export(
+        detector,
+        graph,
+        batch=options.batch,
+        class_name=chosen.detector.class_name,
+        threshold=rules.threshold,
+        map_threshold=rules.map_threshold,
+    )
+    shown = golden.originals()
+    pictures = np.concatenate([resized(detector, [one]) for one in shown.values()])
+    kept = golden.golden_set(made.about, list(shown), pictures, *reference(graph, pictures))
+    found = golden.compare(kept, *OnnxFile(made.onnx).read(kept.pictures))
+    if not found.passed:
+        raise EdgeAgentError(
+            f"the exported graph is not what torch computes ({_told(found)}): nothing was written; report this"
+        )
+    out = options.onnx
+    try:
+        golden.save(kept, golden.beside(out))
+        write_durably(out, made.onnx)
+    except OSError as error:
+        raise EdgeAgentError(
+            f"{out}: {error.strerror}: name a file in a folder with room that you may write"
+        ) from error
+    size = detector.image_size
+    print(
+        f"{detector.name} for {chosen.detector.class_name!r} in {out} ({len(made.onnx) / 1e6:.1f} MB)\n"
+        f"takes          pictures ({made.about['batch']}, {size}, {size}, 3) uint8 RGB; resize: {made.about['resize']}\n"
+        f"gives          scores and maps; NotOK from {rules.threshold:g} on, a pixel from {rules.map_threshold:g} on\n"
+        f"golden set     {golden.beside(out)}: {len(kept.names)} pictures; under onnxruntime {_told(found)}"
+    )
+    return OK
+
+
+def check(options: argparse.Namespace) -> int:
+    """The gate: exit code 0 where it passes, 1 where it does not."""
+    from edge_agent import golden
+    from edge_agent.onnx_run import OnnxFile
+
+    kept = golden.load(golden.beside(options.check))
+    if options.answers:
+        scores, maps = golden.answers(options.answers)
+    else:
+        file = OnnxFile(options.check)
+        golden.require_same_export(kept, file.about, str(options.check))
+        scores, maps = file.read(kept.pictures)
+    found = golden.compare(kept, scores, maps, options.tolerance)
+    print(f"{'passed' if found.passed else 'FAILED'}: {len(kept.names)} pictures, {_told(found)}")
+    return OK if found.passed else FAILED
+
+
+def _told(found: Comparison) -> str:
+    maps = "maps not given" if found.map is None else f"maps by {found.map:.2g} ({found.map_of})"
+    flips = f"verdicts flip on {', '.join(found.flipped)}" if found.flipped else "no verdict flips"
+    return f"scores differ by {found.score:.2g} ({found.score_of}), {maps}, {found.tolerance:g} is allowed; {flips}"
+
+
+def _station(config: Config, options: argparse.Namespace) -> StationConfig:
+    """The station that --station names, read in fp32 on the CPU, with what the command line changes of it."""
+    chosen = config.station(options.station)
+    given = {key: getattr(options, key) for key in ("model", "checkpoint", "method", "class_name")}
+    changed = {"device": "cpu", "precision": "fp32"} | {key: value for key, value in given.items() if value}
+    return chosen.model_copy(update={"detector": chosen.detector.model_copy(update=changed)})
+
+
+def _batch(text: str) -> int | None:
+    return None if text == "any" else count(text)

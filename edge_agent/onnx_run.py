@@ -1,0 +1,68 @@
+"""What an exported ONNX file answers, under onnxruntime on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from edge_agent.errors import EdgeAgentError
+
+
+class OnnxFile:
+    """An ONNX file that `edge-agent export --onnx` wrote, or its bytes. about: its metadata.
+
+    Raises EdgeAgentError when it cannot be read, or onnxruntime is not installed.
+    """
+
+    def __init__(self, file: Path | bytes, threads: int = 0) -> None:
+        """threads: of one picture; 0 for all cores."""
+        runtime = _onnxruntime()
+        name = file if isinstance(file, Path) else "the export"
+        settings = runtime.SessionOptions()
+        settings.intra_op_num_threads = threads
+        try:
+            content = file.read_bytes() if isinstance(file, Path) else file
+            self._session = runtime.InferenceSession(content, settings, providers=["CPUExecutionProvider"])
+        except OSError as error:
+            raise EdgeAgentError(f"{name}: cannot be read ({error.strerror}): name an exported file") from None
+        except Exception as error:  # onnxruntime has an exception of its own for every kind of damage
+            said = str(error).splitlines()[0]
+            raise EdgeAgentError(f"{name}: not an ONNX file that onnxruntime runs ({said}): export it again") from None
+        self.about: Mapping[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
+
+    def read(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """pictures: (n, S, S, 3) uint8 RGB. Returns scores (n,) and maps (n, S, S), fp32.
+
+        In batches of the size it was exported for, the last one filled up; picture by picture where that was left open.
+        """
+        (wanted,) = self._session.get_inputs()
+        batch = wanted.shape[0] if isinstance(wanted.shape[0], int) else 1
+        if pictures.dtype != np.uint8 or pictures.shape[1:] != tuple(wanted.shape[1:]):
+            raise EdgeAgentError(
+                f"the file takes pictures {tuple(wanted.shape)} uint8 and not {pictures.shape} {pictures.dtype}:"
+                " take the golden set that was written beside it"
+            )
+        found = []
+        for at in range(0, len(pictures), batch):
+            some = pictures[at : at + batch]
+            filled = np.concatenate([some, np.zeros((batch - len(some), *some.shape[1:]), np.uint8)])
+            found.append([answer[: len(some)] for answer in self.read_batch(filled)])
+        scores, maps = (np.concatenate(each) for each in zip(*found, strict=True))
+        return scores, maps
+
+    def read_batch(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As read, all at once: as many as it was exported for."""
+        (wanted,) = self._session.get_inputs()
+        scores, maps = self._session.run(None, {wanted.name: pictures})
+        return scores, maps
+
+
+def _onnxruntime() -> ModuleType:
+    try:
+        import onnxruntime
+    except ImportError:
+        raise EdgeAgentError("running ONNX files needs onnxruntime: pip install 'edge-agent[onnx]'") from None
+    return onnxruntime

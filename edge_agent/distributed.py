@@ -27,6 +27,7 @@ from edge_agent.judge import AlarmState, debounce
 from edge_agent.pictures import nothing
 from edge_agent.pipeline import Announce, Recorder, Station, inspect
 from edge_agent.sinks.images import Format, Gallery, Kept, encode, is_kept
+from edge_agent.sources.reachable import Unreachable, require_reachable
 from edge_agent.sources.stored import StoredSource
 
 if TYPE_CHECKING:
@@ -98,8 +99,9 @@ def cluster(address: str) -> Iterator[None]:
         ) from error
     here: dict[str, Any] = {"include_dashboard": False} if address == LOCAL else {}
     try:
+        require_reachable(address if "://" in address else f"ray://{address}")  # Ray itself tries for minutes
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **here)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (Unreachable, ConnectionError, ValueError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
         raise EdgeAgentError(
             f"--distributed {address}: no Ray cluster is reached ({reason}): check the address, and that "

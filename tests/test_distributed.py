@@ -79,6 +79,20 @@ def test_a_local_cluster_finds_what_this_machine_finds_and_goes_on_where_either_
     assert abs(sheets[0] - sheets[1]).mean() < 2, "thumbnails of overlays are not as sharp"
 
 
+@needs_ray
+@pytest.mark.parametrize(
+    ("address", "why"), [("127.0.0.1:1", "nothing listens at port 1"), ("127.0.0.1:many", "Port could not be cast")]
+)
+def test_a_cluster_that_is_not_there_is_said_at_once(
+    address: str, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main(["replay", str(part(tmp_path / "a.png")), "--out", str(out), "--distributed", address]) == 1
+    said = capsys.readouterr().err
+    assert f"edge-agent: --distributed {address}: no Ray cluster is reached ({why}" in said
+    assert not out.exists()
+
+
 def test_videos_are_refused_before_anything_is_started(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_video(tmp_path / "run.avi", 2)
     assert main(["replay", str(tmp_path), "--out", str(tmp_path / "out"), "--distributed", "local"]) == 1

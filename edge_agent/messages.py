@@ -63,6 +63,7 @@ def _findings(inspection: Inspection, evidence: Evidence) -> Payload:
         "ts": timestamp(frame.taken_at),
         "station": frame.station,
         "part_id": frame.part_id,
+        "trigger_id": frame.trigger_id,
         "evaluation": verdict.evaluation.value,
         "score": _score(inspection),
         "threshold": float(inspection.threshold),

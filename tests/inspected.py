@@ -20,6 +20,7 @@ def inspection(
     *,
     station: str = "cam1",
     part_id: str | None = "SN123",
+    trigger_id: str | None = None,
     regions: tuple[Region, ...] = (),
     reason: str | None = None,
     simulated: bool = False,
@@ -27,7 +28,7 @@ def inspection(
     """A 60 x 40 picture, inspected; score None: it could not be read."""
     return Inspection(
         id=str(uuid6.uuid7()),
-        frame=Frame(station, 7, NOON, np.zeros((40, 60, 3), np.uint8), part_id=part_id),
+        frame=Frame(station, 7, NOON, np.zeros((40, 60, 3), np.uint8), part_id=part_id, trigger_id=trigger_id),
         reading=None if score is None else Reading(score, np.zeros((4, 6), np.float32)),
         verdict=Verdict(evaluation, regions, reason, alarm),
         threshold=0.62,

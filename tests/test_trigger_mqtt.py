@@ -21,7 +21,7 @@ from edge_agent.describe import describe
 from edge_agent.errors import ConfigError
 from edge_agent.messages import schema
 from edge_agent.sources.trigger_mqtt import WAITED, Command, parse
-from tests.agent import ALL_OK, Daemon, station, write_config
+from tests.agent import ALL_NOT_OK, ALL_OK, Daemon, station, write_config
 from tests.mosquitto import PATIENCE_S, Listener, Mosquitto, eventually, free_port
 from tests.test_camera import clip
 
@@ -52,13 +52,19 @@ def command(number: int, station: str = "cam1") -> dict[str, object]:
 
 
 def commanded(
-    folder: Path, broker: Mosquitto, *, camera: object = None, timeout_s: float = 5.0, **sections: object
+    folder: Path,
+    broker: Mosquitto,
+    *,
+    camera: object = None,
+    timeout_s: float = 5.0,
+    threshold: float = ALL_OK,
+    **sections: object,
 ) -> Path:
     """The config of a station that is a video, and asked by commands."""
     trigger = {"mqtt": True, "timeout_s": timeout_s}
     source = {"camera": camera or str(clip(folder / "line.avi")), "repeat": True, "trigger": trigger}
     mqtt = {"host": "127.0.0.1", "port": broker.port, "prefix": "plant/line", "keepalive_s": 5, "results": True}
-    return write_config(folder, station(source=source, threshold=ALL_OK), mqtt=mqtt, **sections)
+    return write_config(folder, station(source=source, threshold=threshold), mqtt=mqtt, **sections)
 
 
 def told(daemon: Daemon) -> Counter[tuple[str, str]]:
@@ -76,16 +82,18 @@ def has_told(daemon: Daemon, *numbers: int) -> None:
 
 
 def test_each_command_has_one_verdict_with_its_part_and_its_trigger(tmp_path: Path, broker: Mosquitto) -> None:
-    with Listener(broker) as listener, Daemon(commanded(tmp_path, broker)) as daemon:
+    with Listener(broker) as listener, Daemon(commanded(tmp_path, broker, threshold=ALL_NOT_OK)) as daemon:
         daemon.until("is open")
         daemon.until("hears plant/line/box/cmd/trigger")
         for number in range(5):
             send(broker, command(number))
             has_told(daemon, *range(number + 1))
-        eventually(lambda: len(listener.ids("result")) == 5, "each is published")
-        assert {result["part_id"] for result in listener.payloads("result")} == {f"SN{number}" for number in range(5)}
+        for kind in ("result", "alarm"):
+            eventually(lambda kind=kind: len(listener.ids(kind)) == 5, f"each {kind} is published")
+            told_of = [(payload["trigger_id"], payload["part_id"]) for payload in listener.payloads(kind)]
+            assert Counter(told_of) == once(*range(5))
         daemon.stop()
-    assert {row["evaluation"] for row in daemon.rows} == {"OK"}
+    assert {row["evaluation"] for row in daemon.rows} == {"NotOK"}
 
 
 def test_a_command_that_was_sent_while_the_agent_was_away_has_its_verdict_and_no_later_parts_picture(

@@ -54,6 +54,7 @@ def fields(inspection: Inspection) -> str:
         "alarm": verdict.alarm.value if verdict.alarm else None,
         "regions": len(verdict.regions) or None,
         "part": frame.part_id,
+        "trigger": frame.trigger_id,
         "reason": verdict.reason,
         "ms": f"{sum(inspection.timings.values()):.0f}",
         "id": inspection.id,

@@ -169,6 +169,9 @@ def _job(
     stop: threading.Event,
 ) -> Iterator[Found]:
     """What the cluster's workers find, in the order of the paths; ends early once `stop` is set."""
+    if not paths:
+        return
+
     import ray
     import ray.data
     import ray.exceptions

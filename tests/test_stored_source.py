@@ -188,6 +188,27 @@ def test_a_stop_ends_it_between_two_frames(tmp_path: Path) -> None:
     assert list(found) == []
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_is_known_is_left_out_and_the_rest_keeps_its_place(tmp_path: Path, workers: int) -> None:
+    put(tmp_path / "1.png")
+    whole = write_video(tmp_path / "2.mkv", 25).read_bytes()
+    (tmp_path / "2.mkv").write_bytes(whole[: len(whole) // 2])
+    put(tmp_path / "3.png")
+    put(tmp_path / "4.png")
+    (tmp_path / "5.png").symlink_to("nowhere.png")
+    source = StoredSource("cam1", [tmp_path], workers=workers)
+    given = frames(source)
+    known = [given[0], *given[1:4], *(frame for frame in given if frame.fault), given[-2]]
+    by_origin = {frame.origin: frame.taken_at for frame in known}
+    source.skip(lambda origin, taken_at: origin in by_origin and taken_at in (None, by_origin[origin]))
+    rest = frames(source)
+    assert [frame.seq for frame in rest] == [frame.seq for frame in given if frame.origin not in by_origin]
+    assert [frame.origin for frame in rest][-1] == str(tmp_path / "3.png")
+    os.utime(tmp_path / "1.png", (1e9, 1e9))
+    assert frames(source)[0].origin == str(tmp_path / "1.png"), "it is another picture now"
+    assert [frame.origin for frame in frames(source.part([str(tmp_path / "4.png")]))] == [str(tmp_path / "4.png")]
+
+
 def test_it_can_be_run_again(tmp_path: Path) -> None:
     put(tmp_path / "part.png")
     source = StoredSource("cam1", [tmp_path])

@@ -163,15 +163,17 @@ class Journal:
         """
         columns = inspections.c
         names = ("number", "origin", "part_id", "taken_at", "width", "height", "evaluation", "score", "overlay_uri")
-        replayed = (columns.station == station) & columns.simulated.is_(True)
-        query = select(*(columns[name] for name in names)).where(replayed).order_by(columns.number).limit(PAGE)
+        wanted = [*(columns[name] for name in names), columns.station, columns.simulated]
+        # By number alone: for a station's rows SQLite would take its index, and sort all of them for every page.
+        query = select(*wanted).order_by(columns.number).limit(PAGE)
         while True:
             with self._reading() as connection:
                 rows = connection.execute(query.where(columns.number > after)).all()
             if not rows:
                 return
-            for _, origin, part_id, taken_at, width, height, evaluation, score, overlay in rows:
-                yield Outcome(origin, part_id, taken_at, width, height, Evaluation(evaluation), score, overlay)
+            for _, origin, part_id, taken_at, width, height, evaluation, score, overlay, of, simulated in rows:
+                if of == station and simulated:
+                    yield Outcome(origin, part_id, taken_at, width, height, Evaluation(evaluation), score, overlay)
             after = rows[-1].number
 
     def forget_files(self, uris: Iterable[str]) -> None:

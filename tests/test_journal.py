@@ -199,6 +199,30 @@ def test_inspections_are_found_by_station_and_time(journal: Journal) -> None:
     assert [(found.station, found.verdict.regions) for found in later] == [("cam1", DEFECTS), ("cam2", DEFECTS)]
 
 
+def test_what_was_replayed_is_told_in_the_order_of_recording_whatever_lies_between(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_agent.journal.PAGE", 3)
+    assert (journal.last_number(), journal.last_number("cam1"), list(journal.outcomes("cam1", 0))) == (0, 0, [])
+    replayed = []
+    for number in range(12):
+        station, simulated = ("cam2", "cam1")[number % 2], number not in (5, 6, 7, 8, 9)
+        file = stored_file(f"/pictures/{number}.png", str(number), inode=number)
+        one = inspected(RAISED, station, file, NOON - timedelta(seconds=number), simulated)
+        journal.record(one, evidence() if number else Evidence(), [])
+        replayed += [one] if station == "cam1" and simulated else []
+    told = list(journal.outcomes("cam1", 0))
+    assert [(one.origin, one.taken_at, one.part_id) for one in told] == [
+        (one.frame.origin, one.frame.taken_at, one.frame.part_id) for one in replayed
+    ]
+    assert {(one.width, one.height, one.evaluation, one.score) for one in told} == {(64, 48, Evaluation.NOT_OK, 0.875)}
+    saved = evidence().overlay
+    assert saved is not None
+    assert {one.overlay for one in told} == {saved.uri}
+    assert journal.last_number() == journal.last_number("cam1") == journal.last_number("cam2") + 1
+    assert list(journal.outcomes("cam1", journal.last_number("cam2"))) == told[-1:]
+
+
 def test_evidence_that_retention_deleted_is_no_longer_named(journal: Journal) -> None:
     one, two = evidence("1"), evidence("2")
     for kept in (one, two):

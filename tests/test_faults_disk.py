@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from edge_agent import ballast
+from edge_agent.backbones.store import EMBEDDED_FOLDER
 from edge_agent.core import AlarmEvent
 from edge_agent.errors import JournalError
 from edge_agent.journal import Journal
@@ -22,6 +23,7 @@ from tests.line import evidence, inspected, message
 from tests.made import png
 from tests.mosquitto import PATIENCE_S, Listener, Mosquitto, eventually
 from tests.test_bad_input import on_small_disk
+from trainer.cli import main as trainer
 
 
 @pytest.fixture
@@ -101,6 +103,25 @@ def test_a_locked_journal_is_no_reason_to_give_room_away(disk: Path, monkeypatch
 def test_only_what_asks_for_it_keeps_room(disk: Path) -> None:
     Journal.open(f"sqlite:///{disk / 'journal.db'}").close()
     assert not list(disk.glob("*.ballast"))
+
+
+def test_a_fit_on_a_full_disk_says_what_to_do_and_goes_on_afterwards(
+    disk: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = disk / "prompts.safetensors"
+    fit = ["fit", "--good", str(EMBEDDED_FOLDER.parents[1] / "samples"), "--count", "8", "--image-size", "64"]
+    fit += ["--out", str(out), "--epochs", "1", "--batch", "4", "--save-every", "0"]
+    others = fill(disk)
+    assert trainer(fit) == 1
+    state = disk / ".prompts.safetensors.fit" / "state.pt"
+    told = capfd.readouterr().err.strip().splitlines()
+    assert told[-1] == (
+        f"trainer: {state}: cannot be written: No space left on device; free space, and give the same command again:"
+        " it goes on from what was saved last"
+    )
+    others.unlink()
+    assert trainer(fit) == 0
+    assert sorted(path.name for path in disk.iterdir()) == [out.name]
 
 
 def test_a_daemon_on_a_full_disk_delivers_every_alarm_and_keeps_the_newest_evidence(tmp_path: Path) -> None:

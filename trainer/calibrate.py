@@ -122,7 +122,7 @@ def look(view: View, paths: Sequence[Path], at_least: int, report: Callable[[int
             try:
                 pixels = decode(path, max_megapixels=view.max_megapixels, bit_depth=view.bit_depth, min_side=MIN_SIDE)
             except PictureError as error:
-                skipped.append(Skipped(path, str(error)))
+                skipped.append(Skipped.by(error, path))
                 continue
             digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest()
             if digest in first:

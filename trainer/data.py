@@ -47,6 +47,11 @@ class Skipped:
     path: Path
     reason: str
 
+    @classmethod
+    def by(cls, error: PictureError, path: Path) -> Skipped:
+        """Because of an error, which may begin with the path: that is said once."""
+        return cls(path, str(error).removeprefix(f"{printable(path)}: "))
+
 
 def read_examples(folder: Path, split: str = "test") -> list[Example]:
     """All examples of a split below `folder`: a category, a folder of categories, or one with a meta.json, which wins.
@@ -78,7 +83,7 @@ def readable(
             pixels = decode(example.picture, min_side=MIN_SIDE)
             mask = _mask_for(example, pixels)
         except PictureError as error:
-            skipped.append(Skipped(example.picture, str(error)))
+            skipped.append(Skipped.by(error, example.picture))
         else:
             yield example, pixels, mask
 

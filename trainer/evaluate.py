@@ -129,7 +129,7 @@ def evaluate(
                     sketches.append(tally.add(_stretched(reading.heatmap, size), truth))
     if not shown or size is None:
         raise EdgeAgentError(
-            f"{examples[0].category}: none of its {len(examples)} pictures can be read; the first: {skipped[0].reason}"
+            f"{examples[0].category}: none of its {len(examples)} pictures can be read; the first: {skipped[0].path}: {skipped[0].reason}"
         )
     bad, scored = np.array([one.defective for one in shown]), np.array(scores)
     times = draw(bad, seed, examples[0].category)

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from edge_agent.backbones.backbone import Backbone, ImageFeatures
-from edge_agent.durable import write_durably
 from edge_agent.errors import EdgeAgentError
 from trainer.data import Skipped
+from trainer.written import write_whole
 
 MARK = "features.json"  # written last: without it the features beside it are not whole
 
@@ -158,7 +158,7 @@ def keep(
                 array.flush()
         told = [(str(one.path), one.reason) for one in skipped]
         mark = {"key": key, "count": done, "names": list(arrays), "skipped": told}
-        write_durably(folder / MARK, json.dumps(mark).encode())
+        write_whole(folder / MARK, json.dumps(mark).encode())
     return Kept(arrays, view, backbone.device)
 
 

@@ -34,7 +34,9 @@ from trainer.features import Batch, Features, Labelled, View, bytes_of, keep
 from trainer.fit import Plan, Share, fit
 from trainer.metrics import auroc, balanced_threshold, best_f1_threshold
 from trainer.recipes import RECIPES
+from trainer.states import AGAIN
 from trainer.synthesize import spoiled
+from trainer.written import written_or_told
 
 PUBLISHED_SIDE = 518  # pixels, in all three papers
 PUBLISHED_PICTURES = 1725  # of MVTec AD's test split, which they fit on
@@ -172,7 +174,6 @@ def fit_checkpoint(
     epochs = request.epochs or default_epochs(recipe.epochs, batch, share.total)
     plan = Plan(recipe, epochs, batch, request.seed, request.save_every_s)
     steps = plan.epochs * -(-share.total // plan.batch)
-    work.mkdir(parents=True, exist_ok=True)
     fit(
         method,
         features,
@@ -187,7 +188,8 @@ def fit_checkpoint(
     figures, thresholds = measure(method, features)
     if rank == 0:
         header = header_of(method, plan, side, request.class_name, pictures.source, figures) | thresholds
-        save_checkpoint(Checkpoint(header, method.tensors()), out)
+        with written_or_told(out, AGAIN):
+            save_checkpoint(Checkpoint(header, method.tensors()), out)
     if dist.is_initialized():
         dist.barrier()
     if rank == 0:

@@ -28,8 +28,9 @@ from edge_agent.detectors.cops import Cops
 from edge_agent.detectors.method import Method
 from edge_agent.detectors.tipsomaly import Tipsomaly
 from edge_agent.detectors.vip2clip import ViP2Clip
-from edge_agent.errors import CheckpointError, EdgeAgentError
+from edge_agent.errors import CheckpointError
 from trainer.fitting import chosen_side
+from trainer.written import written_or_told
 
 TITLES: Mapping[str, str] = {"tipsomaly": "Tipsomaly", "vip2clip": "ViP2-CLIP", "cops": "CoPS"}
 FITTED_FOR: Mapping[str, str] = {"tipsomaly": "tips-l14", "vip2clip": EXAMPLE, "cops": EXAMPLE}
@@ -116,10 +117,8 @@ def import_checkpoint(
         "advice": ADVICE,
         **method.settings(),
     }
-    try:
+    with written_or_told(out):
         save_checkpoint(Checkpoint(header, tensors), out)
-    except OSError as error:
-        raise EdgeAgentError(f"{out}: cannot be written: {error.strerror or error}") from None
 
 
 def fitting(method: str, width: int) -> list[str]:

@@ -105,7 +105,7 @@ def make_set(
             readable = [source for source in sources if source not in broken]
             if not readable:
                 raise EdgeAgentError(
-                    f"{good}: none of the {len(sources)} good pictures can be read; the first: {skipped[0].reason}"
+                    f"{good}: none of the {len(sources)} good pictures can be read; the first: {skipped[0].path}: {skipped[0].reason}"
                 )
             entries = _write_set(work, good, readable, wanted, each, report)
             put(out)
@@ -151,9 +151,9 @@ def _look(source: Path) -> tuple[str, str]:
         digest = hashlib.sha256(source.read_bytes()).hexdigest()
         decode(source, min_side=MIN_SIDE)
     except PictureError as error:
-        return digest, str(error)
+        return digest, Skipped.by(error, source).reason
     except OSError as error:
-        return "", f"{source}: cannot be read ({error.strerror}): let this user read it"
+        return "", f"cannot be read ({error.strerror}): let this user read it"
     return digest, ""
 
 

@@ -12,13 +12,18 @@ import torch
 
 from edge_agent.durable import write_durably
 from edge_agent.errors import EdgeAgentError
+from trainer.written import written_or_told
+
+AGAIN = "free space, and give the same command again: it goes on from what was saved last"
 
 
 def write_state(path: Path, key: str, state: Mapping[str, Any]) -> None:
-    """key: names the run that the state (tensors, numbers, and dicts and lists of them) belongs to."""
+    """key: names the run that the state (tensors, numbers, and dicts and lists of them) belongs to. Raises EdgeAgentError."""
     buffer = io.BytesIO()
     torch.save({**state, "key": key}, buffer)
-    write_durably(path, buffer.getvalue())
+    with written_or_told(path, AGAIN):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_durably(path, buffer.getvalue())
 
 
 def read_state(path: Path, key: str) -> dict[str, Any] | None:

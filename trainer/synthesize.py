@@ -98,7 +98,7 @@ def _first(good: Sequence[Path], order: np.ndarray, broken: set[Path], skipped: 
             return decode(path, min_side=MIN_SIDE)
         except PictureError as error:
             broken.add(path)
-            skipped.append(Skipped(path, str(error)))
+            skipped.append(Skipped.by(error, path))
     raise EdgeAgentError(
-        f"{good[0].parent}: none of the {len(good)} good pictures can be read; the first: {skipped[0].reason}"
+        f"{good[0].parent}: none of the {len(good)} good pictures can be read; the first: {skipped[0].path}: {skipped[0].reason}"
     )

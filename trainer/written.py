@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from edge_agent.durable import write_durably
@@ -10,7 +12,15 @@ from edge_agent.errors import EdgeAgentError
 
 def write_whole(path: Path, content: bytes) -> None:
     """Raises EdgeAgentError, which names the file."""
-    try:
+    with written_or_told(path):
         write_durably(path, content)
+
+
+@contextmanager
+def written_or_told(path: Path, remedy: str = "") -> Iterator[None]:
+    """What is written in here may fail, for a full disk say: then as EdgeAgentError, with the file and the remedy."""
+    try:
+        yield
     except OSError as error:
-        raise EdgeAgentError(f"{path}: cannot be written: {error.strerror}") from None
+        told = f"{path}: cannot be written: {error.strerror or error}"
+        raise EdgeAgentError(f"{told}; {remedy}" if remedy else told) from None

@@ -60,7 +60,7 @@ def _calibrate(options: argparse.Namespace) -> int:
     with bar(len(paths), "good pictures") as progress:
         seen = look(view, paths, needed(rate), report=progress.update)
     for one in seen.skipped:
-        print(f"skipped {one.reason}", file=sys.stderr)
+        print(f"skipped {one.path}: {one.reason}", file=sys.stderr)
     for copy, first in seen.copies:
         print(f"skipped {copy}: the same picture as {first}", file=sys.stderr)
     made = calibration_of(view, seen, rate)

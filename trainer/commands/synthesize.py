@@ -47,7 +47,7 @@ def _synthesize(options: argparse.Namespace) -> int:
     with bar(len(good_pictures(options.good)) + options.count, category) as seen:
         made = make_set(options.good, options.out, category, options.count, options.seed, workers, seen.update)
     for one in made.skipped:
-        print(f"skipped {one.reason}", file=sys.stderr)
+        print(f"skipped {one.path}: {one.reason}", file=sys.stderr)
     if made.skipped:
         print(f"skipped {len(made.skipped)} picture{'s' * (len(made.skipped) > 1)} in all", file=sys.stderr)
     kinds = ", ".join(f"{number} {kind}" for kind, number in made.kinds.items())

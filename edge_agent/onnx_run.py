@@ -23,6 +23,9 @@ class OnnxFile:
         name = file if isinstance(file, Path) else "the export"
         settings = runtime.SessionOptions()
         settings.intra_op_num_threads = threads
+        settings.add_session_config_entry(
+            "session.intra_op.allow_spinning", "0"
+        )  # others may want the cores it waits on
         try:
             content = file.read_bytes() if isinstance(file, Path) else file
             self._session = runtime.InferenceSession(content, settings, providers=["CPUExecutionProvider"])

@@ -92,6 +92,15 @@ def test_what_the_sweep_deleted_is_told_to_the_journal_and_a_backlog_is_gone_on_
     assert rows.deleted == [0]  # once nothing was left, the next look is a minute away
 
 
+def test_what_made_way_between_two_sweeps_is_told_at_the_next_inspection_and_the_rest_at_the_end() -> None:
+    rows, made_way = Rows([0]), iter([["file:///a.png"], [], ["file:///b.png"]])
+    sink = Retention(lambda moment: [], rows, keep_days=FOR_EVER, keep_gb=10, made_way=lambda: next(made_way))
+    sweep(sink, times=3)  # the first of them sweeps
+    assert rows.told == [["file:///a.png"]]
+    sink.close()
+    assert rows.told == [["file:///a.png"], ["file:///b.png"]]
+
+
 def test_a_journal_below_its_limit_keeps_every_row(journal: Journal) -> None:
     kept = fill(journal, 30)
     sweep(retention(journal, keep_bytes=journal.size()))

@@ -24,16 +24,16 @@ from tests.made import png
 from tests.mosquitto import Listener
 
 
-def picture(number: int) -> bytes:
-    """A PNG of 48 x 64 pixels, another one for each number."""
-    return png(np.random.default_rng(number).integers(0, 256, (48, 64, 3)).astype(np.uint8))
+def picture(number: int, height: int = 48, width: int = 64) -> bytes:
+    """A PNG of noise, three bytes a pixel, another one for each number."""
+    return png(np.random.default_rng(number).integers(0, 256, (height, width, 3)).astype(np.uint8))
 
 
 class Camera:
     """Writes a picture into a folder every `every_s` seconds: in one go, in two halves, or under another name first."""
 
-    def __init__(self, folder: Path, every_s: float) -> None:
-        self._folder, self._every_s = folder, every_s
+    def __init__(self, folder: Path, every_s: float, draw: Callable[[int], bytes] = picture) -> None:
+        self._folder, self._every_s, self._draw = folder, every_s, draw
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="camera")
         self.written: list[str] = []
@@ -57,7 +57,7 @@ class Camera:
             due += self._every_s
             number = len(self.written)
             path = self._folder / f"{number:06}.png"
-            content = picture(number)
+            content = self._draw(number)
             if number % 3 == 0:
                 path.write_bytes(content)
             elif number % 3 == 1:

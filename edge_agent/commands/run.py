@@ -71,7 +71,13 @@ def _watch(config: Config, path: Path, hung_up: Event, options: argparse.Namespa
         gallery = build.gallery(config.evidence, drawn)
         alarms = journal.last_alarm_states()
         sinks: list[Sink] = [
-            Retention(gallery.sweep, journal, keep_days=config.database.keep_days, keep_gb=config.database.keep_gb)
+            Retention(
+                gallery.sweep,
+                journal,
+                keep_days=config.database.keep_days,
+                keep_gb=config.database.keep_gb,
+                made_way=gallery.made_way,
+            )
         ]
         sender = build.sender(config.mqtt, config.agent.name, journal, alarms) if config.mqtt else None
         if sender:

@@ -90,7 +90,7 @@ class Gallery:
         self._used: Counter[_Batch] | None = None  # bytes
         self._logged_at: dict[object, float] = {}
         self._has_complained = False
-        self._dropped_early: list[str] = []  # URIs that sweep() has still to tell of
+        self._dropped_early: list[str] = []  # URIs that nobody has been told of
         self.kept = self.lost = self.dropped = 0
 
     def save(self, inspection: Inspection) -> Evidence:
@@ -120,7 +120,7 @@ class Gallery:
         Whole days go, once all of their pictures are older than keep_days. When there are too many bytes, or too few
         are left on the disk, pictures that are OK go first, the oldest first. Cheap if there is nothing to do.
         """
-        removed, self._dropped_early = self._dropped_early, []
+        removed = self.made_way()
         try:
             oldest_kept = _day(now, self._keep_days)
             for batch in [batch for batch in self._usage() if batch.day < oldest_kept]:
@@ -128,6 +128,11 @@ class Gallery:
             self._drop(removed)
         except OSError as error:
             self._complain(error)
+        return removed
+
+    def made_way(self) -> list[str]:
+        """The URIs of what was deleted between two sweeps, as there was no room for a newer picture; each is told once."""
+        removed, self._dropped_early = self._dropped_early, []
         return removed
 
     def _drop(self, removed: list[str], wanted: int = 0) -> None:

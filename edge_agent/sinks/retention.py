@@ -11,6 +11,7 @@ from typing import Protocol
 
 from edge_agent.clock import CautiousClock
 from edge_agent.core import Evidence, Inspection
+from edge_agent.errors import JournalError
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +35,9 @@ class Rows(Protocol):
 class Retention:
     """A core.Sink that writes nothing, but deletes.
 
-    sweep: deletes pictures that are too old or too many and returns their URIs (sinks/images.py). journal: loses those
-    URIs, the inspections older than keep_days, and as many more as make it larger than keep_gb (1e9 bytes).
+    sweep: deletes pictures that are too old or too many and returns their URIs (sinks/images.py). made_way: returns those
+    that went between two sweeps. journal: loses those URIs, the inspections older than keep_days, and as many more as make
+    it larger than keep_gb (1e9 bytes).
     """
 
     def __init__(
@@ -45,9 +47,10 @@ class Retention:
         *,
         keep_days: float,
         keep_gb: float,
+        made_way: Callable[[], list[str]] = list,
         clock: Callable[[], datetime] | None = None,
     ) -> None:
-        self._sweep, self._journal = sweep, journal
+        self._sweep, self._made_way, self._journal = sweep, made_way, journal
         self._keep_days, self._keep_bytes = keep_days, keep_gb * 1e9
         self._next = 0.0  # monotonic seconds; the first inspection sweeps
         self._clock = clock or CautiousClock()
@@ -55,21 +58,31 @@ class Retention:
         self._has_complained = False
 
     def write(self, inspection: Inspection, evidence: Evidence) -> None:
-        """Sweep, unless that was done within the last minute."""
+        """Sweep, unless that was done within the last minute; but what made way meanwhile the journal loses at once."""
         if time.monotonic() < self._next:
+            self._removed += self._made_way()
+            self._forget_removed()
             return
         self._next = time.monotonic() + EVERY_S
         now = self._clock()
         self._removed += self._sweep(now)
-        if self._removed:
-            self._journal.forget_files(self._removed)
-            self._removed = []
+        self._forget_removed()
         days = min(self._keep_days, MOST_DAYS)
         if self._journal.forget_before(now - timedelta(days=days), PART) or self._forget_excess():
             self._next = 0.0  # a part of them went: the next inspection goes on with it
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Tell the journal what it has still to lose: nobody knows it after the end."""
+        self._removed += self._made_way()
+        try:
+            self._forget_removed()
+        except JournalError as error:
+            log.warning("the journal goes on naming %d pictures that are deleted (%s)", len(self._removed), error)
+
+    def _forget_removed(self) -> None:
+        if self._removed:
+            self._journal.forget_files(self._removed)
+            self._removed = []
 
     def _forget_excess(self) -> int:
         """Delete a part of the rows that are too many, and return how many; say it once when none may go."""

@@ -90,6 +90,7 @@ def apart(label: str) -> dict[str, object]:
         "mb": round(len(made.onnx) / 1e6, 1),
         "scores_apart": float(np.abs(scores - wanted_scores).max()),
         "maps_apart": float(np.abs(maps - wanted_maps).max()),
+        "maps_span": float(np.ptp(wanted_maps)),  # what random towers tell apart at all
         "operators": sorted(made.operators),
     }
     print(" ".join(f"{key} {value}" for key, value in row.items() if key != "operators"), flush=True)

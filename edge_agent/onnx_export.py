@@ -55,7 +55,7 @@ class Graph(nn.Module):
     """
 
     def __init__(self, detector: PromptDetector, keep: np.ndarray | None = None) -> None:
-        """keep: (h, w) bool, as for core.Detector."""
+        """detector: in fp32, on a CPU. keep: (h, w) bool, as for core.Detector."""
         super().__init__()
         self.method = copy.deepcopy(detector.method)
         self.backbone = cast(nn.Module, self.method.backbone)

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test lint bench bench-gpu lock sbom clean
+.PHONY: setup demo test lint bench bench-gpu lock sbom wheelhouse clean
 
 setup: $(VENV)/.ready
 
@@ -50,5 +50,12 @@ sbom: setup
 	$(BIN)/python -m pip install --quiet cyclonedx-bom
 	$(BIN)/cyclonedx-py requirements deploy/requirements.lock --output-file sbom.json
 
+# All that a machine without internet needs, for the same Python and processor as here; see docs/operation.md.
+wheelhouse: setup
+	rm -rf wheelhouse/deploy wheelhouse/edge_agent-*.whl
+	$(BIN)/python -m pip download --quiet --require-hashes -r deploy/requirements.lock --dest wheelhouse
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir wheelhouse .
+	cp -r deploy config.yaml wheelhouse/
+
 clean:
-	rm -rf $(VENV) demo-out sbom.json build *.egg-info
+	rm -rf $(VENV) demo-out sbom.json wheelhouse build *.egg-info

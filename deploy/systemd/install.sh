@@ -1,11 +1,15 @@
 #!/bin/sh
-# Installs edge-agent's units, udev rule and, if there is none, its configuration. As often as you like: what is there is
-# brought up to date, and a configuration is never touched. The program itself comes from pip, see the last lines.
+# Installs edge-agent's units, udev rule and, if there is none, its configuration; and from a folder that `make wheelhouse`
+# made, without any network, the program. As often as you like: what is there is brought up to date, and a configuration is
+# never touched. Programs of before stay in /opt/edge-agent, and /opt/edge-agent/.venv leads to the one that is in use.
 #
-#   install.sh [ROOT]    ROOT: a folder to install below, for packages and images; then nothing is told to systemd
+#   install.sh [ROOT]    ROOT: a folder to install units, rule and configuration below, for packages and images; then nothing
+#                        is told to systemd. PYTHON: the interpreter, python3 if it is not set
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
+bundle=$(cd "$here/../.." && pwd)
+home=/opt/edge-agent
 root=${1:-}
 root=${root%/}
 
@@ -24,12 +28,34 @@ put() { # FILE FOLDER MODE: whole or not at all
     mv "$root$2/.$1.new" "$root$2/$1"
 }
 
+program() { # WHEEL: into a folder of its own, named by version and content; the link changes once it is whole
+    lock="$bundle/deploy/requirements.lock"
+    build=$(basename "$1" | cut -d - -f 2)-$(cat "$1" "$lock" | sha256sum | cut -c 1-8)
+    python="$home/$build/bin/python"
+    [ -L "$home/.venv" ] || [ ! -e "$home/.venv" ] || fail "$home/.venv was made by hand: rename it, then run this again"
+    if [ ! -x "$home/$build/bin/edge-agent" ]; then
+        mkdir -p "$home"
+        "${PYTHON:-python3}" -m venv --clear "$home/$build" || fail "no virtual environment: apt install python3-venv"
+        "$python" -m pip install --quiet --no-index --find-links "$bundle" --require-hashes -r "$lock" ||
+            fail "$bundle is not whole, or was made for another Python or processor: make wheelhouse on a machine like this one"
+        "$python" -m pip install --quiet --no-index --no-deps "$1"
+    fi
+    ln -sfn "$build" "$home/.venv.new"
+    mv -T "$home/.venv.new" "$home/.venv"
+    echo "the program is $home/$build"
+}
+
+if [ -z "$root" ]; then
+    for wheel in "$bundle"/edge_agent-*.whl; do
+        [ ! -e "$wheel" ] || program "$wheel"
+    done
+fi
 put edge-agent.service /etc/systemd/system 644
 put edge-agent@.service /etc/systemd/system 644
 put 70-edge-agent-cameras.rules /etc/udev/rules.d 644
 mkdir -p "$root/etc/edge-agent"
 if [ ! -e "$root/etc/edge-agent/config.yaml" ]; then
-    cp "$here/../../config.yaml" "$root/etc/edge-agent/.config.yaml.new"
+    cp "$bundle/config.yaml" "$root/etc/edge-agent/.config.yaml.new"
     chmod 644 "$root/etc/edge-agent/.config.yaml.new"
     mv "$root/etc/edge-agent/.config.yaml.new" "$root/etc/edge-agent/config.yaml"
 fi
@@ -41,10 +67,10 @@ if [ -z "$root" ]; then
     fi
 fi
 
-program=/opt/edge-agent/.venv/bin/edge-agent
+program=$home/.venv/bin/edge-agent
 echo "installed. What is left to do:"
 if [ ! -x "$root$program" ]; then
-    echo "  python3 -m venv /opt/edge-agent/.venv && /opt/edge-agent/.venv/bin/pip install $(cd "$here/../.." && pwd)"
+    echo "  python3 -m venv $home/.venv && $home/.venv/bin/pip install $bundle"
 fi
 echo "  edit /etc/edge-agent/config.yaml, and see what $program check --config /etc/edge-agent/config.yaml says"
-echo "  systemctl enable --now edge-agent"
+echo "  systemctl enable --now edge-agent, or, if an older one runs, systemctl restart edge-agent"

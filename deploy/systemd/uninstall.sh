@@ -40,7 +40,7 @@ if [ -n "$purge" ]; then
             rm -rf "$data"
         done
     done
-    echo "removed, with all that was recorded."
+    echo "removed, with all that was recorded. The program is still there: rm -r /opt/edge-agent"
 else
     echo "removed. /etc/edge-agent, /var/lib/edge-agent* and /opt/edge-agent are still there; --purge deletes the first two."
 fi

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from edge_agent import __version__
 from edge_agent.commands import bench, check, doctor, export, models, outbox, replay, run
 from edge_agent.commands.exits import BAD_CONFIG, FAILED, INTERRUPTED
+from edge_agent.commands.told import as_errors
 from edge_agent.errors import ConfigError, EdgeAgentError
 
 COMMANDS = (run, replay, check, doctor, bench, models, outbox, export)
@@ -23,10 +24,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        print(as_errors(str(error)), file=sys.stderr)
         return BAD_CONFIG
     except EdgeAgentError as error:
-        print(f"edge-agent: {error}", file=sys.stderr)
+        print(as_errors(f"edge-agent: {error}"), file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED

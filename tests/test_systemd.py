@@ -262,6 +262,11 @@ def test_journald_gets_a_line_a_verdict_with_its_level_and_words_to_search_for(t
     assert len([line for line in lines if "evaluation=" in line]) == 2
     assert any(line.startswith("<3>") and "stations" in line for line in lines)
 
+    with Daemon(config, JOURNAL_STREAM=f"{stat.st_dev}:{stat.st_ino}") as daemon:
+        assert daemon.ended() == 78
+    assert daemon.log.startswith("<3>")
+    assert all(line.startswith("<3>") for line in daemon.log.splitlines())
+
 
 SYSTEMD = Path(__file__).parents[1] / "deploy" / "systemd"
 UNITS = ("edge-agent.service", "edge-agent@.service")

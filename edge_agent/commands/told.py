@@ -73,6 +73,13 @@ def heard_by_journald(environment: Mapping[str, str], fd: int) -> bool:
     return environment.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
 
 
+def as_errors(text: str) -> str:
+    """What is the last to be said on stderr; for journald as an error, line by line, so that who looks for errors finds it."""
+    if not heard_by_journald(os.environ, 2):
+        return text
+    return "\n".join(f"<3>{line}" for line in text.splitlines())
+
+
 def logging_to_stderr(verbose: bool) -> logging.Logger:
     """Lines with time and level; for journald, which notes times itself, with the level as sd-daemon(3) has it."""
     import logging

@@ -150,11 +150,17 @@ class Journal:
 
         Of a station only simulated ones count.
         """
-        query = select(func.max(inspections.c.number))
-        if station is not None:
-            query = query.where(inspections.c.station == station, inspections.c.simulated.is_(True))
+        columns = inspections.c
+        last = select(columns.number).order_by(columns.number.desc()).limit(1)
         with self._reading() as connection:
-            return connection.scalar(query) or 0
+            if station is None:
+                return connection.scalar(last) or 0
+            if not connection.scalar(select(exists().where(columns.station == station))):
+                return 0
+            # With something added to the name no index of names is taken: all of the station's rows would be read, where
+            # from the end the first one usually is the one.
+            last = last.where(columns.station + "" == station, columns.simulated.is_(True))
+            return connection.scalar(last) or 0
 
     def outcomes(self, station: str, after: int) -> Iterator[Outcome]:
         """Give what a station's simulated inspections found, those with a number above `after`, as they were recorded.

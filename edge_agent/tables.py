@@ -19,7 +19,9 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    and_,
     literal_column,
+    or_,
 )
 from sqlalchemy.engine import Dialect
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
@@ -127,6 +129,15 @@ def line_alarm(columns: ReadOnlyColumnCollection[str, Column[Any]]) -> ColumnEle
     return columns.alarm.is_not(None) & columns.simulated.is_(False)
 
 
+def follows(taken_at: datetime, number: int) -> ColumnElement[bool]:
+    """The condition that an inspection comes behind this one in the order of taken_at and number.
+
+    So put, and where no other lower bound of taken_at stands beside it, an index is entered at that place. Put as "later,
+    or at the same time with a higher number" it is read from its beginning on, for every page of rows again.
+    """
+    return and_(_columns.taken_at >= taken_at, or_(_columns.taken_at > taken_at, _columns.number > number))
+
+
 _columns = inspections.c
 _line_alarm = line_alarm(_columns)
 # Written out, not bound: only a condition that says the same as an index's lets a database use that index.
@@ -191,3 +202,6 @@ outbox = Table(
 Index("ix_outbox_inspection", outbox.c.inspection)
 _unsent = outbox.c.sent_at.is_(None)
 Index("ix_outbox_unsent", outbox.c.seq, outbox.c.sent_at, sqlite_where=_unsent, postgresql_where=_unsent)
+# Almost no row is in it; without it, who asks for them reads all that were ever sent, and keeps the agent from writing.
+_dropped = outbox.c.dropped.is_not(None)
+Index("ix_outbox_dropped", outbox.c.seq, sqlite_where=_dropped, postgresql_where=_dropped)

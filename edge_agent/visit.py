@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, or_, select, update
+from sqlalchemy import ColumnElement, Row, select, update
 from sqlalchemy.engine import CursorResult
 
 from edge_agent.databases import Database, plainly, visit_database
 from edge_agent.rows import RecordedInspection, recorded
-from edge_agent.tables import inspections, outbox, regions
+from edge_agent.tables import follows, inspections, outbox, regions
 
 PAGE = 1000  # rows that are looked at at once
 MOST_SEQS = 10_000  # that can be named in one statement
@@ -72,20 +72,16 @@ class Visitor:
         """Pages of inspections with since <= taken_at < until, in the order they were taken."""
         columns = inspections.c
         query = select(inspections).order_by(columns.taken_at, columns.number).limit(PAGE)
-        if since is not None:
-            query = query.where(columns.taken_at >= since)
         if until is not None:
             query = query.where(columns.taken_at < until)
-        page = query
+        page = query if since is None else query.where(columns.taken_at >= since)
         while rows := self._read(page):
             found: dict[int, list[Row[Any]]] = {}
             of_these = select(regions).where(regions.c.inspection.in_([row.number for row in rows]))
             for region in self._read(of_these.order_by(regions.c.inspection, regions.c.position)):
                 found.setdefault(region.inspection, []).append(region)
             yield [recorded(row, found.get(row.number, ())) for row in rows]
-            last = rows[-1]
-            later = and_(columns.taken_at == last.taken_at, columns.number > last.number)
-            page = query.where(or_(columns.taken_at > last.taken_at, later))
+            page = query.where(follows(rows[-1].taken_at, rows[-1].number))
 
     def _outgoing(self, which: ColumnElement[bool]) -> Iterator[Outgoing]:
         columns = outbox.c

@@ -1,0 +1,199 @@
+"""However long the journal has become, what is asked of it takes as many steps as on the first day."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from sqlalchemy import NullPool, create_engine, event
+from sqlalchemy.engine import Connection, Engine
+
+from benchmarks.journal_fill import fill
+from edge_agent.core import AlarmEvent
+from edge_agent.databases import sqlite
+from edge_agent.journal import Journal
+from edge_agent.visit import visiting
+from tests.line import evidence, inspected, message, stored_file
+
+pytest_plugins = ["tests.postgres"]
+
+NOW = datetime(2026, 11, 25, 12, tzinfo=timezone.utc)
+DAY = timedelta(days=1)
+COUNTED = 100  # SQLite tells of every so many of its steps
+
+Asked = tuple[str, object]
+
+
+@contextmanager
+def noted() -> Iterator[list[Asked]]:
+    """What is asked of a database meanwhile: statements, and the values of each."""
+    asked: list[Asked] = []
+
+    def note(*call: object) -> None:
+        _, _, statement, values, _, many = call
+        if str(statement).startswith(("SELECT", "UPDATE", "DELETE")):
+            asked.append((str(statement), values[0] if many else values))  # type: ignore[index]
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        yield asked
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+
+
+def plan(connection: Connection, asked: Asked) -> str:
+    """How the database goes about it, in its own words."""
+    kind = "QUERY PLAN " if connection.dialect.name == "sqlite" else ""
+    return "\n".join(str(row[-1]) for row in connection.exec_driver_sql(f"EXPLAIN {kind}{asked[0]}", asked[1]))
+
+
+@pytest.fixture
+def connection(url: str) -> Iterator[Connection]:
+    """To the journal of `url`, with some inspections in it."""
+    with closing(Journal.open(url)) as journal:
+        for number in range(40):
+            inspection = inspected(AlarmEvent.RAISED if number % 4 == 0 else None, taken_at=NOW + number * DAY / 24)
+            journal.record(inspection, evidence(inspection.id), [message(inspection)])
+    engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://"), poolclass=NullPool)
+    with engine.connect() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.exec_driver_sql("SET enable_seqscan = off")  # as where a table has more than one page
+            connection.exec_driver_sql("SET enable_bitmapscan = off")
+        yield connection
+
+
+def test_a_day_is_read_from_the_index_of_its_times_page_after_page(
+    url: str, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_agent.visit.PAGE", 10)
+    with visiting(url) as visitor, noted() as asked:
+        assert sum(map(len, visitor.inspections(NOW, NOW + DAY))) == 24
+    pages = [plan(connection, one) for one in asked if "ORDER BY inspections.taken_at" in one[0]]
+    assert len(pages) == 4
+    for one in pages:
+        assert "ix_inspections_taken_at" in one
+        assert "TEMP B-TREE" not in one
+        assert "Seq Scan" not in one
+
+
+def test_a_day_of_one_station_is_read_from_an_index_of_its_own(url: str, connection: Connection) -> None:
+    with closing(Journal.open(url)) as journal, noted() as asked:
+        assert len(journal.inspections("cam1", NOW, NOW + DAY)) == 24
+    (day,) = [plan(connection, one) for one in asked if "FROM inspections" in one[0] and "FROM regions" not in one[0]]
+    # With one station alone PostgreSQL may as well take the index of times.
+    wanted = (
+        "ix_inspections_station_taken_at" if connection.dialect.name == "sqlite" else "Index Scan using ix_inspections"
+    )
+    assert wanted in day
+    assert "TEMP B-TREE" not in day
+
+
+def test_the_outbox_is_read_from_indices_of_what_waits_and_of_what_was_given_up(
+    url: str, connection: Connection
+) -> None:
+    with closing(Journal.open(url)) as journal, noted() as asked:
+        journal.mark_sent(row.seq for row in journal.pending(30))
+        assert journal.outbox_depth()[0] == 10
+    with visiting(url) as visitor, noted() as visited:
+        assert len(list(visitor.waiting())) == visitor.drop("no longer of use", station="cam1") == 10
+        assert len(list(visitor.dropped())) == visitor.retry() == 10
+    plans = [plan(connection, one) for one in asked + visited if "outbox" in one[0]]
+    assert len(plans) >= 8
+    for one in plans:
+        assert any(name in one for name in ("ix_outbox_unsent", "ix_outbox_dropped", "PRIMARY KEY", "pk_outbox")), one
+        assert "Seq Scan" not in one
+
+
+def test_no_look_of_retention_and_none_of_its_deletions_reads_a_whole_table(url: str, connection: Connection) -> None:
+    with closing(Journal.open(url)) as journal, noted() as asked:
+        journal.mark_sent(row.seq for row in journal.pending(30))
+        journal.forget_before(NOW + DAY / 2, 5)
+        journal.forget_oldest(5)
+        journal.forget_oldest(50)
+        journal.forget_oldest(50)
+    forgetting = [one for one in asked if one[0].startswith("DELETE") or "ix_" in plan(connection, one)]
+    assert len(forgetting) >= 8
+    for one in forgetting:
+        steps = plan(connection, one)
+        assert "Seq Scan" not in steps
+        assert all(" USING " in step for step in steps.splitlines() if step.startswith("SCAN inspections")), steps
+
+
+def steps(ask: Callable[[], object]) -> int:
+    """How many steps SQLite's own machine makes for it; they are the same every time, as seconds never are."""
+    count = [0]
+
+    def counted() -> None:
+        count[0] += COUNTED
+
+    def watch(connection: object, *_: object) -> None:
+        connection.set_progress_handler(counted, COUNTED)  # type: ignore[attr-defined]
+
+    event.listen(Engine, "connect", watch)
+    try:
+        ask()
+    finally:
+        event.remove(Engine, "connect", watch)
+    return count[0]
+
+
+def test_on_a_journal_ten_times_as_long_nothing_takes_more_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "CHECKED_BYTES", 0)  # small files are read whole when they are opened
+    taken: list[dict[str, int]] = []
+    for count in (1000, 10_000):
+        url = f"sqlite:///{tmp_path}/{count}.db"
+        Journal.open(url).close()
+        fill(tmp_path / f"{count}.db", count, NOW)
+
+        def opened(ask: Callable[[Journal], object], url: str = url) -> int:
+            def whole() -> None:
+                with closing(Journal.open(url)) as journal:
+                    ask(journal)
+
+            return steps(whole)
+
+        def visited(url: str = url) -> None:
+            with visiting(url) as visitor:
+                assert sum(map(len, visitor.inspections(NOW - DAY / 20, NOW - DAY / 40))) == 250
+
+        def record(journal: Journal) -> None:
+            inspection = inspected(AlarmEvent.RAISED, file=stored_file("/pictures/new.png"), taken_at=NOW)
+            assert journal.record(inspection, evidence(), [message(inspection)])
+
+        taken.append(
+            {
+                "open": opened(lambda journal: None),
+                "export": steps(visited),
+                "of one station": opened(lambda journal: journal.inspections("cam1", NOW - DAY / 20, NOW)),
+                "record": opened(record),
+                "outbox": opened(lambda journal: (journal.outbox_depth(), journal.pending(100))),
+                "oldest": opened(lambda journal: journal.forget_oldest(500)),
+                "size": opened(lambda journal: journal.size()),
+            }
+        )
+    short, long = taken
+    assert min(short["export"], short["oldest"], long["export"]) > 10 * COUNTED
+    for name, count in long.items():
+        assert count <= 1.05 * short[name] + 3 * COUNTED, (name, short, long)
+
+
+def test_a_long_export_takes_as_many_steps_for_its_last_rows_as_for_its_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_agent.visit.PAGE", 100)
+    url = f"sqlite:///{tmp_path}/journal.db"
+    Journal.open(url).close()
+    fill(tmp_path / "journal.db", 4000, NOW)
+
+    def export(count: int) -> None:
+        with visiting(url) as visitor:
+            pages = visitor.inspections(since=NOW - DAY)
+            assert sum(len(next(pages)) for _ in range(count // 100)) == count
+
+    quarter, whole = steps(lambda: export(1000)), steps(lambda: export(4000))
+    assert 3 < whole / quarter < 4.2

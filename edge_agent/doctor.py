@@ -198,7 +198,7 @@ def _journal(config: Config) -> Iterator[Finding]:
         else "nothing waits to be sent"
     )
     most = config.database.keep_gb
-    yield Finding("journal", "ok", f"{config.database.url}: {used:.2g} of at most {most:g} GB, {waiting}")
+    yield Finding("journal", "ok", f"{config.database.url}: {used:.3f} of at most {most:g} GB, {waiting}")
 
 
 def _sources(config: Config) -> Iterator[Finding]:

@@ -101,11 +101,11 @@ def soak(folder: Path, times: int, seconds: float, *, first_s: float = FIRST_S) 
         "alarms_recorded_while_full": full_alarms,
         "full_times_without_an_alarm_recorded": silent,
         "full_times_not_told": untold,
-        "alarms_waiting_at_the_end_of_a_full_time_most": most_waiting,
+        "most_alarms_queued_at_the_end_of_a_full_time": most_waiting,
         "evidence_dropped_of_ok": sum(row["evaluation"] == "OK" for row in dropped(rows)),
         "evidence_dropped_of_not_ok": sum(row["evaluation"] != "OK" for row in dropped(rows)),
         "evidence_dropped_before_older": out_of_order(rows),
-        "evidence_never_written": sum(not row["image_sha256"] for row in rows),
+        "evidence_not_kept_for_want_of_room": sum(not row["image_sha256"] for row in rows),
         "journals_that_did_not_open": int(bool(faults_of(journal))),
     }
 

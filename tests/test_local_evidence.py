@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from edge_agent.detectors.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from edge_agent.detectors.load import EMBEDDED_CHECKPOINT, Loader
-from edge_agent.detectors.tipsomaly import Found, Tipsomaly, highest, picture_score
+from edge_agent.detectors.tipsomaly import Found, Tipsomaly, highest, picture_score, with_consistency
 
 
 @pytest.fixture
@@ -50,3 +52,15 @@ def test_a_checkpoint_keeps_it_and_one_without_it_means_the_highest(tmp_path, ev
     save_checkpoint(Checkpoint(header | method.settings(), method.tensors()), path)
     again = load_checkpoint(path)
     assert Tipsomaly.restored(backbone, again.header, again.tensors, "object").evidence == evidence
+
+
+def test_consistency_adds_to_a_patchs_logit_what_is_unlike_its_picture(patches):
+    unlike = torch.from_numpy(np.random.default_rng(1).normal(size=(3, 5, 8)).astype(np.float32))
+    found = Found(torch.full((3, 2), 0.5), patches, patches.amax(dim=(1, 2)), unlike)
+    told = with_consistency(found, 0.5, 0.1)
+    own = patches.numpy()
+    by_hand = 1 / (1 + np.exp(-(np.log(own / (1 - own)) + 0.5 * (unlike.numpy() - 0.1))))
+    np.testing.assert_allclose(told.patches, by_hand, atol=1e-5)
+    torch.testing.assert_close(told.peak, told.patches.amax(dim=(1, 2)))
+    assert with_consistency(found, 0.0, 0.1) is found
+    assert with_consistency(replace(found, unlike=None), 0.5, 0.1).unlike is None

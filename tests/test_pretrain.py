@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from edge_agent.backbones.appearance import Appearance
 from edge_agent.backbones.catalog import TEXT, TOKENIZER, VISION
 from edge_agent.backbones.tips import Comparison, VisionShape, VisionTower, load_tips, to_official
 from edge_agent.errors import CheckpointError, ConfigError
@@ -245,3 +246,31 @@ def test_a_batch_that_cannot_be_shared_out_evenly_is_refused(monkeypatch, tmp_pa
     monkeypatch.setenv("WORLD_SIZE", "3")
     with pytest.raises(ConfigError, match="cannot be shared out to 3 processes"):
         pretrain(TINY, tmp_path)
+
+
+def test_what_a_teacher_taught_is_one_more_variant_of_the_file_and_tells_how_unlike_a_patch_is(trunk, tmp_path):
+    recipe = replace(TINY, steps=2, taught_width=8, taught_by=1)
+    tips = pretrain(recipe, tmp_path, workers=0, teacher=trunk)
+    vision, text = to_official(tips)
+    np.savez(tmp_path / VISION, **vision)
+    np.savez(tmp_path / TEXT, **text)
+    again = load_tips(tmp_path / VISION, tmp_path / TEXT, tmp_path / TOKENIZER)
+    assert again.vision.shape.appearance == (1, 8)
+    x = torch.rand(2, 3, 64, 64)
+    told = again.encode_image(x).unlike
+    assert told.shape == (2, 16)
+    torch.testing.assert_close(told, tips.encode_image(x).unlike, atol=0.05, rtol=0.05)  # half precision on the way
+    begun = Pupil(TINY, tips.tokenizer)
+    begun.start_from(tips, torch.rand(16, 3, 64, 64))  # without a teacher it goes on without
+
+
+def test_a_patch_that_looks_like_none_of_its_picture_is_the_most_unlike():
+    torch.manual_seed(0)
+    appearance = Appearance(16, 4)
+    torch.nn.init.normal_(appearance.proj.weight)
+    x = torch.randn(16) + 0.1 * torch.randn(2, 30, 16)
+    x[1, 11:13] += 2 * torch.randn(16)  # two of a kind: with two others each, they are still alone
+    told = appearance(x)
+    assert sorted(told[1].argsort()[-2:].tolist()) == [11, 12]
+    by_hand = torch.cdist(appearance.figures(x), appearance.figures(x)).sort(dim=2).values[:, :, 1:3].mean(dim=2)
+    torch.testing.assert_close(told, torch.log(by_hand + 1e-3), atol=1e-2, rtol=1e-2)

@@ -12,7 +12,7 @@ import numpy as np
 
 from edge_agent.core import Detector, Reading
 from edge_agent.detectors.detector import PromptDetector
-from edge_agent.detectors.tipsomaly import Found, Tipsomaly, picture_score
+from edge_agent.detectors.tipsomaly import Found, Tipsomaly, picture_score, with_consistency
 from edge_agent.errors import EdgeAgentError
 from trainer.data import Example, Skipped, readable
 from trainer.metrics import FIGURES, auroc, best_f1_threshold, image_figures, pixel_figures
@@ -165,6 +165,7 @@ def _by_class_token(detector: Detector) -> Iterator[dict[int, list[np.ndarray]]]
 
     def note(found: Found) -> None:
         if found.picture.shape[1] == 2:
+            found = with_consistency(found, *method.consistency)
             for token, own in scores.items():
                 own.append(picture_score(found, token, None, method.evidence).cpu().numpy())
 

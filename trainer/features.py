@@ -100,6 +100,7 @@ class Kept:
         rows = chosen.numpy()
         part = {name: torch.from_numpy(array[rows]).to(self._device).float() for name, array in self._arrays.items()
                 if name != "masks"}  # fmt: skip
+        unlike = part.pop("unlike", None)
         size = self._view.map_size
         masks = np.unpackbits(self._arrays["masks"][rows], axis=1, count=size * size).reshape(-1, size, size)
         patches = [name for name in part if name != "globals"]
@@ -111,6 +112,7 @@ class Kept:
             tuple(part[patches[-1]].shape[1:3]),  # type: ignore[arg-type]
             {number: tensor.flatten(1, 2) for number, tensor in layers.items()},
             last if self._view.values else None,
+            unlike=unlike,
         )
         return _batch(features, masks, self._device)
 
@@ -184,6 +186,8 @@ def _rows(features: ImageFeatures, view: View) -> dict[str, np.ndarray]:
         patches = {"values": features.values}
     patches = patches or {"patches": features.patches}
     kept = {name: tensor.half().unflatten(1, features.grid).cpu().numpy() for name, tensor in patches.items()}
+    if features.unlike is not None:
+        kept = {"unlike": features.unlike.float().cpu().numpy(), **kept}
     return {"globals": features.globals.float().cpu().numpy(), **kept}
 
 

@@ -26,7 +26,14 @@ from edge_agent.detectors import scoring
 from edge_agent.detectors.checkpoint import Checkpoint, save_checkpoint
 from edge_agent.detectors.method import Method
 from edge_agent.detectors.methods import lookup
-from edge_agent.detectors.tipsomaly import CLASS_TOKEN, EVIDENCE, Tipsomaly, picture_score
+from edge_agent.detectors.tipsomaly import (
+    CLASS_TOKEN,
+    CONSISTENCY,
+    EVIDENCE,
+    Tipsomaly,
+    picture_score,
+    with_consistency,
+)
 from edge_agent.errors import EdgeAgentError
 from trainer.ahead import in_order
 from trainer.data import Example, Skipped, good_pictures, read_examples, readable
@@ -41,6 +48,7 @@ from trainer.written import written_or_told
 PUBLISHED_SIDE = 518  # pixels, in all three papers
 PUBLISHED_PICTURES = 1725  # of MVTec AD's test split, which they fit on
 EVIDENCES = (EVIDENCE, 0.05)  # fractions of the patches that a picture's local evidence may be the mean of
+SELF_WEIGHT = 1.0  # of a patch's unlikeness to its own picture's others, beside what the words say of it
 MAP_SIDE = 56  # pixels at which thresholds of maps are chosen
 
 
@@ -255,13 +263,31 @@ def measure(method: Method, features: Features) -> tuple[dict[str, float], dict[
     return figures, thresholds
 
 
+def consistency_of(method: Tipsomaly, features: Features) -> tuple[float, float]:
+    """Slope and centre that put a patch's unlikeness beside its logit, both by their mean and spread over good pictures' patches."""
+    logits, unlike = [], []
+    for batch, found in _found(method, features):
+        if found.unlike is None:
+            return CONSISTENCY
+        good = batch.bad == 0
+        logits.append(torch.logit(found.patches[good], 1e-6).cpu())
+        unlike.append(found.unlike[good].cpu())
+    text, own = (_of_all(torch.cat(parts)) for parts in (logits, unlike))
+    return (SELF_WEIGHT * float(text.std() / max(own.std(), 1e-6)), float(own.mean()))
+
+
 def choose_score(method: Tipsomaly, features: Features) -> None:
-    """Set the class token and the local evidence by which the picture's score tells good from bad best; as published if all tell alike."""
+    """Set the consistency, and the class token and local evidence by which the picture's score tells good from bad best.
+
+    As published if all tell alike.
+    """
+    method.consistency = consistency_of(method, features)
     choices = [(token, evidence) for evidence in EVIDENCES for token in (CLASS_TOKEN, 1)]
     scores: list[list[Tensor]] = [[] for _ in choices]
     bad = []
     for batch, found in _found(method, features):
         bad.append(batch.bad.cpu() > 0)
+        found = with_consistency(found, *method.consistency)
         for (token, evidence), one in zip(choices, scores, strict=True):
             one.append(picture_score(found, min(token, found.picture.shape[1]), None, evidence).cpu())
     defective = _of_all(torch.cat(bad))

@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from edge_agent.backbones.appearance import Appearance
 from edge_agent.backbones.catalog import TEXT, TOKENIZER, VISION
 from edge_agent.backbones.tips import ConvStem, TextShape, TextTower, Tips, VisionShape, VisionTower, load_tips
 from edge_agent.backbones.tokenizer import Tokenizer
@@ -98,8 +99,10 @@ class TrainedStem(nn.Module):
 class Pupil(nn.Module):
     """Both towers and the temperature, as they are trained."""
 
-    def __init__(self, recipe: Recipe, tokenizer: Tokenizer) -> None:
+    def __init__(self, recipe: Recipe, tokenizer: Tokenizer, *, taught: bool = False) -> None:
+        """taught: by a teacher, so that the vision tower also has figures of what a patch looks like."""
         super().__init__()
+        self.taught_by = min(recipe.taught_by, recipe.depth)
         patch = ConvStem.patch(recipe.stem)
         shape = VisionShape(
             recipe.width,
@@ -111,6 +114,7 @@ class Pupil(nn.Module):
             recipe.stem,
             tuple(block for block in recipe.compared if block < recipe.depth),
             recipe.contrast,
+            (self.taught_by, recipe.taught_width) if taught else None,
         )
         self.vision = VisionTower(shape)
         nn.init.normal_(self.vision.vit.cls_token, std=0.02)  # unlike each other from the start
@@ -122,9 +126,6 @@ class Pupil(nn.Module):
         self.text = TextTower(TextShape(recipe.width, recipe.text_depth, 4 * recipe.width, len(tokenizer)))
         nn.init.normal_(self.text.token_embedding.weight, std=recipe.width**-0.5)
         self.log_temperature = nn.Parameter(torch.tensor(math.log(0.07)))
-        self.taught = nn.Linear(recipe.width, recipe.taught_width)
-        nn.init.zeros_(self.taught.weight)  # it begins as who says the same of every patch
-        self.taught_by = min(recipe.taught_by, recipe.depth)
 
     @torch.no_grad()
     def start_from(self, tips: Tips, x: Tensor) -> None:
@@ -138,6 +139,8 @@ class Pupil(nn.Module):
         given = {key.replace(".stem.", ".stem.stem."): value for key, value in given.items()}
         given |= {f"text.{key}": value for key, value in tips.text.state_dict().items()}
         given["log_temperature"] = torch.tensor(math.log(tips.temperature))
+        if not self.vision.appearance:
+            given = {key: value for key, value in given.items() if not key.startswith("vision.appearance.")}
         token = self.vision.vit.cls_token.clone()
         unlike = [key for key in given if key not in wanted or wanted[key].shape != given[key].shape]
         if unlike:
@@ -305,7 +308,9 @@ def losses(pupil: Pupil, tokenizer: Tokenizer, batch: Batch, rng: np.random.Gene
         "kind": 0.1 * what,
     }
     if batch.taught is not None:
-        missed = pupil.taught(features.layers[pupil.taught_by].float()) - batch.taught.to(device)
+        appearance = pupil.vision.appearance[str(pupil.taught_by)]
+        assert isinstance(appearance, Appearance)
+        missed = appearance.figures(features.layers[pupil.taught_by].float()) - batch.taught.to(device)
         parts["taught"] = missed.square().sum(dim=2).mean()  # 1 for who says the same of every patch
     return parts
 
@@ -356,7 +361,7 @@ def _pretrain(
             shutil.copyfile(start / TOKENIZER, folder / TOKENIZER)
         tokenizer = _tokenizer(recipe, folder)
     torch.manual_seed(recipe.seed)
-    pupil = Pupil(recipe, tokenizer)
+    pupil = Pupil(recipe, tokenizer, taught=teacher is not None)
     few = next(batches(pool, replace(recipe, small_steps=0), 0, 128, 128)).x
     if start is not None:
         pupil.start_from(load_tips(start / VISION, start / TEXT, start / TOKENIZER, str(start)), few)

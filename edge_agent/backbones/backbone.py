@@ -30,6 +30,7 @@ class ImageFeatures:
 
     patches: (B, N, D) of the last block. layers: the same after chosen blocks, counted from 1, each (B, N, D).
     values: (B, N, D), the patches of the value-value stream, or None where it was not asked for. None of them unit.
+    unlike: (B, N), how unlike each patch looks to its own picture's others (see appearance.py), None where a tower cannot tell.
     grid: (h, w) with h * w = N. aligned: (B, D), what text was trained to be compared with, if it is none of the globals.
     """
 
@@ -39,6 +40,7 @@ class ImageFeatures:
     layers: dict[int, Tensor] = field(default_factory=dict)
     values: Tensor | None = None
     aligned: Tensor | None = None
+    unlike: Tensor | None = None
 
     @property
     def whole(self) -> Tensor:

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from edge_agent.backbones.appearance import Appearance
 from edge_agent.backbones.arrays import read_arrays
 from edge_agent.backbones.backbone import ImageFeatures, Look
 from edge_agent.backbones.contrast import Contrast
@@ -36,7 +37,8 @@ class VisionShape:
     """What a vision tower is, as far as its weights' shapes tell.
 
     stem: widths of a convolutional stem, () for none. compared: blocks, counted from 0, before which patches are compared.
-    contrast: local contrast is added to the patches at their start.
+    contrast: local contrast is added to the patches at their start. appearance: the block, counted from 1, after which patches
+    are told how unlike they look to one another, and in how many figures they look like anything.
     """
 
     width: int
@@ -48,6 +50,7 @@ class VisionShape:
     stem: tuple[int, ...] = ()
     compared: tuple[int, ...] = ()
     contrast: bool = False
+    appearance: tuple[int, int] | None = None
 
     @property
     def heads(self) -> int:
@@ -148,6 +151,8 @@ class VisionTower(nn.Module):
         )
         self.comparisons = nn.ModuleDict({str(block): Comparison(shape.width) for block in shape.compared})
         self.contrast = Contrast(shape.width) if shape.contrast else None
+        looks = [shape.appearance] if shape.appearance else []
+        self.appearance = nn.ModuleDict({str(block): Appearance(shape.width, figures) for block, figures in looks})
 
     def positions(self, grid: tuple[int, int]) -> Tensor:
         """Positional embedding (1, N, D) for a grid of h x w patches: bilinear with antialias, as the authors resize."""
@@ -163,6 +168,7 @@ class VisionTower(nn.Module):
         """x: (B, 3, H, W) in [0, 1], H and W multiples of the patch. All features after the final LayerNorm."""
         tokens, grid = self._embed(x)
         kept = {}
+        unlike = None
         stream = tokens if values else None
         for number, block in enumerate(self.vit.layers(), start=1):
             tokens = self._compared(tokens, grid, number)
@@ -171,9 +177,11 @@ class VisionTower(nn.Module):
             tokens = block(tokens)
             if number in layers:
                 kept[number] = self.vit.norm(tokens)[:, 2:]
+            if str(number) in self.appearance:
+                unlike = self.appearance[str(number)](self.vit.norm(tokens)[:, 2:])
         tokens = self.vit.norm(tokens)
         by_values = None if stream is None else self.vit.norm(stream)[:, 2:]
-        return ImageFeatures(tokens[:, :2], tokens[:, 2:], grid, kept, by_values)
+        return ImageFeatures(tokens[:, :2], tokens[:, 2:], grid, kept, by_values, unlike=unlike)
 
     def windows(self, x: Tensor, side: int) -> Tensor:
         """See Backbone.encode_windows. Patches are compared, in towers that do, within their window."""
@@ -467,7 +475,15 @@ def infer_vision_shape(arrays: Arrays, path: Path) -> VisionShape:
     if grid * grid != positions - 1 or width % 64:
         raise CheckpointError(f"{path}: {positions} positions of width {width} fit no TIPS variant; is the file whole?")
     compared = tuple(sorted({int(key.split(".")[1]) for key in arrays if re.match(r"comparisons\.\d+\.", key)}))
-    return VisionShape(width, depth, hidden, grid, patch, swiglu, stem, compared, "contrast.out.weight" in arrays)
+    looks = [
+        (key.split(".")[1], len(value))
+        for key, value in arrays.items()
+        if re.fullmatch(r"appearance\.\d+\.proj\.weight", key)
+    ]
+    appearance = next(((int(block), figures) for block, figures in looks), None)
+    return VisionShape(
+        width, depth, hidden, grid, patch, swiglu, stem, compared, "contrast.out.weight" in arrays, appearance
+    )
 
 
 def infer_text_shape(arrays: Arrays, path: Path) -> TextShape:
@@ -496,7 +512,7 @@ def vision_from_official(arrays: Arrays, shape: VisionShape) -> dict[str, Tensor
             state["vit.cls_token"] = tensor + torch.from_numpy(arrays["pos_embed"]).float()[:, :1]
         elif key == "register_tokens":
             state["vit.reg_token"] = tensor
-        elif key.startswith(("comparisons.", "contrast.")):
+        elif key.startswith(("comparisons.", "contrast.", "appearance.")):
             state[key] = tensor
         elif key.startswith("patch_embed."):
             state[key.replace("patch_embed." if shape.stem else "patch_embed.proj.", "stem.")] = tensor

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,15 +18,20 @@ from edge_agent.kernels.similarity import compare
 PROMPT_LENGTH = 8  # tokens, as published
 CLASS_TOKEN = 2  # as published
 EVIDENCE = 0.0  # as published: see picture_score
+CONSISTENCY = (0.0, 0.0)  # as published: none
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """picture: (B, C), anomalous probability by class token 1, 2 (CLIP has one). patches: (B, h, w), by patch; peak: (B,), the highest."""
+    """picture: (B, C), anomalous probability by class token 1, 2 (CLIP has one). patches: (B, h, w), by patch; peak: (B,), the highest.
+
+    unlike: (B, h, w), see ImageFeatures, None where the backbone cannot tell.
+    """
 
     picture: Tensor
     patches: Tensor
     peak: Tensor
+    unlike: Tensor | None = None
 
 
 def fixed_features(backbone: Backbone, class_name: str) -> Tensor:
@@ -47,7 +52,19 @@ def score(features: ImageFeatures, fixed: Tensor, learned: Tensor, temperature: 
         scoring.anomalous_probability(features.globals, fixed, temperature),
         patches.probability.unflatten(1, features.grid),
         patches.peak,
+        None if features.unlike is None else features.unlike.unflatten(1, features.grid),
     )
+
+
+def with_consistency(found: Found, slope: float, centre: float) -> Found:
+    """Each patch's logit plus what it looks unlike its own picture's others beyond `centre`, times `slope`: 0 changes nothing.
+
+    Not of the paper: test-time self-consistency, for backbones that tell of it.
+    """
+    if not slope or found.unlike is None:
+        return found
+    patches = torch.sigmoid(torch.logit(found.patches, 1e-6) + slope * (found.unlike - centre))
+    return replace(found, patches=patches, peak=patches.amax(dim=(1, 2)))
 
 
 def picture_score(found: Found, class_token: int, keep: Tensor | None = None, evidence: float = EVIDENCE) -> Tensor:
@@ -76,6 +93,7 @@ class Tipsomaly(Method):
     """prompt: (2, S, W), normal then anomalous, the only parameter. class_token: 1 or 2, whose probability counts.
 
     evidence: see picture_score. Where a backbone is small its highest patch is noise, and the mean of several tells more.
+    consistency: slope and centre of with_consistency.
     """
 
     name = "tipsomaly"
@@ -88,10 +106,12 @@ class Tipsomaly(Method):
         class_token: int = CLASS_TOKEN,
         fixed: Tensor | None = None,
         evidence: float = EVIDENCE,
+        consistency: tuple[float, float] = CONSISTENCY,
     ) -> None:
         """fixed: the class name's pair, if it is known already, so that no text tower is needed."""
         super().__init__(backbone)
         self.class_name, self.class_token, self.evidence = class_name, class_token, evidence
+        self.consistency = consistency
         self.prompt = nn.Parameter(0.02 * torch.randn(2, PROMPT_LENGTH, backbone.text_width, device=backbone.device))
         if fixed is None:
             with torch.no_grad():
@@ -113,7 +133,9 @@ class Tipsomaly(Method):
         """See methods.restore."""
         token = 1 + (1, 2).index(header["class_token"])
         evidence = min(max(float(header.get("evidence", EVIDENCE)), 0.0), 1.0)
-        method = cls(backbone, class_name, token, tensors.get(f"fixed.{class_name}"), evidence)
+        slope, centre = header.get("consistency", CONSISTENCY)
+        fixed = tensors.get(f"fixed.{class_name}")
+        method = cls(backbone, class_name, token, fixed, evidence, (float(slope), float(centre)))
         method.prompt = nn.Parameter(tensors["prompt"].to(backbone.device))
         method.learned = tensors["learned"].to(backbone.device)
         return method
@@ -140,7 +162,7 @@ class Tipsomaly(Method):
 
     def settings(self) -> dict[str, Any]:
         """See Method."""
-        return {"class_token": self.class_token, "evidence": self.evidence}
+        return {"class_token": self.class_token, "evidence": self.evidence, "consistency": list(self.consistency)}
 
     def hold(self) -> None:
         """See Method."""
@@ -154,5 +176,6 @@ class Tipsomaly(Method):
 
     def scores(self, found: Found, keep: Tensor | None = None) -> Scores:
         """See Method."""
+        found = with_consistency(found, *self.consistency)
         token = min(self.class_token, found.picture.shape[1])
         return Scores(picture_score(found, token, keep, self.evidence), found.patches)

@@ -31,12 +31,17 @@ class MjpegServer:
     def __exit__(self, *exc: object) -> None:
         self.stop()
 
-    def start(self) -> None:
+    def start(self, *, ignored: int = 0, late_s: float = 0.0) -> None:
+        """ignored: so many requests, from now on, are never answered; late_s: the others after so long."""
         stopping = self._stopping = Event()
-        colour = self._colour
+        colour, to_ignore = self._colour, iter(range(ignored))
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
+                if next(to_ignore, None) is not None:
+                    stopping.wait()
+                    return
+                stopping.wait(late_s)
                 self.send_response(200)
                 self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
                 self.end_headers()

@@ -322,6 +322,27 @@ def test_a_camera_that_sends_jpegs_over_http_is_seen() -> None:
         assert like(colour_of(seen.comes_back().pixels))
 
 
+def test_a_camera_that_returns_and_ignores_the_first_to_connect_is_back_as_soon() -> None:
+    with MjpegServer(COLOUR) as server, Watcher(camera(server.url)) as seen:
+        seen.sees(3)
+        server.stop()
+        eventually(lambda: seen.source.trouble, "it is told")
+        server.start(ignored=1)
+        assert like(colour_of(seen.comes_back().pixels))
+
+
+def test_a_camera_that_takes_long_to_open_is_given_the_time_it_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge_agent.sources.capture.QUICK_S", 0.3)
+    with MjpegServer(COLOUR) as server, Watcher(camera(server.url)) as seen:
+        seen.sees(3)
+        server.stop()
+        eventually(lambda: seen.source.trouble, "it is told")
+        attempts = seen.source.counts.attempts
+        server.start(late_s=2.0)
+        seen.sees(len(seen.frames) + 1)
+        assert seen.source.counts.attempts - attempts >= 2, "short attempts come before the long one"
+
+
 def test_the_newest_picture_is_what_a_slow_detector_gets_and_the_others_are_counted(rtsp: RtspServer) -> None:
     class Slow:
         name, model_sha256, checkpoint_sha256 = "slow/none", "0" * 64, "1" * 64

@@ -2,9 +2,9 @@
 
 OpenCV's read() may never return, and what has been opened in this process may never let go: then the agent kills it and
 starts another. So it is small, imports neither torch nor the config, and keeps nothing. It reads from standard input:
-the slot's descriptor and its Settings, and then the address, as often as it is to open it; at the end of input it is
-gone. It writes ["ready"], ["opened", width, height, fps], ["picture"], ["lost", why] and ["ended"]. All this is JSON, a
-line each.
+the slot's descriptor and its Settings, and then, as often as it is to open the camera, the address and how many seconds
+that may take; at the end of input it is gone. It writes ["ready"], ["opened", width, height, fps], ["picture"],
+["lost", why] and ["ended"]. All this is JSON, a line each.
 """
 
 from __future__ import annotations
@@ -59,22 +59,22 @@ def main() -> None:
     os.dup2(2, 1)  # libraries that print are not to be taken for reports
     fd, given = json.loads(sys.stdin.readline())
     settings = Settings(**given)
-    addresses: SimpleQueue[str] = SimpleQueue()
+    asked: SimpleQueue[tuple[str, float]] = SimpleQueue()
 
     def serve() -> None:
         try:
-            _serve(settings, Slot(fd), reports, addresses)
+            _serve(settings, Slot(fd), reports, asked)
         except BaseException:  # a bug: the agent is to see that this process is gone
             traceback.print_exc()
             os._exit(1)
 
     threading.Thread(target=serve, daemon=True).start()
     for line in sys.stdin:
-        addresses.put(json.loads(line))
+        asked.put(json.loads(line))
     os._exit(0)  # the other thread may hang
 
 
-def _serve(settings: Settings, slot: Slot, reports: int, addresses: SimpleQueue[str]) -> None:
+def _serve(settings: Settings, slot: Slot, reports: int, asked: SimpleQueue[tuple[str, float]]) -> None:
     def report(*what: object) -> None:
         os.write(reports, json.dumps(what).encode() + b"\n")
 
@@ -85,9 +85,9 @@ def _serve(settings: Settings, slot: Slot, reports: int, addresses: SimpleQueue[
     capture = Capturing(settings, slot, reports)
     report("ready")
     while True:
-        address = addresses.get()
+        address, timeout_s = asked.get()
         try:
-            with _opened(address, settings) as video:
+            with _opened(address, settings, timeout_s) as video:
                 report(
                     "opened",
                     int(video.get(cv2.CAP_PROP_FRAME_WIDTH)),
@@ -102,7 +102,7 @@ def _serve(settings: Settings, slot: Slot, reports: int, addresses: SimpleQueue[
 
 
 @contextmanager
-def _opened(address: str, settings: Settings) -> Iterator[cv2.VideoCapture]:
+def _opened(address: str, settings: Settings, timeout_s: float) -> Iterator[cv2.VideoCapture]:
     """The camera, open. Raises _Lost or Unreachable."""
     if settings.backend == "v4l2" or settings.is_video:
         _require_there(address, device=settings.backend == "v4l2")
@@ -112,7 +112,7 @@ def _opened(address: str, settings: Settings) -> Iterator[cv2.VideoCapture]:
     # Without CAP_FFMPEG spelled out OpenCV ignores the time-outs. More threads would each hold a picture back.
     asked: list[int] = []
     if settings.backend == "ffmpeg":
-        asked = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, int(settings.open_timeout_s * 1e3)]
+        asked = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, int(timeout_s * 1e3)]
         asked += [cv2.CAP_PROP_N_THREADS, 2] if hasattr(cv2, "CAP_PROP_N_THREADS") else []  # not in OpenCV 4.6
     video = cv2.VideoCapture(address, _APIS[settings.backend], asked)
     try:

@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 START_S = 30.0  # a process that has not begun by then is killed; on a busy machine Python takes its time
 RETRY_MIN_S, RETRY_MAX_S = 0.25, 2.0  # the pause between attempts, which doubles
 STEADY_S = 5.0  # a camera that gave pictures for so long is tried again soon
+# A camera that was connected to amid its return may never answer that connection, but does the next. So, once it is known
+# how quickly it opens, attempts are cut short, and but one in three may take as long as the first.
+QUICK_S, QUICK_TIMES, PATIENT_EVERY = 2.5, 3.0, 3
 DONE_IN_CHILD = ("not_due", "stale", "unreadable", "repeated")  # what State counts as dropped
 
 # In the isolated mode nothing of the working directory is imported; what this process imports from, the other does too.
@@ -98,6 +101,9 @@ class Capture:
         self._lost_at: float | None = None  # since it was lost, or could not be opened in the first place
         self._well_since = 0.0  # 0: it has never been
         self.failures = 0
+        self._tries = 0  # attempts since it was lost
+        self._opens_s: float | None = None  # how long it took at its quickest
+        self._granted_s = settings.open_timeout_s  # to the attempt under way
         self._child: _Child | None = None
         self._settled = State()  # what of the child's state is in the counts
         self._open_at = self._since = time.monotonic()
@@ -158,6 +164,8 @@ class Capture:
             self._enter("idle")
         elif kind == "opened":
             self.opened = what[0], what[1], what[2]
+            took_s = time.monotonic() - self._since
+            self._opens_s = took_s if self._opens_s is None else min(took_s, self._opens_s)
             self._enter("open")
         elif kind == "lost":
             assert self._child
@@ -180,7 +188,11 @@ class Capture:
             self._failed(str(error))
             return
         self.counts = replace(self.counts, attempts=self.counts.attempts + 1)
-        self._child.open(address)
+        self._tries += 1
+        self._granted_s = self._settings.open_timeout_s
+        if self._opens_s is not None and self._tries % PATIENT_EVERY:
+            self._granted_s = min(self._granted_s, max(QUICK_S, QUICK_TIMES * self._opens_s))
+        self._child.open(address, self._granted_s)
         self._enter("opening")
 
     def _look_after(self) -> None:
@@ -202,8 +214,8 @@ class Capture:
             slow_s = 3.0 / self.opened[2] if self._settings.is_video and self.opened and self.opened[2] else 0.0
             if now - last > max(self._timeout_s, slow_s):
                 self._kill(f"has given no picture for {self._timeout_s:g} s")
-        elif self._phase == "opening" and now - self._since > self._settings.open_timeout_s + 2.0:
-            self._kill(f"has not answered within {self._settings.open_timeout_s:g} s")
+        elif self._phase == "opening" and now - self._since > self._granted_s + 2.0:
+            self._kill(f"has not answered within {self._granted_s:.3g} s")
         elif self._phase == "starting" and now - self._since > START_S:
             self._kill(f"cannot be captured: no process for it within {START_S:g} s")
 
@@ -219,6 +231,8 @@ class Capture:
         steady = self._phase == "open" and self._lost_at is None and now - self._well_since > STEADY_S
         self.failures = 0 if steady else self.failures + 1
         pause = min(RETRY_MAX_S, RETRY_MIN_S * 2.0 ** min(self.failures, 16))
+        if self._phase == "opening":  # the time that it took to fail is part of the pause
+            pause = max(RETRY_MIN_S, pause - (now - self._since))
         self._open_at = now + pause * random.uniform(0.5, 1.0)  # lest all cameras of a switch come back at once
         self._enter("idle")
         self._tell(why)
@@ -253,6 +267,7 @@ class Capture:
             away_s = self._well_since - self._lost_at
             log.warning("station %s: %s is well after %.1f s: %s", self._station, self._shown, away_s, size)
         self._lost_at = None
+        self._tries = 0
         self._told.clear()
 
     def _end_child(self, reason: str) -> None:
@@ -304,9 +319,9 @@ class _Child:
         self._send(sys.path)
         self._send([self.slot.fd, asdict(settings)])
 
-    def open(self, address: str) -> None:
+    def open(self, address: str, timeout_s: float) -> None:
         self.said.clear()
-        self._send(address)
+        self._send([address, timeout_s])
 
     def _send(self, what: object) -> None:
         assert self._process.stdin

@@ -14,12 +14,13 @@ from itertools import groupby
 from threading import Lock
 from typing import Any
 
-from sqlalchemy import ColumnElement, bindparam, delete, exists, func, insert, select, update
+from sqlalchemy import bindparam, delete, exists, func, insert, select, update
 from sqlalchemy.engine import Connection, Engine
 
 from edge_agent.core import AlarmEvent, Evaluation, Evidence, Inspection, Message, StoredFile
 from edge_agent.databases import Database, open_database, plainly
 from edge_agent.errors import JournalError
+from edge_agent.forgetting import Forgotten, Search
 from edge_agent.rows import (
     OutboxRow,
     Outcome,
@@ -42,6 +43,7 @@ class Journal:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._one_writes = Lock()
+        self._old, self._ok, self._others = Search(), Search(inspection_is_ok), Search(which=~inspection_is_ok)
         self._closed = False
 
     @classmethod
@@ -191,19 +193,21 @@ class Journal:
             for column in (inspections.c.image_uri, inspections.c.overlay_uri):
                 connection.execute(update(inspections).where(column == bindparam("gone")).values({column: None}), rows)
 
-    def forget_before(self, moment: datetime, limit: int = 500) -> int:
-        """Delete up to `limit` inspections taken before `moment`, the oldest first, and return how many they were.
+    def forget_before(self, moment: datetime, limit: int = 500) -> Forgotten:
+        """Delete up to `limit` inspections taken before `moment`, the oldest first.
 
-        Those with messages that wait stay, and so does the last that each station's alarm rests on.
+        Those with messages that wait stay, and so does the last that each station's alarm rests on. A step that meets
+        many of those may delete none and yet leave more: the next one goes on behind them.
         """
-        return self._forget(inspections.c.taken_at < moment, limit)
+        return self._forget(self._old, limit, moment)
 
-    def forget_oldest(self, limit: int = 500) -> int:
-        """Delete up to `limit` inspections, and return how many they were: the oldest that are OK, or else of any kind.
+    def forget_oldest(self, limit: int = 500) -> Forgotten:
+        """Delete up to `limit` inspections: the oldest that are OK, or else, when none of these may go, of any kind.
 
         Those stay that stay with `forget_before`.
         """
-        return self._forget(inspection_is_ok, limit) or self._forget(~inspection_is_ok, limit)
+        gone = self._forget(self._ok, limit)
+        return Forgotten(gone.rows, True) if gone.rows or gone.more else self._forget(self._others, limit)
 
     def size(self) -> int:
         """Return how many bytes the journal takes, the ledger included; what deleted rows left free does not count.
@@ -214,20 +218,15 @@ class Journal:
         with self._reading() as connection:
             return self._database.size(connection)
 
-    def _forget(self, which: ColumnElement[bool], limit: int) -> int:
-        columns = inspections.c
-        waits = exists().where(outbox.c.inspection == columns.number, outbox.c.sent_at.is_(None))
-        later = inspections.alias("later").c
-        superseded = exists().where(later.station == columns.station, later.number > columns.number, line_alarm(later))
-        may_go = select(columns.number).where(which, ~waits, ~line_alarm(columns) | superseded)
+    def _forget(self, among: Search, limit: int, before: datetime | None = None) -> Forgotten:
         # What may go now may go later, too, so that nobody who writes has to wait while it is looked for.
         with self._reading() as connection:
-            numbers = connection.scalars(may_go.order_by(columns.taken_at).limit(limit)).all()
+            numbers, more = among.look(connection, limit, before)
         if numbers:
             with self._writing() as connection:
-                for column in (outbox.c.inspection, regions.c.inspection, columns.number):
+                for column in (outbox.c.inspection, regions.c.inspection, inspections.c.number):
                     connection.execute(delete(column.table).where(column.in_(numbers)))
-        return len(numbers)
+        return Forgotten(len(numbers), more)
 
     def close(self) -> None:
         """Finish what is being written, close the database and let go of it. Closing twice is fine."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from sqlalchemy.engine import Connection, Engine
 from benchmarks.journal_fill import fill
 from edge_agent.core import AlarmEvent
 from edge_agent.databases import sqlite
+from edge_agent.forgetting import Forgotten
 from edge_agent.journal import Journal
 from edge_agent.visit import visiting
 from tests.line import evidence, inspected, message, stored_file
@@ -144,6 +147,7 @@ def test_on_a_journal_ten_times_as_long_nothing_takes_more_steps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sqlite, "CHECKED_BYTES", 0)  # small files are read whole when they are opened
+    monkeypatch.setattr("edge_agent.forgetting.LOOK", 600)
     taken: list[dict[str, int]] = []
     for count in (1000, 10_000):
         url = f"sqlite:///{tmp_path}/{count}.db"
@@ -197,3 +201,39 @@ def test_a_long_export_takes_as_many_steps_for_its_last_rows_as_for_its_first(
 
     quarter, whole = steps(lambda: export(1000)), steps(lambda: export(4000))
     assert 3 < whole / quarter < 4.2
+
+
+def test_what_may_not_go_makes_no_step_of_retention_longer_however_much_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "CHECKED_BYTES", 0)
+    monkeypatch.setattr("edge_agent.forgetting.LOOK", 100)
+    taken: list[int] = []
+    for count in (1000, 4000):
+        file = tmp_path / f"{count}.db"
+        Journal.open(f"sqlite:///{file}").close()
+        fill(file, count + 30, NOW)
+        with closing(sqlite3.connect(file)) as database:  # a broker that has been away since the beginning, but for 30
+            database.execute("DELETE FROM outbox")
+            database.execute(
+                "INSERT INTO outbox (id, kind, station, payload, inspection, created_at) "
+                "SELECT id, 'result', station, '{}', number, taken_at FROM inspections WHERE number <= ?",
+                [count],
+            )
+            database.commit()
+        taken.append(steps(partial(look, f"sqlite:///{file}")))
+        with closing(Journal.open(f"sqlite:///{file}")) as journal:
+            gone = rounds = 0
+            while (step := journal.forget_oldest(10)).more:
+                gone, rounds = gone + step.rows, rounds + 1
+            assert gone == 29  # and not that on which a station's alarm rests
+            assert rounds >= count / 100
+            assert journal.outbox_depth()[0] == count
+    few, many = taken
+    assert 10 * COUNTED < many <= 1.05 * few + 2 * COUNTED
+
+
+def look(url: str) -> None:
+    """The first step of a retention that finds nothing that may go."""
+    with closing(Journal.open(url)) as journal:
+        assert journal.forget_oldest(10) == Forgotten(0, more=True)

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import NullPool, create_engine
 
 from edge_agent.core import AlarmEvent, Evidence, Inspection
+from edge_agent.forgetting import Forgotten
 from edge_agent.journal import Journal
 from edge_agent.sinks.retention import Retention
 from tests.line import evidence, inspected, message, not_decidable, stored_file
@@ -72,12 +73,13 @@ class Rows:
     def forget_files(self, uris: Iterable[str]) -> None:
         self.told.append(list(uris))
 
-    def forget_before(self, moment: datetime, limit: int) -> int:
-        return self.deleted.pop(0)
+    def forget_before(self, moment: datetime, limit: int) -> Forgotten:
+        rows = self.deleted.pop(0)
+        return Forgotten(rows, rows > 0)
 
-    def forget_oldest(self, limit: int) -> int:
+    def forget_oldest(self, limit: int) -> Forgotten:
         self.asked.append(limit)
-        return limit
+        return Forgotten(limit, True)
 
     def size(self) -> int:
         return int(self._size)
@@ -134,7 +136,7 @@ def test_inspections_that_are_not_ok_outlive_newer_ones_that_are(journal: Journa
     assert kept[60:] == good[-len(kept[60:]) :]
 
     while len(held(journal)) > 50:  # once no OK one is left, the oldest go whatever they are
-        assert journal.forget_oldest(10) == 10 or held(journal) == [*bad, *undecided]
+        assert journal.forget_oldest(10).rows == 10 or held(journal) == [*bad, *undecided]
     assert held(journal) == [*bad, *undecided][-50:]
 
 
@@ -193,7 +195,7 @@ def test_the_size_of_a_postgresql_journal_falls_at_once_and_not_only_when_it_is_
     with closing(Journal.open(postgresql_url)) as journal:
         fill(journal, 300)
         full = journal.size()
-        assert journal.forget_oldest(150) == 150
+        assert journal.forget_oldest(150).rows == 150
         half = journal.size()
         assert 0.4 < half / full < 0.6
         with create_engine(
@@ -207,7 +209,7 @@ def test_the_size_of_a_postgresql_journal_falls_at_once_and_not_only_when_it_is_
 
 def test_the_oldest_ok_inspections_are_found_by_an_index(url: str, journal: Journal) -> None:
     fill(journal, 1)
-    assert journal.forget_oldest(1) == 1
+    assert journal.forget_oldest(1).rows == 1
     query = "SELECT number FROM inspections WHERE evaluation = 'OK' ORDER BY taken_at LIMIT 500"
     with create_engine(
         url.replace("postgresql://", "postgresql+psycopg://"), poolclass=NullPool

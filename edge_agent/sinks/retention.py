@@ -12,6 +12,7 @@ from typing import Protocol
 from edge_agent.clock import CautiousClock
 from edge_agent.core import Evidence, Inspection
 from edge_agent.errors import JournalError
+from edge_agent.forgetting import Forgotten
 
 log = logging.getLogger(__name__)
 
@@ -27,8 +28,8 @@ class Rows(Protocol):
     """The part of the journal that shrinks."""
 
     def forget_files(self, uris: Iterable[str]) -> None: ...
-    def forget_before(self, moment: datetime, limit: int) -> int: ...
-    def forget_oldest(self, limit: int) -> int: ...
+    def forget_before(self, moment: datetime, limit: int) -> Forgotten: ...
+    def forget_oldest(self, limit: int) -> Forgotten: ...
     def size(self) -> int: ...
 
 
@@ -68,8 +69,8 @@ class Retention:
         self._removed += self._sweep(now)
         self._forget_removed()
         days = min(self._keep_days, MOST_DAYS)
-        if self._journal.forget_before(now - timedelta(days=days), PART) or self._forget_excess():
-            self._next = 0.0  # a part of them went: the next inspection goes on with it
+        if self._journal.forget_before(now - timedelta(days=days), PART).more or self._forget_excess():
+            self._next = 0.0  # a part of them was dealt with: the next inspection goes on with it
 
     def close(self) -> None:
         """Tell the journal what it has still to lose: nobody knows it after the end."""
@@ -84,14 +85,14 @@ class Retention:
             self._journal.forget_files(self._removed)
             self._removed = []
 
-    def _forget_excess(self) -> int:
-        """Delete a part of the rows that are too many, and return how many; say it once when none may go."""
+    def _forget_excess(self) -> bool:
+        """Delete a part of the rows that are too many, and say whether to go on; tell it once when none may go."""
         size = self._journal.size()
         excess = size - self._keep_bytes
         if excess <= 0:
-            return 0
+            return False
         gone = self._journal.forget_oldest(min(PART, ceil(excess / ROW_BYTES)))
-        if not gone and not self._has_complained:
+        if not gone.more and not self._has_complained:
             self._has_complained = True
             log.warning(
                 "the journal holds %.3g GB, more than database.keep_gb (%.3g), and no inspection is left that may go: "
@@ -100,4 +101,4 @@ class Retention:
                 size / 1e9,
                 self._keep_bytes / 1e9,
             )
-        return gone
+        return gone.more

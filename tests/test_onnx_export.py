@@ -10,7 +10,7 @@ import pytest
 import torch
 from open_clip.tokenizer import SimpleTokenizer
 
-from edge_agent import golden
+from edge_agent import golden, onnx_export
 from edge_agent.backbones.backbone import Backbone
 from edge_agent.backbones.clip import Clip
 from edge_agent.backbones.clip_weights import assembled
@@ -94,8 +94,8 @@ def assert_as_torch(file: OnnxFile, graph: Graph, pictures: np.ndarray) -> None:
 
 
 def test_the_embedded_detector_says_the_same_of_frames_as_where_it_came_from(exported, detector):
-    frames = [decode(path) for path in sorted(golden.SAMPLES.glob("*.jpg"))[:5]]
-    frames += list(np.random.default_rng(0).integers(0, 256, (3, 90, 130, 3), np.uint8))
+    frames = [decode(path) for path in sorted(golden.SAMPLES.glob("*.jpg"))[:4]]
+    frames += list(np.random.default_rng(0).integers(0, 256, (2, 90, 130, 3), np.uint8))
     file = OnnxFile(exported)
     for batch in (1, 4):
         for at in range(0, len(frames), batch):
@@ -155,6 +155,12 @@ def test_a_detector_is_as_it_was_once_it_is_exported():
     assert detector.method.backbone.image_size == 32
     assert detector.read([noise(1, 48)[0]])[0].score == before
     assert reference(graph, noise(1, 48))[0][0] == pytest.approx(before, abs=1e-6)
+
+
+def test_weights_that_no_one_file_holds_are_refused(detector, monkeypatch):
+    monkeypatch.setattr(onnx_export, "LARGEST", 20_000_000)
+    with pytest.raises(EdgeAgentError, match=r"embedded has 0\.0 GB of weights, and one ONNX file holds 2"):
+        export(detector, Graph(detector))
 
 
 def test_the_gate_lets_the_file_through_that_was_exported(exported, capsys):

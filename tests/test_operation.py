@@ -9,6 +9,7 @@ from pathlib import Path
 
 from edge_agent.cli import parser
 from edge_agent.commands import exits
+from edge_agent.config import load_config
 from tests.agent import Daemon, part, write_config
 
 ROOT = Path(__file__).parents[1]
@@ -21,6 +22,17 @@ def test_the_commands_are_understood() -> None:
     assert len(ours) >= 5
     for words in ours:
         parser().parse_args(words)
+
+
+def test_the_configurations_are_good(tmp_path: Path) -> None:
+    (station,) = re.findall(r"```yaml\n(.*?)```", GUIDE, re.DOTALL)
+    mqtt = re.findall(r"`(mqtt: \{.*?\})`", GUIDE)
+    health = re.findall(r"`(health: \{.*?\})`", GUIDE)
+    (tmp_path / "config.yaml").write_text("\n".join([station, *mqtt, *health]))
+    config = load_config(tmp_path / "config.yaml")
+    assert config.mqtt
+    assert config.mqtt.prefix == "acme/line4"
+    assert config.health
 
 
 def test_the_scripts_and_the_targets_are_there() -> None:

@@ -31,6 +31,7 @@ from edge_agent.sources.camera import CameraSource
 from edge_agent.sources.camera_address import with_password
 from edge_agent.sources.capture import _essence, _masked
 from edge_agent.sources.slot import Slot, State
+from edge_agent.sources.trigger_files import TriggerFiles
 from tests.agent import ALL_OK, Daemon, station, write_config
 from tests.mjpeg import MjpegServer
 from tests.mosquitto import eventually
@@ -434,6 +435,22 @@ def test_a_trigger_that_lay_there_before_the_agent_shows_no_later_part(rtsp: Rts
         seen.sees()
     assert seen.frames[0].part_id == "SN1"
     assert "no picture within 2 s of the trigger" in (seen.frames[0].fault or "")
+
+
+def test_a_trigger_folder_that_cannot_be_used_is_told_once_with_its_remedy_and_when_it_is_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("edge_agent.sources.trigger_files.LOOK_S", 0.0)
+    triggers = TriggerFiles("cam1", tmp_path / "triggers", "*.trg", Remembered())
+    assert not list(triggers.requests()) + list(triggers.requests())
+    (tmp_path / "triggers").mkdir()
+    (tmp_path / "triggers" / "SN1.trg").touch()
+    assert [request.part_id for request in triggers.requests()] == ["SN1"]
+    place = f"station cam1: the trigger folder {tmp_path / 'triggers'}"
+    assert [record.message for record in caplog.records] == [
+        f"{place} cannot be used (No such file or directory): create or mount it",
+        f"{place} is well",
+    ]
 
 
 def test_triggers_that_come_faster_than_the_detector_reads_have_their_verdicts_all_the_same() -> None:

@@ -246,7 +246,7 @@ class Gallery:
             errno.EACCES: f"let user {os.geteuid()} write there",
             errno.EPERM: f"let user {os.geteuid()} write there",
             errno.ENOTDIR: "a file is in its place: change evidence.folder",
-            errno.EROFS: "mount it for writing, or change evidence.folder",
+            errno.EROFS: "mount it for writing, under systemd with ReadWritePaths=, or change evidence.folder",
         }.get(error.errno or 0, "check the disk")
         log.error("evidence in %s: %s: %s; inspection and alarms go on without", self._folder, error.strerror, remedy)
 

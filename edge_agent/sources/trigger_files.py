@@ -7,6 +7,7 @@ take, or not record; and who wrote the file sees by its end that the verdict is 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
@@ -72,9 +73,10 @@ class TriggerFiles:
             self._tell(f"cannot be compared with the journal ({error})")
         except OSError as error:
             self._recovered = False
-            remedy = (
-                "create or mount it" if isinstance(error, FileNotFoundError) else f"let user {os.geteuid()} write there"
-            )
+            remedy = {
+                errno.ENOENT: "create or mount it",
+                errno.EROFS: "mount it for writing; a service of systemd also needs ReadWritePaths= (docs/operation.md)",
+            }.get(error.errno or 0, f"let user {os.geteuid()} write there")
             self._tell(f"cannot be used ({error.strerror}): {remedy}")
         else:
             self._tell(None)

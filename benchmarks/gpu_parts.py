@@ -277,7 +277,15 @@ def cameras(size: Size, device: str, tower: str, *, journal: bool) -> Figures:
             else NoJournal()
         )
         line = Line(
-            sources, stations, NoEvidence(), recorder, lambda *_: (), [], batch=size.batch, gather_s=0.0, report=report
+            sources,
+            stations,
+            NoEvidence(),
+            recorder,
+            lambda *_: (),
+            [],
+            batch=size.batch,
+            max_wait_s=0.0,
+            report=report,
         )
         stop = threading.Event()
         timer = threading.Timer(size.camera_s, stop.set)

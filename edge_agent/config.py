@@ -224,10 +224,14 @@ class EvidenceConfig(Section):
 
 
 class LimitsConfig(Section):
-    """max_megapixels: larger pictures are NotDecidable. batch_size: pictures that go through the detector at once."""
+    """max_megapixels: larger pictures are NotDecidable. batch_size: pictures that go through the detector at once.
+
+    max_wait_ms: how long a picture may wait for those of other stations, to be read together with them.
+    """
 
     max_megapixels: Positive = 100.0
     batch_size: Annotated[int, Field(ge=1, le=256)] = 8
+    max_wait_ms: Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)] = 20.0
 
 
 class HealthConfig(Section):

@@ -25,11 +25,12 @@ class Inbox:
     stopping. Always captured = taken + dropped + waiting.
     """
 
-    def __init__(self, capacity: int = 8) -> None:
-        """capacity: stored frames of one station that may wait before its source has to."""
-        self._capacity = capacity
+    def __init__(self, capacity: int = 8, stations: int = 1) -> None:
+        """capacity: stored frames of one station that may wait before its source has to. stations: how many there are."""
+        self._capacity, self._stations = capacity, stations
         self._changed = Condition()
         self._waiting: OrderedDict[str, deque[Frame]] = OrderedDict()  # the station served longest ago comes first
+        self._since: dict[str, float] = {}  # from when on a station has had a frame waiting (monotonic seconds)
         self._closed = False
         self.captured: Counter[str] = Counter()
         self.dropped: Counter[tuple[str, str]] = Counter()
@@ -43,6 +44,8 @@ class Inbox:
             queue = self._waiting.setdefault(frame.station, deque())
             if not live:
                 self._changed.wait_for(lambda: self._closed or len(queue) < self._capacity)
+            if not queue:
+                self._since[frame.station] = time.monotonic()
             self.captured[frame.station] += live or not self._closed  # a stored one comes again at the next start
             if self._closed:
                 self.dropped[frame.station, STOPPING] += live
@@ -57,19 +60,21 @@ class Inbox:
             self._changed.notify_all()
             return True
 
-    def take(self, most: int, timeout_s: float, gather_s: float = 0.0) -> list[Frame]:
+    def take(self, most: int, timeout_s: float, max_wait_s: float = 0.0) -> list[Frame]:
         """Up to `most` frames, in turns from all stations; empty when none came within timeout_s.
 
-        gather_s: after the first frame, how long to wait for a fuller batch.
+        max_wait_s: how long a station's frame may have waited for those of other stations before it goes without them.
+        Of no station a second one is waited for, and a frame that waited while others were read has waited already.
         """
         with self._changed:
             if not self._changed.wait_for(lambda: self._closed or any(self._waiting.values()), timeout_s):
                 return []
-            deadline = time.monotonic() + gather_s
             while not self._closed and sum(map(len, self._waiting.values())) < most:
-                left = deadline - time.monotonic()
-                if left <= 0 or not self._changed.wait(left):
+                since = [self._since[name] for name, queue in self._waiting.items() if queue]
+                left = min(since) + max_wait_s - time.monotonic()
+                if len(since) >= self._stations or left <= 0:
                     break
+                self._changed.wait(left)
             frames: list[Frame] = []
             while len(frames) < most and (
                 station := next((name for name, queue in self._waiting.items() if queue), None)

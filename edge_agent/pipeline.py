@@ -246,15 +246,15 @@ class Line:
         *,
         alarms: Mapping[str, AlarmState] | None = None,
         batch: int = 8,
-        gather_s: float = 0.02,
+        max_wait_s: float = 0.02,
         report: Callable[[Inspection, Evidence], None] = lambda inspection, evidence: None,
         picture_s: float = 0.0,
     ) -> None:
-        """picture_s: what the detector takes for one picture when warm."""
+        """picture_s: what the detector takes for one picture when warm. max_wait_s: see Inbox.take."""
         self._sources, self._stations, self._keeper, self._journal = sources, stations, keeper, journal
         self._announce, self._sinks, self._report = announce, sinks, report
         self._alarms = dict(alarms or {})
-        self._batch, self._gather_s = batch, gather_s
+        self._batch, self._max_wait_s = batch, max_wait_s
         # A batch may wait before the detector and another behind it; more would cost memory, and time at a stop.
         self._done: queue.Queue[Inspection | Callable[[], None] | None] = queue.Queue(maxsize=batch)
         self._failure: BaseException | None = None
@@ -264,7 +264,8 @@ class Line:
         self._detecting, self._writing = Stage("detector"), Stage("writer")
         self.stages = (self._detecting, self._writing)
         # Where a batch is read while the next begins, that next one has to be there already.
-        self.inbox = Inbox(capacity=2 * batch if _any_overlaps(stations.values()) else batch)
+        capacity = 2 * batch if _any_overlaps(stations.values()) else batch
+        self.inbox = Inbox(capacity, stations=len(sources))
         self.counts = Counts()
         self.came_at: dict[str, float] = {}  # by station, when its newest frame came (monotonic seconds)
 
@@ -318,7 +319,7 @@ class Line:
 
     def _take(self) -> list[Frame]:
         """The frames to be inspected next. While a batch is being read it waits for none: that one would come late."""
-        return self.inbox.take(self._batch, *((0.0, 0.0) if self._begun else (0.2, self._gather_s)))
+        return self.inbox.take(self._batch, *((0.0, 0.0) if self._begun else (0.2, self._max_wait_s)))
 
     def _inspect(self, frames: Sequence[Frame]) -> None:
         """Begin with these frames, then finish those before; finish these too, unless they are read meanwhile."""

@@ -109,6 +109,7 @@ def _watch(config: Config, path: Path, hung_up: Event, options: argparse.Namespa
             sinks,
             alarms={name: AlarmState(active) for name, active in alarms.items()},
             batch=config.limits.batch_size,
+            max_wait_s=config.limits.max_wait_ms / 1e3,
             report=report,
             picture_s=picture_s,
         )

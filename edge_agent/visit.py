@@ -67,13 +67,15 @@ class Visitor:
         return self._change(which, {"sent_at": None, "dropped": None})
 
     def inspections(
-        self, since: datetime | None = None, until: datetime | None = None
+        self, since: datetime | None = None, until: datetime | None = None, station: str | None = None
     ) -> Iterator[Sequence[RecordedInspection]]:
-        """Pages of inspections with since <= taken_at < until, in the order they were taken."""
+        """Pages of inspections with since <= taken_at < until, of a station or of all, in the order they were taken."""
         columns = inspections.c
         query = select(inspections).order_by(columns.taken_at, columns.number).limit(PAGE)
         if until is not None:
             query = query.where(columns.taken_at < until)
+        if station is not None:
+            query = query.where(columns.station == station)
         page = query if since is None else query.where(columns.taken_at >= since)
         while rows := self._read(page):
             found: dict[int, list[Row[Any]]] = {}

@@ -51,6 +51,8 @@ def test_the_command_writes_what_lies_between_two_days_beside_the_agent(
     with closing(filled(f"sqlite:///{tmp_path}/data/journal.db")):
         assert main([*arguments, "--out", str(out)]) == 0
         assert capsys.readouterr().out == f"2 inspections in {out}\n"
+        assert main([*arguments, "--station", "cam2", "--out", str(tmp_path / "cam2.csv")]) == 0
+        assert capsys.readouterr().out.startswith("0 inspections in ")
     rows = {row["evaluation"]: row for row in rows_of(out)}
     defect, undecided = rows["NotOK"], rows["NotDecidable"]
     assert tuple(defect) == tuple(COLUMNS)

@@ -82,16 +82,20 @@ def test_a_day_is_read_from_the_index_of_its_times_page_after_page(
         assert "Seq Scan" not in one
 
 
-def test_a_day_of_one_station_is_read_from_an_index_of_its_own(url: str, connection: Connection) -> None:
-    with closing(Journal.open(url)) as journal, noted() as asked:
-        assert len(journal.inspections("cam1", NOW, NOW + DAY)) == 24
-    (day,) = [plan(connection, one) for one in asked if "FROM inspections" in one[0] and "FROM regions" not in one[0]]
-    # With one station alone PostgreSQL may as well take the index of times.
-    wanted = (
-        "ix_inspections_station_taken_at" if connection.dialect.name == "sqlite" else "Index Scan using ix_inspections"
-    )
-    assert wanted in day
-    assert "TEMP B-TREE" not in day
+def test_a_day_of_one_station_is_read_from_an_index_of_its_own(
+    url: str, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_agent.visit.PAGE", 10)
+    with visiting(url) as visitor, noted() as asked:
+        assert sum(map(len, visitor.inspections(NOW, NOW + DAY, "cam1"))) == 24
+        assert sum(map(len, visitor.inspections(NOW, NOW + DAY, "cam2"))) == 0
+    pages = [plan(connection, one) for one in asked if "ORDER BY inspections.taken_at" in one[0]]
+    assert len(pages) == 5
+    for one in pages:
+        # With one station alone PostgreSQL may as well take the index of times.
+        sqlite = connection.dialect.name == "sqlite"
+        assert ("ix_inspections_station_taken_at" if sqlite else "Index Scan using ix_inspections") in one
+        assert "TEMP B-TREE" not in one
 
 
 def test_the_outbox_is_read_from_indices_of_what_waits_and_of_what_was_given_up(
@@ -161,9 +165,9 @@ def test_on_a_journal_ten_times_as_long_nothing_takes_more_steps(
 
             return steps(whole)
 
-        def visited(url: str = url) -> None:
+        def visited(station: str | None, count: int, url: str = url) -> None:
             with visiting(url) as visitor:
-                assert sum(map(len, visitor.inspections(NOW - DAY / 20, NOW - DAY / 40))) == 250
+                assert sum(map(len, visitor.inspections(NOW - DAY / 20, NOW - DAY / 40, station))) == count
 
         def record(journal: Journal) -> None:
             inspection = inspected(AlarmEvent.RAISED, file=stored_file("/pictures/new.png"), taken_at=NOW)
@@ -172,8 +176,8 @@ def test_on_a_journal_ten_times_as_long_nothing_takes_more_steps(
         taken.append(
             {
                 "open": opened(lambda journal: None),
-                "export": steps(visited),
-                "of one station": opened(lambda journal: journal.inspections("cam1", NOW - DAY / 20, NOW)),
+                "export": steps(partial(visited, None, 250)),
+                "of one station": steps(partial(visited, "cam1", 31)),
                 "record": opened(record),
                 "outbox": opened(lambda journal: (journal.outbox_depth(), journal.pending(100))),
                 "oldest": opened(lambda journal: journal.forget_oldest(500)),

@@ -20,6 +20,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     what = export.add_mutually_exclusive_group(required=True)
     what.add_argument("--since", type=moment, help="2026-11-20, or 2026-11-20T06:00; this machine's time")
     export.add_argument("--until", type=moment, help="up to this moment, itself left out; default: all there are")
+    export.add_argument(
+        "--station", help="whose inspections (default: all); with --onnx whose detector, where the config has several"
+    )
     export.add_argument("--format", choices=("csv", "parquet"), default="csv", help="default: csv")
     export.add_argument("--out", type=Path, metavar="FILE", help="of the table; replaced when all of it is written")
     export_onnx.add(export, what)
@@ -51,6 +54,7 @@ def _table(options: argparse.Namespace) -> int:
 
     config = load_config(options.config or default_path())
     with visiting(config.database.full_url()) as journal:
-        count = export(journal.inspections(options.since, options.until), options.out, options.format)
+        pages = journal.inspections(options.since, options.until, options.station)
+        count = export(pages, options.out, options.format)
     print(f"{count} inspection{'s' * (count != 1)} in {options.out}")
     return OK

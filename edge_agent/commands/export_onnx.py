@@ -31,7 +31,6 @@ def add(export: argparse.ArgumentParser, what: argparse._MutuallyExclusiveGroup)
         help="does an exported ONNX file say what torch said of its golden set? runs it in onnxruntime, or takes --answers",
     )
     onnx = export.add_argument_group("with --onnx")
-    onnx.add_argument("--station", help="whose detector; needed when the config has several")
     onnx.add_argument("--model", type=words, help="default: embedded, or as the config says")
     onnx.add_argument("--checkpoint", type=Path, help="fitted prompts; default: as the config says")
     onnx.add_argument("--method", help="one that needs no checkpoint: clip or winclip; default: as the config says")

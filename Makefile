@@ -22,7 +22,7 @@ demo: setup
 	$(BIN)/edge-agent replay edge_agent/samples --out demo-out --again
 
 test: setup
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .

@@ -43,12 +43,31 @@ def figures(soak: str) -> dict[str, float]:
         ("broker-taken_over", "{alarms_recorded} alarms, none lost"),
         ("broker-wrong_password", "{alarms_recorded} and "),
         ("broker-wrong_authority", "and {alarms_recorded} alarms, none lost"),
+        (
+            "disk",
+            "{times_full} times, {seconds_each:.0f} s each: {alarms_recorded_while_full} alarms recorded meanwhile, none lost;"
+            " {evidence_dropped_of_ok} OK pictures made way",
+        ),
         ("burst", "{expected} pictures left to inspect"),
         ("overload", "{captured} frames captured, {inspected} inspected, {dropped} dropped"),
     ],
 )
 def test_the_numbers_are_those_of_the_soaks(soak: str, said: str) -> None:
     assert said.format(**figures(soak)) in " ".join(RELIABILITY.split())
+
+
+def test_the_numbers_of_the_cameras_are_those_of_their_soak() -> None:
+    found = json.loads((ROOT / "benchmarks" / "results" / "cameras.json").read_text())["figures"]
+    assert not any(found[name] for name in ("never", "wrong_colours", "pictures_with_unbalanced_counts"))
+    took = found["back_after_s"]
+    assert sum(took[kind]["rounds"] for kind in ("killed", "hung", "frozen", "silent")) >= 100
+    text = " ".join((ROOT / "docs" / "cameras.md").read_text().split())
+    for kind, name in (("killed", "switched off and on"), ("hung", "hung"), ("frozen", "frozen"), ("silent", "silent"),
+                       ("capture stopped", "the process stopped"), ("capture killed", "the process killed")):  # fmt: skip
+        assert f"| {name} | {took[kind]['median']:.1f} s | {took[kind]['longest']:.1f} s |" in text, kind
+    assert f"{found['rounds']} times" in text
+    assert f"{found['captured']} pictures" in text
+    assert f"{found['other_camera']['longest_gap_s']:.1f} s" in text
 
 
 def test_the_numbers_of_the_fuzzing_are_those_of_its_run() -> None:
@@ -64,7 +83,8 @@ def test_the_numbers_of_the_fuzzing_are_those_of_its_run() -> None:
 )
 def test_no_soak_lost_or_claimed_anything(path: Path) -> None:
     wrong = re.compile(
-        r"never|twice$|missing|lost|waiting|claimed|order|unaccounted|did_not|another_content|not_online|findings"
+        r"never|twice$|missing|lost|waiting|claimed|order|unaccounted|did_not|another_content|not_online|findings|not_told$"
+        r"|without_an_alarm|dropped_of_not_ok|before_older"
     )
     told = json.loads(path.read_text())["figures"]
     assert {name: value for name, value in told.items() if wrong.search(name) and value} == {}

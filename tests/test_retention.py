@@ -169,6 +169,27 @@ def test_one_inspection_deletes_no_more_than_a_part_however_large_the_excess() -
     assert rows.asked == [500]
 
 
+def test_rows_that_wait_are_gone_past_at_the_next_inspection_and_not_complained_of(
+    journal: Journal, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.WARNING, logger="edge_agent")
+    monkeypatch.setattr("edge_agent.forgetting.LOOK", 10)
+    waiting = [inspected() for _ in range(35)]
+    for inspection in waiting:
+        journal.record(inspection, Evidence(), [message(inspection)])
+    fill(journal, 5)
+    sink = retention(journal, keep_bytes=1)
+    for _ in range(8):  # looks in eight parts of a minute that is not over yet
+        sink.write(inspected(), Evidence())
+    assert held(journal) == [inspection.id for inspection in waiting]
+    assert not caplog.records
+    sweep(sink)
+    assert "no inspection is left that may go" in caplog.text  # once all were looked at in vain
+    journal.mark_sent(row.seq for row in journal.pending(99))
+    sweep(retention(journal, keep_bytes=1))
+    assert held(journal) == []
+
+
 def test_rows_that_went_make_room_for_new_ones_so_that_the_file_grows_no_further(tmp_path: Path) -> None:
     file = tmp_path / "journal.db"
 

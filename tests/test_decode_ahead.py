@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
+import select
 import signal
+import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -130,3 +135,20 @@ def test_only_so_many_are_asked_for_ahead_and_fewer_of_large_ones(tmp_path: Path
 
     assert ahead(small) < MOST_AHEAD
     assert ahead(large) <= MOST_AHEAD_BYTES // (3000 * 4000 * 3) + 1
+
+
+def test_a_process_whose_answers_nobody_reads_ends_without_a_complaint(photos: Path) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    settings = json.dumps({"max_megapixels": 10, "bit_depth": 8})
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edge_agent.sources.decode_child", str(theirs.fileno()), settings],
+        pass_fds=(theirs.fileno(),),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    theirs.close()
+    ours.send(json.dumps(str(photos / "1.png")).encode())
+    assert select.select([ours], [], [], 60)[0], "it has answered"
+    ours.close()
+    assert process.communicate(timeout=60) == (None, "")
+    assert process.returncode == 0

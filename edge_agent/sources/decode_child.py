@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import sys
+from contextlib import suppress
 
 import cv2
 
@@ -23,12 +24,10 @@ def main() -> None:
     """Serve until the end of the socket, whose descriptor is the first argument; the second says how to decode."""
     cv2.setNumThreads(1)
     settings = json.loads(sys.argv[2])
-    with socket.socket(fileno=int(sys.argv[1])) as asked:
+    # Who stops amid the work leaves answers unread, which the next call here says in its way.
+    with socket.socket(fileno=int(sys.argv[1])) as asked, suppress(BrokenPipeError, ConnectionResetError):
         while message := asked.recv(MOST_BYTES):
-            try:
-                _answer(asked, json.loads(message), **settings)
-            except (BrokenPipeError, ConnectionResetError):
-                return
+            _answer(asked, json.loads(message), **settings)
 
 
 def _answer(asked: socket.socket, path: str, max_megapixels: float, bit_depth: int) -> None:

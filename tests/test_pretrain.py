@@ -205,14 +205,19 @@ def test_arrays_that_are_no_such_trunk_are_refused(tmp_path):
         Trunk(tmp_path / "other.npz")
 
 
-def test_a_pupil_comes_to_know_what_its_teacher_says_and_remembers_the_directions(trunk, tmp_path):
+@pytest.fixture(scope="module")
+def taught(trunk, tmp_path_factory):
+    """A small run with a teacher: its folder, its model, what it reported."""
+    folder, rows = tmp_path_factory.mktemp("taught"), []
     recipe = replace(TINY, steps=12, taught_width=8, taught_by=1, rate=3e-3)
-    rows = []
-    pretrain(recipe, tmp_path, workers=0, log_every=1, teacher=trunk, report=rows.append)
+    return folder, pretrain(recipe, folder, workers=0, log_every=1, teacher=trunk, report=rows.append), rows
+
+
+def test_a_pupil_comes_to_know_what_its_teacher_says_and_remembers_the_directions(taught):
+    folder, _, rows = taught
     assert rows[0]["taught"] == pytest.approx(1, abs=0.5)
     assert rows[-1]["taught"] < 0.8 * rows[0]["taught"]
-    state = torch.load(tmp_path / "state.pt", weights_only=True)
-    assert state["taught"][1].shape == (8, 2048)
+    assert torch.load(folder / "state.pt", weights_only=True)["taught"][1].shape == (8, 2048)
 
 
 TWO = f"""
@@ -248,13 +253,12 @@ def test_a_batch_that_cannot_be_shared_out_evenly_is_refused(monkeypatch, tmp_pa
         pretrain(TINY, tmp_path)
 
 
-def test_what_a_teacher_taught_is_one_more_variant_of_the_file_and_tells_how_unlike_a_patch_is(trunk, tmp_path):
-    recipe = replace(TINY, steps=2, taught_width=8, taught_by=1)
-    tips = pretrain(recipe, tmp_path, workers=0, teacher=trunk)
+def test_what_a_teacher_taught_is_one_more_variant_of_the_file_and_tells_how_unlike_a_patch_is(taught, tmp_path):
+    folder, tips, _ = taught
     vision, text = to_official(tips)
     np.savez(tmp_path / VISION, **vision)
     np.savez(tmp_path / TEXT, **text)
-    again = load_tips(tmp_path / VISION, tmp_path / TEXT, tmp_path / TOKENIZER)
+    again = load_tips(tmp_path / VISION, tmp_path / TEXT, folder / TOKENIZER)
     assert again.vision.shape.appearance == (1, 8)
     x = torch.rand(2, 3, 64, 64)
     told = again.encode_image(x).unlike

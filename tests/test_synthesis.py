@@ -182,3 +182,10 @@ def test_captions_speak_of_flaws_only_where_there_are_some() -> None:
         assert not any(words in text for text in fine)
     assert any("an incomplete" in text for text in bad)
     assert not any(" a incomplete" in text or " an scratched" in text for text in bad)
+
+
+def test_a_caption_that_is_to_name_the_defect_names_it():
+    rng = np.random.default_rng(0)
+    told = [synthesis.caption(rng, "object", "scratch", named=True) for _ in range(200)]
+    assert all("scratch" in sentence for sentence in told)
+    assert not all("scratch" in synthesis.caption(rng, "object", "scratch") for _ in range(200))

@@ -248,7 +248,7 @@ def losses(pupil: Pupil, tokenizer: Tokenizer, batch: Batch, rng: np.random.Gene
     kinds = sorted(synthesis.DEFECTS)
     groups: list[list[str]] = [group for noun in nouns for group in prompts.sentences(noun)]
     groups = [list(rng.choice(group, 10 if index < 2 else 4, replace=False)) for index, group in enumerate(groups)]
-    kind_sentences = [synthesis.caption(rng, "object", kind) for kind in kinds]
+    kind_sentences = [synthesis.caption(rng, "object", kind, named=True) for kind in kinds]
     sentences = [
         *batch.captions,
         *batch.descriptions,

@@ -66,13 +66,16 @@ def with_article(words: str) -> str:
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
-def caption(rng: Rng, noun: str, kind: str | None) -> str:
-    """A sentence on a product with a defect of this kind (a key of DEFECTS), or, with None, without any."""
+def caption(rng: Rng, noun: str, kind: str | None, *, named: bool = False) -> str:
+    """A sentence on a product with a defect of this kind (a key of DEFECTS), or, with None, without any.
+
+    named: it says which kind; otherwise some sentences only say that there is one.
+    """
     frame = _FRAMES[rng.integers(len(_FRAMES))]
     words = {"noun": noun, "a_noun": with_article(noun)}
     if kind is None:
         phrase = _GOOD[rng.integers(len(_GOOD))]
-    elif chance(rng, 0.4):
+    elif not named and chance(rng, 0.4):
         phrase = _BAD[rng.integers(len(_BAD))]
     else:
         phrase = _NAMED[rng.integers(len(_NAMED))]

@@ -186,6 +186,6 @@ def test_captions_speak_of_flaws_only_where_there_are_some() -> None:
 
 def test_a_caption_that_is_to_name_the_defect_names_it():
     rng = np.random.default_rng(0)
-    told = [synthesis.caption(rng, "object", "scratch", named=True) for _ in range(200)]
+    told = [caption(rng, "object", "scratch", named=True) for _ in range(200)]
     assert all("scratch" in sentence for sentence in told)
-    assert not all("scratch" in synthesis.caption(rng, "object", "scratch") for _ in range(200))
+    assert not all("scratch" in caption(rng, "object", "scratch") for _ in range(200))

@@ -231,7 +231,7 @@ class LimitsConfig(Section):
 
     max_megapixels: Positive = 100.0
     batch_size: Annotated[int, Field(ge=1, le=256)] = 8
-    max_wait_ms: Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)] = 20.0
+    max_wait_ms: Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)] = 5.0
 
 
 class HealthConfig(Section):

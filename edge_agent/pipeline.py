@@ -246,7 +246,7 @@ class Line:
         *,
         alarms: Mapping[str, AlarmState] | None = None,
         batch: int = 8,
-        max_wait_s: float = 0.02,
+        max_wait_s: float = 0.005,
         report: Callable[[Inspection, Evidence], None] = lambda inspection, evidence: None,
         picture_s: float = 0.0,
     ) -> None:

@@ -6,7 +6,8 @@ system holds nothing of the file in its memory. Beside them in the same run, wha
 the export's page as it was until version 0004, dropped messages without their index, inserts without the index of
 stations. At the longest also what an upgrade takes, and how long the line waits for a commit while rows in great number
 are deleted, in steps as the agent does it, or at once. Run:
-python -m benchmarks.journal [--rows 10000000] [--delete 1000000] [--folder FOLDER]
+python -m benchmarks.journal [--rows 10000000] [--delete 1000000] [--folder FOLDER], and for a broker that is away
+python -m benchmarks.journal --rows 1000000 --waiting 300000
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from typing import Any
 
 from benchmarks.journal_fill import A_DAY, fill
 from benchmarks.results_file import about, save
+from edge_agent import forgetting
 from edge_agent.core import AlarmEvent
 from edge_agent.journal import Journal
 from edge_agent.sinks.retention import PART
@@ -228,6 +230,30 @@ def stalls(path: Path, count: int) -> dict[str, float]:
     }
 
 
+def waiting(path: Path, count: int) -> dict[str, float]:
+    """A step of retention where the messages of the oldest `count` inspections wait, and one that looks past all of them."""
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("DELETE FROM outbox")
+        database.execute(
+            "INSERT INTO outbox (id, kind, station, payload, inspection, created_at) "
+            "SELECT id, 'result', station, '{}', number, taken_at FROM inspections WHERE number <= ?",
+            [count],
+        )
+
+    def step() -> None:
+        with closing(Journal.open(url(path))) as journal:
+            took.append(ms(lambda: journal.forget_oldest(PART)))
+
+    found = {}
+    for name, look in {"look past all": 10**9, "look past some": forgetting.LOOK}.items():
+        took: list[float] = []
+        forgetting.LOOK = look
+        for _ in range(7):
+            step()
+        found[f"{name}, median ms"] = statistics.median(took)
+    return found | {"ratio": found["look past some, median ms"] / found["look past all, median ms"]}
+
+
 def without_stations(path: Path) -> dict[str, float]:
     """What inserts take with all indices, as a ratio to those without the index of stations and times."""
     with closing(Journal.open(url(path))) as journal:
@@ -250,7 +276,20 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--delete", type=int, default=1_000_000, help="of the longest; at most half of it")
     parser.add_argument("--folder", type=Path, help="keep the journals here, and use those that are there")
+    parser.add_argument("--waiting", type=int, metavar="N", help="only this: steps of retention while N messages wait")
     options = parser.parse_args()
+    if options.waiting:
+        with tempfile.TemporaryDirectory() as scratch:
+            path = Path(scratch) / "journal.db"
+            made(path, options.rows)
+            found_waiting = waiting(path, options.waiting)
+        print("  ".join(f"{name} {value:.3f}" for name, value in found_waiting.items()))
+        rounded_waiting = {name: round(value, 3) for name, value in found_waiting.items()}
+        save(
+            "journal-waiting",
+            {**about("sqlalchemy"), "rows": options.rows, "waiting": options.waiting, **rounded_waiting},
+        )
+        return
     lengths = [length for length in (A_DAY, 10 * A_DAY, 100 * A_DAY, 1000 * A_DAY) if length <= options.rows]
     folder = options.folder or Path(tempfile.mkdtemp())
     try:

@@ -80,11 +80,10 @@ def test_one_deep_token_more_than_the_tower_has_blocks_is_never_read(tips):
 def test_the_value_stream_is_attention_of_values_to_values_beside_the_ordinary_one(tips):
     x = tips.pictures([gradient(100, 140, seed) for seed in range(2)], 64)
     vit = tips.vision.vit
-    tokens = tips.vision.stem(x)
-    grid = tuple(tokens.shape[2:])
-    tokens = tokens.flatten(2).mT + tips.vision.positions(grid)
-    y = ordinary = torch.cat([vit.cls_token.expand(2, -1, -1), vit.reg_token.expand(2, -1, -1), tokens], dim=1)
-    for block in vit.blocks:
+    y, grid = tips.vision._embed(x)
+    ordinary = y
+    for number, block in enumerate(vit.blocks, start=1):
+        ordinary = tips.vision._compared(ordinary, grid, number)
         heads = block.attn.num_heads
         v = block.attn.qkv(block.norm1(ordinary)).chunk(3, dim=-1)[2]
         v = v.unflatten(2, (heads, -1)).movedim(2, 1)  # (B, h, L, d)

@@ -23,7 +23,6 @@ from trainer.pool import Pool
 from trainer.pretrain import Recipe, Views
 from trainer.recipes import RECIPES
 
-
 EVIDENCE = 0.02  # of the patches: real pictures are told apart better by it, procedural ones lose half a point
 
 

@@ -29,8 +29,10 @@ class Contrast(nn.Module):
     def forward(self, x: Tensor, grid: Sequence[int]) -> Tensor:
         """x: (B, 3, H, W) in [0, 1]. grid: patches (h, w). Returns (B, h * w, D), what is to be added to the patches."""
         h, w = grid
-        colours = torch.einsum("kc,bchw->bkhw", x.new_tensor(OPPONENT), x)
-        cells = F.adaptive_avg_pool2d(colours, (CELLS * h, CELLS * w)).float()  # (B, 3, 4h, 4w)
+        red, green, blue = F.adaptive_avg_pool2d(x, (CELLS * h, CELLS * w)).float().unbind(dim=1)  # (B, 4h, 4w) each
+        # Numbers, not a tensor: one made here would have to be brought to the GPU, which nothing recorded may do.
+        colours = [r * red + g * green + b * blue for r, g, b in OPPONENT]
+        cells = torch.stack(colours, dim=1)  # (B, 3, 4h, 4w)
         patches = F.avg_pool2d(cells, CELLS)  # surroundings are smooth: they need no finer grid, which would cost
         planes = []
         for fraction in SURROUNDINGS:

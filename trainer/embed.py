@@ -18,12 +18,12 @@ from edge_agent.detectors.checkpoint import Checkpoint, save_checkpoint
 from edge_agent.detectors.tipsomaly import Tipsomaly
 from trainer.features import Kept, Labelled, View, keep
 from trainer.fit import Plan, fit
-from trainer.fitting import choose_score, default_epochs, header_of, measure
+from trainer.fitting import EVIDENCES, choose_score, default_epochs, header_of, measure
 from trainer.pool import Pool
 from trainer.pretrain import Recipe, Views
 from trainer.recipes import RECIPES
 
-EVIDENCE = 0.02  # of the patches: real pictures are told apart better by it, procedural ones lose half a point
+EVIDENCE = EVIDENCES[-1]  # real pictures are told apart better by it, procedural ones lose half a point
 
 
 def embed(

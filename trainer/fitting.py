@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -330,21 +328,6 @@ def _found(method: Method, features: Features, size: int = 16) -> Iterator[tuple
     for chosen in torch.arange(len(features)).split(size):
         batch = features.batch(chosen)
         yield batch, method(batch.features)
-
-
-@contextmanager
-def together() -> Iterator[tuple[int, int]]:
-    """This process's rank and how many there are: one, or as torchrun started them."""
-    if not dist.is_torchelastic_launched():
-        yield 0, 1
-        return
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    try:
-        yield dist.get_rank(), dist.get_world_size()
-    finally:
-        dist.destroy_process_group()
 
 
 def part_of(count: int, part: tuple[int, int]) -> slice:

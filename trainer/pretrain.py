@@ -362,13 +362,14 @@ def _pretrain(
         tokenizer = _tokenizer(recipe, folder)
     torch.manual_seed(recipe.seed)
     pupil = Pupil(recipe, tokenizer, taught=teacher is not None)
-    few = next(batches(pool, replace(recipe, small_steps=0), 0, 128, 128)).x
-    if start is not None:
-        pupil.start_from(load_tips(start / VISION, start / TEXT, start / TOKENIZER, str(start)), few)
     asked = None
-    if teacher is not None:
-        asked = Teacher.of(Trunk(teacher), few, recipe.taught_width)
-    device = process.device
+    if start is not None or teacher is not None:
+        few = next(batches(pool, replace(recipe, small_steps=0), 0, 128, 128)).x
+        if start is not None:
+            pupil.start_from(load_tips(start / VISION, start / TEXT, start / TOKENIZER, str(start)), few)
+        if teacher is not None:
+            asked = Teacher.of(Trunk(teacher), few, recipe.taught_width)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")  # of several, the one that is this process's
     pupil = pupil.to(device).to(memory_format=torch.channels_last)
     average = copy.deepcopy(pupil).requires_grad_(False)
     optimizers = _optimizers(pupil, recipe)

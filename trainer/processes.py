@@ -16,11 +16,10 @@ from edge_agent.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """Number `rank`, from 0, of `of` processes, and where it computes."""
+    """Number `rank`, from 0, of `of` processes."""
 
     rank: int
     of: int
-    device: torch.device
 
     @contextmanager
     def in_turn(self) -> Iterator[None]:
@@ -49,12 +48,27 @@ def rank() -> int:
     return int(os.environ.get("RANK", 0))
 
 
-ALONE = Process(0, 1, torch.device("cpu"))
+ALONE = Process(0, 1)
+
+
+@contextmanager
+def together() -> Iterator[tuple[int, int]]:
+    """This process's rank and how many there are: one, or as torchrun started them."""
+    if not dist.is_torchelastic_launched():
+        yield 0, 1
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield dist.get_rank(), dist.get_world_size()
+    finally:
+        dist.destroy_process_group()
 
 
 @contextmanager
 def joined(batch: int) -> Iterator[Process]:
-    """This process among those that torchrun started, or alone; on a GPU if there is one.
+    """This process among those that torchrun started, or alone.
 
     batch: pictures a step, of all processes together. Raises ConfigError when they cannot share them evenly.
     """
@@ -63,15 +77,5 @@ def joined(batch: int) -> Iterator[Process]:
         raise ConfigError(
             f"a batch of {batch} cannot be shared out to {count} processes: make --batch a multiple of it"
         )
-    cuda = torch.cuda.is_available()
-    if cuda and count > 1:
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    device = torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
-    if count == 1:
-        yield Process(0, 1, device)
-        return
-    dist.init_process_group("nccl" if cuda else "gloo")
-    try:
-        yield Process(rank(), count, device)
-    finally:
-        dist.destroy_process_group()
+    with together() as (number, of):
+        yield Process(number, of)

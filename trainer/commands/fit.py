@@ -64,7 +64,8 @@ def _fit(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from edge_agent.detectors.load import Loader, choose_device, choose_dtype
-    from trainer.fitting import Progress, Request, fit_checkpoint, from_data, from_good, together
+    from trainer.fitting import Progress, Request, fit_checkpoint, from_data, from_good
+    from trainer.processes import together
     from trainer.turns import turned
 
     writable(options.out)

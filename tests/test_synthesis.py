@@ -6,10 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
+from trainer.pool import Pool, view
 from trainer.synthesis import DEFECTS, NOUNS, camera, caption, normal, sample, spoil
 from trainer.synthesis.boards import BOARDS
 from trainer.synthesis.parts import PARTS
-from trainer.synthesis.scenes import _light, _place
+from trainer.synthesis.scenes import _light, _place, _sheet
 from trainer.synthesis.surfaces import SURFACES
 
 
@@ -189,3 +190,26 @@ def test_a_caption_that_is_to_name_the_defect_names_it():
     told = [caption(rng, "object", "scratch", named=True) for _ in range(200)]
     assert all("scratch" in sentence for sentence in told)
     assert not all("scratch" in caption(rng, "object", "scratch") for _ in range(200))
+
+
+def test_views_show_the_border_of_a_picture_and_elongated_ones_squeezed_into_a_square() -> None:
+    side = 128
+    rows, columns = np.mgrid[:side, :side].astype(np.uint8)
+    picture = np.stack([rows, columns, np.zeros_like(rows)], axis=2)  # each pixel tells where it is from
+    pool = Pool(picture[None], np.ones((1, side, side), bool), ["object"])
+    spans, borders = [], 0
+    for seed in range(200):
+        seen = view(pool, np.random.default_rng(seed), 64, 0.0).pixels.astype(int)
+        span = np.ptp(seen[..., :2], axis=(0, 1))
+        spans.append(span.max() / span.min())
+        borders += span.max() < 115 and (seen[..., :2].min() < 6 or seen[..., :2].max() > side - 7)
+    assert 1.8 < max(spans) < 3.5
+    assert np.mean(np.array(spans) > 1.3) == pytest.approx(0.2, abs=0.12)
+    assert borders > 40
+
+
+def test_a_sheet_may_end_just_short_of_the_border() -> None:
+    ends = [1 - _sheet(np.random.default_rng(seed), 96)[1].mean() for seed in range(80)]
+    assert sum(0.004 < end < 0.1 for end in ends) > 8  # a sliver of what lies beyond
+    assert sum(end == 0 for end in ends) > 30
+    assert max(ends) < 0.7

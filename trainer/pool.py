@@ -72,13 +72,20 @@ class View:
     kind: str | None
 
 
+def _start(rng: np.random.Generator, room: int) -> int:
+    """Where a cut begins that has so many pixels to move in: anywhere, now and then at the border."""
+    return int(rng.choice([0, room])) if rng.random() < 0.3 else int(rng.integers(room + 1))
+
+
 def view(pool: Pool, rng: np.random.Generator, size: int, p_defect: float) -> View:
     """A random cut of a random pool picture, turned, spoiled with probability p_defect by one to three defects, and photographed."""
     index, donor_index = rng.integers(len(pool), size=2)
     side = pool.pictures.shape[1]
     cut = int(rng.integers(round(0.6 * side), side + 1)) if rng.random() < 0.7 else side
-    top, left = rng.integers(side - cut + 1, size=2)
-    window = (slice(top, top + cut), slice(left, left + cut))
+    # Elongated pictures are squeezed into a square, too, and their borders are borders of good pictures.
+    narrow = round(cut / np.exp(rng.uniform(0, np.log(2.5)))) if rng.random() < 0.3 else cut
+    top, left = (_start(rng, side - length) for length in (cut, narrow))
+    window = (slice(top, top + cut), slice(left, left + narrow))
     turns, flipped = int(rng.integers(4)), bool(rng.random() < 0.5)
 
     def shown(plane: np.ndarray, interpolation: int) -> np.ndarray:

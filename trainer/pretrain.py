@@ -299,19 +299,21 @@ def losses(pupil: Pupil, tokenizer: Tokenizer, batch: Batch, rng: np.random.Gene
     what = torch.zeros((), device=device)
     if chosen.any():
         logits = patches[chosen] @ kind_text.T / temperature
-        what = F.cross_entropy(logits, kind_target.unsqueeze(1).expand_as(chosen)[chosen])
+        missed = F.cross_entropy(logits, kind_target.unsqueeze(1).expand_as(chosen)[chosen], reduction="none")
+        share = (chosen / chosen.sum(dim=1, keepdim=True).clamp(min=1))[chosen]  # each picture counts alike
+        what = (missed * share).sum() / share.sum()
     parts = {
         "contrast": 0.1 * contrast,
         "picture": 0.5 * picture,
         "patch": 2 * state,
         "dice": 0.5 * overlap.mean(),
-        "kind": 0.1 * what,
+        "kind": 0.3 * what,
     }
     if batch.taught is not None:
         appearance = pupil.vision.appearance[str(pupil.taught_by)]
         assert isinstance(appearance, Appearance)
-        missed = appearance.figures(features.layers[pupil.taught_by].float()) - batch.taught.to(device)
-        parts["taught"] = missed.square().sum(dim=2).mean()  # 1 for who says the same of every patch
+        unlike = appearance.figures(features.layers[pupil.taught_by].float()) - batch.taught.to(device)
+        parts["taught"] = unlike.square().sum(dim=2).mean()  # 1 for who says the same of every patch
     return parts
 
 

@@ -178,16 +178,29 @@ def _sheet(rng: Rng, size: int) -> tuple[Array, Array, str, int]:
     """A surface that fills the picture, or nearly: now and then its edges show against a background."""
     picture, noun = surface(rng, size)
     foreground = np.ones((size, size), bool)
-    if chance(rng, 0.22):
-        x, y = plane((size, size), rng.normal(0, 0.04))
-        left, right, top, bottom = (size * (rng.uniform(0.3, 0.49) if chance(rng, 0.5) else 0.8) for _ in range(4))
+    if chance(rng, 0.4):
+        x, y = plane((size, size), rng.normal(0, 0.02 if chance(rng, 0.6) else 0.05))
+        left, right, top, bottom = (size * (0.5 - _margin(rng)) for _ in range(4))
         wavy = rng.uniform(0, 1.5) * field(rng, (size, size), size / 8)
-        distance = np.maximum(np.maximum(-x - left, x - right), np.maximum(-y - top, y - bottom)) + wavy
+        across = np.maximum(-x - left, x - right)
+        along = np.maximum(-y - top, y - bottom)
+        distance = np.maximum(across, along)
+        if chance(rng, 0.3):
+            round_by = np.float32(size * rng.uniform(0.02, 0.15))
+            corner = np.hypot(np.maximum(across + round_by, 0), np.maximum(along + round_by, 0)) - round_by
+            distance = np.where((across > -round_by) & (along > -round_by), corner, distance)
+        distance = (distance + wavy).astype(np.float32)
         alpha = np.clip(0.5 - distance, 0, 1)
-        rim = np.exp(-np.clip(-distance, 0, None) / rng.uniform(1, 5)) * rng.uniform(-0.25, 0.3)
-        picture = mix(_background(rng, size), picture + rim[..., None], alpha)
+        rim = np.exp(-np.clip(-distance, 0, None) / log_uniform(rng, 1, 0.06 * size)) * rng.uniform(-0.3, 0.3)
+        beyond = rng.uniform(0, 0.12) * np.ones_like(picture) if chance(rng, 0.4) else _background(rng, size)
+        picture = mix(beyond, picture + rim[..., None], alpha)
         foreground = alpha > 0.5
     return picture, foreground, noun, 1
+
+
+def _margin(rng: Rng) -> float:
+    """How far from the picture's border a sheet ends, as a fraction of its side: mostly a sliver or not at all (negative)."""
+    return float(rng.choice([-0.3, log_uniform(rng, 0.004, 0.07), rng.uniform(0.01, 0.2)], p=[0.45, 0.37, 0.18]))
 
 
 def _board(rng: Rng, size: int) -> tuple[Array, Array, str, int]:
@@ -214,6 +227,9 @@ def _uneven_light(rng: Rng, picture: Array) -> Array:
         light *= 1 - rng.uniform(0.1, 0.5) * np.clip((x - rng.uniform(-0.3, 0.4)) / rng.uniform(0.02, 0.3), 0, 1)
     if chance(rng, 0.2):
         light *= 1 - rng.uniform(0.1, 0.8) * (x * x + y * y)
+    if chance(rng, 0.1):
+        steep = rng.uniform(2, 8)  # of something round, seen from the side
+        light *= 1 - rng.uniform(0.2, 0.8) * np.clip(np.abs(2 * x + rng.uniform(-0.2, 0.2)), 0, 1) ** steep
     return picture * light[..., None]
 
 

@@ -121,11 +121,14 @@ class Comparison(nn.Module):
         spread = q.square().sum(dim=3).mean(dim=2, keepdim=True) + 0.01  # (B, H, 1)
         q = q / spread.sqrt().unsqueeze(3)
         square = q.square().sum(dim=3)  # (B, H, N)
-        distance = (square.unsqueeze(3) + square.unsqueeze(2) - 2 * q @ q.transpose(2, 3)).clamp(min=0)  # (B, H, N, N)
-        wide = torch.exp(-distance / 4)
-        middle = wide.square().square()
-        kernels = (wide, middle, middle.square().square())
-        sparse = [-torch.log(kernel.mean(dim=3)) for kernel in kernels]  # a patch is near itself: never log 0
+        near = (
+            (q @ q.transpose(2, 3)).mul_(2).sub_(square.unsqueeze(3)).sub_(square.unsqueeze(2))
+        )  # (B, H, N, N) distances, negative
+        kernel = near.clamp_(max=0).div_(4).exp()
+        sparse = [-torch.log(kernel.mean(dim=3))]  # a patch is near itself: never log 0
+        for _ in range(2):
+            kernel = kernel.square().square()
+            sparse.append(-torch.log(kernel.mean(dim=3)))
         planes = q.transpose(2, 3).reshape(B * self.HEADS, self.WIDTH, *grid)
         around = F.avg_pool2d(planes, 5, stride=1, padding=2, count_include_pad=False)
         local = (planes - around).square().sum(dim=1).view(B, self.HEADS, N)

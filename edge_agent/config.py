@@ -26,6 +26,7 @@ from pydantic import (
     model_validator,
 )
 
+from edge_agent.backbones.catalog import BACKBONES
 from edge_agent.calibration import Fraction, MapThreshold
 from edge_agent.config_errors import empty_values, findings_of
 from edge_agent.config_values import (
@@ -52,6 +53,7 @@ from edge_agent.config_values import (
     wrong,
 )
 from edge_agent.errors import ConfigError
+from edge_agent.sides import whole_patches
 from edge_agent.sources.camera_address import Backend, backend_of, is_url, takes_password
 from edge_agent.sources.camera_address import with_password as with_camera_password
 from edge_agent.yaml_places import Document, Finding, Loc, parse, shown
@@ -385,6 +387,15 @@ class DetectorConfig(Section):
                 f"is missing: {model} comes without prompts, name a checkpoint that was fitted for it, or method: clip or winclip"
             )
         return checkpoint
+
+    @field_validator("image_size")
+    @classmethod
+    def _whole_patches(cls, side: int | None, info: ValidationInfo) -> int | None:
+        known = BACKBONES.get(info.data.get("model", ""))
+        if side and known and known.patch and side % known.patch:  # of a folder only its files tell
+            near = whole_patches(side, known.patch)
+            raise wrong(f"is {side}; must be a multiple of {known.name}'s patch of {known.patch} pixels: take {near}")
+        return side
 
 
 class DebounceConfig(Section):

@@ -59,7 +59,8 @@ def _station(station: StationConfig) -> Iterator[str]:
     yield f"watches   {_camera(source) if isinstance(source, CameraConfig) else _folder(source)}"
     prompts = f", checkpoint {detector.checkpoint}" if detector.checkpoint else ""
     prompts += f", method {detector.method}" if detector.method else ""
-    yield f"looks at  {detector.class_name!r} with model {detector.model}{prompts}; {_device(detector)}"
+    size = f" at {detector.image_size} pixels" if detector.image_size else ""
+    yield f"looks at  {detector.class_name!r} with model {detector.model}{size}{prompts}; {_device(detector)}"
     yield f"NotOK     {_rule(station)}"
     yield f"alarm     {_alarm(station)}"
     if station.include or station.ignore:

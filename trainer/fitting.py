@@ -33,6 +33,7 @@ from edge_agent.detectors.tipsomaly import (
     with_consistency,
 )
 from edge_agent.errors import EdgeAgentError
+from edge_agent.sides import whole_patches
 from trainer.ahead import in_order
 from trainer.data import Example, Skipped, good_pictures, read_examples, readable
 from trainer.features import Batch, Features, Labelled, View, bytes_of, keep
@@ -106,16 +107,16 @@ def default_side(backbone: Backbone) -> int:
     """Side in pixels that pictures are read at: the papers' 518, or what is nearest with whole patches; the embedded model's own."""
     if backbone.name == EMBEDDED:
         return backbone.image_size
-    return round(PUBLISHED_SIDE / backbone.patch) * backbone.patch
+    return whole_patches(PUBLISHED_SIDE, backbone.patch)
 
 
 def chosen_side(backbone: Backbone, image_size: int | None) -> int:
     """The side in pixels that was asked for, or the default. Raises EdgeAgentError when it is not whole patches."""
     side = image_size or default_side(backbone)
     if side % backbone.patch:
-        near = max(1, round(side / backbone.patch)) * backbone.patch
         raise EdgeAgentError(
-            f"image size {side} is no multiple of {backbone.name}'s patch of {backbone.patch} pixels: take {near}"
+            f"image size {side} is no multiple of {backbone.name}'s patch of {backbone.patch} pixels:"
+            f" take {whole_patches(side, backbone.patch)}"
         )
     return side
 

@@ -18,6 +18,7 @@ from edge_agent.detectors.methods import restore
 from edge_agent.detectors.shares import shared_out
 from edge_agent.errors import CheckpointError
 from edge_agent.kernels.heatmap import heatmaps
+from edge_agent.sides import whole_patches
 
 
 class PromptDetector:
@@ -49,9 +50,9 @@ class PromptDetector:
             except (KeyError, TypeError, ValueError, RuntimeError) as error:
                 raise CheckpointError(f"{checkpoint.path}: damaged ({error!r}); copy it again or refit") from None
         if self.image_size % backbone.patch:
-            fitting = max(1, round(self.image_size / backbone.patch)) * backbone.patch
+            near = whole_patches(self.image_size, backbone.patch)
             raise CheckpointError(
-                f"{backbone.name} reads sides that are multiples of {backbone.patch}: take {fitting}, not {self.image_size}"
+                f"{backbone.name} reads sides that are multiples of {backbone.patch}: take {near}, not {self.image_size}"
             )
         self.method.eval().requires_grad_(False)
         self.name = f"{self.method.name}/{backbone.name}"

@@ -1,0 +1,8 @@
+"""Sides that pictures can be read at."""
+
+from __future__ import annotations
+
+
+def whole_patches(side: int, patch: int) -> int:
+    """The side in pixels nearest to `side` that is whole patches, of one at least."""
+    return max(1, round(side / patch)) * patch

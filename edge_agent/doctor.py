@@ -166,19 +166,22 @@ def _disk(config: Config) -> Iterator[Finding]:
     for folder in dict.fromkeys((config.agent.data_dir, config.evidence.folder)):
         there = next(path for path in (folder, *folder.parents) if os.path.exists(path))
         free = shutil.disk_usage(there).free / 1e9
-        try:
-            probe = there / f".edge-agent-doctor-{time.time_ns()}"
-            probe.touch()
-            probe.unlink()
-        except OSError as error:
-            yield Finding(
-                "disk",
-                "failed",
-                f"{there}: cannot be written to ({error.strerror}): change its owner, or choose another folder",
-            )
+        if closed := _closed(there):
+            yield Finding("disk", "failed", closed)
             continue
         state = "ok" if free >= LEAST_DISK_GB else "warning"
         yield Finding("disk", state, f"{folder}: {free:.1f} GB free")
+
+
+def _closed(folder: Path) -> str | None:
+    """What is to be said of a folder that cannot be written to."""
+    try:
+        probe = folder / f".edge-agent-doctor-{time.time_ns()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        return f"{folder}: cannot be written to ({error.strerror}): change its owner, or choose another folder"
+    return None
 
 
 def _journal(config: Config) -> Iterator[Finding]:
@@ -205,6 +208,8 @@ def _sources(config: Config) -> Iterator[Finding]:
     for station in config.stations:
         if isinstance(station.source, CameraConfig):
             yield _camera(station.name, station.source, config.limits.max_megapixels)
+            if station.source.trigger and station.source.trigger.folder:
+                yield _trigger(station.name, station.source.trigger.folder)
             continue
         folder = station.source.folder
         try:
@@ -237,6 +242,14 @@ def _camera(station: str, config: CameraConfig, max_megapixels: float) -> Findin
     seconds = taken[-1].at - taken[0].at
     rate = f"{(len(taken) - 1) / seconds:.1f} pictures a second" if seconds else "one picture"
     return Finding("source", "ok", f"{station}: {config.camera} gives {width} x {height}, {rate}")
+
+
+def _trigger(station: str, folder: Path) -> Finding:
+    """Whether requests can be moved aside in the folder they come to, as each must be before it is answered."""
+    if not folder.is_dir():
+        return Finding("trigger", "warning", f"{station}: {folder} is not there yet: the agent waits for it")
+    closed = _closed(folder)
+    return Finding("trigger", "failed" if closed else "ok", f"{station}: {closed or folder}")
 
 
 def _broker(config: Config) -> Iterator[Finding]:

@@ -186,6 +186,19 @@ def test_the_doctor_names_folders_that_may_not_be_used(capsys: pytest.CaptureFix
     assert f"{folder}/closed: cannot be written to (Permission denied)" in states[1].text
 
 
+def test_the_doctor_looks_whether_requests_for_pictures_can_be_moved_aside() -> None:
+    from edge_agent.doctor import _trigger
+
+    with unprivileged_folder() as folder:
+        assert _trigger("cam1", folder).state == "ok"
+        assert not list(folder.iterdir())
+        assert _trigger("cam1", folder / "later").state == "warning"
+        (folder / "closed").mkdir(0o500)
+        closed = _trigger("cam1", folder / "closed")
+    assert (closed.name, closed.state) == ("trigger", "failed")
+    assert f"cam1: {folder}/closed: cannot be written to (Permission denied): change its owner" in closed.text
+
+
 def test_models_lists_what_is_known_and_what_is_here(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stick, models = tmp_path / "stick", tmp_path / "models"
     stick.mkdir()

@@ -307,7 +307,7 @@ def losses(pupil: Pupil, tokenizer: Tokenizer, batch: Batch, rng: np.random.Gene
         "picture": 0.5 * picture,
         "patch": 2 * state,
         "dice": 0.5 * overlap.mean(),
-        "kind": 0.3 * what,
+        "kind": what,
     }
     if batch.taught is not None:
         appearance = pupil.vision.appearance[str(pupil.taught_by)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import subprocess
@@ -19,6 +20,7 @@ from edge_agent.errors import CheckpointError, ConfigError
 from trainer import synthesis
 from trainer.muon import Muon, orthogonal
 from trainer.pretrain import Pupil, Recipe, pretrain
+from trainer.soup import averaged
 from trainer.teacher import UNITS, Teacher, Trunk
 
 TINY = Recipe(
@@ -124,6 +126,30 @@ def test_a_model_that_is_built_otherwise_is_refused(run):
     other = Pupil(replace(TINY, width=128), tips.tokenizer)
     with pytest.raises(CheckpointError, match="built otherwise"):
         other.start_from(tips, torch.rand(4, 3, 64, 64))
+
+
+def test_a_mean_of_models_has_the_mean_of_their_weights_and_its_own_figures_of_appearance(taught):
+    tips = taught[1]
+    other = copy.deepcopy(tips)
+    with torch.no_grad():
+        for weight in other.state_dict().values():
+            weight.add_(1)
+    other.temperature = tips.temperature + 0.02
+    made = averaged(tips, [other])
+    assert made.temperature == pytest.approx(tips.temperature + 0.01)
+    for key, weight in made.state_dict().items():
+        torch.testing.assert_close(weight, tips.state_dict()[key] + (0 if "appearance" in key else 0.5))
+
+
+def test_only_models_of_one_descent_have_a_mean(run):
+    _, tips = run
+    with pytest.raises(CheckpointError, match="other is built otherwise"):
+        averaged(tips, [Pupil(replace(TINY, depth=1, compared=(0,)), tips.tokenizer).tips(tips.tokenizer, "other")])
+    foreign = copy.deepcopy(tips)
+    words = tips.tokenizer
+    foreign.tokenizer = lambda sentences: words([sentence[::-1] for sentence in sentences])
+    with pytest.raises(CheckpointError, match="another vocabulary"):
+        averaged(tips, [foreign])
 
 
 def test_the_class_tokens_differ_from_the_start(run):

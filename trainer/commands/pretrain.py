@@ -24,6 +24,14 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         type=Path,
         help="arrays (.npz) of resnet50-v2's first stages, whose view of each patch is learnt too",
     )
+    pretrain.add_argument(
+        "--average-with",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="MODEL",
+        help="folders of embedded models of the same descent, whose weights are averaged with the run's in the end",
+    )
     pretrain.add_argument("--steps", type=int, help="optimizer steps in all")
     pretrain.add_argument(
         "--decay-steps", type=int, help="the last steps, over which the learning rate falls to nothing"
@@ -41,11 +49,17 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def _pretrain(options: argparse.Namespace) -> int:
     import torch
 
+    from edge_agent.backbones.catalog import TEXT, TOKENIZER, VISION
+    from edge_agent.backbones.tips import load_tips
     from trainer.embed import embed
     from trainer.pool import make_pool
     from trainer.pretrain import Recipe, pretrain
     from trainer.processes import rank
+    from trainer.soup import averaged
 
+    others = [
+        load_tips(folder / VISION, folder / TEXT, folder / TOKENIZER, str(folder)) for folder in options.average_with
+    ]
     if options.threads:
         torch.set_num_threads(options.threads)
     known = {field.name for field in fields(Recipe)}
@@ -60,6 +74,7 @@ def _pretrain(options: argparse.Namespace) -> int:
     )
     if rank() > 0:
         return 0
+    tips = averaged(tips, others)
     pool = make_pool(options.out / "pool", recipe.pool, recipe.image_size + 32, recipe.seed)
     figures = embed(tips, (options.out / "tokenizer.model").read_bytes(), pool, recipe, options.out / "embedded")
     for name, value in figures.items():

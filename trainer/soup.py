@@ -1,0 +1,49 @@
+"""The mean of the weights of models that descend from one another: it keeps what each of them is sure of.
+
+Source: Wortsman et al., "Model soups" (ICML 2022) and "Robust fine-tuning of zero-shot models" (CVPR 2022).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from statistics import fmean
+
+import torch
+
+from edge_agent.backbones.tips import Tips
+from edge_agent.errors import CheckpointError
+from trainer import synthesis
+
+OWN = "vision.appearance."  # each run finds its teacher's directions anew: their mean would mean nothing
+
+
+def averaged(tips: Tips, others: Sequence[Tips]) -> Tips:
+    """`tips` with the mean of all their weights; the figures of what patches look like stay those of `tips`.
+
+    Raises CheckpointError when one is built otherwise or reads words otherwise.
+    """
+    for other in others:
+        _require_alike(tips, other)
+    made = copy.deepcopy(tips)
+    with torch.no_grad():
+        for key, weight in made.state_dict().items():
+            if not key.startswith(OWN):
+                weight.copy_(torch.stack([one.state_dict()[key] for one in (tips, *others)]).mean(dim=0))
+    made.temperature = fmean(one.temperature for one in (tips, *others))
+    return made
+
+
+def _require_alike(tips: Tips, other: Tips) -> None:
+    state, theirs = tips.state_dict(), other.state_dict()
+    unlike = [
+        key for key in state if not key.startswith(OWN) and theirs.get(key, state[key][None]).shape != state[key].shape
+    ]
+    if unlike:
+        raise CheckpointError(
+            f"{other.name} is built otherwise ({unlike[0]}): only models of one descent can be averaged"
+        )
+    assert tips.tokenizer is not None
+    assert other.tokenizer is not None
+    if not torch.equal(tips.tokenizer(synthesis.NOUNS)[0], other.tokenizer(synthesis.NOUNS)[0]):
+        raise CheckpointError(f"{other.name} has another vocabulary: only models of one descent can be averaged")

@@ -1,4 +1,4 @@
-"""Tipsomaly's local evidence: the highest patch as published, or the mean of the highest few, as a checkpoint says."""
+"""Tipsomaly's local evidence: the highest patch as published, or means of the highest few and many, as a checkpoint says."""
 
 from __future__ import annotations
 
@@ -37,21 +37,30 @@ def test_of_masked_pictures_the_fraction_is_of_what_counts(patches):
 def test_no_fraction_is_the_highest_patch_as_published(patches):
     found = Found(torch.full((3, 2), 0.5), patches, patches.amax(dim=(1, 2)))
     torch.testing.assert_close(picture_score(found, 2), (0.5 + patches.amax(dim=(1, 2))) / 2)
-    torch.testing.assert_close(picture_score(found, 2, None, 1e-9), picture_score(found, 2))
-    assert (picture_score(found, 2, None, 0.5) < picture_score(found, 2)).all()
+    torch.testing.assert_close(picture_score(found, 2, None, (1e-9,)), picture_score(found, 2))
+    assert (picture_score(found, 2, None, (0.5,)) < picture_score(found, 2)).all()
 
 
-@pytest.mark.parametrize("evidence", [0.0, 0.25])
+def test_evidence_of_several_sizes_counts_each_as_much_as_the_class_token(patches):
+    found = Found(torch.tensor([[0.1, 0.5]] * 3), patches, patches.amax(dim=(1, 2)))
+    flat = patches.flatten(1)
+    by_hand = (0.5 + flat.amax(dim=1) + flat.topk(8, dim=1).values.mean(dim=1) + flat.mean(dim=1)) / 4
+    torch.testing.assert_close(picture_score(found, 2, None, (0.0, 0.2, 1.0)), by_hand)
+
+
+@pytest.mark.parametrize("evidence", [0.0, 0.25, [0.02, 1.0]])
 def test_a_checkpoint_keeps_it_and_one_without_it_means_the_highest(tmp_path, evidence):
     backbone = Loader().backbone()
     shipped = load_checkpoint(EMBEDDED_CHECKPOINT)
     header = {key: value for key, value in shipped.header.items() if key != "evidence"}
-    assert Tipsomaly.restored(backbone, header, shipped.tensors, "object").evidence == 0
+    assert Tipsomaly.restored(backbone, header, shipped.tensors, "object").evidence == (0.0,)
     method = Tipsomaly.restored(backbone, header | {"evidence": evidence}, shipped.tensors, "object")
     path = tmp_path / "again.safetensors"
     save_checkpoint(Checkpoint(header | method.settings(), method.tensors()), path)
     again = load_checkpoint(path)
-    assert Tipsomaly.restored(backbone, again.header, again.tensors, "object").evidence == evidence
+    assert Tipsomaly.restored(backbone, again.header, again.tensors, "object").evidence == (
+        tuple(evidence) if isinstance(evidence, list) else (evidence,)
+    )
 
 
 def test_consistency_adds_to_a_patchs_logit_what_is_unlike_its_picture(patches):

@@ -46,7 +46,7 @@ from trainer.written import written_or_told
 
 PUBLISHED_SIDE = 518  # pixels, in all three papers
 PUBLISHED_PICTURES = 1725  # of MVTec AD's test split, which they fit on
-EVIDENCES = (EVIDENCE, 0.02)  # fractions of the patches that a picture's local evidence may be the mean of
+EVIDENCES = (EVIDENCE, (0.02,), (0.02, 0.2, 1.0))  # of how many patches local evidence may be: see picture_score
 SELF_WEIGHT = 0.5  # of a patch's unlikeness to its own picture's others, beside what the words say of it
 MAP_SIDE = 56  # pixels at which thresholds of maps are chosen
 

@@ -17,7 +17,7 @@ from edge_agent.kernels.similarity import compare
 
 PROMPT_LENGTH = 8  # tokens, as published
 CLASS_TOKEN = 2  # as published
-EVIDENCE = 0.0  # as published: see picture_score
+EVIDENCE = (0.0,)  # as published: see picture_score
 CONSISTENCY = (0.0, 0.0)  # as published: none
 
 
@@ -67,17 +67,22 @@ def with_consistency(found: Found, slope: float, centre: float) -> Found:
     return replace(found, patches=patches, peak=patches.amax(dim=(1, 2)))
 
 
-def picture_score(found: Found, class_token: int, keep: Tensor | None = None, evidence: float = EVIDENCE) -> Tensor:
-    """(B,) in [0, 1]: half of class token k's probability plus the patches' "local evidence".
+def picture_score(
+    found: Found, class_token: int, keep: Tensor | None = None, evidence: Sequence[float] = EVIDENCE
+) -> Tensor:
+    """(B,) in [0, 1]: mean of class token k's probability and the patches' "local evidence", once for each size of defect.
 
-    keep: (B, h, w) bool, patches that count. evidence: fraction of them, the highest ones, whose mean is the local evidence;
-    0 for the highest one, as published. The published score is this one doubled, in [0, 2].
+    keep: (B, h, w) bool, patches that count. evidence: for each size the fraction of them, the highest ones, whose mean
+    counts; 0 for the highest one, which alone is as published. The published score is this one doubled, in [0, 2].
     """
-    if evidence:
-        local = highest(found.patches.flatten(1), None if keep is None else keep.flatten(1), evidence)
-    else:
-        local = found.peak if keep is None else found.patches.masked_fill(~keep, 0).amax(dim=(1, 2))
-    return (found.picture[:, class_token - 1] + local) / 2
+    parts = [found.picture[:, class_token - 1]]
+    for fraction in evidence:
+        if fraction:
+            local = highest(found.patches.flatten(1), None if keep is None else keep.flatten(1), fraction)
+        else:
+            local = found.peak if keep is None else found.patches.masked_fill(~keep, 0).amax(dim=(1, 2))
+        parts.append(local)
+    return torch.stack(parts).mean(dim=0)
 
 
 def highest(patches: Tensor, keep: Tensor | None, fraction: float) -> Tensor:
@@ -92,7 +97,7 @@ def highest(patches: Tensor, keep: Tensor | None, fraction: float) -> Tensor:
 class Tipsomaly(Method):
     """prompt: (2, S, W), normal then anomalous, the only parameter. class_token: 1 or 2, whose probability counts.
 
-    evidence: see picture_score. Where a backbone is small its highest patch is noise, and the mean of several tells more.
+    evidence: see picture_score. Where a backbone is small its highest patch is noise: means of several and of many tell more.
     consistency: slope and centre of with_consistency.
     """
 
@@ -105,12 +110,12 @@ class Tipsomaly(Method):
         class_name: str = "object",
         class_token: int = CLASS_TOKEN,
         fixed: Tensor | None = None,
-        evidence: float = EVIDENCE,
+        evidence: Sequence[float] = EVIDENCE,
         consistency: tuple[float, float] = CONSISTENCY,
     ) -> None:
         """fixed: the class name's pair, if it is known already, so that no text tower is needed."""
         super().__init__(backbone)
-        self.class_name, self.class_token, self.evidence = class_name, class_token, evidence
+        self.class_name, self.class_token, self.evidence = class_name, class_token, tuple(evidence)
         self.consistency = consistency
         self.prompt = nn.Parameter(0.02 * torch.randn(2, PROMPT_LENGTH, backbone.text_width, device=backbone.device))
         if fixed is None:
@@ -132,7 +137,8 @@ class Tipsomaly(Method):
     ) -> Tipsomaly:
         """See methods.restore."""
         token = 1 + (1, 2).index(header["class_token"])
-        evidence = min(max(float(header.get("evidence", EVIDENCE)), 0.0), 1.0)
+        told = header.get("evidence", EVIDENCE)
+        evidence = [min(max(float(one), 0.0), 1.0) for one in (told if isinstance(told, Sequence) else [told])]
         slope, centre = header.get("consistency", CONSISTENCY)
         fixed = tensors.get(f"fixed.{class_name}")
         method = cls(backbone, class_name, token, fixed, evidence, (float(slope), float(centre)))
@@ -162,7 +168,7 @@ class Tipsomaly(Method):
 
     def settings(self) -> dict[str, Any]:
         """See Method."""
-        return {"class_token": self.class_token, "evidence": self.evidence, "consistency": list(self.consistency)}
+        return {"class_token": self.class_token, "evidence": list(self.evidence), "consistency": list(self.consistency)}
 
     def hold(self) -> None:
         """See Method."""

@@ -61,6 +61,10 @@ def test_the_balanced_threshold_weighs_a_missed_defect_like_a_false_alarm_howeve
     assert 0.4 < balanced_threshold(truth, scores) <= 0.62
 
 
+def test_scores_that_tell_good_for_defective_still_give_a_threshold_among_them():
+    assert balanced_threshold(np.array([True, True, False, False]), np.array([0.1, 0.2, 0.8, 0.9])) == 0.1
+
+
 def test_the_pool_is_made_once_and_its_views_are_fixed_by_their_number(tmp_path):
     first = make_pool(tmp_path, 4, 48, seed=3, workers=1)
     made_at = (tmp_path / "pictures.npy").stat().st_mtime_ns

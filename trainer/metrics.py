@@ -55,11 +55,14 @@ def best_f1_threshold(truth: np.ndarray, scores: np.ndarray) -> float:
 
 
 def balanced_threshold(truth: np.ndarray, scores: np.ndarray) -> float:
-    """The score at which defects found minus false alarms, each as a share, is highest (Youden's J). truth: (n,) bool."""
+    """The score at which defects found minus false alarms, each as a share, is highest (Youden's J). truth: (n,) bool.
+
+    Always one of the scores: where they tell nothing, still not a threshold that calls everything good for ever.
+    """
     from sklearn.metrics import roc_curve
 
     false_alarms, found, thresholds = roc_curve(truth, scores)
-    return float(thresholds[int(np.argmax(found - false_alarms))])
+    return float(thresholds[1 + int(np.argmax((found - false_alarms)[1:]))])  # the first is infinite
 
 
 def image_figures(truth: np.ndarray, scores: np.ndarray) -> dict[str, float]:

@@ -16,8 +16,7 @@ import cv2
 import numpy as np
 import torch
 
-from edge_agent.backbones.catalog import TEXT, TOKENIZER, VISION
-from edge_agent.backbones.tips import load_tips
+from edge_agent.backbones.tips import load_tips_folder
 from edge_agent.core import Detector
 from edge_agent.detectors.checkpoint import load_checkpoint
 from edge_agent.detectors.detector import PromptDetector
@@ -32,7 +31,7 @@ SEED, SIDE, GRID, EACH, GOOD = 20_260, 224, 56, 12, 120
 
 def load(folder: Path) -> PromptDetector:
     """The model of a folder that `trainer pretrain` wrote, with the prompts beside it."""
-    backbone = load_tips(folder / VISION, folder / TEXT, folder / TOKENIZER, "embedded")
+    backbone = load_tips_folder(folder, "embedded")
     return PromptDetector(backbone, load_checkpoint(folder / "tipsomaly.safetensors"), "object")
 
 

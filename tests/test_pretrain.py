@@ -145,6 +145,8 @@ def test_only_models_of_one_descent_have_a_mean(run):
     _, tips = run
     with pytest.raises(CheckpointError, match="other is built otherwise"):
         averaged(tips, [Pupil(replace(TINY, depth=1, compared=(0,)), tips.tokenizer).tips(tips.tokenizer, "other")])
+    with pytest.raises(CheckpointError, match="other is built otherwise"):
+        averaged(tips, [Pupil(replace(TINY, depth=3), tips.tokenizer).tips(tips.tokenizer, "other")])
     foreign = copy.deepcopy(tips)
     words = tips.tokenizer
     foreign.tokenizer = lambda sentences: words([sentence[::-1] for sentence in sentences])

@@ -13,7 +13,7 @@ import torch
 from edge_agent.backbones.catalog import FILES, TEXT, TOKENIZER, VISION
 from edge_agent.backbones.digests import format_sums
 from edge_agent.backbones.store import PINS
-from edge_agent.backbones.tips import Tips, load_tips, to_official
+from edge_agent.backbones.tips import Tips, load_tips_folder, to_official
 from edge_agent.detectors.checkpoint import Checkpoint, save_checkpoint
 from edge_agent.detectors.tipsomaly import Tipsomaly
 from trainer.features import Kept, Labelled, View, keep
@@ -47,7 +47,7 @@ def embed(
     (folder / TOKENIZER).write_bytes(tokenizer)
     sums = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in FILES}
     (folder / PINS).write_text(format_sums(sums))
-    shipped = load_tips(folder / VISION, folder / TEXT, folder / TOKENIZER, "embedded")
+    shipped = load_tips_folder(folder, "embedded")
 
     published = RECIPES["tipsomaly"]
     epochs = default_epochs(published.epochs, published.batch, fit_views)

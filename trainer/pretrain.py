@@ -26,8 +26,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from edge_agent.backbones.appearance import Appearance
-from edge_agent.backbones.catalog import TEXT, TOKENIZER, VISION
-from edge_agent.backbones.tips import ConvStem, TextShape, TextTower, Tips, VisionShape, VisionTower, load_tips
+from edge_agent.backbones.catalog import TOKENIZER
+from edge_agent.backbones.tips import ConvStem, TextShape, TextTower, Tips, VisionShape, VisionTower, load_tips_folder
 from edge_agent.backbones.tokenizer import Tokenizer
 from edge_agent.detectors import prompts, scoring
 from edge_agent.errors import CheckpointError
@@ -368,7 +368,7 @@ def _pretrain(
     if start is not None or teacher is not None:
         few = next(batches(pool, replace(recipe, small_steps=0), 0, 128, 128)).x
         if start is not None:
-            pupil.start_from(load_tips(start / VISION, start / TEXT, start / TOKENIZER, str(start)), few)
+            pupil.start_from(load_tips_folder(start, str(start)), few)
         if teacher is not None:
             asked = Teacher.of(Trunk(teacher), few, recipe.taught_width)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")  # of several, the one that is this process's

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from statistics import fmean
 
 import torch
+from torch import Tensor
 
 from edge_agent.backbones.tips import Tips
 from edge_agent.errors import CheckpointError
@@ -26,20 +27,21 @@ def averaged(tips: Tips, others: Sequence[Tips]) -> Tips:
     for other in others:
         _require_alike(tips, other)
     made = copy.deepcopy(tips)
+    states = [_weights(one) for one in (tips, *others)]
     with torch.no_grad():
-        for key, weight in made.state_dict().items():
-            if not key.startswith(OWN):
-                weight.copy_(torch.stack([one.state_dict()[key] for one in (tips, *others)]).mean(dim=0))
+        for key, weight in _weights(made).items():
+            weight.copy_(torch.stack([state[key] for state in states]).mean(dim=0))
     made.temperature = fmean(one.temperature for one in (tips, *others))
     return made
 
 
+def _weights(tips: Tips) -> dict[str, Tensor]:
+    return {key: weight for key, weight in tips.state_dict().items() if not key.startswith(OWN)}
+
+
 def _require_alike(tips: Tips, other: Tips) -> None:
-    state, theirs = tips.state_dict(), other.state_dict()
-    unlike = [
-        key for key in state if not key.startswith(OWN) and theirs.get(key, state[key][None]).shape != state[key].shape
-    ]
-    if unlike:
+    shapes, theirs = ({(key, weight.shape) for key, weight in _weights(one).items()} for one in (tips, other))
+    if unlike := sorted(key for key, _ in shapes ^ theirs):
         raise CheckpointError(
             f"{other.name} is built otherwise ({unlike[0]}): only models of one descent can be averaged"
         )

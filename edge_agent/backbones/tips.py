@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from edge_agent.backbones.appearance import Appearance
 from edge_agent.backbones.arrays import read_arrays
 from edge_agent.backbones.backbone import ImageFeatures, Look
+from edge_agent.backbones.catalog import TEXT, TOKENIZER, VISION
 from edge_agent.backbones.contrast import Contrast
 from edge_agent.backbones.resize import pictures_to_tensor
 from edge_agent.backbones.tokenizer import Tokenizer
@@ -437,6 +438,11 @@ def load_tips(
     temperature = _temperature(read_arrays(text, only=TEMPERATURES), text)
     tips = Tips(vision_tower, text_tower, pieces, temperature, name, digest.hexdigest(), load_text)
     return tips.eval().requires_grad_(False)
+
+
+def load_tips_folder(folder: Path, name: str) -> Tips:
+    """The files of a folder as a backbone's own is laid out, without asking for their pins. Raises as load_tips does."""
+    return load_tips(folder / VISION, folder / TEXT, folder / TOKENIZER, name)
 
 
 def _load_text(text: Path, tokenizer: Path, width: int, vision: Path) -> tuple[TextTower, Tokenizer]:

@@ -49,17 +49,14 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def _pretrain(options: argparse.Namespace) -> int:
     import torch
 
-    from edge_agent.backbones.catalog import TEXT, TOKENIZER, VISION
-    from edge_agent.backbones.tips import load_tips
+    from edge_agent.backbones.tips import load_tips_folder
     from trainer.embed import embed
     from trainer.pool import make_pool
     from trainer.pretrain import Recipe, pretrain
     from trainer.processes import rank
     from trainer.soup import averaged
 
-    others = [
-        load_tips(folder / VISION, folder / TEXT, folder / TOKENIZER, str(folder)) for folder in options.average_with
-    ]
+    others = [load_tips_folder(folder, str(folder)) for folder in options.average_with]
     if options.threads:
         torch.set_num_threads(options.threads)
     known = {field.name for field in fields(Recipe)}

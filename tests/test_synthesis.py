@@ -209,7 +209,7 @@ def test_views_show_the_border_of_a_picture_and_elongated_ones_squeezed_into_a_s
 
 
 def test_a_sheet_may_end_just_short_of_the_border() -> None:
-    ends = [1 - _sheet(np.random.default_rng(seed), 96)[1].mean() for seed in range(80)]
+    ends = [1 - _sheet(np.random.default_rng(seed), 96, None)[1].mean() for seed in range(80)]
     assert sum(0.004 < end < 0.1 for end in ends) > 8  # a sliver of what lies beyond
     assert sum(end == 0 for end in ends) > 30
     assert max(ends) < 0.7

@@ -74,5 +74,5 @@ def _seen(tips: Tips, pool: Pool, recipe: Recipe, stream: int, count: int) -> Ke
 def _labelled(pool: Pool, recipe: Recipe, stream: int, count: int) -> Iterator[Labelled]:
     views = Views(pool, replace(recipe, seed=recipe.seed + stream, small_steps=0), 0, count)
     for number in range(count):
-        pixels, mask, *_ = views[number]
-        yield Labelled(pixels, mask)
+        pixels, labels, *_ = views[number]
+        yield Labelled(pixels, labels > 0)

@@ -1,4 +1,4 @@
-"""A pool of procedural good pictures on disk, made once from a seed, that training spoils afresh at every use."""
+"""A pool of good pictures on disk, made once from a seed, that training spoils afresh at every use."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ import json
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from trainer import synthesis
+from trainer.materials import digest, read_materials
+
+KINDS: tuple[str, ...] = tuple(sorted(synthesis.DEFECTS))
+"""Kinds of defects by number, beginning with 1 in a view's labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +32,21 @@ class Pool:
 
 
 def make_pool(
-    folder: Path, count: int, size: int, seed: int, workers: int = 2, report: Callable[[int], None] = lambda n: None
+    folder: Path,
+    count: int,
+    size: int,
+    seed: int,
+    workers: int = 2,
+    report: Callable[[int], None] = lambda n: None,
+    materials: Path | None = None,
 ) -> Pool:
-    """Make the pool, or open it if `folder` already holds the very same one (count, size, seed)."""
-    wanted = {"count": count, "size": size, "seed": seed}
+    """Make the pool, or open it if `folder` already holds the very same one (count, size, seed, materials).
+
+    materials: folder of photographed ones (see materials.py), None to draw all.
+    """
+    wanted: dict[str, int | str] = {"count": count, "size": size, "seed": seed}
+    if materials is not None:
+        wanted["materials"] = digest(materials)
     nouns_file = folder / "nouns.json"
     if not nouns_file.exists() or json.loads(nouns_file.read_text())["made"] != wanted:
         folder.mkdir(parents=True, exist_ok=True)
@@ -39,7 +55,7 @@ def make_pool(
         foregrounds = np.lib.format.open_memmap(folder / "foregrounds.npy", "w+", np.bool_, (count, size, size))
         nouns = []
         with ProcessPoolExecutor(workers) as processes:
-            jobs = ((seed, index, size) for index in range(count))
+            jobs = ((seed, index, size, materials) for index in range(count))
             for index, (picture, foreground, noun) in enumerate(
                 processes.map(_one, *zip(*jobs, strict=True), chunksize=16)
             ):
@@ -56,18 +72,24 @@ def make_pool(
     )
 
 
-def _one(seed: int, index: int, size: int) -> tuple[np.ndarray, np.ndarray, str]:
+_read = cache(read_materials)  # once a process
+
+
+def _one(seed: int, index: int, size: int, materials: Path | None) -> tuple[np.ndarray, np.ndarray, str]:
     cv2.setNumThreads(0)
-    normal = synthesis.normal(np.random.default_rng([seed, index]), size)
+    normal = synthesis.normal(np.random.default_rng([seed, index]), size, _read(materials) if materials else None)
     return normal.pixels, normal.foreground, normal.noun
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One training picture: pixels (S, S, 3) uint8 RGB, mask (S, S) bool, noun, and the kind of its last defect or None."""
+    """One training picture: pixels (S, S, 3) uint8 RGB, noun, and the kind of its last defect or None.
+
+    labels: (S, S) uint8, 0 where nothing is wrong, else 1 + the place among KINDS of the defect that is there.
+    """
 
     pixels: np.ndarray
-    mask: np.ndarray
+    labels: np.ndarray
     noun: str
     kind: str | None
 
@@ -96,11 +118,11 @@ def view(pool: Pool, rng: np.random.Generator, size: int, p_defect: float) -> Vi
 
     pixels = shown(pool.pictures[index], cv2.INTER_AREA)
     foreground = shown(pool.foregrounds[index].view(np.uint8), cv2.INTER_NEAREST).astype(bool)
-    mask = np.zeros((size, size), bool)
+    labels = np.zeros((size, size), np.uint8)
     kind = None
     if rng.random() < p_defect:
         donor = cv2.resize(pool.pictures[donor_index], (size, size), interpolation=cv2.INTER_AREA)
         for _ in range(rng.choice([1, 2, 3], p=[0.75, 0.17, 0.08])):
             pixels, changed, kind = synthesis.spoil(rng, pixels, foreground, donor)
-            mask |= changed
-    return View(synthesis.camera(rng, pixels), mask, pool.nouns[index], kind)
+            labels[changed] = 1 + KINDS.index(kind)
+    return View(synthesis.camera(rng, pixels), labels, pool.nouns[index], kind)

@@ -34,7 +34,7 @@ from edge_agent.errors import CheckpointError
 from trainer import synthesis
 from trainer.metrics import auroc
 from trainer.muon import Muon
-from trainer.pool import Pool, make_pool, view
+from trainer.pool import KINDS, Pool, make_pool, view
 from trainer.processes import ALONE, Process, joined
 from trainer.states import read_state, write_state
 from trainer.teacher import Teacher, Trunk
@@ -194,7 +194,7 @@ class Views(Dataset):
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, str, str, str, str]:
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, str, str, str]:
         cv2.setNumThreads(0)
         part = self.recipe.batch // self.own.of
         number = self.start + (index // part) * self.recipe.batch + self.own.rank * part + index % part
@@ -202,32 +202,36 @@ class Views(Dataset):
         small = number < self.recipe.small_steps * self.recipe.batch
         shown = view(self.pool, rng, self.recipe.small_size if small else self.recipe.image_size, self.recipe.p_defect)
         caption = synthesis.caption(rng, shown.noun, shown.kind)
-        description = synthesis.description(rng, shown.noun, shown.kind, shown.mask)
-        return shown.pixels, shown.mask, shown.noun, shown.kind or "", caption, description
+        description = synthesis.description(rng, shown.noun, shown.kind, shown.labels > 0)
+        return shown.pixels, shown.labels, shown.noun, caption, description
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """x: (B, 3, H, W) in [0, 1]. mask: (B, H, W) in {0, 1}. taught: (B, N, K), what the teacher says, if there is one.
+    """x: (B, 3, H, W) in [0, 1]. labels: (B, H, W) uint8, a view's. taught: (B, N, K), what the teacher says, if there is one.
 
-    The rest: one string a picture ("" for no defect).
+    The rest: one string a picture.
     """
 
     x: Tensor
-    mask: Tensor
+    labels: Tensor
     nouns: tuple[str, ...]
-    kinds: tuple[str, ...]
     captions: tuple[str, ...]
     descriptions: tuple[str, ...]
     taught: Tensor | None = None
 
+    @property
+    def mask(self) -> Tensor:
+        """(B, H, W) in {0, 1}, float: 1 where there is any defect."""
+        return (self.labels > 0).float()
 
-def collate(rows: list[tuple[np.ndarray, np.ndarray, str, str, str, str]], teacher: Teacher | None = None) -> Batch:
+
+def collate(rows: list[tuple[np.ndarray, np.ndarray, str, str, str]], teacher: Teacher | None = None) -> Batch:
     """Rows of `Views` to a batch; the teacher is asked here, in the process that makes the pictures."""
-    pixels, masks, nouns, kinds, captions, descriptions = zip(*rows, strict=True)
+    pixels, labels, nouns, captions, descriptions = zip(*rows, strict=True)
     x = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 255
     taught = None if teacher is None else teacher(x)
-    return Batch(x, torch.from_numpy(np.stack(masks)).float(), nouns, kinds, captions, descriptions, taught)
+    return Batch(x, torch.from_numpy(np.stack(labels)), nouns, captions, descriptions, taught)
 
 
 def losses(pupil: Pupil, tokenizer: Tokenizer, batch: Batch, rng: np.random.Generator) -> dict[str, Tensor]:
@@ -245,10 +249,9 @@ def losses(pupil: Pupil, tokenizer: Tokenizer, batch: Batch, rng: np.random.Gene
         "object",
         *(batch.nouns[index] for index in rng.choice(len(batch.nouns), min(3, len(batch.nouns)), replace=False)),
     ]
-    kinds = sorted(synthesis.DEFECTS)
     groups: list[list[str]] = [group for noun in nouns for group in prompts.sentences(noun)]
     groups = [list(rng.choice(group, 10 if index < 2 else 4, replace=False)) for index, group in enumerate(groups)]
-    kind_sentences = [synthesis.caption(rng, "object", kind, named=True) for kind in kinds]
+    kind_sentences = [synthesis.caption(rng, "object", kind, named=True) for kind in KINDS]
     sentences = [
         *batch.captions,
         *batch.descriptions,
@@ -261,7 +264,7 @@ def losses(pupil: Pupil, tokenizer: Tokenizer, batch: Batch, rng: np.random.Gene
     text = scoring.unit(text)  # (T, D)
     count = len(batch.captions)
     caption_text, description_text, kind_text, state_text = text.split(
-        [count, count, len(kinds), sum(map(len, groups))]
+        [count, count, len(KINDS), sum(map(len, groups))]
     )
     means = [scoring.unit(part.mean(dim=0)) for part in state_text.split([len(group) for group in groups])]
     pairs = torch.stack(means).unflatten(0, (len(nouns), 2))  # (nouns, 2, D)
@@ -293,13 +296,12 @@ def losses(pupil: Pupil, tokenizer: Tokenizer, batch: Batch, rng: np.random.Gene
     overlap = 1 - (2 * (shown * fine).sum(dim=(1, 2)) + 1) / ((shown + fine).sum(dim=(1, 2)) + 1)
 
     # Anomalous patches and the words for their defect.
-    number = {kind: index for index, kind in enumerate(kinds)}
-    kind_target = torch.tensor([number.get(kind, -1) for kind in batch.kinds], device=device)
-    chosen = ((covered > 0.05) & (kind_target >= 0)[:, None, None]).flatten(1)  # (B, N)
+    labels = F.max_pool2d(batch.labels.to(device).float().unsqueeze(1), patch).squeeze(1)  # (B, h, w)
+    chosen = (covered > 0.05).flatten(1)  # (B, N)
     what = torch.zeros((), device=device)
     if chosen.any():
         logits = patches[chosen] @ kind_text.T / temperature
-        missed = F.cross_entropy(logits, kind_target.unsqueeze(1).expand_as(chosen)[chosen], reduction="none")
+        missed = F.cross_entropy(logits, labels.flatten(1)[chosen].long() - 1, reduction="none")
         share = (chosen / chosen.sum(dim=1, keepdim=True).clamp(min=1))[chosen]  # each picture counts alike
         what = (missed * share).sum() / share.sum()
     parts = {
@@ -331,6 +333,7 @@ def pretrain(
     log_every: int = 50,
     start: Path | None = None,
     teacher: Path | None = None,
+    materials: Path | None = None,
     report: Callable[[dict[str, float]], None] = lambda row: None,
 ) -> Tips:
     """Train, resuming from `folder` if it holds the state of such a run, and return the averaged model. On a GPU if there is one.
@@ -340,10 +343,11 @@ def pretrain(
 
     start: folder of an embedded model to begin with, its vocabulary included; None begins with nothing.
     teacher: a trunk's arrays (see teacher.py), None for no teacher.
+    materials: folder of photographed materials (see materials.py), None to draw all.
     Every log_every steps a row of figures is added to log.jsonl and given to `report`.
     """
     with joined(recipe.batch) as process:
-        return _pretrain(process, recipe, folder, workers, log_every, start, teacher, report)
+        return _pretrain(process, recipe, folder, workers, log_every, start, teacher, materials, report)
 
 
 def _pretrain(
@@ -354,11 +358,12 @@ def _pretrain(
     log_every: int,
     start: Path | None,
     teacher: Path | None,
+    materials: Path | None,
     report: Callable[[dict[str, float]], None],
 ) -> Tips:
     folder.mkdir(parents=True, exist_ok=True)
     with process.in_turn():  # the first one makes what the others then find
-        pool = make_pool(folder / "pool", recipe.pool, recipe.image_size + 32, recipe.seed)
+        pool = make_pool(folder / "pool", recipe.pool, recipe.image_size + 32, recipe.seed, materials=materials)
         if start is not None and not (folder / TOKENIZER).exists():
             shutil.copyfile(start / TOKENIZER, folder / TOKENIZER)
         tokenizer = _tokenizer(recipe, folder)
@@ -484,7 +489,7 @@ def _tokenizer(recipe: Recipe, folder: Path) -> Tokenizer:
     path = folder / TOKENIZER
     if not path.exists():
         rng = np.random.default_rng([recipe.seed, 3])
-        kinds = [None, *sorted(synthesis.DEFECTS)]
+        kinds = [None, *KINDS]
         captions = [
             synthesis.caption(rng, noun, kinds[rng.integers(len(kinds))])
             for noun in synthesis.NOUNS

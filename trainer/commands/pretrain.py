@@ -25,6 +25,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="arrays (.npz) of resnet50-v2's first stages, whose view of each patch is learnt too",
     )
     pretrain.add_argument(
+        "--materials",
+        type=Path,
+        help="folder of photographed materials that some surfaces and parts are made of, as `trainer materials` writes it",
+    )
+    pretrain.add_argument(
         "--average-with",
         type=Path,
         nargs="+",
@@ -67,12 +72,15 @@ def _pretrain(options: argparse.Namespace) -> int:
         options.workers,
         start=options.start,
         teacher=options.teacher,
+        materials=options.materials,
         report=lambda row: print({key: round(value, 4) for key, value in row.items()}, flush=True),
     )
     if rank() > 0:
         return 0
     tips = averaged(tips, others)
-    pool = make_pool(options.out / "pool", recipe.pool, recipe.image_size + 32, recipe.seed)
+    pool = make_pool(
+        options.out / "pool", recipe.pool, recipe.image_size + 32, recipe.seed, materials=options.materials
+    )
     figures = embed(tips, (options.out / "tokenizer.model").read_bytes(), pool, recipe, options.out / "embedded")
     for name, value in figures.items():
         print(f"{name}: {value:.1f}")

@@ -9,6 +9,7 @@ import numpy as np
 from trainer.synthesis.camera import camera
 from trainer.synthesis.captions import caption, description
 from trainer.synthesis.defects import DEFECTS, Defect
+from trainer.synthesis.materials import Materials
 from trainer.synthesis.scenes import NOUNS, Normal, normal
 from trainer.synthesis.spoil import spoil
 
@@ -16,6 +17,7 @@ __all__ = [
     "DEFECTS",
     "NOUNS",
     "Defect",
+    "Materials",
     "Normal",
     "Sample",
     "camera",

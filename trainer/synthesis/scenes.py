@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
 from trainer.synthesis.boards import BOARDS
+from trainer.synthesis.materials import Materials
 from trainer.synthesis.noise import (
     Array,
     Rng,
@@ -43,7 +44,7 @@ class Normal:
 NOUNS: tuple[str, ...] = tuple(sorted({noun for _, nouns, _ in (*SURFACES, *PARTS, *BOARDS) for noun in nouns}))
 
 
-def _background(rng: Rng, size: int) -> Array:
+def _background(rng: Rng, size: int, materials: Materials | None) -> Array:
     kind = rng.random()
     if kind < 0.3:
         value = rng.choice([rng.uniform(0.01, 0.15), rng.uniform(0.8, 1.0), rng.uniform(0.1, 0.9)])
@@ -53,9 +54,9 @@ def _background(rng: Rng, size: int) -> Array:
         ground = np.ones((size, size, 3), np.float32) * any_colour(rng)
         ground *= (1 + rng.uniform(0.002, 0.06) * field(rng, (size, size), log_uniform(rng, 1, size / 4)))[..., None]
     elif kind < 0.75:
-        ground = cv2.GaussianBlur(surface(rng, size)[0], (0, 0), size * rng.uniform(0.005, 0.04))
+        ground = cv2.GaussianBlur(surface(rng, size, materials)[0], (0, 0), size * rng.uniform(0.005, 0.04))
     else:
-        ground = surface(rng, size)[0]
+        ground = surface(rng, size, materials)[0]
     ground = ground.astype(np.float32)
     if chance(rng, 0.15):
         ground = _with_rail(rng, ground)
@@ -145,12 +146,12 @@ def _place(canvas: Array, cover: Array, part: Part, centre: Array, side: float, 
     cover[top:bottom, left:right] = np.maximum(cover[top:bottom, left:right], alpha)
 
 
-def _still_life(rng: Rng, size: int) -> tuple[Array, Array, str, int]:
+def _still_life(rng: Rng, size: int, materials: Materials | None) -> tuple[Array, Array, str, int]:
     """One to many pieces of one product on a background."""
     weights = np.array([weight for _, _, weight in PARTS])
     make, nouns, _ = PARTS[rng.choice(len(PARTS), p=weights / weights.sum())]
     design, noun = int(rng.integers(2**31)), nouns[rng.integers(len(nouns))]
-    canvas, cover = _background(rng, size), np.zeros((size, size), np.float32)
+    canvas, cover = _background(rng, size, materials), np.zeros((size, size), np.float32)
     light = _light(rng)
     columns = int(rng.choice([1, 2, 3, 4], p=[0.72, 0.14, 0.09, 0.05]))
     rows = columns if chance(rng, 0.6) else max(1, columns - 1)
@@ -161,9 +162,14 @@ def _still_life(rng: Rng, size: int) -> tuple[Array, Array, str, int]:
     fill = rng.uniform(0.55, 1.0) if columns > 1 else rng.choice(near, p=[0.48, 0.34, 0.18])
     jitter = (0.1 + 0.35 * max(0.0, fill - 1) if columns == 1 else rng.choice([0.02, 0.12])) * pitch
     side = max(8, round(min(pitch * fill, 1.4 * size)))
+    grained = materials if materials is not None and chance(rng, 0.35) else None
+    strength = rng.uniform(0.2, 1) if grained else 0.0
     for j in range(rows):
         for i in range(columns):
             part = make(np.random.default_rng(design), rng, side)
+            if grained:
+                grain = grained.grain(np.random.default_rng([design, 1]), rng, side)
+                part = replace(part, albedo=np.clip(part.albedo * (1 + strength * (grain - 1)), 0, 1))
             turn = base_turn + rng.normal(0, 0.03) if upright else rng.uniform(0, 2 * math.pi)
             spot = (
                 (np.array([i - (columns - 1) / 2, j - (rows - 1) / 2]) * pitch)
@@ -174,9 +180,9 @@ def _still_life(rng: Rng, size: int) -> tuple[Array, Array, str, int]:
     return canvas, cover > 0.5, noun, rows * columns
 
 
-def _sheet(rng: Rng, size: int) -> tuple[Array, Array, str, int]:
+def _sheet(rng: Rng, size: int, materials: Materials | None) -> tuple[Array, Array, str, int]:
     """A surface that fills the picture, or nearly: now and then its edges show against a background."""
-    picture, noun = surface(rng, size)
+    picture, noun = surface(rng, size, materials)
     foreground = np.ones((size, size), bool)
     if chance(rng, 0.4):
         x, y = plane((size, size), rng.normal(0, 0.02 if chance(rng, 0.6) else 0.05))
@@ -192,7 +198,7 @@ def _sheet(rng: Rng, size: int) -> tuple[Array, Array, str, int]:
         distance = (distance + wavy).astype(np.float32)
         alpha = np.clip(0.5 - distance, 0, 1)
         rim = np.exp(-np.clip(-distance, 0, None) / log_uniform(rng, 1, 0.06 * size)) * rng.uniform(-0.3, 0.3)
-        beyond = rng.uniform(0, 0.12) * np.ones_like(picture) if chance(rng, 0.4) else _background(rng, size)
+        beyond = rng.uniform(0, 0.12) * np.ones_like(picture) if chance(rng, 0.4) else _background(rng, size, materials)
         picture = mix(beyond, picture + rim[..., None], alpha)
         foreground = alpha > 0.5
     return picture, foreground, noun, 1
@@ -203,7 +209,7 @@ def _margin(rng: Rng) -> float:
     return float(rng.choice([-0.3, log_uniform(rng, 0.004, 0.07), rng.uniform(0.01, 0.2)], p=[0.45, 0.37, 0.18]))
 
 
-def _board(rng: Rng, size: int) -> tuple[Array, Array, str, int]:
+def _board(rng: Rng, size: int, materials: Materials | None) -> tuple[Array, Array, str, int]:
     weights = np.array([weight for _, _, weight in BOARDS])
     make, nouns, _ = BOARDS[rng.choice(len(BOARDS), p=weights / weights.sum())]
     picture, foreground = make(rng, size)
@@ -230,13 +236,20 @@ def _uneven_light(rng: Rng, picture: Array) -> Array:
     if chance(rng, 0.1):
         steep = rng.uniform(2, 8)  # of something round, seen from the side
         light *= 1 - rng.uniform(0.2, 0.8) * np.clip(np.abs(2 * x + rng.uniform(-0.2, 0.2)), 0, 1) ** steep
+    if chance(rng, 0.1):
+        burnt_x, burnt_y = rng.choice([-0.5, 0.5, rng.uniform(-0.5, 0.5)], 2)  # too bright: mostly a corner or a side
+        away = np.hypot(x - burnt_x, (y - burnt_y) * rng.uniform(0.4, 1)) / rng.uniform(0.05, 0.35)
+        light += rng.uniform(0.4, 3) * np.exp(-(away ** rng.uniform(1, 3)))
     return picture * light[..., None]
 
 
-def normal(rng: Rng, size: int) -> Normal:
-    """One defect-free picture of a random product, uint8 RGB (size, size, 3); size in pixels, at least 8."""
+def normal(rng: Rng, size: int, materials: Materials | None = None) -> Normal:
+    """One defect-free picture of a random product, uint8 RGB (size, size, 3); size in pixels, at least 8.
+
+    materials: photographed ones, of which some surfaces and parts are then made; None: all is drawn.
+    """
     make = (_sheet, _still_life, _board)[rng.choice(3, p=[0.45, 0.43, 0.12])]
-    picture, foreground, noun, count = make(rng, size)
+    picture, foreground, noun, count = make(rng, size, materials)
     if not foreground.any():
         foreground = np.ones((size, size), bool)
     return Normal(to_uint8(_uneven_light(rng, picture)), foreground, noun, count)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
+from trainer.synthesis.materials import Materials
 from trainer.synthesis.noise import (
     Array,
     Rng,
@@ -378,8 +379,10 @@ SURFACES: tuple[tuple[Surface, tuple[str, ...], float], ...] = (
 """(maker, what it may be called, how often relative to the others)."""
 
 
-def surface(rng: Rng, size: int) -> tuple[Array, str]:
-    """One surface: RGB float32 (size, size, 3), about [0, 1], and its noun."""
+def surface(rng: Rng, size: int, materials: Materials | None = None) -> tuple[Array, str]:
+    """One surface: RGB float32 (size, size, 3), about [0, 1], and its noun; of photographed materials now and then, if there are any."""
+    if materials is not None and chance(rng, 0.4):
+        return materials.piece(rng, rng, size)
     weights = np.array([weight for _, _, weight in SURFACES])
     make, nouns, _ = SURFACES[rng.choice(len(SURFACES), p=weights / weights.sum())]
     return make(rng, size).astype(np.float32), nouns[rng.integers(len(nouns))]

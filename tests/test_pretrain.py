@@ -15,11 +15,12 @@ import torch
 
 from edge_agent.backbones.appearance import Appearance
 from edge_agent.backbones.catalog import TEXT, TOKENIZER, VISION
+from edge_agent.backbones.store import EMBEDDED_FOLDER
 from edge_agent.backbones.tips import Comparison, VisionShape, VisionTower, load_tips, to_official
 from edge_agent.errors import CheckpointError, ConfigError
 from trainer import synthesis
 from trainer.muon import Muon, orthogonal
-from trainer.pretrain import Pupil, Recipe, pretrain
+from trainer.pretrain import Given, Pupil, Recipe, pretrain
 from trainer.soup import averaged
 from trainer.teacher import UNITS, Teacher, Trunk
 
@@ -141,6 +142,14 @@ def test_a_mean_of_models_has_the_mean_of_their_weights_and_its_own_figures_of_a
         torch.testing.assert_close(weight, tips.state_dict()[key] + (0 if "appearance" in key else 0.5))
 
 
+def test_a_run_finds_out_before_it_trains_that_it_cannot_be_averaged(run, tmp_path):
+    rows = []
+    with pytest.raises(CheckpointError, match="embedded is built otherwise"):
+        pretrain(TINY, tmp_path, workers=0, given=Given(average_with=(EMBEDDED_FOLDER,)), report=rows.append)
+    assert not rows
+    assert not (tmp_path / "state.pt").exists()
+
+
 def test_only_models_of_one_descent_have_a_mean(run):
     _, tips = run
     with pytest.raises(CheckpointError, match="other is built otherwise"):
@@ -238,7 +247,11 @@ def taught(trunk, tmp_path_factory):
     """A small run with a teacher: its folder, its model, what it reported."""
     folder, rows = tmp_path_factory.mktemp("taught"), []
     recipe = replace(TINY, steps=12, taught_width=8, taught_by=1, rate=3e-3)
-    return folder, pretrain(recipe, folder, workers=0, log_every=1, teacher=trunk, report=rows.append), rows
+    return (
+        folder,
+        pretrain(recipe, folder, workers=0, log_every=1, given=Given(teacher=trunk), report=rows.append),
+        rows,
+    )
 
 
 def test_a_pupil_comes_to_know_what_its_teacher_says_and_remembers_the_directions(taught):

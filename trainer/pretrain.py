@@ -36,6 +36,7 @@ from trainer.metrics import auroc
 from trainer.muon import Muon
 from trainer.pool import KINDS, Pool, make_pool, view
 from trainer.processes import ALONE, Process, joined
+from trainer.soup import averaged, require_alike
 from trainer.states import read_state, write_state
 from trainer.teacher import Teacher, Trunk
 from trainer.vocabulary import train_vocabulary
@@ -326,28 +327,38 @@ def rate_at(recipe: Recipe, step: int) -> float:
     return recipe.rate * min(1.0, rising, falling)
 
 
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a run is given beside its recipe: nothing unless said.
+
+    start: folder of an embedded model to begin with, its vocabulary included. teacher: a trunk's arrays (see teacher.py).
+    materials: folder of photographed ones (see materials.py). average_with: folders of models of the same descent,
+    with whose weights the run's are averaged in the end (see soup.py).
+    """
+
+    start: Path | None = None
+    teacher: Path | None = None
+    materials: Path | None = None
+    average_with: tuple[Path, ...] = ()
+
+
 def pretrain(
     recipe: Recipe,
     folder: Path,
     workers: int = 1,
     log_every: int = 50,
-    start: Path | None = None,
-    teacher: Path | None = None,
-    materials: Path | None = None,
+    given: Given = Given(),
     report: Callable[[dict[str, float]], None] = lambda row: None,
 ) -> Tips:
     """Train, resuming from `folder` if it holds the state of such a run, and return the averaged model. On a GPU if there is one.
 
     Under torchrun each process takes its part of every batch, on its own GPU; the first one writes. Views, and but for what
-    is compared within a part the losses, are the same for any number of processes. Raises ConfigError.
+    is compared within a part the losses, are the same for any number of processes. Raises ConfigError, CheckpointError.
 
-    start: folder of an embedded model to begin with, its vocabulary included; None begins with nothing.
-    teacher: a trunk's arrays (see teacher.py), None for no teacher.
-    materials: folder of photographed materials (see materials.py), None to draw all.
     Every log_every steps a row of figures is added to log.jsonl and given to `report`.
     """
     with joined(recipe.batch) as process:
-        return _pretrain(process, recipe, folder, workers, log_every, start, teacher, materials, report)
+        return _pretrain(process, recipe, folder, workers, log_every, given, report)
 
 
 def _pretrain(
@@ -356,26 +367,26 @@ def _pretrain(
     folder: Path,
     workers: int,
     log_every: int,
-    start: Path | None,
-    teacher: Path | None,
-    materials: Path | None,
+    given: Given,
     report: Callable[[dict[str, float]], None],
 ) -> Tips:
     folder.mkdir(parents=True, exist_ok=True)
     with process.in_turn():  # the first one makes what the others then find
-        pool = make_pool(folder / "pool", recipe.pool, recipe.image_size + 32, recipe.seed, materials=materials)
-        if start is not None and not (folder / TOKENIZER).exists():
-            shutil.copyfile(start / TOKENIZER, folder / TOKENIZER)
+        pool = make_pool(folder / "pool", recipe.pool, recipe.image_size + 32, recipe.seed, materials=given.materials)
+        if given.start is not None and not (folder / TOKENIZER).exists():
+            shutil.copyfile(given.start / TOKENIZER, folder / TOKENIZER)
         tokenizer = _tokenizer(recipe, folder)
     torch.manual_seed(recipe.seed)
-    pupil = Pupil(recipe, tokenizer, taught=teacher is not None)
+    pupil = Pupil(recipe, tokenizer, taught=given.teacher is not None)
+    others = [load_tips_folder(other, str(other)) for other in given.average_with]
+    require_alike(pupil.tips(tokenizer, "this run"), others)
     asked = None
-    if start is not None or teacher is not None:
+    if given.start is not None or given.teacher is not None:
         few = next(batches(pool, replace(recipe, small_steps=0), 0, 128, 128)).x
-        if start is not None:
-            pupil.start_from(load_tips_folder(start, str(start)), few)
-        if teacher is not None:
-            asked = Teacher.of(Trunk(teacher), few, recipe.taught_width)
+        if given.start is not None:
+            pupil.start_from(load_tips_folder(given.start, str(given.start)), few)
+        if given.teacher is not None:
+            asked = Teacher.of(Trunk(given.teacher), few, recipe.taught_width)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")  # of several, the one that is this process's
     pupil = pupil.to(device).to(memory_format=torch.channels_last)
     average = copy.deepcopy(pupil).requires_grad_(False)
@@ -425,7 +436,7 @@ def _pretrain(
             log.write(json.dumps(row) + "\n")
             log.flush()
             report(row)
-    return average.cpu().tips(tokenizer, "embedded")
+    return averaged(average.cpu().tips(tokenizer, "embedded"), others)
 
 
 @torch.inference_mode()

@@ -24,8 +24,7 @@ def averaged(tips: Tips, others: Sequence[Tips]) -> Tips:
 
     Raises CheckpointError when one is built otherwise or reads words otherwise.
     """
-    for other in others:
-        _require_alike(tips, other)
+    require_alike(tips, others)
     made = copy.deepcopy(tips)
     states = [_weights(one) for one in (tips, *others)]
     with torch.no_grad():
@@ -39,13 +38,15 @@ def _weights(tips: Tips) -> dict[str, Tensor]:
     return {key: weight for key, weight in tips.state_dict().items() if not key.startswith(OWN)}
 
 
-def _require_alike(tips: Tips, other: Tips) -> None:
-    shapes, theirs = ({(key, weight.shape) for key, weight in _weights(one).items()} for one in (tips, other))
-    if unlike := sorted(key for key, _ in shapes ^ theirs):
-        raise CheckpointError(
-            f"{other.name} is built otherwise ({unlike[0]}): only models of one descent can be averaged"
-        )
-    assert tips.tokenizer is not None
-    assert other.tokenizer is not None
-    if not torch.equal(tips.tokenizer(synthesis.NOUNS)[0], other.tokenizer(synthesis.NOUNS)[0]):
-        raise CheckpointError(f"{other.name} has another vocabulary: only models of one descent can be averaged")
+def require_alike(tips: Tips, others: Sequence[Tips]) -> None:
+    """Raises CheckpointError when one of `others` is built otherwise than `tips` or reads words otherwise."""
+    for other in others:
+        shapes, theirs = ({(key, weight.shape) for key, weight in _weights(one).items()} for one in (tips, other))
+        if unlike := sorted(key for key, _ in shapes ^ theirs):
+            raise CheckpointError(
+                f"{other.name} is built otherwise ({unlike[0]}): only models of one descent can be averaged"
+            )
+        assert tips.tokenizer is not None
+        assert other.tokenizer is not None
+        if not torch.equal(tips.tokenizer(synthesis.NOUNS)[0], other.tokenizer(synthesis.NOUNS)[0]):
+            raise CheckpointError(f"{other.name} has another vocabulary: only models of one descent can be averaged")

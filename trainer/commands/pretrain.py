@@ -1,4 +1,4 @@
-"""`trainer pretrain`: the embedded model, from procedural pictures alone."""
+"""`trainer pretrain`: the embedded model, from pictures that nobody owns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """The command line of `trainer pretrain`."""
     pretrain = commands.add_parser(
         "pretrain",
-        help="train the embedded model from procedural pictures alone; several GPUs: torchrun --nproc-per-node N -m trainer pretrain ...",
+        help="train the embedded model from pictures drawn by program; several GPUs: torchrun --nproc-per-node N -m trainer pretrain ...",
     )
     pretrain.add_argument("--out", type=Path, required=True, help="folder of the run; one that holds a run is resumed")
     pretrain.add_argument(
@@ -54,14 +54,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def _pretrain(options: argparse.Namespace) -> int:
     import torch
 
-    from edge_agent.backbones.tips import load_tips_folder
     from trainer.embed import embed
     from trainer.pool import make_pool
-    from trainer.pretrain import Recipe, pretrain
+    from trainer.pretrain import Given, Recipe, pretrain
     from trainer.processes import rank
-    from trainer.soup import averaged
 
-    others = [load_tips_folder(folder, str(folder)) for folder in options.average_with]
     if options.threads:
         torch.set_num_threads(options.threads)
     known = {field.name for field in fields(Recipe)}
@@ -70,14 +67,11 @@ def _pretrain(options: argparse.Namespace) -> int:
         recipe,
         options.out,
         options.workers,
-        start=options.start,
-        teacher=options.teacher,
-        materials=options.materials,
+        given=Given(options.start, options.teacher, options.materials, tuple(options.average_with)),
         report=lambda row: print({key: round(value, 4) for key, value in row.items()}, flush=True),
     )
     if rank() > 0:
         return 0
-    tips = averaged(tips, others)
     pool = make_pool(
         options.out / "pool", recipe.pool, recipe.image_size + 32, recipe.seed, materials=options.materials
     )

@@ -108,7 +108,7 @@ COMMANDS = {
         "outbox drop",
         "export",
     ],
-    "trainer": ["fit", "synthesize", "import", "evaluate", "compare", "calibrate", "pretrain"],
+    "trainer": ["fit", "synthesize", "import", "evaluate", "compare", "calibrate", "materials", "pretrain"],
 }
 
 

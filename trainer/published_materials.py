@@ -1,6 +1,6 @@
 """Photographs that their authors gave to the public (CC0 or public domain), out of packages that anybody may fetch.
 
-    apt-get download ufoai-textures sweethome3d-furniture mypaint-data-extras
+    apt-get download ufoai-textures sweethome3d-furniture mypaint-data-extras supertuxkart-data endless-sky-data
     pip download --no-deps --only-binary :all: --python-version 37 scikit-image==0.16.2
     trainer materials *.deb *.whl --out FOLDER
 
@@ -14,9 +14,7 @@ import json
 import subprocess
 import tarfile
 import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import cv2
@@ -24,8 +22,6 @@ import numpy as np
 
 from edge_agent.errors import ConfigError
 from trainer.materials import LIST
-
-Files = Callable[[str], bytes]  # a member's bytes; raises KeyError
 
 _WOOD = ("wood", "wooden board")
 _METAL = ("metal", "metal sheet", "steel")
@@ -181,6 +177,61 @@ SOURCES: tuple[Source, ...] = (
             "coins.png": ("metal part", "product"),
         },
     ),
+    Source(
+        "supertuxkart-data",
+        "CC0 1.0 or public domain (as the package's copyright file says of each)",
+        "",
+        "./usr/share/games/supertuxkart/data/",
+        {
+            "karts/gnu/Carpet_diffiuse.png": ("carpet", "textile"),
+            "library/stklib_old_house_a/roof_3.jpg": ("tile", "surface"),
+            "textures/JapanwoodBridge.jpg": _WOOD,
+            "textures/Tizeta_grey1.png": ("granite", "concrete"),
+            "textures/black_rockMountain.jpg": _STONE,
+            "textures/blackrock.jpg": _STONE,
+            "textures/bumpy_surface.png": ("plastic", "painted surface"),
+            "textures/ceramic.jpg": ("ceramic", "wall"),
+            "textures/cottage_wall3.jpg": ("wall", "concrete"),
+            "textures/hacienda_ground.jpg": ("stone", "wall"),
+            "textures/lantern.jpg": ("iron", "metal"),
+            "textures/oldWood.png": _WOOD,
+            "textures/pyramidwall.jpg": ("brick wall", "wall"),
+            "textures/rockMountain.jpg": _STONE,
+            "textures/rock_mountain.jpg": _STONE,
+            "textures/rockwall.jpg": ("wall", "stone"),
+            "textures/snowrock.jpg": _STONE,
+            "textures/woodBridge.jpg": _WOOD,
+            "textures/woodPost.png": _WOOD,
+            "textures/wood_planks1.jpg": _WOOD,
+            "tracks/ancient_colosseum_labyrinth/3td_BrickOldRound_01.jpg": ("brick wall", "wall"),
+            "tracks/ancient_colosseum_labyrinth/3td_LoneBrick_01.jpg": ("stone", "concrete"),
+            "tracks/ancient_colosseum_labyrinth/Ice03_col.jpg": ("marble", "surface"),
+            "tracks/black_forest/forest_floor.jpg": _GROUND,
+            "tracks/black_forest/rock_gray.jpg": _STONE,
+            "tracks/cave/Ground010_1K_Color.png": _GROUND,
+            "tracks/endcutscene/carpet.jpg": ("carpet", "textile"),
+            "tracks/endcutscene/metal.jpg": _METAL,
+            "tracks/sandtrack/road.jpg": _GROUND,
+            "tracks/sandtrack/sand.png": _GROUND,
+            "tracks/stk_enterprise/bomber_metal1b.jpg": _METAL,
+            "tracks/stk_enterprise/cromwatertower2.jpg": ("corrugated board", "metal sheet"),
+            "tracks/stk_enterprise/img_0572.png": ("concrete", "felt"),
+        },
+    ),
+    Source(
+        "endless-sky-data",
+        "public domain (NASA, and the photographs of the Office of War Information)",
+        "",
+        "./usr/share/games/endless-sky/images/",
+        dict.fromkeys(
+            (
+                *(f"land/space{number}.jpg" for number in (2, 6)),
+                *(f"land/station{number}.jpg" for number in (1, 3)),
+                *(f"scene/loc{number}.jpg" for number in (6, 8)),
+            ),
+            _PRINT,
+        ),
+    ),
 )
 
 
@@ -189,16 +240,10 @@ def write_materials(packages: list[Path], folder: Path) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     listed: dict[str, dict[str, object]] = {}
     for source in SOURCES:
-        files = _opened(source, packages)
+        data = _read(source, packages)
         for member, nouns in source.pictures.items():
             name = f"{source.package}-{member.rpartition('.')[0].replace('/', '-').replace(' ', '_')}.png"
-            try:
-                data = files(source.folder + member)
-            except KeyError:
-                raise ConfigError(
-                    f"{source.package}: {source.folder + member} is not in it; is it another version?"
-                ) from None
-            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+            pixels = cv2.imdecode(np.frombuffer(data[member], np.uint8), cv2.IMREAD_COLOR)
             if pixels is None or not cv2.imwrite(str(folder / name), pixels):
                 raise ConfigError(f"{folder / name}: not written, or {member} of {source.package} is no picture")
             listed[name] = {"nouns": nouns, "package": source.package, "member": member, "licence": source.licence}
@@ -206,23 +251,37 @@ def write_materials(packages: list[Path], folder: Path) -> int:
     return len(listed)
 
 
-def _opened(source: Source, packages: list[Path]) -> Files:
+def _read(source: Source, packages: list[Path]) -> dict[str, bytes]:
+    """The listed members of the source's package."""
     found = [path for path in packages if path.name.startswith(source.package)]
     if len(found) != 1:
         raise ConfigError(f"{len(found)} of the packages named are {source.package}; exactly one is needed")
+    paths = {source.folder + member: member for member in source.pictures}
     try:
         if found[0].suffix != ".deb":
-            return zipfile.ZipFile(found[0]).read
-        shown = subprocess.run(["dpkg-deb", "--fsys-tarfile", str(found[0])], check=True, capture_output=True).stdout
-        files = partial(_member, shown)
-        return zipfile.ZipFile(io.BytesIO(files(source.archive))).read if source.archive else files
-    except (OSError, KeyError, subprocess.CalledProcessError, tarfile.TarError, zipfile.BadZipFile) as error:
+            files = _zipped(found[0], set(paths))
+        elif source.archive:
+            archive = _packed(found[0], {source.archive})[source.archive]
+            files = _zipped(io.BytesIO(archive), set(paths))
+        else:
+            files = _packed(found[0], set(paths))
+        return {member: files[path] for path, member in paths.items()}
+    except KeyError as missing:
+        raise ConfigError(f"{found[0]}: {missing} is not in it; is it another version?") from None
+    except (OSError, tarfile.TarError, zipfile.BadZipFile) as error:
         raise ConfigError(f"{found[0]}: cannot be opened as a package ({error})") from error
 
 
-def _member(archive: bytes, name: str) -> bytes:
-    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-        file = tar.extractfile(name)
-        if file is None:
-            raise KeyError(name)
-        return file.read()
+def _zipped(archive: Path | io.BytesIO, names: set[str]) -> dict[str, bytes]:
+    with zipfile.ZipFile(archive) as whole:
+        return {name: whole.read(name) for name in whole.namelist() if name in names}
+
+
+def _packed(package: Path, names: set[str]) -> dict[str, bytes]:
+    command = ["dpkg-deb", "--fsys-tarfile", str(package)]
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as unpacked,
+        tarfile.open(fileobj=unpacked.stdout, mode="r|") as tar,
+    ):
+        files = ((member.name, tar.extractfile(member)) for member in tar if member.name in names)
+        return {name: file.read() for name, file in files if file is not None}

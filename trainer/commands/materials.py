@@ -16,7 +16,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "packages",
         type=Path,
         nargs="+",
-        help="ufoai-textures, sweethome3d-furniture and mypaint-data-extras of Debian, scikit-image 0.16.2 of PyPI, as downloaded",
+        help="the packages that trainer/published_materials.py names, as apt-get and pip download them",
     )
     materials.add_argument("--out", type=Path, required=True, help="folder to write pictures and materials.json into")
     materials.set_defaults(run=_materials)

@@ -162,7 +162,7 @@ def _still_life(rng: Rng, size: int, materials: Materials | None) -> tuple[Array
     fill = rng.uniform(0.55, 1.0) if columns > 1 else rng.choice(near, p=[0.48, 0.34, 0.18])
     jitter = (0.1 + 0.35 * max(0.0, fill - 1) if columns == 1 else rng.choice([0.02, 0.12])) * pitch
     side = max(8, round(min(pitch * fill, 1.4 * size)))
-    grained = materials if materials is not None and chance(rng, 0.35) else None
+    grained = materials if materials is not None and chance(rng, 0.45) else None
     strength = rng.uniform(0.2, 1) if grained else 0.0
     for j in range(rows):
         for i in range(columns):

@@ -381,7 +381,7 @@ SURFACES: tuple[tuple[Surface, tuple[str, ...], float], ...] = (
 
 def surface(rng: Rng, size: int, materials: Materials | None = None) -> tuple[Array, str]:
     """One surface: RGB float32 (size, size, 3), about [0, 1], and its noun; of photographed materials now and then, if there are any."""
-    if materials is not None and chance(rng, 0.4):
+    if materials is not None and chance(rng, 0.55):
         return materials.piece(rng, rng, size)
     weights = np.array([weight for _, _, weight in SURFACES])
     make, nouns, _ = SURFACES[rng.choice(len(SURFACES), p=weights / weights.sum())]

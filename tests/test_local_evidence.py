@@ -10,7 +10,7 @@ import torch
 
 from edge_agent.detectors.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from edge_agent.detectors.load import EMBEDDED_CHECKPOINT, Loader
-from edge_agent.detectors.tipsomaly import Found, Tipsomaly, highest, picture_score, with_consistency
+from edge_agent.detectors.tipsomaly import Evidence, Found, Tipsomaly, highest, picture_score, with_consistency
 
 
 @pytest.fixture
@@ -37,30 +37,55 @@ def test_of_masked_pictures_the_fraction_is_of_what_counts(patches):
 def test_no_fraction_is_the_highest_patch_as_published(patches):
     found = Found(torch.full((3, 2), 0.5), patches, patches.amax(dim=(1, 2)))
     torch.testing.assert_close(picture_score(found, 2), (0.5 + patches.amax(dim=(1, 2))) / 2)
-    torch.testing.assert_close(picture_score(found, 2, None, (1e-9,)), picture_score(found, 2))
-    assert (picture_score(found, 2, None, (0.5,)) < picture_score(found, 2)).all()
+    torch.testing.assert_close(picture_score(found, 2, None, Evidence((1e-9,))), picture_score(found, 2))
+    assert (picture_score(found, 2, None, Evidence((0.5,))) < picture_score(found, 2)).all()
 
 
 def test_evidence_of_several_sizes_counts_each_as_much_as_the_class_token(patches):
     found = Found(torch.tensor([[0.1, 0.5]] * 3), patches, patches.amax(dim=(1, 2)))
     flat = patches.flatten(1)
     by_hand = (0.5 + flat.amax(dim=1) + flat.topk(8, dim=1).values.mean(dim=1) + flat.mean(dim=1)) / 4
-    torch.testing.assert_close(picture_score(found, 2, None, (0.0, 0.2, 1.0)), by_hand)
+    torch.testing.assert_close(picture_score(found, 2, None, Evidence((0.0, 0.2, 1.0))), by_hand)
 
 
-@pytest.mark.parametrize("evidence", [0.0, 0.25, [0.02, 1.0]])
-def test_a_checkpoint_keeps_it_and_one_without_it_means_the_highest(tmp_path, evidence):
+def test_means_of_log_odds_and_what_is_masked_away_counts_for_nothing(patches):
+    found = Found(torch.tensor([[0.1, 0.3]] * 3), patches, patches.amax(dim=(1, 2)))
+    odds = np.log(patches.numpy() / (1 - patches.numpy())).reshape(3, -1)
+    falling = -np.sort(-odds, axis=1)
+    by_hand = (np.log(0.3 / 0.7) + falling[:, 0] + falling[:, :8].mean(axis=1) + odds.mean(axis=1)) / 4
+    evidence = Evidence((0.0, 0.2, 1.0), odds=True)
+    np.testing.assert_allclose(picture_score(found, 2, None, evidence), 1 / (1 + np.exp(-by_hand)), atol=1e-5)
+    torch.testing.assert_close(
+        picture_score(found, 2, torch.ones(3, 5, 8, dtype=torch.bool), evidence),
+        picture_score(found, 2, None, evidence),
+    )
+    keep = torch.zeros(3, 5, 8, dtype=torch.bool)
+    keep[:2, 1, 2] = True
+    told = picture_score(found, 2, keep, evidence)
+    by_hand = (np.log(0.3 / 0.7) + 3 * odds.reshape(3, 5, 8)[0, 1, 2]) / 4
+    assert float(told[0]) == pytest.approx(1 / (1 + np.exp(-by_hand)), abs=1e-5)
+    assert 0 < float(told[2]) < 1e-4  # where nothing counts, nothing is wrong
+
+
+@pytest.mark.parametrize(
+    ("header", "evidence"),
+    [
+        ({}, Evidence()),
+        ({"evidence": 0.25}, Evidence((0.25,))),
+        ({"evidence": [0.02, 1.0]}, Evidence((0.02, 1.0))),
+        ({"evidence": [0.02, 1.0], "odds": True}, Evidence((0.02, 1.0), odds=True)),
+    ],
+)
+def test_a_checkpoint_keeps_it_and_one_without_it_means_the_highest(tmp_path, header, evidence):
     backbone = Loader().backbone()
     shipped = load_checkpoint(EMBEDDED_CHECKPOINT)
-    header = {key: value for key, value in shipped.header.items() if key != "evidence"}
-    assert Tipsomaly.restored(backbone, header, shipped.tensors, "object").evidence == (0.0,)
-    method = Tipsomaly.restored(backbone, header | {"evidence": evidence}, shipped.tensors, "object")
+    bare = {key: value for key, value in shipped.header.items() if key not in ("evidence", "odds")}
+    method = Tipsomaly.restored(backbone, bare | header, shipped.tensors, "object")
+    assert method.evidence == evidence
     path = tmp_path / "again.safetensors"
-    save_checkpoint(Checkpoint(header | method.settings(), method.tensors()), path)
+    save_checkpoint(Checkpoint(bare | method.settings(), method.tensors()), path)
     again = load_checkpoint(path)
-    assert Tipsomaly.restored(backbone, again.header, again.tensors, "object").evidence == (
-        tuple(evidence) if isinstance(evidence, list) else (evidence,)
-    )
+    assert Tipsomaly.restored(backbone, again.header, again.tensors, "object").evidence == evidence
 
 
 def test_consistency_adds_to_a_patchs_logit_what_is_unlike_its_picture(patches):

@@ -23,7 +23,7 @@ from trainer.pool import Pool
 from trainer.pretrain import Recipe, Views
 from trainer.recipes import RECIPES
 
-EVIDENCE = EVIDENCES[-1]  # real pictures are told apart far better by it, procedural ones two points worse
+EVIDENCE = EVIDENCES[-1]  # real pictures are told apart far better by it, drawn ones two points worse
 
 
 def embed(

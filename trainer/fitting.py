@@ -27,7 +27,8 @@ from edge_agent.detectors.methods import lookup
 from edge_agent.detectors.tipsomaly import (
     CLASS_TOKEN,
     CONSISTENCY,
-    EVIDENCE,
+    PUBLISHED,
+    Evidence,
     Tipsomaly,
     picture_score,
     with_consistency,
@@ -46,7 +47,7 @@ from trainer.written import written_or_told
 
 PUBLISHED_SIDE = 518  # pixels, in all three papers
 PUBLISHED_PICTURES = 1725  # of MVTec AD's test split, which they fit on
-EVIDENCES = (EVIDENCE, (0.02,), (0.02, 0.2, 1.0))  # of how many patches local evidence may be: see picture_score
+EVIDENCES = (PUBLISHED, Evidence((0.02,), odds=True), Evidence((0.02, 0.2, 1.0), odds=True))  # to choose among
 SELF_WEIGHT = 0.5  # of a patch's unlikeness to its own picture's others, beside what the words say of it
 MAP_SIDE = 56  # pixels at which thresholds of maps are chosen
 

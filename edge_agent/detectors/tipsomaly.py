@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,8 +18,32 @@ from edge_agent.kernels.similarity import compare
 
 PROMPT_LENGTH = 8  # tokens, as published
 CLASS_TOKEN = 2  # as published
-EVIDENCE = (0.0,)  # as published: see picture_score
 CONSISTENCY = (0.0, 0.0)  # as published: none
+
+
+LEAST = 1e-6  # probability below which none is told apart, so that its odds are finite
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """How much of a picture its "local evidence" is: see picture_score. As published unless said.
+
+    fractions: for each size of defect the fraction of the patches, the highest ones, that counts; 0 for the highest one.
+    odds: means are taken of log odds, and of probabilities otherwise.
+    """
+
+    fractions: tuple[float, ...] = (0.0,)
+    odds: bool = False
+
+    @classmethod
+    def told(cls, header: Mapping[str, Any]) -> Evidence:
+        """What a checkpoint's header says of it."""
+        said = header.get("evidence", cls().fractions)
+        fractions = tuple(min(max(float(one), 0.0), 1.0) for one in (said if isinstance(said, Sequence) else [said]))
+        return cls(fractions, bool(header.get("odds", False)))
+
+
+PUBLISHED = Evidence()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,34 +88,38 @@ def with_consistency(found: Found, slope: float, centre: float) -> Found:
     """
     if not slope or found.unlike is None:
         return found
-    patches = torch.sigmoid(torch.logit(found.patches, 1e-6) + slope * (found.unlike - centre))
+    patches = torch.sigmoid(torch.logit(found.patches, LEAST) + slope * (found.unlike - centre))
     return replace(found, patches=patches, peak=patches.amax(dim=(1, 2)))
 
 
-def picture_score(
-    found: Found, class_token: int, keep: Tensor | None = None, evidence: Sequence[float] = EVIDENCE
-) -> Tensor:
+def picture_score(found: Found, class_token: int, keep: Tensor | None = None, evidence: Evidence = PUBLISHED) -> Tensor:
     """(B,) in [0, 1]: mean of class token k's probability and the patches' "local evidence", once for each size of defect.
 
-    keep: (B, h, w) bool, patches that count. evidence: for each size the fraction of them, the highest ones, whose mean
-    counts; 0 for the highest one, which alone is as published. The published score is this one doubled, in [0, 2].
+    keep: (B, h, w) bool, patches that count. The published score is this one doubled, in [0, 2]; its evidence is the
+    highest patch, and probabilities are what its mean is of.
     """
-    parts = [found.picture[:, class_token - 1]]
-    for fraction in evidence:
+    token, patches, peak = found.picture[:, class_token - 1], found.patches.flatten(1), found.peak
+    none = 0.0
+    if evidence.odds:
+        token, patches, peak = (torch.logit(one, LEAST) for one in (token, patches, peak))
+        none = math.log(LEAST)
+    kept = None if keep is None else keep.flatten(1)
+    means = [token]
+    for fraction in evidence.fractions:
         if fraction:
-            local = highest(found.patches.flatten(1), None if keep is None else keep.flatten(1), fraction)
+            means.append(highest(patches, kept, fraction, none))
         else:
-            local = found.peak if keep is None else found.patches.masked_fill(~keep, 0).amax(dim=(1, 2))
-        parts.append(local)
-    return torch.stack(parts).mean(dim=0)
+            means.append(peak if kept is None else patches.masked_fill(~kept, none).amax(dim=1))
+    mean = torch.stack(means).mean(dim=0)
+    return torch.sigmoid(mean) if evidence.odds else mean
 
 
-def highest(patches: Tensor, keep: Tensor | None, fraction: float) -> Tensor:
-    """(B,): mean of that fraction of the highest patches (B, N) in [0, 1] that count, of one at least; 0 where none counts."""
+def highest(patches: Tensor, keep: Tensor | None, fraction: float, none: float = 0.0) -> Tensor:
+    """(B,): mean of that fraction of the highest patches (B, N) that count, of one at least; `none` where none counts."""
     if keep is None:
         return patches.topk(max(round(fraction * patches.shape[1]), 1), dim=1).values.mean(dim=1)
     count = (fraction * keep.sum(dim=1, keepdim=True)).round().clamp(min=1)  # (B, 1)
-    falling = patches.masked_fill(~keep, 0).sort(dim=1, descending=True).values
+    falling = patches.masked_fill(~keep, none).sort(dim=1, descending=True).values
     return (falling * (torch.arange(patches.shape[1], device=patches.device) < count)).sum(dim=1) / count.squeeze(1)
 
 
@@ -110,12 +139,12 @@ class Tipsomaly(Method):
         class_name: str = "object",
         class_token: int = CLASS_TOKEN,
         fixed: Tensor | None = None,
-        evidence: Sequence[float] = EVIDENCE,
+        evidence: Evidence = PUBLISHED,
         consistency: tuple[float, float] = CONSISTENCY,
     ) -> None:
         """fixed: the class name's pair, if it is known already, so that no text tower is needed."""
         super().__init__(backbone)
-        self.class_name, self.class_token, self.evidence = class_name, class_token, tuple(evidence)
+        self.class_name, self.class_token, self.evidence = class_name, class_token, evidence
         self.consistency = consistency
         self.prompt = nn.Parameter(0.02 * torch.randn(2, PROMPT_LENGTH, backbone.text_width, device=backbone.device))
         if fixed is None:
@@ -137,11 +166,9 @@ class Tipsomaly(Method):
     ) -> Tipsomaly:
         """See methods.restore."""
         token = 1 + (1, 2).index(header["class_token"])
-        told = header.get("evidence", EVIDENCE)
-        evidence = [min(max(float(one), 0.0), 1.0) for one in (told if isinstance(told, Sequence) else [told])]
         slope, centre = header.get("consistency", CONSISTENCY)
         fixed = tensors.get(f"fixed.{class_name}")
-        method = cls(backbone, class_name, token, fixed, evidence, (float(slope), float(centre)))
+        method = cls(backbone, class_name, token, fixed, Evidence.told(header), (float(slope), float(centre)))
         method.prompt = nn.Parameter(tensors["prompt"].to(backbone.device))
         method.learned = tensors["learned"].to(backbone.device)
         return method
@@ -168,7 +195,8 @@ class Tipsomaly(Method):
 
     def settings(self) -> dict[str, Any]:
         """See Method."""
-        return {"class_token": self.class_token, "evidence": list(self.evidence), "consistency": list(self.consistency)}
+        evidence = {"evidence": list(self.evidence.fractions), "odds": self.evidence.odds}
+        return {"class_token": self.class_token, **evidence, "consistency": list(self.consistency)}
 
     def hold(self) -> None:
         """See Method."""

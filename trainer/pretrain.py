@@ -1,4 +1,4 @@
-"""Pretraining of a small TIPS from nothing but procedural pictures: the embedded model.
+"""Pretraining of a small TIPS from pictures drawn by program, photographed materials in them if there are any: the embedded model.
 
 Losses: image-caption contrast (the first class token with short captions, the second with descriptions that say where),
 state of the picture, state of each patch and kind of each defect, all against the text tower's sentences; and, where there is

@@ -19,8 +19,6 @@ from edge_agent.kernels.similarity import compare
 PROMPT_LENGTH = 8  # tokens, as published
 CLASS_TOKEN = 2  # as published
 CONSISTENCY = (0.0, 0.0)  # as published: none
-
-
 LEAST = 1e-6  # probability below which none is told apart, so that its odds are finite
 
 

@@ -36,10 +36,9 @@ def folder(tmp_path):
 
 def test_a_piece_is_of_one_material_in_one_tone_wherever_it_is_cut_from(folder):
     materials = read_materials(folder)
-    style = np.random.default_rng
-    one, noun = materials.piece(style(3), np.random.default_rng(1), 40)
-    same, _ = materials.piece(style(3), np.random.default_rng(1), 40)
-    other, its_noun = materials.piece(style(3), np.random.default_rng(2), 40)
+    one, noun = materials.piece(np.random.default_rng(3), np.random.default_rng(1), 40)
+    same, _ = materials.piece(np.random.default_rng(3), np.random.default_rng(1), 40)
+    other, its_noun = materials.piece(np.random.default_rng(3), np.random.default_rng(2), 40)
     assert one.shape == (40, 40, 3)
     assert one.dtype == np.float32
     assert 0 <= one.min() < one.max() <= 1
@@ -75,7 +74,16 @@ def test_a_pool_of_other_materials_is_another_pool(folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{}", "[1]", '{"a.png": {}}', '{"a.png": {"nouns": []}}', '{"a.png": {"nouns": [" "]}}']
+    "text",
+    [
+        "",
+        "{}",
+        "[1]",
+        '{"a.png": {}}',
+        '{"a.png": {"nouns": []}}',
+        '{"a.png": {"nouns": [" "]}}',
+        '{"a.png": {"nouns": "oak"}}',
+    ],
 )
 def test_a_list_that_says_too_little_is_refused_with_what_is_needed(folder, text):
     (folder / LIST).write_text(text)
@@ -88,8 +96,15 @@ def test_a_picture_that_is_none_or_too_small_is_named(folder):
     with pytest.raises(ConfigError, match=r"oak\.png.*96 pixels"):
         read_materials(folder)
     (folder / "oak.png").unlink()
-    with pytest.raises(ConfigError, match=r"oak\.png"):
-        read_materials(folder)
+    for look in (read_materials, digest):
+        with pytest.raises(ConfigError, match=r"oak\.png"):
+            look(folder)
+
+
+def test_a_folder_that_cannot_be_written_is_named(packages, tmp_path, capsys):
+    (tmp_path / "out").write_text("a file")
+    assert main(["materials", *map(str, packages), "--out", str(tmp_path / "out")]) == 1
+    assert str(tmp_path / "out") in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -144,6 +159,7 @@ def test_the_command_takes_every_listed_photograph_and_says_where_it_is_from(pac
 def test_a_package_that_lacks_or_is_broken_is_named(packages, tmp_path, capsys):
     assert main(["materials", *map(str, packages[1:]), "--out", str(tmp_path / "out")]) != 0
     assert SOURCES[0].package in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
     packages[0].write_bytes(b"no package")
     assert main(["materials", *map(str, packages), "--out", str(tmp_path / "out")]) != 0
     assert packages[0].name in capsys.readouterr().err

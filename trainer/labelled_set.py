@@ -17,7 +17,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from edge_agent import __version__
@@ -28,6 +27,7 @@ from trainer.contact_page import contact_page, shown
 from trainer.data import Skipped, good_pictures
 from trainer.synthesize import painted
 from trainer.whole_folder import beside, put, seal, sealed, write
+from trainer.written import png
 
 FORMAT = "edge-agent/synthesized/1"
 MANIFEST, PAGE = "synthesized.json", "contact_page.png"
@@ -137,7 +137,7 @@ def _write_set(
         report(1)
     defective = [one for one in entries if one.mask]
     title = f"{wanted.category}: {wanted.count} pictures with a painted defect, made of {len(test)} good ones"
-    files = {PAGE: write(work / PAGE, _png(_page(work, defective, title)))}
+    files = {PAGE: write(work / PAGE, png(_page(work, defective, title)))}
     for entry in entries:
         files |= entry.files
     pictures = [{name: value for name, value in asdict(one).items() if name != "files"} for one in entries]
@@ -159,7 +159,7 @@ def _look(source: Path) -> tuple[str, str]:
 
 def _copy(work: Path, good: Path, item: tuple[Path, str]) -> Entry:
     source, name = item
-    digest = write(work / name, _png(decode(source)))
+    digest = write(work / name, png(decode(source)))
     return Entry("good", source.relative_to(good).as_posix(), name, None, {name: digest})
 
 
@@ -171,8 +171,8 @@ def _paint(work: Path, good: Path, test: Sequence[Path], wanted: Wanted, number:
     name = f"{wanted.category}/test/{kind}/{number:03}.png"
     masked = f"{wanted.category}/ground_truth/{kind}/{number:03}_mask.png"
     files = {
-        name: write(work / name, _png(pixels)),
-        masked: write(work / masked, _png(mask.view(np.uint8) * np.uint8(255))),
+        name: write(work / name, png(pixels)),
+        masked: write(work / masked, png(mask.view(np.uint8) * np.uint8(255))),
     }
     return Entry(kind, source.relative_to(good).as_posix(), name, masked, files)
 
@@ -194,9 +194,3 @@ def _made(entries: Sequence[Entry], skipped: Sequence[Skipped], anew: bool) -> M
     good = [one.picture.split("/")[1] for one in entries if one.mask is None]
     kinds = Counter(one.kind for one in entries if one.mask)
     return Made(good.count("train"), good.count("test"), dict(sorted(kinds.items())), skipped, anew)
-
-
-def _png(array: np.ndarray) -> bytes:
-    """(H, W, 3) uint8 RGB or (H, W) uint8, without loss."""
-    _, data = cv2.imencode(".png", array if array.ndim == 2 else cv2.cvtColor(array, cv2.COLOR_RGB2BGR))
-    return data.tobytes()

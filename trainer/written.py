@@ -6,8 +6,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import cv2
+import numpy as np
+
 from edge_agent.durable import write_durably
 from edge_agent.errors import EdgeAgentError
+
+
+def png(array: np.ndarray) -> bytes:
+    """(H, W, 3) uint8 RGB or (H, W) uint8, without loss."""
+    _, data = cv2.imencode(".png", array if array.ndim == 2 else cv2.cvtColor(array, cv2.COLOR_RGB2BGR))
+    return data.tobytes()
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -27,6 +27,7 @@ from edge_agent.detectors.methods import lookup
 from edge_agent.detectors.tipsomaly import (
     CLASS_TOKEN,
     CONSISTENCY,
+    LEAST,
     PUBLISHED,
     Evidence,
     Tipsomaly,
@@ -270,7 +271,7 @@ def consistency_of(method: Tipsomaly, features: Features) -> tuple[float, float]
         if found.unlike is None:
             return CONSISTENCY
         good = batch.bad == 0
-        logits.append(torch.logit(found.patches[good], 1e-6).cpu())
+        logits.append(torch.logit(found.patches[good], LEAST).cpu())
         unlike.append(found.unlike[good].cpu())
     text, own = (_of_all(torch.cat(parts)) for parts in (logits, unlike))
     return (SELF_WEIGHT * float(text.std() / max(own.std(), 1e-6)), float(own.mean()))

@@ -1,6 +1,6 @@
 """What an embedded model is worth, beside local contrast: real sets by halves, and each kind of procedural defect by itself.
 
-    python -m benchmarks.embedded MODEL_FOLDER [--data DIR] [--half a|b] [--no-kinds]
+    python -m benchmarks.embedded MODEL_FOLDER [--data DIR] [--half a|b] [--no-kinds] [--windows N]
 
 A half is fixed by the hash of a picture's name: one to look at, one to keep unseen until the end.
 """
@@ -20,6 +20,7 @@ from edge_agent.backbones.tips import load_tips_folder
 from edge_agent.core import Detector
 from edge_agent.detectors.checkpoint import load_checkpoint
 from edge_agent.detectors.detector import PromptDetector
+from edge_agent.detectors.windowed import WindowedDetector
 from edge_agent.pictures import decode
 from trainer import synthesis
 from trainer.data import read_examples, read_mask
@@ -100,9 +101,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--half", choices=("a", "b"), default="a")
     parser.add_argument("--no-kinds", action="store_true")
+    parser.add_argument("--windows", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    detectors = (load(options.model), LocalContrast())
+    whole = load(options.model)
+    detectors = (WindowedDetector(whole, options.windows) if options.windows > 1 else whole, LocalContrast())
     if options.data:
         for category in sorted(path.parent for path in options.data.glob("*/test")):
             (count, image, pixel), (_, plain_image, plain_pixel) = (

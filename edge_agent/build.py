@@ -20,6 +20,7 @@ from edge_agent.config import (
 from edge_agent.core import Evidence, Inspection, Message, Source, Trace
 from edge_agent.detectors.detector import PromptDetector
 from edge_agent.detectors.load import Loader
+from edge_agent.detectors.windowed import WindowedDetector
 from edge_agent.errors import ConfigError
 from edge_agent.journal import Journal
 from edge_agent.judge import Rules
@@ -45,9 +46,9 @@ if TYPE_CHECKING:
     from edge_agent.watchdog import Watchdog
 
 
-def detector(wanted: DetectorConfig, loader: Loader) -> PromptDetector:
+def detector(wanted: DetectorConfig, loader: Loader) -> PromptDetector | WindowedDetector:
     """What a station looks with. Raises CheckpointError."""
-    return loader.detector(
+    whole = loader.detector(
         wanted.model,
         wanted.checkpoint,
         wanted.class_name,
@@ -56,6 +57,7 @@ def detector(wanted: DetectorConfig, loader: Loader) -> PromptDetector:
         wanted.method,
         wanted.image_size,
     )
+    return loader.windowed(whole, wanted.windows)
 
 
 def station(config: StationConfig, loader: Loader, config_sha256: str) -> Station:
@@ -63,7 +65,9 @@ def station(config: StationConfig, loader: Loader, config_sha256: str) -> Statio
     own = detector(config.detector, loader)
     try:
         if config.calibration:
-            config.calibration.require_fit(own.model_sha256, own.checkpoint_sha256, own.image_size)
+            config.calibration.require_fit(
+                own.model_sha256, own.checkpoint_sha256, own.image_size, config.detector.windows
+            )
     except ConfigError as error:
         raise ConfigError(f"station {config.name}: {error}") from None
     threshold, map_threshold = config.chosen_threshold(), config.chosen_map_threshold()

@@ -26,7 +26,7 @@ class Calibration(BaseModel):
 
     threshold in [0, 1], map_threshold in (0, 1]. false_alarm_rate: the share of good pictures that may be called NotOK.
     false_alarm_interval: what it truly is in 95 of 100 such calibrations. class_name, include and ignore: what the station
-    said of its pictures. image_size: side in pixels at which they were read. The digests (SHA-256, hex) name the weights and the
+    said of its pictures. image_size, windows: as the station read them. The digests (SHA-256, hex) name the weights and the
     checkpoint whose scores were measured. score_quantiles and brightness_quantiles: of the good pictures, at QUANTILES by their
     names ("0" to "100"). None: a file that does not say. Keys that a newer version may add are passed over.
     """
@@ -48,12 +48,13 @@ class Calibration(BaseModel):
     model_sha256: Digest
     checkpoint_sha256: Digest
     image_size: Annotated[int, Field(ge=1)] | None = None
+    windows: Annotated[int, Field(ge=1)] = 1
     created: AwareDatetime
     score_quantiles: dict[str, Fraction] | None = None
     brightness_quantiles: dict[str, Fraction] | None = None
 
-    def require_fit(self, model_sha256: str, checkpoint_sha256: str, image_size: int) -> None:
-        """Raise ConfigError unless this was measured with these very weights, this very checkpoint, at this size (pixels)."""
+    def require_fit(self, model_sha256: str, checkpoint_sha256: str, image_size: int, windows: int = 1) -> None:
+        """Raise ConfigError unless this was measured with these very weights and checkpoint, at this size (pixels), in these windows."""
         for what, mine, theirs in (
             ("model weights", self.model_sha256, model_sha256),
             ("checkpoint", self.checkpoint_sha256, checkpoint_sha256),
@@ -63,11 +64,12 @@ class Calibration(BaseModel):
                     f"calibration {self.id} was made with the {what} {mine[:12]}, the station uses {theirs[:12]}, whose"
                     " scores differ: calibrate again, or go back to what it was made with"
                 )
-        if self.image_size not in (None, image_size):
-            raise ConfigError(
-                f"calibration {self.id} was made at image_size {self.image_size}, the station reads at {image_size}, which gives"
-                " other scores: calibrate again, or go back to the size it was made at"
-            )
+        for what, made, read in (("image_size", self.image_size, image_size), ("windows", self.windows, windows)):
+            if made not in (None, read):
+                raise ConfigError(
+                    f"calibration {self.id} was made at {what} {made}, the station reads at {read}, which gives other"
+                    " scores: calibrate again, or go back to what it was made at"
+                )
 
     def differences(self, class_name: str, include: Polygons, ignore: Polygons) -> list[str]:
         """The keys of what a station says otherwise than the one that this was made for, as far as that is known."""

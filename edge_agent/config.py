@@ -365,6 +365,7 @@ class DetectorConfig(Section):
     model: "embedded", the name of a known backbone, or a folder with its files (beginning with /, ./, ../ or ~).
     method: one that needs no checkpoint, in place of one. checkpoint: None is the one that comes with the model. class_name:
     what is in the picture, in a word or two. image_size: side in pixels at which pictures are read; None is as fitted.
+    windows: how many windows are read besides, along each side of the picture; 1 is none.
     """
 
     model: Model = "embedded"
@@ -374,6 +375,7 @@ class DetectorConfig(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     image_size: Annotated[int, Field(ge=32, le=2048)] | None = None
+    windows: Annotated[int, Field(ge=1, le=8)] = 1
 
     @field_validator("checkpoint")
     @classmethod

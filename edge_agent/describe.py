@@ -60,7 +60,8 @@ def _station(station: StationConfig) -> Iterator[str]:
     prompts = f", checkpoint {detector.checkpoint}" if detector.checkpoint else ""
     prompts += f", method {detector.method}" if detector.method else ""
     size = f" at {detector.image_size} pixels" if detector.image_size else ""
-    yield f"looks at  {detector.class_name!r} with model {detector.model}{size}{prompts}; {_device(detector)}"
+    near = f", in {detector.windows} x {detector.windows} windows too" if detector.windows > 1 else ""
+    yield f"looks at  {detector.class_name!r} with model {detector.model}{size}{near}{prompts}; {_device(detector)}"
     yield f"NotOK     {_rule(station)}"
     yield f"alarm     {_alarm(station)}"
     if station.include or station.ignore:

@@ -352,6 +352,17 @@ def test_a_station_that_looks_otherwise_than_it_was_calibrated_is_warned_of(tmp_
         one.require_fit("c" * 64, "b" * 64, 224)
 
 
+def test_a_calibration_knows_the_windows_that_its_station_reads(parts: Path, tmp_path: Path, capfd) -> None:
+    command = ["calibrate", "--good", str(parts), "--false-alarm-rate", "0.2", "--out"]
+    config = write_config(tmp_path, {"name": "cam1", "source": {"folder": "."}, "detector": {"windows": 2}})
+    assert main([*command, str(tmp_path / "station.json"), "--config", str(config)]) == 0
+    assert main([*command, str(tmp_path / "flag.json"), "--windows", "2"]) == 0
+    assert main([*command, str(tmp_path / "none.json")]) == 0
+    station, flag, none = (read_calibration(tmp_path / f"{name}.json") for name in ("station", "flag", "none"))
+    assert (station.windows, flag.windows, none.windows) == (2, 2, 1)
+    assert station.threshold == flag.threshold > none.threshold
+
+
 def test_what_the_station_says_is_not_said_twice(parts: Path, tmp_path: Path, capfd) -> None:
     command = ["calibrate", "--good", str(parts), "--false-alarm-rate", "0.2", "--out", str(tmp_path / "c.json")]
     config = write_config(tmp_path)

@@ -306,6 +306,7 @@ stations:
             STATION + "  detector: {image_size: 300}\n",
             "detector.image_size: is 300; must be a multiple of embedded's patch of 16 pixels: take 304",
         ),
+        (STATION + "  detector: {windows: 9}\n", "detector.windows: is '9'; must be at most 8"),
         (STATION + "  debounce: {hysteresis: 0.6}\n  threshold: 0.5\n", "0.6 is not below the threshold 0.5"),
         (STATION + "name: x\n", ":4:1: name: unknown key; did you mean 'agent: {name: ...}'?"),
         (
@@ -620,6 +621,8 @@ def test_a_calibration_is_refused_for_other_weights_and_for_another_checkpoint(t
     sized.require_fit("a" * 64, "b" * 64, 224)
     with pytest.raises(ConfigError, match="c12 was made at image_size 224, the station reads at 320"):
         sized.require_fit("a" * 64, "b" * 64, 320)
+    with pytest.raises(ConfigError, match="c12 was made at windows 1, the station reads at 3"):
+        sized.require_fit("a" * 64, "b" * 64, 224, 3)
 
 
 # In plain words
@@ -635,7 +638,7 @@ def test_the_description_says_what_the_agent_will_do(tmp_path: Path) -> None:
   calibration: calibration.json
   ignore: [[[0, 0], [1, 0], [0, 1]]]
   debounce: {raise_after: 2, of: 3, hysteresis: 0.05}
-  detector: {image_size: 320}
+  detector: {image_size: 320, windows: 3}
 agent: {name: box1}
 mqtt: {host: broker.example, tls: {}, username: line4, prefix: acme/line4, results: true}
 """,
@@ -650,7 +653,7 @@ mqtt      mqtts://broker.example:8883 as line4; acme/line4/STATION/{{alarm,resul
 
 station   cam1
   watches   {tmp_path}/in: every picture
-  looks at  'object' with model embedded at 320 pixels; on the GPU if there is one
+  looks at  'object' with model embedded at 320 pixels, in 3 x 3 windows too; on the GPU if there is one
   NotOK     from score 0.62 (calibration c12: 4200 good pictures, 0.100% false alarms)
   alarm     when 2 of the last 3 pictures are NotOK; clears 0.05 below the threshold
   area      the whole picture, 1 ignore polygons"""

@@ -157,6 +157,15 @@ def test_a_detector_is_as_it_was_once_it_is_exported():
     assert reference(graph, noise(1, 48))[0][0] == pytest.approx(before, abs=1e-6)
 
 
+def test_windows_are_no_part_of_an_export_and_that_is_said(tmp_path, capsys):
+    config = tmp_path / "config.yaml"
+    config.write_text("stations: [{name: cam1, source: {folder: .}, detector: {windows: 3}}]\n")
+    out = tmp_path / "x.onnx"
+    assert main(["export", "--onnx", str(out), "--config", str(config)]) == 1
+    assert "station cam1 reads windows, and a graph reads one picture: set windows: 1" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_weights_that_no_one_file_holds_are_refused(detector, monkeypatch):
     monkeypatch.setattr(onnx_export, "LARGEST", 20_000_000)
     with pytest.raises(EdgeAgentError, match=r"embedded has 0\.0 GB of weights, and one ONNX file holds 2"):

@@ -35,7 +35,7 @@ _LOWEST_MAP_THRESHOLD = 1e-6  # maps of nothing but zeros would give one that no
 class View:
     """How a station looks at its pictures; `keep`, see core.Detector, came from include and ignore.
 
-    image_size: side in pixels at which the detector reads, if it says. max_megapixels, bit_depth: see pictures.decode.
+    image_size, windows: as in the station's config; None where the detector does not say. max_megapixels, bit_depth: see pictures.decode.
     batch: pictures that go through the detector at once.
     """
 
@@ -45,6 +45,7 @@ class View:
     ignore: Polygons = ()
     keep: np.ndarray | None = None
     image_size: int | None = None
+    windows: int = 1
     max_megapixels: float = 100
     bit_depth: int = 16
     batch: int = 8
@@ -187,6 +188,7 @@ def calibration_of(view: View, seen: Seen, rate: Fraction) -> Calibration:
         "model_sha256": view.detector.model_sha256,
         "checkpoint_sha256": view.detector.checkpoint_sha256,
         "image_size": view.image_size,
+        "windows": view.windows,
         "created": created,
         "score_quantiles": _quantiles(seen.scores),
         "brightness_quantiles": _quantiles(seen.brightness),

@@ -139,6 +139,10 @@ def _station(config: Config, options: argparse.Namespace) -> StationConfig:
     """The station that --station names, read in fp32 on the CPU, with what the command line changes of it."""
     chosen = config.station(options.station)
     given = {key: getattr(options, key) for key in ("model", "checkpoint", "method", "class_name")}
+    if chosen.detector.windows > 1:
+        raise EdgeAgentError(
+            f"station {chosen.name} reads windows, and a graph reads one picture: set windows: 1 there to export"
+        )
     changed = {"device": "cpu", "precision": "fp32"} | {key: value for key, value in given.items() if value}
     return chosen.model_copy(update={"detector": chosen.detector.model_copy(update=changed)})
 

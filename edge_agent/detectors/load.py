@@ -17,6 +17,7 @@ from edge_agent.backbones.tips import Tips, load_tips
 from edge_agent.detectors.checkpoint import load_checkpoint
 from edge_agent.detectors.detector import PromptDetector
 from edge_agent.detectors.methods import unfitted
+from edge_agent.detectors.windowed import WindowedDetector
 from edge_agent.errors import CheckpointError
 from edge_agent.resident import let_go
 
@@ -34,6 +35,7 @@ class Loader:
         self._folders = (*folders, default_folder())
         self._backbones: dict[tuple[str, str, torch.dtype], Backbone] = {}
         self._detectors: dict[tuple[str, Path | str, str, str, str, int | None], PromptDetector] = {}
+        self._windowed: dict[tuple[PromptDetector, int], WindowedDetector] = {}
 
     def backbone(self, model: str = EMBEDDED, device: str = "auto", dtype: torch.dtype = torch.float32) -> Backbone:
         """model: "embedded", the name of a fetched backbone, a folder with its three files, or clip:MODEL/TAG (see clip_names.py).
@@ -92,6 +94,12 @@ class Loader:
                 backbone.encode_text(["object"])  # is it another one, or damaged? A file that cannot be read is named
             self._detectors[key] = PromptDetector(backbone, loaded, class_name, image_size=image_size, dtype=dtype)
         return self._detectors[key]
+
+    def windowed(self, detector: PromptDetector, windows: int) -> PromptDetector | WindowedDetector:
+        """The detector itself for 1, and for more what looks at so many windows along each side with it."""
+        if windows == 1:
+            return detector
+        return self._windowed.setdefault((detector, windows), WindowedDetector(detector, windows))
 
 
 def load_detector(

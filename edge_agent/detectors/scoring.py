@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+LEAST = 1e-6  # probability below which none is told apart, so that its odds are finite
+
 
 def unit(x: Tensor) -> Tensor:
     """x along its last axis to length 1, in fp32."""

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from edge_agent.backbones.backbone import Backbone, ImageFeatures
 from edge_agent.detectors import prompts, scoring
 from edge_agent.detectors.method import Method, Scores
+from edge_agent.detectors.scoring import LEAST
 from edge_agent.errors import CheckpointError
 from edge_agent.kernels.similarity import compare
 
 PROMPT_LENGTH = 8  # tokens, as published
 CLASS_TOKEN = 2  # as published
 CONSISTENCY = (0.0, 0.0)  # as published: none
-LEAST = 1e-6  # probability below which none is told apart, so that its odds are finite
 
 
 @dataclass(frozen=True, slots=True)

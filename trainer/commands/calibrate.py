@@ -43,7 +43,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     calibrate.add_argument("--class-name", type=words, help="what is in the pictures (default: object)")
     calibrate.add_argument("--image-size", type=count, help="pixels a side at which they are read (default: as fitted)")
-    calibrate.add_argument("--config", type=Path, help="look as a station of this file does, instead of the four above")
+    calibrate.add_argument("--windows", type=count, help="windows read besides, along each side (default: none)")
+    calibrate.add_argument("--config", type=Path, help="look as a station of this file does, instead of all these")
     calibrate.add_argument("--station", help="which station of the config; needed when it has several")
     calibrate.set_defaults(run=_calibrate)
 
@@ -83,7 +84,7 @@ def _view(options: argparse.Namespace) -> View:
 
     named = [
         name
-        for name in ("model", "checkpoint", "method", "class_name", "image_size")
+        for name in ("model", "checkpoint", "method", "class_name", "image_size", "windows")
         if getattr(options, name) is not None
     ]
     if not options.config:
@@ -91,10 +92,12 @@ def _view(options: argparse.Namespace) -> View:
             raise EdgeAgentError("--station needs a --config: the station is one of that file")
         class_name = options.class_name or "object"
         model = options.model or "embedded"
-        detector = Loader().detector(
+        loader, windows = Loader(), options.windows or 1
+        whole = loader.detector(
             model, options.checkpoint, class_name, method=options.method, image_size=options.image_size
         )
-        return View(detector, class_name, image_size=detector.image_size)
+        detector = loader.windowed(whole, windows)
+        return View(detector, class_name, image_size=whole.image_size, windows=windows)
     if named:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in named)
         raise EdgeAgentError(f"{flags}: with --config, the station says that: leave out one of them")
@@ -111,6 +114,7 @@ def _view(options: argparse.Namespace) -> View:
         station.ignore,
         built.keep,
         image_size,
+        station.detector.windows,
         max_megapixels=config.limits.max_megapixels,
         bit_depth=station.source.bit_depth,
         batch=config.limits.batch_size,

@@ -29,6 +29,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     named = evaluate.add_mutually_exclusive_group()
     named.add_argument("--class-name", default="object", help="what is in the pictures (default: object)")
     evaluate.add_argument("--image-size", type=count, help="pixels a side at which they are read (default: as fitted)")
+    evaluate.add_argument(
+        "--windows", type=count, default=1, help="windows read besides, along each side (default 1: none)"
+    )
     named.add_argument(
         "--category-names", action="store_true", help="what is in the pictures is what their category is called"
     )
@@ -59,9 +62,10 @@ def _evaluate(options: argparse.Namespace) -> int:
 
     def detector_for(category: str) -> Detector:
         named = category if options.category_names else options.class_name
-        return loader.detector(
+        whole = loader.detector(
             options.model, options.checkpoint, named, method=options.method, image_size=options.image_size
         )
+        return loader.windowed(whole, options.windows)
 
     runs: list[tuple[Callable[[str], Detector], list[Result]]] = [(detector_for, [])]
     if options.baseline:

@@ -1,0 +1,127 @@
+"""A detector that looks at windows too: what it finds, what it leaves out, and whose calibration it takes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edge_agent.core import Reading
+from edge_agent.detectors.load import Loader
+from edge_agent.detectors.windowed import WEIGHT, WindowedDetector
+
+SIDE = 224
+
+
+class Brightest:
+    """Reads how bright a picture's brightest pixel is, and what it was shown: heatmaps as bright as the picture is."""
+
+    name, overlaps, image_size = "brightest", False, 8
+    model_sha256 = checkpoint_sha256 = ""
+    recommended_threshold = recommended_map_threshold = 0.5
+
+    def __init__(self) -> None:
+        self.shown: list[np.ndarray] = []
+
+    def warm_up(self, most: int) -> None:
+        self.most = most
+
+    def start(self, images, keep=None):
+        self.shown += images
+        found = [Reading(image.max() / 255, np.full((8, 8), image.mean() / 255, np.float32)) for image in images]
+        return lambda: found
+
+
+@pytest.fixture
+def brightest() -> Brightest:
+    return Brightest()
+
+
+def dark(height: int = 60, width: int = 80) -> np.ndarray:
+    return np.full((height, width, 3), 51, np.uint8)
+
+
+def odds(p: float) -> float:
+    return float(np.log(p / (1 - p)))
+
+
+@pytest.mark.parametrize("windows", [2, 3, 5])
+def test_windows_half_over_the_next_cover_the_picture(brightest, windows):
+    picture = np.arange(60 * 80, dtype=np.uint16).reshape(60, 80, 1).repeat(3, 2)
+    WindowedDetector(brightest, windows).read([picture])
+    whole, *parts = brightest.shown
+    assert np.array_equal(whole, picture) and len(parts) == windows**2
+    times = np.bincount(np.concatenate([part[..., 0].ravel() for part in parts]), minlength=60 * 80).reshape(60, 80)
+    assert times.min() == times[0, 0] == times[-1, -1] == 1 and times[30, 40] == 4
+    assert {abs(len(part) - 120 / (windows + 1)) <= 1 for part in parts} == {True}
+
+
+def test_a_heatmap_lies_where_its_windows_do(brightest):
+    picture = dark()
+    picture[:15, 60:] = 255  # a quarter of each side
+    (reading,) = WindowedDetector(brightest, 3).read([picture])
+    assert reading.heatmap.shape == (16, 16) and reading.heatmap.dtype == np.float32
+    row, column = np.unravel_index(reading.heatmap.argmax(), reading.heatmap.shape)
+    assert row < 4 and column >= 12
+    whole = picture.mean() / 255
+    assert reading.heatmap[-1, 0] == pytest.approx((whole + WEIGHT * 0.2) / (1 + WEIGHT))
+
+
+def test_a_score_is_the_mean_in_log_odds_of_the_whole_and_the_highest_window():
+    class Told(Brightest):
+        def start(self, images, keep=None):
+            scores = [0.3, 0.1, 0.9, 0.2, 0.4]
+            return lambda: [Reading(score, np.zeros((8, 8), np.float32)) for score in scores]
+
+    (reading,) = WindowedDetector(Told(), 2).read([dark()])
+    assert odds(reading.score) == pytest.approx((odds(0.3) + WEIGHT * odds(0.9)) / (1 + WEIGHT))
+
+
+@pytest.mark.parametrize("score", [0.0, 1.0])
+def test_a_sure_score_stays_finite_and_in_range(score):
+    class Sure(Brightest):
+        def start(self, images, keep=None):
+            return lambda: [Reading(score, np.full((8, 8), score, np.float32)) for _ in images]
+
+    (reading,) = WindowedDetector(Sure(), 3).read([dark()])
+    assert reading.score == pytest.approx(score, abs=1e-5)
+    assert reading.heatmap.min() == reading.heatmap.max() == score
+
+
+def test_windows_without_anything_kept_are_not_read(brightest):
+    keep = np.zeros((100, 100), bool)
+    keep[:20, :20] = True
+    picture = dark()
+    picture[-5:, -5:] = 255
+    WindowedDetector(brightest, 3).read([picture, dark()], [keep, None])
+    assert len(brightest.shown) == 2 + 1 + 9  # of the first one only the top left window
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 500), (500, 3)])
+def test_a_picture_too_small_to_be_cut_up_is_read_whole(brightest, height, width):
+    (reading,) = WindowedDetector(brightest, 3).read([dark(height, width)])
+    assert len(brightest.shown) == 1
+    assert reading.score == pytest.approx(0.2) and reading.heatmap.shape == (16, 16)
+
+
+def test_it_is_warmed_up_for_all_windows_of_a_batch(brightest):
+    WindowedDetector(brightest, 3).warm_up(4)
+    assert brightest.most == 40
+
+
+def test_the_embedded_model_reads_windows_and_leaves_out_what_is_not_kept():
+    loader = Loader()
+    whole = loader.detector(device="cpu")
+    near = loader.windowed(whole, 3)
+    assert loader.windowed(whole, 3) is near and loader.windowed(whole, 1) is whole
+    rng = np.random.default_rng(0)
+    picture = np.clip(rng.normal(128, 4, (448, 448, 3)), 0, 255).astype(np.uint8)
+    scratched = picture.copy()
+    scratched[300:303, 280:330] = 20
+    keep = np.ones((448, 448), bool)
+    keep[224:] = False
+    plain, marked, blind, blind_plain = near.read([picture, scratched, scratched, picture], [None, None, keep, keep])
+    assert marked.score > plain.score
+    assert marked.heatmap.shape == (2 * SIDE, 2 * SIDE)
+    row, column = np.unravel_index(marked.heatmap.argmax(), marked.heatmap.shape)
+    assert abs(row - 301) < 24 and abs(column - 305) < 40
+    assert not blind.heatmap[225:].any() and blind_plain.heatmap[:220].any()

@@ -49,9 +49,11 @@ def test_windows_half_over_the_next_cover_the_picture(brightest, windows):
     picture = np.arange(60 * 80, dtype=np.uint16).reshape(60, 80, 1).repeat(3, 2)
     WindowedDetector(brightest, windows).read([picture])
     whole, *parts = brightest.shown
-    assert np.array_equal(whole, picture) and len(parts) == windows**2
+    assert np.array_equal(whole, picture)
+    assert len(parts) == windows**2
     times = np.bincount(np.concatenate([part[..., 0].ravel() for part in parts]), minlength=60 * 80).reshape(60, 80)
-    assert times.min() == times[0, 0] == times[-1, -1] == 1 and times[30, 40] == 4
+    assert times.min() == times[0, 0] == times[-1, -1] == 1
+    assert times[30, 40] == 4
     assert {abs(len(part) - 120 / (windows + 1)) <= 1 for part in parts} == {True}
 
 
@@ -59,9 +61,11 @@ def test_a_heatmap_lies_where_its_windows_do(brightest):
     picture = dark()
     picture[:15, 60:] = 255  # a quarter of each side
     (reading,) = WindowedDetector(brightest, 3).read([picture])
-    assert reading.heatmap.shape == (16, 16) and reading.heatmap.dtype == np.float32
+    assert reading.heatmap.shape == (16, 16)
+    assert reading.heatmap.dtype == np.float32
     row, column = np.unravel_index(reading.heatmap.argmax(), reading.heatmap.shape)
-    assert row < 4 and column >= 12
+    assert row < 4
+    assert column >= 12
     whole = picture.mean() / 255
     assert reading.heatmap[-1, 0] == pytest.approx((whole + WEIGHT * 0.2) / (1 + WEIGHT))
 
@@ -100,7 +104,8 @@ def test_windows_without_anything_kept_are_not_read(brightest):
 def test_a_picture_too_small_to_be_cut_up_is_read_whole(brightest, height, width):
     (reading,) = WindowedDetector(brightest, 3).read([dark(height, width)])
     assert len(brightest.shown) == 1
-    assert reading.score == pytest.approx(0.2) and reading.heatmap.shape == (16, 16)
+    assert reading.score == pytest.approx(0.2)
+    assert reading.heatmap.shape == (16, 16)
 
 
 def test_it_is_warmed_up_for_all_windows_of_a_batch(brightest):
@@ -112,7 +117,8 @@ def test_the_embedded_model_reads_windows_and_leaves_out_what_is_not_kept():
     loader = Loader()
     whole = loader.detector(device="cpu")
     near = loader.windowed(whole, 3)
-    assert loader.windowed(whole, 3) is near and loader.windowed(whole, 1) is whole
+    assert loader.windowed(whole, 3) is near
+    assert loader.windowed(whole, 1) is whole
     rng = np.random.default_rng(0)
     picture = np.clip(rng.normal(128, 4, (448, 448, 3)), 0, 255).astype(np.uint8)
     scratched = picture.copy()
@@ -123,5 +129,7 @@ def test_the_embedded_model_reads_windows_and_leaves_out_what_is_not_kept():
     assert marked.score > plain.score
     assert marked.heatmap.shape == (2 * SIDE, 2 * SIDE)
     row, column = np.unravel_index(marked.heatmap.argmax(), marked.heatmap.shape)
-    assert abs(row - 301) < 24 and abs(column - 305) < 40
-    assert not blind.heatmap[225:].any() and blind_plain.heatmap[:220].any()
+    assert abs(row - 301) < 24
+    assert abs(column - 305) < 40
+    assert not blind.heatmap[225:].any()
+    assert blind_plain.heatmap[:220].any()

@@ -657,6 +657,9 @@ def _doubts(config: Config) -> Iterator[tuple[Loc, str]]:
         if station.detector.method and station.chosen_threshold() is None:
             text = "nobody has measured a threshold for it, so 0.5 is taken: set threshold or calibration"
             yield ("stations", i, "detector", "method"), text
+        if station.detector.windows > 1 and station.chosen_threshold() is None and not station.detector.method:
+            text = "raises scores, and the checkpoint's threshold was chosen without: set threshold or calibration"
+            yield ("stations", i, "detector", "windows"), text
         if takes_commands(station) and config.mqtt and not config.mqtt.results:
             text = "is told of alarms alone: set mqtt.results: true to have every verdict published"
             yield (*source, "trigger"), text

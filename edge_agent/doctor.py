@@ -24,7 +24,7 @@ from edge_agent.errors import EdgeAgentError, JournalInUse
 from edge_agent.sources.capture import START_S, Shot
 
 if TYPE_CHECKING:
-    from edge_agent.detectors.detector import PromptDetector
+    from edge_agent.core import Detector
 
 WAL_RESET_FIXED = (3, 51, 3)  # earlier SQLite may lose a write when two connections write; the agent has one only
 LEAST_DISK_GB = 1.0
@@ -136,7 +136,7 @@ def _detectors(config: Config | None) -> Iterator[Finding]:
         )
 
 
-def _stages(detector: PromptDetector) -> dict[str, float]:
+def _stages(detector: Detector) -> dict[str, float]:
     """Median milliseconds by stage, of five single pictures of 1280 x 1024 stored as PNG."""
     from edge_agent.judge import Rules, judge
     from edge_agent.overlay import overlay

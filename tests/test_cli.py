@@ -126,13 +126,15 @@ def test_the_doctor_looks_at_what_a_config_needs_and_can_tell_it_to_programs(
 ) -> None:
     (tmp_path / "cam1").mkdir()
     with Mosquitto(tmp_path) as broker:
-        config = write_config(tmp_path, station("cam1"), station("cam2"), broker=broker)
+        near = station("cam2") | {"detector": {"windows": 2}}
+        config = write_config(tmp_path, station("cam1"), near, broker=broker)
         assert main(["doctor", "--config", str(config), "--json"]) == 0
     findings = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     told = {(finding["name"], finding["state"]): finding["text"] for finding in findings}
     assert [finding["text"].split(":")[0] for finding in findings if finding["name"] == "disk"] == [
         f"{tmp_path}/data", f"{tmp_path}/data/evidence",
     ]  # fmt: skip
+    assert len([finding for finding in findings if finding["name"] == "detector"]) == 2
     assert "nothing waits to be sent" in told["journal", "ok"]
     assert told["source", "ok"] == f"cam1: {tmp_path}/cam1"
     assert told["source", "warning"] == f"cam2: {tmp_path}/cam2 is not there yet: the agent waits for it"

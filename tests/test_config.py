@@ -99,6 +99,12 @@ def keys_in(data: object) -> list[str]:
     return [key for item in data for key in keys_in(item)] if isinstance(data, tuple) else []
 
 
+def test_windows_want_a_threshold_found_with_them(tmp_path: Path) -> None:
+    near = STATION + "  detector: {windows: 2}\n"
+    assert ["detector.windows: raises scores" in one for one in load(tmp_path, near).warnings].count(True) == 1
+    assert not any("detector.windows" in one for one in load(tmp_path, near + "  threshold: 0.6\n").warnings)
+
+
 def test_a_method_stands_in_place_of_a_checkpoint_and_wants_a_threshold(tmp_path: Path) -> None:
     (tmp_path / "prompts.safetensors").write_text("x")
     unmeasured = load(tmp_path, STATION + "  detector: {model: tips-l14, method: winclip}\n")

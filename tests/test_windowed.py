@@ -15,7 +15,7 @@ SIDE = 224
 class Brightest:
     """Reads how bright a picture's brightest pixel is, and what it was shown: heatmaps as bright as the picture is."""
 
-    name, overlaps, image_size = "brightest", False, 8
+    name, image_size, device, overlaps = "brightest", 8, "cpu", False
     model_sha256 = checkpoint_sha256 = ""
     recommended_threshold = recommended_map_threshold = 0.5
 

@@ -26,7 +26,8 @@ class WindowedDetector:
     def __init__(self, whole: PromptDetector, windows: int) -> None:
         """windows: along each side, 2 at least; reading takes 1 + windows**2 times as long."""
         self._whole, self.windows = whole, windows
-        self.name, self.overlaps, self.image_size = whole.name, whole.overlaps, whole.image_size
+        self.name, self.image_size = whole.name, whole.image_size
+        self.device, self.overlaps = whole.device, whole.overlaps
         self.model_sha256, self.checkpoint_sha256 = whole.model_sha256, whole.checkpoint_sha256
         self.recommended_threshold = whole.recommended_threshold
         self.recommended_map_threshold = whole.recommended_map_threshold

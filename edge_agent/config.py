@@ -53,7 +53,7 @@ from edge_agent.config_values import (
     wrong,
 )
 from edge_agent.errors import ConfigError
-from edge_agent.sides import whole_patches
+from edge_agent.sides import MOST_WINDOWS, whole_patches
 from edge_agent.sources.camera_address import Backend, backend_of, is_url, takes_password
 from edge_agent.sources.camera_address import with_password as with_camera_password
 from edge_agent.yaml_places import Document, Finding, Loc, parse, shown
@@ -375,7 +375,7 @@ class DetectorConfig(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     image_size: Annotated[int, Field(ge=32, le=2048)] | None = None
-    windows: Annotated[int, Field(ge=1, le=8)] = 1
+    windows: Annotated[int, Field(ge=1, le=MOST_WINDOWS)] = 1
 
     @field_validator("checkpoint")
     @classmethod

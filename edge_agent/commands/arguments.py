@@ -6,6 +6,8 @@ import argparse
 from contextlib import suppress
 from pathlib import Path
 
+from edge_agent.sides import MOST_WINDOWS
+
 
 def config_option(command: argparse.ArgumentParser) -> None:
     command.add_argument("--config", type=Path, help="default: $EDGE_AGENT_CONFIG, or ./config.yaml")
@@ -21,6 +23,12 @@ def count(text: str) -> int:
     if text.isdecimal() and int(text):
         return int(text)
     raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+
+
+def windows(text: str) -> int:
+    if text.isdecimal() and 1 <= int(text) <= MOST_WINDOWS:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to {MOST_WINDOWS}")
 
 
 def seed(text: str) -> int:

@@ -10,7 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_agent.commands.arguments import count, words
+from edge_agent.commands.arguments import count, windows, words
 from trainer.commands.told import bar, writable
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     calibrate.add_argument("--class-name", type=words, help="what is in the pictures (default: object)")
     calibrate.add_argument("--image-size", type=count, help="pixels a side at which they are read (default: as fitted)")
-    calibrate.add_argument("--windows", type=count, help="windows read besides, along each side (default: none)")
+    calibrate.add_argument("--windows", type=windows, help="windows read besides, along each side (default: none)")
     calibrate.add_argument("--config", type=Path, help="look as a station of this file does, instead of all these")
     calibrate.add_argument("--station", help="which station of the config; needed when it has several")
     calibrate.set_defaults(run=_calibrate)
@@ -92,12 +92,12 @@ def _view(options: argparse.Namespace) -> View:
             raise EdgeAgentError("--station needs a --config: the station is one of that file")
         class_name = options.class_name or "object"
         model = options.model or "embedded"
-        loader, windows = Loader(), options.windows or 1
+        loader, near = Loader(), options.windows or 1
         whole = loader.detector(
             model, options.checkpoint, class_name, method=options.method, image_size=options.image_size
         )
-        detector = loader.windowed(whole, windows)
-        return View(detector, class_name, image_size=whole.image_size, windows=windows)
+        detector = loader.windowed(whole, near)
+        return View(detector, class_name, image_size=whole.image_size, windows=near)
     if named:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in named)
         raise EdgeAgentError(f"{flags}: with --config, the station says that: leave out one of them")

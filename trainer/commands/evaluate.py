@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from edge_agent.commands.arguments import count, seed
+from edge_agent.commands.arguments import count, seed, windows
 from trainer.commands.told import bar, writable
 
 
@@ -30,7 +30,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     named.add_argument("--class-name", default="object", help="what is in the pictures (default: object)")
     evaluate.add_argument("--image-size", type=count, help="pixels a side at which they are read (default: as fitted)")
     evaluate.add_argument(
-        "--windows", type=count, default=1, help="windows read besides, along each side (default 1: none)"
+        "--windows", type=windows, default=1, help="windows read besides, along each side (default 1: none)"
     )
     named.add_argument(
         "--category-names", action="store_true", help="what is in the pictures is what their category is called"

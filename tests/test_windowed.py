@@ -8,6 +8,7 @@ import pytest
 from edge_agent.core import Reading
 from edge_agent.detectors.load import Loader
 from edge_agent.detectors.windowed import WEIGHT, WindowedDetector
+from edge_agent.errors import CheckpointError
 
 SIDE = 224
 
@@ -89,6 +90,29 @@ def test_a_sure_score_stays_finite_and_in_range(score):
     (reading,) = WindowedDetector(Sure(), 3).read([dark()])
     assert reading.score == pytest.approx(score, abs=1e-5)
     assert reading.heatmap.min() == reading.heatmap.max() == score
+
+
+def test_a_window_that_cannot_be_scored_is_not_passed_over():
+    class Sick(Brightest):
+        def start(self, images, keep=None):
+            return lambda: [Reading(s, np.zeros((8, 8), np.float32)) for s in (0.3, 0.1, np.nan, 0.2, 0.4)]
+
+    (reading,) = WindowedDetector(Sick(), 2).read([dark()])
+    assert np.isnan(reading.score)
+
+
+def test_an_odd_side_is_refused(brightest):
+    brightest.image_size = 9
+    with pytest.raises(CheckpointError, match="brightest reads 9 pixels a side"):
+        WindowedDetector(brightest, 2)
+
+
+@pytest.mark.parametrize(("kept", "windows"), [(100, 9), (51, 6), (26, 3), (1, 3), (0, 0)])
+def test_windows_are_read_that_are_kept_by_half(brightest, kept, windows):
+    keep = np.zeros((100, 100), bool)
+    keep[:, :kept] = True
+    WindowedDetector(brightest, 3).read([dark()], [keep])
+    assert len(brightest.shown) == 1 + windows
 
 
 def test_windows_without_anything_kept_are_not_read(brightest):

@@ -10,6 +10,7 @@ import numpy as np
 from edge_agent.core import Reading
 from edge_agent.detectors.detector import PromptDetector
 from edge_agent.detectors.scoring import LEAST
+from edge_agent.errors import CheckpointError
 
 WEIGHT = 0.5  # of the windows beside the whole picture's 1: see docs/embedded-ablations.md
 
@@ -24,7 +25,11 @@ class WindowedDetector:
     """
 
     def __init__(self, whole: PromptDetector, windows: int) -> None:
-        """windows: along each side, 2 at least; reading takes 1 + windows**2 times as long."""
+        """windows: along each side, 2 at least; reading takes 1 + windows**2 times as long. Raises CheckpointError."""
+        if whole.image_size % 2:
+            raise CheckpointError(
+                f"{whole.name} reads {whole.image_size} pixels a side, and windows want an even number"
+            )
         self._whole, self.windows = whole, windows
         self.name, self.image_size = whole.name, whole.image_size
         self.device, self.overlaps = whole.device, whole.overlaps
@@ -37,7 +42,7 @@ class WindowedDetector:
         self._whole.warm_up(most * (1 + self.windows**2))
 
     def read(self, images: Sequence[np.ndarray], keep: Sequence[np.ndarray | None] | None = None) -> list[Reading]:
-        """See core.Detector. Windows in which nothing is kept are not read."""
+        """See core.Detector. Of windows only those are read that are kept by half, or at all if none is."""
         return self.start(images, keep)()
 
     def start(
@@ -70,7 +75,12 @@ class WindowedDetector:
         if any(min(part.shape[:2]) <= self.windows for part in parts):
             return []
         places = [(row, column) for row in range(self.windows) for column in range(self.windows)]
-        return [place for place in places if keep is None or self._cut(keep, place).any()]
+        if keep is None:
+            return places
+        shares = [self._cut(keep, place).mean() for place in places]
+        # What some methods say of a picture is said of all of it: a defect outside is not to be looked at more closely.
+        least = 0.5 if max(shares) >= 0.5 else 0.0
+        return [place for place, share in zip(places, shares, strict=True) if share and share >= least]
 
     def _cut(self, pixels: np.ndarray, place: tuple[int, int]) -> np.ndarray:
         rows, columns = (
@@ -85,7 +95,7 @@ class WindowedDetector:
         heatmap = cv2.resize(whole.heatmap, (side, side), interpolation=cv2.INTER_LINEAR)
         if not inside:
             return Reading(whole.score, heatmap)
-        score = _mean_odds(whole.score, max(reading.score for _, reading in inside))
+        score = _mean_odds(whole.score, float(np.max([reading.score for _, reading in inside])))
         rising = (np.arange(half, dtype=np.float32) + 0.5) / half
         tent = np.outer(*[np.concatenate([rising, rising[::-1]])] * 2)
         windows, weights = np.zeros((2, side, side), np.float32)

@@ -17,10 +17,11 @@ import numpy as np
 import torch
 
 from edge_agent.backbones.tips import load_tips_folder
+from edge_agent.commands.arguments import windows
 from edge_agent.core import Detector
 from edge_agent.detectors.checkpoint import load_checkpoint
 from edge_agent.detectors.detector import PromptDetector
-from edge_agent.detectors.windowed import WindowedDetector
+from edge_agent.detectors.load import Loader
 from edge_agent.pictures import decode
 from trainer import synthesis
 from trainer.data import read_examples, read_mask
@@ -101,11 +102,10 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--half", choices=("a", "b"), default="a")
     parser.add_argument("--no-kinds", action="store_true")
-    parser.add_argument("--windows", type=int, default=1)
+    parser.add_argument("--windows", type=windows, default=1)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    whole = load(options.model)
-    detectors = (WindowedDetector(whole, options.windows) if options.windows > 1 else whole, LocalContrast())
+    detectors = (Loader().windowed(load(options.model), options.windows), LocalContrast())
     if options.data:
         for category in sorted(path.parent for path in options.data.glob("*/test")):
             (count, image, pixel), (_, plain_image, plain_pixel) = (

@@ -32,6 +32,17 @@ class Brightest:
         return lambda: found
 
 
+class Told(Brightest):
+    """Says these scores, and maps of nothing."""
+
+    def __init__(self, *scores: float) -> None:
+        super().__init__()
+        self.scores = scores
+
+    def start(self, images, keep=None):
+        return lambda: [Reading(score, np.zeros((8, 8), np.float32)) for score in self.scores]
+
+
 @pytest.fixture
 def brightest() -> Brightest:
     return Brightest()
@@ -72,32 +83,19 @@ def test_a_heatmap_lies_where_its_windows_do(brightest):
 
 
 def test_a_score_is_the_mean_in_log_odds_of_the_whole_and_the_highest_window():
-    class Told(Brightest):
-        def start(self, images, keep=None):
-            scores = [0.3, 0.1, 0.9, 0.2, 0.4]
-            return lambda: [Reading(score, np.zeros((8, 8), np.float32)) for score in scores]
-
-    (reading,) = WindowedDetector(Told(), 2).read([dark()])
+    (reading,) = WindowedDetector(Told(0.3, 0.1, 0.9, 0.2, 0.4), 2).read([dark()])
     assert odds(reading.score) == pytest.approx((odds(0.3) + WEIGHT * odds(0.9)) / (1 + WEIGHT))
 
 
 @pytest.mark.parametrize("score", [0.0, 1.0])
-def test_a_sure_score_stays_finite_and_in_range(score):
-    class Sure(Brightest):
-        def start(self, images, keep=None):
-            return lambda: [Reading(score, np.full((8, 8), score, np.float32)) for _ in images]
-
-    (reading,) = WindowedDetector(Sure(), 3).read([dark()])
+def test_a_sure_score_stays_finite_and_in_range(brightest, score):
+    (reading,) = WindowedDetector(brightest, 3).read([np.full((60, 80, 3), 255 * score, np.uint8)])
     assert reading.score == pytest.approx(score, abs=1e-5)
     assert reading.heatmap.min() == reading.heatmap.max() == score
 
 
 def test_a_window_that_cannot_be_scored_is_not_passed_over():
-    class Sick(Brightest):
-        def start(self, images, keep=None):
-            return lambda: [Reading(s, np.zeros((8, 8), np.float32)) for s in (0.3, 0.1, np.nan, 0.2, 0.4)]
-
-    (reading,) = WindowedDetector(Sick(), 2).read([dark()])
+    (reading,) = WindowedDetector(Told(0.3, 0.1, np.nan, 0.2, 0.4), 2).read([dark()])
     assert np.isnan(reading.score)
 
 
@@ -118,9 +116,7 @@ def test_windows_are_read_that_are_kept_by_half(brightest, kept, windows):
 def test_windows_without_anything_kept_are_not_read(brightest):
     keep = np.zeros((100, 100), bool)
     keep[:20, :20] = True
-    picture = dark()
-    picture[-5:, -5:] = 255
-    WindowedDetector(brightest, 3).read([picture, dark()], [keep, None])
+    WindowedDetector(brightest, 3).read([dark(), dark()], [keep, None])
     assert len(brightest.shown) == 2 + 1 + 9  # of the first one only the top left window
 
 

@@ -10,8 +10,8 @@ from trainer.cli import main
 def leave(code: int) -> None:
     """End this process, under torchrun without taking the interpreter apart.
 
-    A thread of gloo's may let go of a tensor just then, which aborts a process whose work is done, and torchrun would call
-    all of it failed.
+    A thread of torch's that is still there, as gloo's are, now and then aborts a process just then, with its checkpoint
+    written, and torchrun calls all of it failed.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ:
         atexit._run_exitfuncs()

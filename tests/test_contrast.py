@@ -15,26 +15,31 @@ def told() -> Contrast:
 
 
 def test_an_even_picture_tells_every_patch_the_same(told):
-    y = told(torch.full((1, 3, 96, 64), 0.4), (6, 4))
+    y, distance = told(torch.full((1, 3, 96, 64), 0.4), (6, 4))
     assert y.shape == (1, 24, 16)
     assert torch.allclose(y, y[:, :1].expand_as(y), atol=1e-5)
+    assert distance.shape == (1, 24, 16)  # four cells a patch and side
+    assert (distance < 0.002).all()
 
 
 def test_a_spot_tells_its_own_patch_most(told):
     x = torch.full((1, 3, 96, 96), 0.4)
-    even = told(x, (6, 6))
+    even, _ = told(x, (6, 6))
     x[:, :, 36:44, 52:60] += 0.3  # within row 2, column 3
-    change = (told(x, (6, 6)) - even).norm(dim=2).view(6, 6)
-    assert change.argmax() == 2 * 6 + 3
+    spotted, distance = told(x, (6, 6))
+    assert (spotted - even).norm(dim=2).view(6, 6).argmax() == 2 * 6 + 3
+    lit = (distance[0] > 0.75 * distance.max()).nonzero()  # cells of 4 pixels: the spot's are 9, 10 and 13, 14
+    assert lit.min(dim=0).values.tolist() == [9, 13]
+    assert lit.max(dim=0).values.tolist() == [10, 14]
 
 
 @pytest.mark.parametrize("size", [(16, 16), (224, 224), (80, 160)])
 def test_any_size_and_batch_gives_finite_figures_that_do_not_depend_on_the_batch(told, size):
     x = torch.rand(3, 3, *size)
     grid = (size[0] // 16, size[1] // 16)
-    together = told(x, grid)
-    assert together.isfinite().all()
-    assert torch.allclose(together[1:2], told(x[1:2], grid), atol=1e-5)
+    for together, alone in zip(told(x, grid), told(x[1:2], grid), strict=True):
+        assert together.isfinite().all()
+        assert torch.allclose(together[1:2], alone, atol=1e-5)
 
 
 @pytest.mark.parametrize("fraction", SURROUNDINGS)

@@ -10,7 +10,16 @@ import torch
 
 from edge_agent.detectors.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from edge_agent.detectors.load import EMBEDDED_CHECKPOINT, Loader
-from edge_agent.detectors.tipsomaly import Evidence, Found, Tipsomaly, highest, picture_score, with_consistency
+from edge_agent.detectors.tipsomaly import (
+    LEAST_CONTRAST,
+    Evidence,
+    Found,
+    Tipsomaly,
+    highest,
+    picture_score,
+    sharpened,
+    with_consistency,
+)
 
 
 @pytest.fixture
@@ -98,3 +107,36 @@ def test_consistency_adds_to_a_patchs_logit_what_is_unlike_its_picture(patches):
     torch.testing.assert_close(told.peak, told.patches.amax(dim=(1, 2)))
     assert with_consistency(found, 0.0, 0.1) is found
     assert with_consistency(replace(found, unlike=None), 0.5, 0.1).unlike is None
+
+
+def test_a_sharpened_map_shows_where_in_a_patch_the_contrast_is_and_changes_no_score(patches):
+    contrast = torch.full((3, 20, 32), 0.04)
+    contrast[:, 9, 13] = 0.5  # in row 2, column 3 of the patches
+    even = torch.full_like(patches, 0.6)
+    found = Found(torch.full((3, 2), 0.5), even, even.amax(dim=(1, 2)), contrast=contrast)
+    told = sharpened(found, 0.2, 2.0)
+    patch = 1 / (1 + (0.4 / 0.6) ** 0.5)  # of half the log odds
+    assert told.flatten(1).argmax(dim=1).tolist() == [9 * 32 + 13] * 3
+    np.testing.assert_allclose(told[0, 0, 0], patch**0.8 * (0.04 + LEAST_CONTRAST) ** 0.2, rtol=1e-5)
+    np.testing.assert_allclose(told[0, 9, 13], patch**0.8 * (0.5 + LEAST_CONTRAST) ** 0.2, rtol=1e-5)
+    glaring = sharpened(replace(found, contrast=3 * torch.ones_like(contrast)), 0.2, 2.0)
+    np.testing.assert_allclose(glaring, patch**0.8, rtol=1e-5)  # in [0, 1], however far colours lie apart
+    assert sharpened(found, 0.0, 2.0) is found.patches
+    assert sharpened(replace(found, contrast=None), 0.2, 2.0) is found.patches
+
+
+@pytest.mark.parametrize(("header", "contrast"), [({}, (0.0, 1.0)), ({"contrast": [0.3, 2]}, (0.3, 2.0))])
+def test_a_checkpoint_says_how_much_contrast_its_map_holds_and_one_that_does_not_has_none(header, contrast):
+    backbone = Loader().backbone()
+    shipped = load_checkpoint(EMBEDDED_CHECKPOINT)
+    bare = {key: value for key, value in shipped.header.items() if key != "contrast"}
+    method = Tipsomaly.restored(backbone, bare | header, shipped.tensors, "object")
+    assert method.contrast == tuple(method.settings()["contrast"]) == contrast
+    x = torch.rand(1, 3, 96, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        found = method(backbone.encode_image(x))
+        told = method.scores(found)
+    assert told.patches.shape == ((1, 24, 16) if header else (1, 6, 4))
+    torch.testing.assert_close(
+        told.picture, Tipsomaly.restored(backbone, bare, shipped.tensors, "object").scores(found).picture
+    )

@@ -80,7 +80,7 @@ def test_one_deep_token_more_than_the_tower_has_blocks_is_never_read(tips):
 def test_the_value_stream_is_attention_of_values_to_values_beside_the_ordinary_one(tips):
     x = tips.pictures([gradient(100, 140, seed) for seed in range(2)], 64)
     vit = tips.vision.vit
-    y, grid = tips.vision._embed(x)
+    y, grid, _ = tips.vision._embed(x)
     ordinary = y
     for number, block in enumerate(vit.blocks, start=1):
         ordinary = tips.vision._compared(ordinary, grid, number)

@@ -20,6 +20,7 @@ from edge_agent.errors import EdgeAgentError
 from trainer.data import Skipped
 from trainer.written import write_whole
 
+OWN = ("unlike", "contrast")  # what some backbones tell beside features: see ImageFeatures
 MARK = "features.json"  # written last: without it the features beside it are not whole
 
 
@@ -100,7 +101,7 @@ class Kept:
         rows = chosen.numpy()
         part = {name: torch.from_numpy(array[rows]).to(self._device).float() for name, array in self._arrays.items()
                 if name != "masks"}  # fmt: skip
-        unlike = part.pop("unlike", None)
+        own = {name: part.pop(name) for name in OWN if name in part}
         size = self._view.map_size
         masks = np.unpackbits(self._arrays["masks"][rows], axis=1, count=size * size).reshape(-1, size, size)
         patches = [name for name in part if name != "globals"]
@@ -112,7 +113,7 @@ class Kept:
             tuple(part[patches[-1]].shape[1:3]),  # type: ignore[arg-type]
             {number: tensor.flatten(1, 2) for number, tensor in layers.items()},
             last if self._view.values else None,
-            unlike=unlike,
+            **own,
         )
         return _batch(features, masks, self._device)
 
@@ -186,9 +187,9 @@ def _rows(features: ImageFeatures, view: View) -> dict[str, np.ndarray]:
         patches = {"values": features.values}
     patches = patches or {"patches": features.patches}
     kept = {name: tensor.half().unflatten(1, features.grid).cpu().numpy() for name, tensor in patches.items()}
-    if features.unlike is not None:
-        kept = {"unlike": features.unlike.float().cpu().numpy(), **kept}
-    return {"globals": features.globals.float().cpu().numpy(), **kept}
+    told = {name: tensor for name in OWN if (tensor := getattr(features, name)) is not None}
+    whole = {"globals": features.globals, **told}
+    return {**{name: tensor.float().cpu().numpy() for name, tensor in whole.items()}, **kept}
 
 
 def _mask(mask: np.ndarray, size: int) -> np.ndarray:

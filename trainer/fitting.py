@@ -50,6 +50,10 @@ PUBLISHED_SIDE = 518  # pixels, in all three papers
 PUBLISHED_PICTURES = 1725  # of MVTec AD's test split, which they fit on
 EVIDENCES = (PUBLISHED, Evidence((0.02,), odds=True), Evidence((0.02, 0.2, 1.0), odds=True))  # to choose among
 SELF_WEIGHT = 0.5  # of a patch's unlikeness to its own picture's others, beside what the words say of it
+CONTRAST = (
+    0.2,
+    2.0,
+)  # share of local contrast in the map, where a backbone looks at it, and temperature: see sharpened
 MAP_SIDE = 56  # pixels at which thresholds of maps are chosen
 
 
@@ -278,11 +282,11 @@ def consistency_of(method: Tipsomaly, features: Features) -> tuple[float, float]
 
 
 def choose_score(method: Tipsomaly, features: Features) -> None:
-    """Set the consistency, and the class token and local evidence by which the picture's score tells good from bad best.
+    """Set consistency and contrast, and the class token and local evidence by which the picture's score tells good from bad best.
 
     As published if all tell alike.
     """
-    method.consistency = consistency_of(method, features)
+    method.consistency, method.contrast = consistency_of(method, features), CONTRAST
     choices = [(token, evidence) for evidence in EVIDENCES for token in (CLASS_TOKEN, 1)]
     scores: list[list[Tensor]] = [[] for _ in choices]
     bad = []

@@ -31,6 +31,7 @@ class ImageFeatures:
     patches: (B, N, D) of the last block. layers: the same after chosen blocks, counted from 1, each (B, N, D).
     values: (B, N, D), the patches of the value-value stream, or None where it was not asked for. None of them unit.
     unlike: (B, N), how unlike each patch looks to its own picture's others (see appearance.py), None where a tower cannot tell.
+    contrast: (B, 4h, 4w) fp32, local contrast of a patch's cells (see contrast.py), None where a tower does not look at it.
     grid: (h, w) with h * w = N. aligned: (B, D), what text was trained to be compared with, if it is none of the globals.
     """
 
@@ -41,6 +42,7 @@ class ImageFeatures:
     values: Tensor | None = None
     aligned: Tensor | None = None
     unlike: Tensor | None = None
+    contrast: Tensor | None = None
 
     @property
     def whole(self) -> Tensor:

@@ -170,7 +170,7 @@ class VisionTower(nn.Module):
 
     def forward(self, x: Tensor, layers: Sequence[int] = (), *, values: bool = False) -> ImageFeatures:
         """x: (B, 3, H, W) in [0, 1], H and W multiples of the patch. All features after the final LayerNorm."""
-        tokens, grid = self._embed(x)
+        tokens, grid, contrast = self._embed(x)
         kept = {}
         unlike = None
         stream = tokens if values else None
@@ -185,11 +185,11 @@ class VisionTower(nn.Module):
                 unlike = self.appearance[str(number)](self.vit.norm(tokens)[:, 2:])
         tokens = self.vit.norm(tokens)
         by_values = None if stream is None else self.vit.norm(stream)[:, 2:]
-        return ImageFeatures(tokens[:, :2], tokens[:, 2:], grid, kept, by_values, unlike=unlike)
+        return ImageFeatures(tokens[:, :2], tokens[:, 2:], grid, kept, by_values, unlike=unlike, contrast=contrast)
 
     def windows(self, x: Tensor, side: int) -> Tensor:
         """See Backbone.encode_windows. Patches are compared, in towers that do, within their window."""
-        tokens, grid = self._embed(x)
+        tokens, grid, _ = self._embed(x)
         prefix = tokens[:1, :2]  # no picture has another
 
         def encode(patches: Tensor) -> Tensor:
@@ -200,17 +200,19 @@ class VisionTower(nn.Module):
 
         return encode_each(tokens[:, 2:], grid, side, encode)
 
-    def _embed(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """Pictures to the first block's tokens (B, 2 + N, D), class tokens first, and their grid."""
+    def _embed(self, x: Tensor) -> tuple[Tensor, tuple[int, int], Tensor | None]:
+        """Pictures to the first block's tokens (B, 2 + N, D), class tokens first, their grid, and ImageFeatures.contrast."""
         tokens = self.stem(x)  # (B, D, h, w)
         grid = (tokens.shape[2], tokens.shape[3])
         tokens = tokens.flatten(2).transpose(1, 2)  # (B, N, D)
         tokens = tokens + self.positions(grid)
+        contrast = None
         if self.contrast is not None:
-            tokens = tokens + self.contrast(x, grid).to(tokens.dtype)
+            more, contrast = self.contrast(x, grid)
+            tokens = tokens + more.to(tokens.dtype)
         prefix = torch.cat([self.vit.cls_token, self.vit.reg_token], dim=1).expand(x.shape[0], -1, -1)
         tokens = torch.cat([prefix.to(tokens.dtype), tokens], dim=1)  # (B, 2 + N, D)
-        return tokens, grid
+        return tokens, grid, contrast
 
     def _compared(self, tokens: Tensor, grid: tuple[int, int], number: int) -> Tensor:
         """The tokens that go into a block, counted from 1: where it is such a block, told what comparison tells them."""

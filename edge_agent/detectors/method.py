@@ -14,7 +14,10 @@ from edge_agent.backbones.backbone import Backbone
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """picture: (B,), how anomalous each picture is. patches: (B, h, w), the same of its patches. Both in [0, 1], fp32."""
+    """picture: (B,), how anomalous each picture is. patches: (B, h, w), the same of its patches, or of finer cells.
+
+    Both in [0, 1], fp32.
+    """
 
     picture: Tensor
     patches: Tensor

@@ -20,6 +20,8 @@ from edge_agent.kernels.similarity import compare
 PROMPT_LENGTH = 8  # tokens, as published
 CLASS_TOKEN = 2  # as published
 CONSISTENCY = (0.0, 0.0)  # as published: none
+NO_CONTRAST = (0.0, 1.0)  # as published
+LEAST_CONTRAST = 0.01  # of a cell, below which it makes no difference
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +50,14 @@ PUBLISHED = Evidence()
 class Found:
     """picture: (B, C), anomalous probability by class token 1, 2 (CLIP has one). patches: (B, h, w), by patch; peak: (B,), the highest.
 
-    unlike: (B, h, w), see ImageFeatures, None where the backbone cannot tell.
+    unlike: (B, h, w) and contrast: (B, 4h, 4w), see ImageFeatures, None where the backbone cannot tell.
     """
 
     picture: Tensor
     patches: Tensor
     peak: Tensor
     unlike: Tensor | None = None
+    contrast: Tensor | None = None
 
 
 def fixed_features(backbone: Backbone, class_name: str) -> Tensor:
@@ -76,6 +79,7 @@ def score(features: ImageFeatures, fixed: Tensor, learned: Tensor, temperature: 
         patches.probability.unflatten(1, features.grid),
         patches.peak,
         None if features.unlike is None else features.unlike.unflatten(1, features.grid),
+        features.contrast,
     )
 
 
@@ -88,6 +92,20 @@ def with_consistency(found: Found, slope: float, centre: float) -> Found:
         return found
     patches = torch.sigmoid(torch.logit(found.patches, LEAST) + slope * (found.unlike - centre))
     return replace(found, patches=patches, peak=patches.amax(dim=(1, 2)))
+
+
+def sharpened(found: Found, share: float, temperature: float) -> Tensor:
+    """(B, 4h, 4w) in [0, 1]: geometric mean of the patches' probability, weighted 1 - share, and of their cells' local contrast.
+
+    temperature: what the patches' log odds are divided by first, as contrast alone would rank those that are all but certain.
+    The patches themselves (B, h, w) for a share of 0. Not of the paper: it shows where in its patch a defect lies, for
+    backbones that look at contrast.
+    """
+    if not share or found.contrast is None:
+        return found.patches
+    contrast = (found.contrast + LEAST_CONTRAST).clamp(max=1)
+    patches = torch.sigmoid(torch.logit(found.patches, LEAST) / temperature)
+    return scoring.stretch(patches, contrast.shape[1:]) ** (1 - share) * contrast**share
 
 
 def picture_score(found: Found, class_token: int, keep: Tensor | None = None, evidence: Evidence = PUBLISHED) -> Tensor:
@@ -125,7 +143,7 @@ class Tipsomaly(Method):
     """prompt: (2, S, W), normal then anomalous, the only parameter. class_token: 1 or 2, whose probability counts.
 
     evidence: see picture_score. Where a backbone is small its highest patch is noise: means of several and of many tell more.
-    consistency: slope and centre of with_consistency.
+    consistency: slope and centre of with_consistency. contrast: share and temperature of sharpened.
     """
 
     name = "tipsomaly"
@@ -139,11 +157,12 @@ class Tipsomaly(Method):
         fixed: Tensor | None = None,
         evidence: Evidence = PUBLISHED,
         consistency: tuple[float, float] = CONSISTENCY,
+        contrast: tuple[float, float] = NO_CONTRAST,
     ) -> None:
         """fixed: the class name's pair, if it is known already, so that no text tower is needed."""
         super().__init__(backbone)
         self.class_name, self.class_token, self.evidence = class_name, class_token, evidence
-        self.consistency = consistency
+        self.consistency, self.contrast = consistency, contrast
         self.prompt = nn.Parameter(0.02 * torch.randn(2, PROMPT_LENGTH, backbone.text_width, device=backbone.device))
         if fixed is None:
             with torch.no_grad():
@@ -166,7 +185,10 @@ class Tipsomaly(Method):
         token = 1 + (1, 2).index(header["class_token"])
         slope, centre = header.get("consistency", CONSISTENCY)
         fixed = tensors.get(f"fixed.{class_name}")
-        method = cls(backbone, class_name, token, fixed, Evidence.told(header), (float(slope), float(centre)))
+        consistency = float(slope), float(centre)
+        share, temperature = header.get("contrast", NO_CONTRAST)
+        contrast = min(max(float(share), 0.0), 1.0), float(temperature)
+        method = cls(backbone, class_name, token, fixed, Evidence.told(header), consistency, contrast)
         method.prompt = nn.Parameter(tensors["prompt"].to(backbone.device))
         method.learned = tensors["learned"].to(backbone.device)
         return method
@@ -194,7 +216,8 @@ class Tipsomaly(Method):
     def settings(self) -> dict[str, Any]:
         """See Method."""
         evidence = {"evidence": list(self.evidence.fractions), "odds": self.evidence.odds}
-        return {"class_token": self.class_token, **evidence, "consistency": list(self.consistency)}
+        own = {"consistency": list(self.consistency), "contrast": list(self.contrast)}
+        return {"class_token": self.class_token, **evidence, **own}
 
     def hold(self) -> None:
         """See Method."""
@@ -210,4 +233,4 @@ class Tipsomaly(Method):
         """See Method."""
         found = with_consistency(found, *self.consistency)
         token = min(self.class_token, found.picture.shape[1])
-        return Scores(picture_score(found, token, keep, self.evidence), found.patches)
+        return Scores(picture_score(found, token, keep, self.evidence), sharpened(found, *self.contrast))

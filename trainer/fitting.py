@@ -28,6 +28,7 @@ from edge_agent.detectors.tipsomaly import (
     CLASS_TOKEN,
     CONSISTENCY,
     LEAST,
+    NO_CONTRAST,
     PUBLISHED,
     Evidence,
     Tipsomaly,
@@ -286,12 +287,13 @@ def choose_score(method: Tipsomaly, features: Features) -> None:
 
     As published if all tell alike.
     """
-    method.consistency, method.contrast = consistency_of(method, features), CONTRAST
+    method.consistency = consistency_of(method, features)
     choices = [(token, evidence) for evidence in EVIDENCES for token in (CLASS_TOKEN, 1)]
     scores: list[list[Tensor]] = [[] for _ in choices]
     bad = []
     for batch, found in _found(method, features):
         bad.append(batch.bad.cpu() > 0)
+        method.contrast = NO_CONTRAST if found.contrast is None else CONTRAST
         found = with_consistency(found, *method.consistency)
         for (token, evidence), one in zip(choices, scores, strict=True):
             one.append(picture_score(found, min(token, found.picture.shape[1]), None, evidence).cpu())

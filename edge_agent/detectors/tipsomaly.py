@@ -105,7 +105,8 @@ def sharpened(found: Found, share: float, temperature: float) -> Tensor:
         return found.patches
     contrast = (found.contrast + LEAST_CONTRAST).clamp(max=1)
     patches = torch.sigmoid(torch.logit(found.patches, LEAST) / temperature)
-    return scoring.stretch(patches, contrast.shape[1:]) ** (1 - share) * contrast**share
+    _, height, width = contrast.shape
+    return scoring.stretch(patches, (height, width)) ** (1 - share) * contrast**share
 
 
 def picture_score(found: Found, class_token: int, keep: Tensor | None = None, evidence: Evidence = PUBLISHED) -> Tensor:

@@ -22,12 +22,13 @@ import torch
 from edge_agent.backbones.tips import Tips
 from edge_agent.detectors.load import Loader, load_detector
 from edge_agent.detectors.methods import lookup
+from edge_agent.detectors.tipsomaly import NO_CONTRAST
 from edge_agent.errors import EdgeAgentError
 from trainer import synthesis
 from trainer.cli import main
-from trainer.features import Fresh, Kept, Labelled, View, keep
+from trainer.features import OWN, Fresh, Kept, Labelled, View, keep
 from trainer.fit import Plan, fit
-from trainer.fitting import Progress, Request, default_epochs, fit_checkpoint, from_data
+from trainer.fitting import CONTRAST, Progress, Request, choose_score, default_epochs, fit_checkpoint, from_data
 from trainer.recipes import RECIPES
 
 SIDE = 96  # pixels: 6 x 6 patches of the embedded model
@@ -197,6 +198,20 @@ def test_a_defect_thinner_than_what_masks_are_looked_at_with_counts_all_the_same
     assert kept.batch(torch.tensor([0, 1])).bad.tolist() == [0, 1]
     (marked,) = kept.batch(torch.tensor([1])).masks.nonzero()[:, 1:].tolist()
     assert marked == [212 * SIDE // 500, 100 * SIDE // 500]
+
+
+def test_a_map_holds_contrast_only_where_the_backbone_looks_at_it(tips, shown):
+    view = view_of("tipsomaly", tips)
+    kept = keep(tips, shown, len(shown), view)
+    blind = Kept({name: array for name, array in kept._arrays.items() if name not in OWN}, view, tips.device)
+    for features, contrast in ((kept, CONTRAST), (blind, NO_CONTRAST)):
+        method = lookup("tipsomaly").fresh(tips, "object")
+        choose_score(method, features)
+        assert method.contrast == contrast
+        batch = features.batch(torch.arange(2))
+        finer = 4 if contrast[0] else 1
+        scores = method.scores(method(batch.features))
+        assert scores.patches.shape[1:] == tuple(finer * side for side in batch.features.grid)
 
 
 def test_the_state_of_another_fit_is_refused(tips, shown, tmp_path):

@@ -61,8 +61,8 @@ class Calibration(BaseModel):
         ):
             if mine != theirs:
                 raise ConfigError(
-                    f"calibration {self.id} was made with the {what} {mine[:12]}, the station uses {theirs[:12]}, whose"
-                    " scores differ: calibrate again, or go back to what it was made with"
+                    f"calibration {self.id} was made with the {what} {mine[:12]}, the station uses {theirs[:12]}, which"
+                    " scores or maps otherwise: calibrate again, or go back to what it was made with"
                 )
         for what, made, read in (("image_size", self.image_size, image_size), ("windows", self.windows, windows)):
             if made not in (None, read):

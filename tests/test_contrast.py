@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from edge_agent.backbones.contrast import SURROUNDINGS, Contrast, surroundings
 
@@ -26,9 +27,22 @@ def test_a_spot_tells_its_own_patch_most(told):
     x = torch.full((1, 3, 96, 96), 0.4)
     even, _ = told(x, (6, 6))
     x[:, :, 36:44, 52:60] += 0.3  # within row 2, column 3
-    spotted, distance = told(x, (6, 6))
+    spotted, _ = told(x, (6, 6))
     assert (spotted - even).norm(dim=2).view(6, 6).argmax() == 2 * 6 + 3
-    lit = (distance[0] > 0.75 * distance.max()).nonzero()  # cells of 4 pixels: the spot's are 9, 10 and 13, 14
+
+
+def test_distances_of_cells_are_to_a_quarter_of_the_sides_around(told):
+    x = torch.full((1, 3, 224, 224), 0.4)
+    x[:, :, 36:44, 52:60] += 0.3  # cells of 4 pixels: rows 9 and 10, columns 13 and 14
+    x[:, :, 112:, 112:] = 0.5  # by how much this differs from what is around depends on how far around reaches
+    _, distance = told(x, (14, 14))
+    gray = F.avg_pool2d(x[:, :1], 4)
+    around = F.interpolate(surroundings(F.avg_pool2d(gray, 4), 0.25), scale_factor=4, mode="bilinear")
+    by_hand = F.avg_pool2d(
+        (gray - around).abs(), 3, 1, 1, count_include_pad=False
+    )  # a gray picture has lightness alone
+    torch.testing.assert_close(distance, by_hand[:, 0], atol=0.002, rtol=0)
+    lit = (distance[0] > 0.75 * distance.max()).nonzero()
     assert lit.min(dim=0).values.tolist() == [9, 13]
     assert lit.max(dim=0).values.tolist() == [10, 14]
 

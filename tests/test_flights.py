@@ -19,6 +19,7 @@ from edge_agent.detectors.flights import Flights, grouped, sizes
 from edge_agent.detectors.load import EMBEDDED_CHECKPOINT, Loader, load_detector
 from edge_agent.detectors.methods import lookup
 from edge_agent.detectors.recorded import record
+from edge_agent.detectors.tipsomaly import Evidence, Tipsomaly
 from edge_agent.kernels import heatmap, similarity
 from tests.tiny_clip import tiny_clip
 
@@ -172,6 +173,8 @@ def test_all_that_is_recorded_is_on_the_gpu(detector, backbone, method, masked, 
     tower = copy.deepcopy(detector.method.backbone if backbone == "tips" else tiny_clip())
     tower.encode_text(["loaded by now"])
     own = lookup(method).fresh(tower, "object").eval()
+    if isinstance(own, Tipsomaly):  # with all that a fitted one may use
+        own.evidence, own.consistency, own.contrast = Evidence((0.02, 0.2), odds=True), (6.0, -1.0), (0.2, 2.0)
     with torch.no_grad():
         own.hold()
     fake = FakeTensorMode()

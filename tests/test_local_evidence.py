@@ -7,8 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from edge_agent.detectors.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from edge_agent.detectors.detector import PromptDetector
 from edge_agent.detectors.load import EMBEDDED_CHECKPOINT, Loader
 from edge_agent.detectors.tipsomaly import (
     LEAST_CONTRAST,
@@ -20,6 +22,7 @@ from edge_agent.detectors.tipsomaly import (
     sharpened,
     with_consistency,
 )
+from edge_agent.errors import CheckpointError
 
 
 @pytest.fixture
@@ -109,7 +112,7 @@ def test_consistency_adds_to_a_patchs_logit_what_is_unlike_its_picture(patches):
     assert with_consistency(replace(found, unlike=None), 0.5, 0.1).unlike is None
 
 
-def test_a_sharpened_map_shows_where_in_a_patch_the_contrast_is_and_changes_no_score(patches):
+def test_a_sharpened_map_shows_where_in_a_patch_the_contrast_is(patches):
     contrast = torch.full((3, 20, 32), 0.04)
     contrast[:, 9, 13] = 0.5  # in row 2, column 3 of the patches
     even = torch.full_like(patches, 0.6)
@@ -122,6 +125,11 @@ def test_a_sharpened_map_shows_where_in_a_patch_the_contrast_is_and_changes_no_s
     glaring = sharpened(replace(found, contrast=3 * torch.ones_like(contrast)), 0.2, 2.0)
     np.testing.assert_allclose(glaring, patch**0.8, rtol=1e-5)  # in [0, 1], however far colours lie apart
     assert sharpened(found, 0.0, 2.0) is found.patches
+    alike = replace(found, patches=patches, contrast=torch.full_like(contrast, 0.5))
+    patch = 1 / (1 + (1 / patches.clamp(1e-6, 1 - 1e-6) - 1) ** 0.5)
+    stretched = F.interpolate(patch.unsqueeze(1), size=(20, 32), mode="bilinear").squeeze(1)
+    factor = (0.5 + LEAST_CONTRAST) ** 0.2
+    torch.testing.assert_close(sharpened(alike, 0.2, 2.0), factor * stretched**0.8)  # each cell has its own patch's
     assert sharpened(replace(found, contrast=None), 0.2, 2.0) is found.patches
 
 
@@ -140,3 +148,13 @@ def test_a_checkpoint_says_how_much_contrast_its_map_holds_and_one_that_does_not
     torch.testing.assert_close(
         told.picture, Tipsomaly.restored(backbone, bare, shipped.tensors, "object").scores(found).picture
     )
+
+
+@pytest.mark.parametrize(
+    "contrast", [0.2, [0.2], [0.2, 0], [1.2, 2], [float("nan"), 2], [0.2, float("inf")], [10**400, 2], ["a", 2]]
+)
+def test_a_contrast_that_is_none_is_a_damaged_checkpoint(contrast):
+    shipped = load_checkpoint(EMBEDDED_CHECKPOINT)
+    damaged = replace(shipped, header={**shipped.header, "contrast": contrast})
+    with pytest.raises(CheckpointError, match="damaged"):
+        PromptDetector(Loader().backbone(), damaged, "object")

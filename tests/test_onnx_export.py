@@ -119,6 +119,7 @@ def test_the_file_says_what_it_is_and_where_it_was_made_does_not_stand_in_it(exp
 
 def test_a_mask_another_size_and_all_parts_of_our_own_tips_are_in_the_graph():
     detector = drawn(tiny_tips(patch=8, stem=(8, 16, 24), compared=(0,), contrast=True), "tipsomaly", 48)
+    detector.method.contrast = (0.2, 2.0)
     keep = np.ones((10, 10), bool)
     keep[:, 6:] = False
     graph = Graph(detector, keep)

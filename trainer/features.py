@@ -82,7 +82,7 @@ class Fresh:
 
 
 class Kept:
-    """Features of all pictures in half precision (global ones in fp32), in memory or in files of a folder."""
+    """Features of all pictures in half precision (global ones and OWN in fp32), in memory or in files of a folder."""
 
     def __init__(self, arrays: dict[str, np.ndarray], view: View, device: torch.device) -> None:
         """arrays: as `keep` makes them."""

@@ -30,8 +30,8 @@ class Contrast(nn.Module):
     def forward(self, x: Tensor, grid: Sequence[int]) -> tuple[Tensor, Tensor]:
         """x: (B, 3, H, W) in [0, 1]. grid: patches (h, w).
 
-        Returns (B, h * w, D), what is to be added to the patches, and (B, 4h, 4w), how far each cell's colour is from that of
-        a quarter of the picture around it, as ImageFeatures.contrast.
+        Returns (B, h * w, D), what is to be added to the patches, and (B, 4h, 4w), how far each cell's colour is from what is
+        around it, within a quarter of the picture's sides, as a mean of 3 x 3 cells.
         """
         h, w = grid
         red, green, blue = F.adaptive_avg_pool2d(x, (CELLS * h, CELLS * w)).float().unbind(dim=1)  # (B, 4h, 4w) each

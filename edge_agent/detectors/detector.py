@@ -47,7 +47,7 @@ class PromptDetector:
                 self.recommended_map_threshold = float(checkpoint.header["map_threshold"])
                 self.method = restore(backbone, checkpoint.header, checkpoint.tensors, class_name)
                 self.method.hold()
-            except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            except (KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
                 raise CheckpointError(f"{checkpoint.path}: damaged ({error!r}); copy it again or refit") from None
         if self.image_size % backbone.patch:
             near = whole_patches(self.image_size, backbone.patch)

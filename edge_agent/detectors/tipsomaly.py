@@ -21,7 +21,7 @@ PROMPT_LENGTH = 8  # tokens, as published
 CLASS_TOKEN = 2  # as published
 CONSISTENCY = (0.0, 0.0)  # as published: none
 NO_CONTRAST = (0.0, 1.0)  # as published
-LEAST_CONTRAST = 0.01  # of a cell, below which it makes no difference
+LEAST_CONTRAST = 0.01  # is added to every cell's, so that one without any does not make its probability 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,9 +187,10 @@ class Tipsomaly(Method):
         slope, centre = header.get("consistency", CONSISTENCY)
         fixed = tensors.get(f"fixed.{class_name}")
         consistency = float(slope), float(centre)
-        share, temperature = header.get("contrast", NO_CONTRAST)
-        contrast = min(max(float(share), 0.0), 1.0), float(temperature)
-        method = cls(backbone, class_name, token, fixed, Evidence.told(header), consistency, contrast)
+        share, temperature = (float(one) for one in header.get("contrast", NO_CONTRAST))
+        if not (0 <= share <= 1 and 0.01 <= temperature <= 100):
+            raise ValueError(f"contrast: {[share, temperature]}")
+        method = cls(backbone, class_name, token, fixed, Evidence.told(header), consistency, (share, temperature))
         method.prompt = nn.Parameter(tensors["prompt"].to(backbone.device))
         method.learned = tensors["learned"].to(backbone.device)
         return method

@@ -28,7 +28,7 @@ def twin(patches: Tensor, size: int, sigma: float, upsampling: str, dtype: torch
 
 
 def kernel(patches: Tensor, size: int, sigma: float, upsampling: str, dtype: torch.dtype) -> Tensor:
-    """As heatmaps, in Triton: both steps are linear along each axis, so they are one, of some five patches each way."""
+    """As heatmaps, in Triton: both steps are linear along each axis, so they are one, of a few patches each way."""
     B, h, w = patches.shape
     rows = heating(h, size, sigma, upsampling, patches.device)
     columns = heating(w, size, sigma, upsampling, patches.device)

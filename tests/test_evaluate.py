@@ -107,6 +107,9 @@ def test_the_file_holds_all_that_the_figures_rest_on(plates, tmp_path):
 def test_windows_are_evaluated_at_their_own_size(plates, tmp_path):
     one = evaluated(plates, tmp_path / "a.json", "--windows", "2")
     assert one.measured.size == 336
+    assert (one.measured.image_size, one.measured.windows) == (224, 2)
+    (note,) = compare(evaluated(plates, tmp_path / "b.json", "--size", "336"), one).notes
+    assert note.startswith("A read pictures at 224 pixels, B at 224 pixels and in 2 x 2 windows: ")
     assert one.measured.categories["plate"].figures["image_auroc"].value == 100
     with pytest.raises(SystemExit):
         main(["evaluate", "--data", str(plates), "--windows", "9"])

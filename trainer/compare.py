@@ -60,6 +60,10 @@ def compare(first: Evaluation, second: Evaluation) -> Comparison:
         notes.append(
             f"A was told that the pictures show {_told(first)}, B {_told(second)}: that may be part of the difference"
         )
+    if first.measured.read != second.measured.read:
+        notes.append(
+            f"A read pictures {first.measured.read}, B {second.measured.read}: that may be part of the difference"
+        )
     ours, theirs = first.measured.categories, second.measured.categories
     pairs = {name: ([ours[name]], [theirs[name]]) for name in ours}
     if len(ours) > 1:

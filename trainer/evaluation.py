@@ -99,7 +99,8 @@ class Measured(_Record):
     """What one detector scored. The digests (SHA-256, hex, "" for none) name its weights and its checkpoint.
 
     class_name: what it was told the pictures show; null: the name of the category. size: side in pixels at which maps and
-    masks were compared.
+    masks were compared. image_size: side in pixels at which pictures were read, null where a detector does not say; windows:
+    read besides, along each side (1: none).
     """
 
     detector: str
@@ -107,8 +108,16 @@ class Measured(_Record):
     checkpoint_sha256: str
     class_name: str | None
     size: int
+    image_size: int | None = None
+    windows: int = 1
     mean: Mean
     categories: dict[str, Category]
+
+    @property
+    def read(self) -> str:
+        """How its pictures were read, in words."""
+        side = f"at {self.image_size} pixels" if self.image_size else "at a size that is not told"
+        return side + (f" and in {self.windows} x {self.windows} windows" if self.windows > 1 else "")
 
 
 class Evaluation(_Record):
@@ -135,6 +144,8 @@ def measured(detector: Detector, results: Sequence[Result], folder: Path, class_
         checkpoint_sha256=detector.checkpoint_sha256,
         class_name=class_name,
         size=results[0].size,
+        image_size=getattr(detector, "image_size", None),
+        windows=getattr(detector, "windows", 1),
         mean=mean_of(categories),
         categories=categories,
     )

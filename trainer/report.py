@@ -342,6 +342,7 @@ def _how(evaluation: Evaluation) -> str:
         "data": f"{evaluation.data}, digest {evaluation.data_sha256[:16]}",
         "model": f"{ours.detector}, weights {ours.model_sha256[:16] or '-'}, checkpoint {ours.checkpoint_sha256[:16] or '-'}",
         "told that the pictures show": told,
+        "pictures read": ours.read,
         "maps and masks compared at": f"{ours.size} x {ours.size} pixels, masks by nearest neighbour",
         "pixels": "counted in 65,536 levels of score; figures are exact but for scores that share a level",
         "defects": "pixels of a mask that touch, at corners too, are one defect",

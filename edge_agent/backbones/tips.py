@@ -88,7 +88,7 @@ class ConvStem(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         for conv in self.convs:
-            y = F.relu(conv(x))
+            y = F.relu(conv(x), inplace=True)
             x = x + y if conv.stride == (1, 1) else y
         return self.proj(x)  # (B, D, h, w)
 
@@ -118,6 +118,7 @@ class Comparison(nn.Module):
         """x: (B, N, D) patches of h x w. Returns what is to be added to them."""
         B, N, _ = x.shape
         q = self.proj(self.norm(x)).float().view(B, N, self.HEADS, self.WIDTH).transpose(1, 2)  # (B, H, N, d)
+        q = q.contiguous()  # a third less time for all that follows, pooling most
         q = q - q.mean(dim=2, keepdim=True)
         spread = q.square().sum(dim=3).mean(dim=2, keepdim=True) + 0.01  # (B, H, 1)
         q = q / spread.sqrt().unsqueeze(3)

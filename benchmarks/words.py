@@ -1,4 +1,4 @@
-"""What words still mean to an embedded model: which defect, which product, and whether a word moves the map to what it names.
+"""What words still mean to an embedded model: which defect, which product, and whether words move the map to what they name.
 
     python -m benchmarks.words MODEL_FOLDER
 
@@ -19,6 +19,7 @@ from torch import Tensor
 from benchmarks.embedded import SEED, SIDE, load, procedural
 from edge_agent.backbones.backbone import Backbone
 from edge_agent.detectors import scoring
+from edge_agent.detectors.winclip import SIDES
 from trainer import synthesis
 from trainer.synthesis.captions import with_article
 
@@ -59,8 +60,7 @@ def named(backbone: Backbone, text: Tensor) -> tuple[list[int], int]:
 
 def products(backbone: Backbone, count: int) -> tuple[list[int], int]:
     """The same for the nouns of good pictures, by the first class token."""
-    nouns = sorted(set(synthesis.NOUNS))
-    text = scoring.unit(backbone.encode_text([f"a photo of {with_article(noun)}" for noun in nouns]))
+    nouns, text = product_words(backbone)
     places = []
     for index in range(count):
         shown = synthesis.normal(np.random.default_rng([SEED, 99, index]), SIDE)
@@ -68,6 +68,38 @@ def products(backbone: Backbone, count: int) -> tuple[list[int], int]:
         likeness = token @ text.T
         places.append(int((likeness > likeness[nouns.index(shown.noun)]).sum()))
     return places, len(text)
+
+
+def product_words(backbone: Backbone) -> tuple[list[str], Tensor]:
+    """All nouns, and a sentence for each, unit (nouns, D)."""
+    nouns = sorted(set(synthesis.NOUNS))
+    return nouns, scoring.unit(backbone.encode_text([f"a photo of {with_article(noun)}" for noun in nouns]))
+
+
+def beside(backbone: Backbone, count: int) -> list[list[bool]]:
+    """Of two products beside each other: do the words for the left one, against the right one's, point at its half?
+
+    By patches, then by windows of 2 x 2 and 3 x 3 patches, as WinCLIP reads them.
+    """
+    nouns, text = product_words(backbone)
+    right = []
+    for index in range(count):
+        rng = np.random.default_rng([SEED, 97, index])
+        shown = [synthesis.normal(rng, SIDE) for _ in range(2)]
+        first, second = (nouns.index(one.noun) for one in shown)
+        if first != second:
+            halves = [cv2.resize(one.pixels, (SIDE // 2, SIDE), interpolation=cv2.INTER_AREA) for one in shown]
+            x = backbone.pictures([np.hstack(halves)], SIDE)
+            features = backbone.encode_image(x)
+            maps = {1: features.patches[0].unflatten(0, features.grid)}
+            maps |= {side: backbone.encode_windows(x, side)[0] for side in SIDES}
+            middle = features.grid[1] // 2
+            by_words = {side: scoring.unit(each) @ (text[first] - text[second]) for side, each in maps.items()}
+            # A window that lies across the middle shows both.
+            right.append(
+                [bool(q[:, : middle - side + 1].mean() > q[:, middle:].mean()) for side, q in by_words.items()]
+            )
+    return right
 
 
 def moved(backbone: Backbone, text: Tensor, count: int) -> list[bool]:
@@ -107,6 +139,13 @@ def main() -> None:
                 for within in (1, 3, 5)
             )
             print(f"{what:20} {len(places)} pictures, {of} words; {told}", flush=True)
+        right = beside(backbone, PAIRS)
+        shares = ", ".join(f"{100 * part:.0f} %" for part in np.mean(right, axis=0))
+        print(
+            f"{'two products':20} {len(right)} pictures; its own words point at it: {shares} (chance 50 %; by patches, by windows of"
+            f" {SIDES[0]} x {SIDES[0]} and of {SIDES[1]} x {SIDES[1]})",
+            flush=True,
+        )
         right = moved(backbone, text, PAIRS)
         print(
             f"{'two defects':20} {len(right)} pictures; its own words point at it: {100 * np.mean(right):.0f} % (chance 50 %)"

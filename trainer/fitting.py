@@ -51,10 +51,7 @@ PUBLISHED_SIDE = 518  # pixels, in all three papers
 PUBLISHED_PICTURES = 1725  # of MVTec AD's test split, which they fit on
 EVIDENCES = (PUBLISHED, Evidence((0.02,), odds=True), Evidence((0.02, 0.2, 1.0), odds=True))  # to choose among
 SELF_WEIGHT = 0.5  # of a patch's unlikeness to its own picture's others, beside what the words say of it
-CONTRAST = (
-    0.2,
-    2.0,
-)  # share of local contrast in the map, where a backbone looks at it, and temperature: see sharpened
+CONTRAST = (0.2, 2.0)  # share and temperature of sharpened, where a backbone looks at contrast
 MAP_SIDE = 56  # pixels at which thresholds of maps are chosen
 
 

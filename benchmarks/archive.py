@@ -31,7 +31,7 @@ import numpy as np
 
 from benchmarks.results_file import about, save
 from edge_agent.core import Reading
-from edge_agent.pictures import decode
+from edge_agent.io.pictures import decode
 from edge_agent.sources.decode_ahead import MOST_AHEAD, decoded
 
 SAMPLES = Path(__file__).parents[1] / "edge_agent" / "samples"
@@ -68,13 +68,14 @@ def archive(count: int, folder: Path) -> None:
 
 def cheap(folder: Path, out: Path, workers: int) -> None:
     """What commands/replay.py does, with the cheap detector; a line a picture."""
-    from edge_agent import build, resume
-    from edge_agent.config import EvidenceConfig
-    from edge_agent.contact_sheet import ContactSheet
+    from edge_agent import build
+    from edge_agent.config.config import EvidenceConfig
     from edge_agent.core import Trace
-    from edge_agent.journal import Journal
-    from edge_agent.judge import Rules
-    from edge_agent.pipeline import Station, replay
+    from edge_agent.evidence.contact_sheet import ContactSheet
+    from edge_agent.journal.journal import Journal
+    from edge_agent.line.judge import Rules
+    from edge_agent.line.pipeline import Station, replay
+    from edge_agent.replay import resume
     from edge_agent.sources.stored import StoredSource
 
     source = StoredSource("replay", [folder], workers=workers)

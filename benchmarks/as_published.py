@@ -13,8 +13,8 @@ from scipy.ndimage import gaussian_filter
 
 from edge_agent.backbones.tips import Tips
 from edge_agent.core import Reading
-from edge_agent.detectors.detector import PromptDetector
 from edge_agent.detectors.tipsomaly import Tipsomaly
+from edge_agent.inference.detector import PromptDetector
 
 
 class AsPublished:

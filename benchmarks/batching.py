@@ -64,9 +64,9 @@ class Nowhere:
 def line(moments: list[list[float]], **settings: float) -> list[tuple[int, float, float]]:
     """Of all that is inspected: its number at its camera, when it was taken, and when its verdict was there (seconds)."""
     from edge_agent import build
-    from edge_agent.config import Config
-    from edge_agent.detectors.load import Loader
-    from edge_agent.pipeline import Line, warm_up
+    from edge_agent.config.config import Config
+    from edge_agent.inference.load import Loader
+    from edge_agent.line.pipeline import Line, warm_up
 
     names = [f"cam{number}" for number in range(len(moments))]
     config = Config.model_validate({"stations": [{"name": name, "source": {"folder": "."}} for name in names]})

@@ -24,9 +24,9 @@ from scipy.stats import betabinom
 
 import edge_agent
 from benchmarks.results_file import RESULTS, commit
-from edge_agent.detectors.load import Loader
+from edge_agent.inference.load import Loader
 from trainer.calibrate import View, just_above, look, needed, percent, rank
-from trainer.data import read_examples
+from trainer.data.examples import read_examples
 
 RATES = ("0.2", "0.1", "0.05", "0.02")
 

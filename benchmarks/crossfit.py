@@ -18,12 +18,12 @@ import torch
 
 import edge_agent
 from benchmarks.results_file import commit
-from edge_agent.backbones.store import EMBEDDED_FOLDER
+from edge_agent.backbones.weights.store import EMBEDDED_FOLDER
 from edge_agent.detectors.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from trainer.cli import main as trainer
-from trainer.compare import compare
-from trainer.evaluation import Evaluation, read_evaluation
-from trainer.metrics import FIGURES
+from trainer.evaluate.compare import compare
+from trainer.evaluate.evaluation import Evaluation, read_evaluation
+from trainer.evaluate.metrics import FIGURES
 
 METHODS = ("tipsomaly", "vip2clip", "cops")
 HEADS = ("image AUROC", "AP", "F1-max", "pixel AUROC", "AUPRO", "F1-max", "AP")

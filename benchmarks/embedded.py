@@ -20,13 +20,13 @@ from edge_agent.backbones.tips import load_tips_folder
 from edge_agent.commands.arguments import windows
 from edge_agent.core import Detector
 from edge_agent.detectors.checkpoint import load_checkpoint
-from edge_agent.detectors.detector import PromptDetector
-from edge_agent.detectors.load import Loader
-from edge_agent.pictures import decode
+from edge_agent.inference.detector import PromptDetector
+from edge_agent.inference.load import Loader
+from edge_agent.io.pictures import decode
 from trainer import synthesis
-from trainer.data import read_examples, read_mask
-from trainer.evaluate import LocalContrast
-from trainer.metrics import auroc
+from trainer.data.examples import read_examples, read_mask
+from trainer.evaluate.measure import LocalContrast
+from trainer.evaluate.metrics import auroc
 
 SEED, SIDE, GRID, EACH, GOOD = 20_260, 224, 56, 12, 120
 

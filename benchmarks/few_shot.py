@@ -19,10 +19,10 @@ import torch
 from benchmarks.embedded import half, load, rank, scores
 from edge_agent.backbones.resize import pictures_to_tensor
 from edge_agent.core import Reading
-from edge_agent.pictures import decode
-from trainer.data import read_examples, read_mask
-from trainer.metrics import auroc
-from trainer.teacher import PATCH, Trunk
+from edge_agent.io.pictures import decode
+from trainer.data.examples import read_examples, read_mask
+from trainer.evaluate.metrics import auroc
+from trainer.pretrain.teacher import PATCH, Trunk
 
 SIDE = 224
 

@@ -21,14 +21,14 @@ from tqdm import tqdm
 
 import edge_agent
 from benchmarks.results_file import commit
-from edge_agent.backbones.store import EMBEDDED_FOLDER
 from edge_agent.backbones.tips import TextShape, TextTower, Tips, VisionShape, VisionTower
 from edge_agent.backbones.tokenizer import MAX_LENGTH, Tokenizer
+from edge_agent.backbones.weights.store import EMBEDDED_FOLDER
 from edge_agent.detectors.methods import lookup
 from trainer import synthesis
-from trainer.features import Features, Fresh, Labelled, View, encode, keep
-from trainer.fit import Plan, fit
-from trainer.recipes import RECIPES
+from trainer.fit.features import Features, Fresh, Labelled, View, encode, keep
+from trainer.fit.loop import Plan, fit
+from trainer.fit.recipes import RECIPES
 
 clock = time.perf_counter if torch.cuda.is_available() else time.process_time
 SHAPES = {"s14": (384, 12), "b14": (768, 12), "l14": (1024, 24)}

@@ -26,8 +26,8 @@ import torch
 import edge_agent
 from benchmarks.gpu_parts import TINY, NotHere, Size, parts
 from benchmarks.results_file import RESULTS, commit
-from edge_agent.bench import processor
-from edge_agent.durable import write_durably
+from edge_agent.diagnostics.bench import processor
+from edge_agent.io.files import write_durably
 
 PACKAGES = ("torch", "triton", "open_clip_torch", "numpy")
 

@@ -21,17 +21,17 @@ from benchmarks.fp8 import to_fp8
 from edge_agent.backbones.backbone import Look
 from edge_agent.backbones.precision import halve
 from edge_agent.backbones.tips import Tips
-from edge_agent.bench import assemble, flop, matrix_rate, measure, pattern, timed
 from edge_agent.core import Evidence, Frame, Inspection, Message, Trace
-from edge_agent.detectors.detector import PromptDetector
-from edge_agent.detectors.load import choose_device, choose_dtype
-from edge_agent.journal import Journal
-from edge_agent.judge import Rules
+from edge_agent.diagnostics.bench import assemble, flop, matrix_rate, measure, pattern, timed
+from edge_agent.inference.detector import PromptDetector
+from edge_agent.inference.load import choose_device, choose_dtype
+from edge_agent.journal.journal import Journal
 from edge_agent.kernels import heatmap, pictures, similarity
 from edge_agent.kernels.proof import differences
-from edge_agent.pipeline import Line, Station
+from edge_agent.line.judge import Rules
+from edge_agent.line.pipeline import Line, Station
 from trainer import synthesis
-from trainer.recipes import RECIPES
+from trainer.fit.recipes import RECIPES
 
 Figures = dict[str, Any]
 

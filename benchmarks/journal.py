@@ -28,11 +28,11 @@ from typing import Any
 
 from benchmarks.journal_fill import A_DAY, fill
 from benchmarks.results_file import about, save
-from edge_agent import forgetting
 from edge_agent.core import AlarmEvent
-from edge_agent.journal import Journal
-from edge_agent.sinks.retention import PART
-from edge_agent.visit import visiting
+from edge_agent.evidence.retention import PART
+from edge_agent.journal import purge
+from edge_agent.journal.journal import Journal
+from edge_agent.journal.reader import visiting
 from tests.line import evidence, inspected, message, stored_file
 
 DAY = timedelta(days=1)
@@ -245,9 +245,9 @@ def waiting(path: Path, count: int) -> dict[str, float]:
             took.append(ms(lambda: journal.forget_oldest(PART)))
 
     found = {}
-    for name, look in {"look past all": 10**9, "look past some": forgetting.LOOK}.items():
+    for name, look in {"look past all": 10**9, "look past some": purge.LOOK}.items():
         took: list[float] = []
-        forgetting.LOOK = look
+        purge.LOOK = look
         for _ in range(7):
             step()
         found[f"{name}, median ms"] = statistics.median(took)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 STATIONS, A_DAY = 8, 10_000
 
-# As edge_agent/tables.py keeps moments, stations and identities. :first and :last are numbers, :end seconds since 1970.
+# As edge_agent/journal/tables.py keeps moments, stations and identities. :first and :last are numbers, :end seconds since 1970.
 NUMBERS = f"""
     WITH RECURSIVE counted(n) AS (SELECT :first UNION ALL SELECT n + 1 FROM counted WHERE n < :last),
     part AS (

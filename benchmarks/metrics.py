@@ -21,9 +21,9 @@ from importlib.metadata import PackageNotFoundError, version
 import cv2
 import numpy as np
 
-from trainer.metrics import aupro, pixel_figures
-from trainer.resampling import draw, pixel_draws
-from trainer.tally import Tally
+from trainer.evaluate.bootstrap import draw, pixel_draws
+from trainer.evaluate.metrics import aupro, pixel_figures
+from trainer.evaluate.pixel_counts import Tally
 
 
 def pictures(count: int, side: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

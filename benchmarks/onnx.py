@@ -17,14 +17,14 @@ import numpy as np
 import torch
 
 from benchmarks.results_file import about, save
-from edge_agent import golden
-from edge_agent.backbones.catalog import EMBEDDED
-from edge_agent.backbones.drawn import drawn
-from edge_agent.bench import fresh
-from edge_agent.detectors.detector import PromptDetector
-from edge_agent.detectors.load import Loader
-from edge_agent.onnx_export import FIXED, Graph, export, reference, resized
-from edge_agent.onnx_run import OnnxFile
+from edge_agent.backbones.random_weights import drawn
+from edge_agent.backbones.weights.catalog import EMBEDDED
+from edge_agent.diagnostics.bench import fresh
+from edge_agent.inference.detector import PromptDetector
+from edge_agent.inference.load import Loader
+from edge_agent.onnx import golden
+from edge_agent.onnx.export import FIXED, Graph, export, reference, resized
+from edge_agent.onnx.run import OnnxFile
 
 BATCHES = (1, 8)
 SCALE, PROMPTS = 4, 16  # of random weights and fresh prompts, so that pictures and patches are told apart

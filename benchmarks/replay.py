@@ -50,10 +50,10 @@ def naive(count: int, folder: Path) -> dict[str, float]:
     from PIL import Image
 
     from edge_agent.core import Reading
-    from edge_agent.detectors.load import load_detector
-    from edge_agent.judge import Rules, judge
-    from edge_agent.overlay import overlay
-    from edge_agent.pictures import decode
+    from edge_agent.evidence.overlay import overlay
+    from edge_agent.inference.load import load_detector
+    from edge_agent.io.pictures import decode
+    from edge_agent.line.judge import Rules, judge
 
     detector = load_detector()
     rules = Rules(detector.recommended_threshold, detector.recommended_map_threshold)
@@ -92,11 +92,11 @@ def naive(count: int, folder: Path) -> dict[str, float]:
 def line(count: int, folder: Path, stations: int) -> dict[str, float]:
     """The daemon's own threads over stored pictures, spread over the stations."""
     from edge_agent import build
-    from edge_agent.config import Config
+    from edge_agent.config.config import Config
     from edge_agent.core import Evidence, Inspection
-    from edge_agent.detectors.load import Loader
-    from edge_agent.journal import Journal
-    from edge_agent.pipeline import Line
+    from edge_agent.inference.load import Loader
+    from edge_agent.journal.journal import Journal
+    from edge_agent.line.pipeline import Line
     from edge_agent.sources.stored import StoredSource
 
     names = [f"cam{number}" for number in range(stations)]

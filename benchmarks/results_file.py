@@ -16,7 +16,7 @@ RESULTS = Path(__file__).parent / "results"
 
 def about(*packages: str) -> dict[str, Any]:
     """packages: whose versions matter."""
-    from edge_agent.bench import processor  # it imports torch, which not all that saves results needs
+    from edge_agent.diagnostics.bench import processor  # it imports torch, which not all that saves results needs
 
     return {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),

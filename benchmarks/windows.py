@@ -17,9 +17,9 @@ import torch
 
 from benchmarks.embedded import scores
 from edge_agent.core import Detector
-from edge_agent.detectors.load import Loader
+from edge_agent.inference.load import Loader
 from trainer import synthesis
-from trainer.metrics import auroc
+from trainer.evaluate.metrics import auroc
 
 SEED, SIDE, PART, GRID = 4242, 672, 224, 224
 

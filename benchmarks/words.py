@@ -18,8 +18,8 @@ from torch import Tensor
 
 from benchmarks.embedded import SEED, SIDE, load, procedural
 from edge_agent.backbones.backbone import Backbone
-from edge_agent.detectors import scoring
 from edge_agent.detectors.winclip import SIDES
+from edge_agent.kernels import scoring
 from trainer import synthesis
 from trainer.synthesis.captions import with_article
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edge_agent.config import (
+from edge_agent.config.config import (
     CameraConfig,
     Config,
     DetectorConfig,
@@ -18,32 +18,32 @@ from edge_agent.config import (
     takes_commands,
 )
 from edge_agent.core import Evidence, Inspection, Message, Source, Trace
-from edge_agent.detectors.detector import PromptDetector
-from edge_agent.detectors.load import Loader
-from edge_agent.detectors.windowed import WindowedDetector
 from edge_agent.errors import ConfigError
-from edge_agent.journal import Journal
-from edge_agent.judge import Rules
-from edge_agent.mask import MASK_SIDE, keep_mask
-from edge_agent.messages import alarm_message, result_message
-from edge_agent.overlay import overlay
-from edge_agent.pipeline import Announce, Line, Station
-from edge_agent.sinks.broker import Broker, Tls
-from edge_agent.sinks.images import Gallery
-from edge_agent.sinks.mqtt import MqttSink
-from edge_agent.sources.camera import CameraSource, Triggers
-from edge_agent.sources.camera_settings import Settings, require_backend
-from edge_agent.sources.capture import Capture
-from edge_agent.sources.folder import FolderSource, Ledger
-from edge_agent.sources.trigger_files import TriggerFiles
-from edge_agent.sources.trigger_mqtt import MqttTriggers
+from edge_agent.evidence.overlay import overlay
+from edge_agent.evidence.store import Gallery
+from edge_agent.inference.detector import PromptDetector
+from edge_agent.inference.load import Loader
+from edge_agent.inference.windowed import WindowedDetector
+from edge_agent.journal.journal import Journal
+from edge_agent.line.judge import Rules
+from edge_agent.line.mask import MASK_SIDE, keep_mask
+from edge_agent.line.pipeline import Announce, Line, Station
+from edge_agent.mqtt.broker import Broker, Tls
+from edge_agent.mqtt.messages import alarm_message, result_message
+from edge_agent.mqtt.sender import MqttSink
+from edge_agent.mqtt.triggers import MqttTriggers
+from edge_agent.sources.camera.capture import Capture
+from edge_agent.sources.camera.settings import Settings, require_backend
+from edge_agent.sources.camera.source import CameraSource, Triggers
+from edge_agent.sources.camera.trigger_files import TriggerFiles
+from edge_agent.sources.folder.source import FolderSource, Ledger
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
-    from edge_agent.drift import DriftWatch
-    from edge_agent.metrics import Meter
-    from edge_agent.watchdog import Watchdog
+    from edge_agent.health.drift import DriftWatch
+    from edge_agent.health.metrics import Meter
+    from edge_agent.health.watchdog import Watchdog
 
 
 def detector(wanted: DetectorConfig, loader: Loader) -> PromptDetector | WindowedDetector:
@@ -223,7 +223,7 @@ def gallery(evidence: EvidenceConfig, stations: Mapping[str, Station]) -> Galler
 
 def meter() -> Meter:
     """The sink that counts for /metrics; imported only where that is asked for."""
-    from edge_agent.metrics import Meter
+    from edge_agent.health.metrics import Meter
 
     return Meter()
 
@@ -242,7 +242,7 @@ def registry(
     commands: MqttTriggers | None = None,
 ) -> CollectorRegistry:
     """What /metrics says: a line a collector."""
-    from edge_agent import metrics
+    from edge_agent.health import metrics
 
     collectors: dict[str, metrics.Collect] = {
         "about": metrics.about,

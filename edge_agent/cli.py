@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from edge_agent import __version__
 from edge_agent.commands import bench, check, doctor, export, models, outbox, replay, run
 from edge_agent.commands.exits import BAD_CONFIG, FAILED, INTERRUPTED
-from edge_agent.commands.told import as_errors
+from edge_agent.commands.output import as_errors
 from edge_agent.errors import ConfigError, EdgeAgentError
 
 COMMANDS = (run, replay, check, doctor, bench, models, outbox, export)

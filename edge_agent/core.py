@@ -141,7 +141,7 @@ class Message:
     id: str  # UUID version 7; receivers dedupe by it
     kind: str  # "alarm" or "result": the last level of the topic
     station: str
-    payload: Mapping[str, object]  # JSON, see edge_agent/schemas/
+    payload: Mapping[str, object]  # JSON, see edge_agent/mqtt/schemas/
 
 
 class Source(Protocol):

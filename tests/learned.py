@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from edge_agent.backbones.backbone import ImageFeatures
-from edge_agent.detectors.detector import PromptDetector
 from edge_agent.detectors.method import Method
+from edge_agent.inference.detector import PromptDetector
 from trainer import synthesis
 
 SIDE = 96  # pixels

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from edge_agent.backbones.backbone import Backbone
-from edge_agent.detectors.load import Loader
+from edge_agent.inference.load import Loader
 from tests.made import gradient
 from tests.tiny_clip import tiny_clip
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from benchmarks import gpu, gpu_parts
-from edge_agent import bench
-from edge_agent.backbones.drawn import drawn
-from edge_agent.bench import assemble, flop, matrix_rate, measure
+from edge_agent.backbones.random_weights import drawn
 from edge_agent.cli import main
-from edge_agent.detectors.detector import PromptDetector
+from edge_agent.diagnostics import bench
+from edge_agent.diagnostics.bench import assemble, flop, matrix_rate, measure
 from edge_agent.errors import CheckpointError
+from edge_agent.inference.detector import PromptDetector
 
 CPU = torch.device("cpu")
 

@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 
 from edge_agent import cli as agent
-from edge_agent.calibration import QUANTILES, brightness, read_calibration
-from edge_agent.config import load_config
+from edge_agent.config.config import load_config
+from edge_agent.config.describe import describe
 from edge_agent.core import Reading
-from edge_agent.describe import describe
-from edge_agent.detectors.load import load_detector
 from edge_agent.errors import ConfigError, EdgeAgentError
-from edge_agent.judge import Rules, judge, regions
-from edge_agent.pictures import decode
+from edge_agent.inference.load import load_detector
+from edge_agent.io.pictures import decode
+from edge_agent.line.calibration import QUANTILES, brightness, read_calibration
+from edge_agent.line.judge import Rules, judge, regions
 from tests.agent import write_config
 from trainer.calibrate import (
     Seen,
@@ -233,7 +233,7 @@ def test_good_pictures_with_the_highest_score_leave_no_threshold() -> None:
 
 def test_good_pictures_that_light_up_fully_leave_the_highest_map_threshold(tmp_path: Path, capfd, monkeypatch) -> None:
     scored(tmp_path, range(50, 59), [90] * 6 + [255] * 3)
-    monkeypatch.setattr("edge_agent.detectors.load.Loader.detector", lambda *_, **__: Scored())
+    monkeypatch.setattr("edge_agent.inference.load.Loader.detector", lambda *_, **__: Scored())
     out = tmp_path / "out.json"
     assert main(["calibrate", "--good", str(tmp_path), "--false-alarm-rate", "0.2", "--out", str(out)]) == 0
     assert read_calibration(out).map_threshold == 1

@@ -21,17 +21,17 @@ import pytest
 
 from edge_agent import build
 from edge_agent.cli import main
-from edge_agent.config import CameraConfig, load_config
+from edge_agent.config.config import CameraConfig, load_config
 from edge_agent.core import Evaluation, Evidence, Frame, Inspection, Message, Reading, StoredFile, Trace
 from edge_agent.errors import ConfigError
-from edge_agent.inbox import Inbox
-from edge_agent.judge import Rules
-from edge_agent.pipeline import Line, Station
-from edge_agent.sources.camera import CameraSource
-from edge_agent.sources.camera_address import with_password
-from edge_agent.sources.capture import _essence, _masked
-from edge_agent.sources.slot import Slot, State
-from edge_agent.sources.trigger_files import TriggerFiles
+from edge_agent.line.inbox import Inbox
+from edge_agent.line.judge import Rules
+from edge_agent.line.pipeline import Line, Station
+from edge_agent.sources.camera.address import with_password
+from edge_agent.sources.camera.capture import _essence, _masked
+from edge_agent.sources.camera.slot import Slot, State
+from edge_agent.sources.camera.source import CameraSource
+from edge_agent.sources.camera.trigger_files import TriggerFiles
 from tests.agent import ALL_OK, Daemon, station, write_config
 from tests.mjpeg import MjpegServer
 from tests.mosquitto import eventually
@@ -333,7 +333,7 @@ def test_a_camera_that_returns_and_ignores_the_first_to_connect_is_back_as_soon(
 
 
 def test_a_camera_that_takes_long_to_open_is_given_the_time_it_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge_agent.sources.capture.QUICK_S", 0.3)
+    monkeypatch.setattr("edge_agent.sources.camera.capture.QUICK_S", 0.3)
     with MjpegServer(COLOUR) as server, Watcher(camera(server.url)) as seen:
         seen.sees(3)
         server.stop()
@@ -440,7 +440,7 @@ def test_a_trigger_that_lay_there_before_the_agent_shows_no_later_part(rtsp: Rts
 def test_a_trigger_folder_that_cannot_be_used_is_told_once_with_its_remedy_and_when_it_is_well(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("edge_agent.sources.trigger_files.LOOK_S", 0.0)
+    monkeypatch.setattr("edge_agent.sources.camera.trigger_files.LOOK_S", 0.0)
     triggers = TriggerFiles("cam1", tmp_path / "triggers", "*.trg", Remembered())
     assert not list(triggers.requests()) + list(triggers.requests())
     (tmp_path / "triggers").mkdir()
@@ -543,7 +543,7 @@ def run(work) -> None:
 
 
 def test_what_captures_is_light_and_quick_to_start() -> None:
-    code = "import sys, edge_agent.sources.camera_child; print(*sys.modules)"
+    code = "import sys, edge_agent.sources.camera.child; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
     assert not {"torch", "pydantic", "sqlalchemy", "PIL", "watchdog"} & set(loaded)
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.backbones.catalog import BACKBONES, EMBEDDED, FILES, Backbone, lookup
-from edge_agent.backbones.digests import format_sums, measure, parse_sums, stated
-from edge_agent.backbones.listing import list_models, table
-from edge_agent.backbones.store import EMBEDDED_FOLDER, default_folder, find, installed, pin
+from edge_agent.backbones.weights.catalog import BACKBONES, EMBEDDED, FILES, Backbone, lookup
+from edge_agent.backbones.weights.digests import format_sums, measure, parse_sums, stated
+from edge_agent.backbones.weights.listing import list_models, table
+from edge_agent.backbones.weights.store import EMBEDDED_FOLDER, default_folder, find, installed, pin
 from edge_agent.errors import CheckpointError
 
 OFFICIAL = [backbone for backbone in BACKBONES.values() if backbone.name != EMBEDDED]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edge_agent import __version__
-from edge_agent.backbones.catalog import BACKBONES
+from edge_agent.backbones.weights.catalog import BACKBONES
 from edge_agent.cli import main
 from tests.agent import part, station, write_config
 from tests.made import unprivileged_folder
@@ -173,8 +173,8 @@ def test_stations_that_watch_one_folder_are_pointed_out(tmp_path: Path, capsys: 
 
 
 def test_the_doctor_names_folders_that_may_not_be_used(capsys: pytest.CaptureFixture[str]) -> None:
-    from edge_agent import doctor
-    from edge_agent.config import load_config
+    from edge_agent.config.config import load_config
+    from edge_agent.diagnostics import doctor
 
     with unprivileged_folder() as folder:
         config = write_config(folder, evidence={"folder": "./closed/pictures"})
@@ -189,7 +189,7 @@ def test_the_doctor_names_folders_that_may_not_be_used(capsys: pytest.CaptureFix
 
 
 def test_the_doctor_looks_whether_requests_for_pictures_can_be_moved_aside() -> None:
-    from edge_agent.doctor import _trigger
+    from edge_agent.diagnostics.doctor import _trigger
 
     with unprivileged_folder() as folder:
         assert _trigger("cam1", folder).state == "ok"

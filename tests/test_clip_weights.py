@@ -13,13 +13,20 @@ from huggingface_hub import constants
 
 from edge_agent.backbones import clip_weights
 from edge_agent.backbones.clip import Clip
-from edge_agent.backbones.clip_names import EXAMPLE, SAFETENSORS, architecture, parse_clip, pretrained, published
 from edge_agent.backbones.clip_weights import find_weights, load_clip
-from edge_agent.backbones.fetch import fetch
-from edge_agent.backbones.listing import list_models
-from edge_agent.backbones.store import PINS
-from edge_agent.detectors.load import Loader
+from edge_agent.backbones.weights.clip_names import (
+    EXAMPLE,
+    SAFETENSORS,
+    architecture,
+    parse_clip,
+    pretrained,
+    published,
+)
+from edge_agent.backbones.weights.fetch import fetch
+from edge_agent.backbones.weights.listing import list_models
+from edge_agent.backbones.weights.store import PINS
 from edge_agent.errors import CheckpointError
+from edge_agent.inference.load import Loader
 from tests import tiny_clip
 from tests.weights_server import serving
 

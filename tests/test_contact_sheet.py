@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from edge_agent.contact_sheet import ContactSheet
 from edge_agent.core import Evaluation, Reading, Verdict
+from edge_agent.evidence.contact_sheet import ContactSheet
 
 RED, GREEN, BLUE, GRAY = (200, 10, 10), (10, 200, 10), (10, 10, 200), (120, 120, 120)
 

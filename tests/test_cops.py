@@ -12,11 +12,10 @@ from edge_agent.backbones.backbone import ImageFeatures
 from edge_agent.detectors.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from edge_agent.detectors.cops import DRAWS, Cops, drawn
 from edge_agent.detectors.cops_parts import distances, pooled, scaled
-from edge_agent.detectors.cops_published import DEEP_BLOCKS, published_shapes
-from edge_agent.detectors.detector import PromptDetector
-from edge_agent.detectors.load import Loader
 from edge_agent.detectors.methods import restore
 from edge_agent.errors import CheckpointError
+from edge_agent.inference.detector import PromptDetector
+from edge_agent.inference.load import Loader
 from tests.learned import (
     SIDE,
     assert_gradients_reach_all_but_the_backbone,
@@ -30,7 +29,8 @@ from tests.learned import (
 )
 from tests.tiny_clip import tiny_clip
 from trainer import synthesis
-from trainer.losses import cops_losses
+from trainer.fit.losses import cops_losses
+from trainer.importing.cops import DEEP_BLOCKS, cops_from_published, published_shapes
 
 
 @pytest.fixture(scope="module")
@@ -383,7 +383,7 @@ def published(clip) -> dict[str, torch.Tensor]:
 
 def test_prompts_as_published_come_with_all_their_numbers(clip):
     theirs = published(clip)
-    method = Cops.from_published(clip, theirs, k=3, alpha=0.35, beta=1.0, seed=5)
+    method = cops_from_published(clip, theirs, k=3, alpha=0.35, beta=1.0, seed=5)
     assert torch.equal(method.context[0], theirs["ctx_pos"][0, 0])
     assert torch.equal(method.context[1], theirs["ctx_neg"][0, 0])
     assert torch.equal(method.queries, torch.stack([theirs["t_n"], theirs["t_a"]]))
@@ -395,7 +395,7 @@ def test_prompts_as_published_come_with_all_their_numbers(clip):
 
 
 def test_prompts_as_published_inspect_but_are_not_fitted_further(clip, shown):
-    method = Cops.from_published(clip, published(clip), k=5, alpha=0.26, beta=0.9)
+    method = cops_from_published(clip, published(clip), k=5, alpha=0.26, beta=0.9)
     features = seen(method, shown[:1])
     assert 0 <= float(scored(method.eval(), features).picture) <= 1
     again = restore(clip, header(method), method.tensors(), "plate")
@@ -421,7 +421,7 @@ def test_what_is_not_published_prompts_for_this_clip_is_named(clip, change, erro
     theirs = published(clip)
     change(theirs)
     with pytest.raises(CheckpointError, match=f"not CoPS prompts for clip:ViT-tiny-8: .*{error}"):
-        Cops.from_published(clip, theirs, k=5, alpha=0.26, beta=0.9)
+        cops_from_published(clip, theirs, k=5, alpha=0.26, beta=0.9)
 
 
 def test_the_backbone_is_no_part_of_what_is_fitted_or_kept(clip):

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from edge_agent.detectors import scoring
 from edge_agent.detectors.cops import Cops
-from edge_agent.detectors.cops_published import published_shapes
+from edge_agent.kernels import scoring
 from tests.parity import recipe, vectors
+from trainer.importing.cops import cops_from_published, published_shapes
 
 FILES = ("cops", "cops_k3")
 
@@ -24,7 +24,7 @@ def clip():
 def published(request, clip):
     """The file's arrays and hyper-parameters, and the method from a checkpoint with the authors' names."""
     arrays, config = vectors.load(request.param)
-    method = Cops.from_published(
+    method = cops_from_published(
         clip,
         published_prompts(clip),
         k=config["k"],

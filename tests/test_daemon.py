@@ -17,8 +17,8 @@ import jsonschema
 import pytest
 
 from edge_agent.cli import main
-from edge_agent.messages import schema
-from edge_agent.pictures import decode
+from edge_agent.io.pictures import decode
+from edge_agent.mqtt.messages import schema
 from tests.agent import ALL_OK, Daemon, journalled, part, station, write_config
 from tests.mosquitto import Listener, Mosquitto, eventually
 

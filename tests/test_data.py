@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edge_agent.errors import EdgeAgentError
-from trainer.data import Skipped, good_pictures, read_examples, readable
+from trainer.data.examples import Skipped, good_pictures, read_examples, readable
 
 
 def picture(path: Path, side: int = 40, value: int = 120) -> None:

@@ -10,11 +10,12 @@ import pytest
 import safetensors.torch
 import torch
 
-from edge_agent.backbones.store import EMBEDDED_FOLDER
-from edge_agent.detectors import prompts, scoring
+from edge_agent.backbones.weights.store import EMBEDDED_FOLDER
+from edge_agent.detectors import prompts
 from edge_agent.detectors.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from edge_agent.detectors.load import EMBEDDED_CHECKPOINT, Loader, choose_device, load_detector
 from edge_agent.errors import CheckpointError
+from edge_agent.inference.load import EMBEDDED_CHECKPOINT, Loader, choose_device, load_detector
+from edge_agent.kernels import scoring
 
 
 @pytest.fixture(scope="module")

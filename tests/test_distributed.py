@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from edge_agent.cli import main
-from edge_agent.pictures import decode
+from edge_agent.io.pictures import decode
 from tests.agent import journalled, part, station, write_config
 from tests.test_stored_source import write_video
 

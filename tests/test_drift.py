@@ -11,14 +11,14 @@ import jsonschema
 import numpy as np
 import pytest
 
-from edge_agent import drift
-from edge_agent.calibration import QUANTILES, Calibration, brightness
 from edge_agent.core import Evidence, Frame, Inspection, Reading
-from edge_agent.detectors.load import load_detector
-from edge_agent.drift import WINDOW, DriftWatch
-from edge_agent.judge import Rules
-from edge_agent.messages import schema
-from edge_agent.pipeline import Station, inspect
+from edge_agent.health import drift
+from edge_agent.health.drift import WINDOW, DriftWatch
+from edge_agent.inference.load import load_detector
+from edge_agent.line.calibration import QUANTILES, Calibration, brightness
+from edge_agent.line.judge import Rules
+from edge_agent.line.pipeline import Station, inspect
+from edge_agent.mqtt.messages import schema
 from tests.agent import Daemon, part, station, write_config
 from tests.mosquitto import Listener, Mosquitto, eventually, free_port
 from tests.test_health import get, samples

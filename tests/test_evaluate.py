@@ -11,11 +11,11 @@ import pytest
 
 from edge_agent.errors import EdgeAgentError
 from trainer.cli import main
-from trainer.compare import compare
-from trainer.data import read_examples
-from trainer.evaluate import LocalContrast, evaluate
-from trainer.evaluation import Evaluation, read_evaluation
-from trainer.metrics import FIGURES, IMAGE_FIGURES
+from trainer.data.examples import read_examples
+from trainer.evaluate.compare import compare
+from trainer.evaluate.evaluation import Evaluation, read_evaluation
+from trainer.evaluate.measure import LocalContrast, evaluate
+from trainer.evaluate.metrics import FIGURES, IMAGE_FIGURES
 
 
 @pytest.fixture

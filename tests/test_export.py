@@ -16,10 +16,10 @@ from edge_agent.cli import main
 from edge_agent.commands.export import moment
 from edge_agent.core import AlarmEvent
 from edge_agent.errors import EdgeAgentError
-from edge_agent.export import COLUMNS, export
-from edge_agent.journal import Journal
-from edge_agent.rows import RecordedInspection
-from edge_agent.visit import visiting
+from edge_agent.journal.export import COLUMNS, export
+from edge_agent.journal.journal import Journal
+from edge_agent.journal.reader import visiting
+from edge_agent.journal.rows import RecordedInspection
 from tests.agent import write_config
 from tests.line import NOON, evidence, inspected, not_decidable, stored_file
 
@@ -80,7 +80,7 @@ def test_parquet_has_the_same_values_with_their_types(tmp_path: Path) -> None:
 
 
 def test_every_inspection_comes_once_however_many_share_a_moment(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge_agent.visit.PAGE", 3)
+    monkeypatch.setattr("edge_agent.journal.reader.PAGE", 3)
     with closing(Journal.open(url)) as journal, visiting(url) as visitor:
         for number in range(20):
             journal.record(inspected(taken_at=NOON + timedelta(seconds=number // 8)), evidence(), [])

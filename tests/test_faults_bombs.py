@@ -20,7 +20,7 @@ MEGAPIXELS = 20
 DECODE = """
 import json, resource, sys, time
 from edge_agent.errors import PictureError
-from edge_agent.pictures import decode
+from edge_agent.io.pictures import decode
 decode(sys.argv[1])
 for path in sys.argv[2:]:
     before, begun = resource.getrusage(resource.RUSAGE_SELF), time.process_time()

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.clock import CautiousClock
 from edge_agent.core import AlarmEvent
-from edge_agent.journal import Journal
-from edge_agent.sinks.images import Gallery
-from edge_agent.sinks.retention import Retention
+from edge_agent.evidence.retention import Retention
+from edge_agent.evidence.store import Gallery
+from edge_agent.io.clock import CautiousClock
+from edge_agent.journal.journal import Journal
 from tests.agent import journalled, part, write_config
 from tests.line import inspected
 from tests.mosquitto import PATIENCE_S, Listener, Mosquitto, eventually

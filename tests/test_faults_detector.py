@@ -12,7 +12,7 @@ import torch
 
 from edge_agent.core import Evaluation, Evidence, Inspection, Reading
 from edge_agent.errors import DetectorLost
-from edge_agent.pipeline import MOST_FAILURES, Line
+from edge_agent.line.pipeline import MOST_FAILURES, Line
 from tests.agent import Daemon, part, write_config
 from tests.made import png
 from tests.mosquitto import eventually
@@ -92,7 +92,7 @@ def test_evidence_that_cannot_be_made_costs_no_alarm() -> None:
 
 def forgetful() -> None:
     """In the daemon's process: the detector has no memory for pictures of one brightness."""
-    from edge_agent.detectors.detector import PromptDetector
+    from edge_agent.inference.detector import PromptDetector
 
     start = PromptDetector.start
 

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_agent import ballast
-from edge_agent.backbones.store import EMBEDDED_FOLDER
+from edge_agent.backbones.weights.store import EMBEDDED_FOLDER
 from edge_agent.core import AlarmEvent
 from edge_agent.errors import JournalError
-from edge_agent.journal import Journal
+from edge_agent.journal import ballast
+from edge_agent.journal.journal import Journal
 from tests.agent import ALL_OK, station, write_config
 from tests.line import evidence, inspected, message
 from tests.made import png
@@ -88,7 +88,7 @@ def test_a_journal_on_a_full_disk_opens_by_what_was_kept_for_it(disk: Path) -> N
 
 
 def test_a_locked_journal_is_no_reason_to_give_room_away(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge_agent.databases.sqlite.BUSY_MS", 50)
+    monkeypatch.setattr("edge_agent.journal.sqlite.BUSY_MS", 50)
     path = disk / "journal.db"
     with (
         closing(Journal.open(f"sqlite:///{path}", ballast=True)) as journal,

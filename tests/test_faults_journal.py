@@ -11,7 +11,7 @@ import pytest
 
 from edge_agent.core import AlarmEvent
 from edge_agent.errors import JournalGone
-from edge_agent.journal import Journal
+from edge_agent.journal.journal import Journal
 from tests.agent import Daemon, part, write_config
 from tests.line import evidence, inspected, message
 

@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_agent.backbones.catalog import FILES, Backbone, RemoteFile, lookup
-from edge_agent.backbones.download import Patience
-from edge_agent.backbones.fetch import bring, fetch
-from edge_agent.backbones.store import PINS, find, read_pins
+from edge_agent.backbones.weights.catalog import FILES, Backbone, RemoteFile, lookup
+from edge_agent.backbones.weights.download import Patience
+from edge_agent.backbones.weights.fetch import bring, fetch
+from edge_agent.backbones.weights.store import PINS, find, read_pins
 from edge_agent.errors import CheckpointError
 from tests import weights_server
 from tests.weights_server import WeightsServer, serving
@@ -107,7 +107,7 @@ def test_the_embedded_backbone_needs_no_fetch(tmp_path: Path) -> None:
 
 def test_fetching_needs_neither_torch_nor_numpy() -> None:
     code = (
-        "import sys, edge_agent.backbones.fetch, edge_agent.backbones.listing\n"
+        "import sys, edge_agent.backbones.weights.fetch, edge_agent.backbones.weights.listing\n"
         "print('torch' in sys.modules, 'numpy' in sys.modules)"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -508,8 +508,8 @@ def test_files_put_in_place_by_hand_are_trusted_only_when_asked(tmp_path: Path) 
 FETCH = """
 import sys
 from pathlib import Path
-from edge_agent.backbones.download import Patience
-from edge_agent.backbones.fetch import fetch
+from edge_agent.backbones.weights.download import Patience
+from edge_agent.backbones.weights.fetch import fetch
 from edge_agent.errors import CheckpointError
 try:
     fetch(sys.argv[1], into=Path(sys.argv[2]), source=sys.argv[3], patience=Patience(3, 0.0, 20.0))

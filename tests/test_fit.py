@@ -20,16 +20,24 @@ import safetensors.torch
 import torch
 
 from edge_agent.backbones.tips import Tips
-from edge_agent.detectors.load import Loader, load_detector
 from edge_agent.detectors.methods import lookup
 from edge_agent.detectors.tipsomaly import NO_CONTRAST
 from edge_agent.errors import EdgeAgentError
+from edge_agent.inference.load import Loader, load_detector
 from trainer import synthesis
 from trainer.cli import main
-from trainer.features import OWN, Fresh, Kept, Labelled, View, keep
-from trainer.fit import Plan, fit
-from trainer.fitting import CONTRAST, Progress, Request, choose_score, default_epochs, fit_checkpoint, from_data
-from trainer.recipes import RECIPES
+from trainer.fit.features import OWN, Fresh, Kept, Labelled, View, keep
+from trainer.fit.loop import Plan, fit
+from trainer.fit.pictures_to_checkpoint import (
+    CONTRAST,
+    Progress,
+    Request,
+    choose_score,
+    default_epochs,
+    fit_checkpoint,
+    from_data,
+)
+from trainer.fit.recipes import RECIPES
 
 SIDE = 96  # pixels: 6 x 6 patches of the embedded model
 

@@ -12,14 +12,14 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from edge_agent.detectors import flights
 from edge_agent.detectors.checkpoint import load_checkpoint
-from edge_agent.detectors.detector import PromptDetector
-from edge_agent.detectors.flights import Flights, grouped, sizes
-from edge_agent.detectors.load import EMBEDDED_CHECKPOINT, Loader, load_detector
 from edge_agent.detectors.methods import lookup
-from edge_agent.detectors.recorded import record
 from edge_agent.detectors.tipsomaly import Evidence, Tipsomaly
+from edge_agent.inference import batch_queue
+from edge_agent.inference.batch_queue import Flights, grouped, sizes
+from edge_agent.inference.cuda_graph import record
+from edge_agent.inference.detector import PromptDetector
+from edge_agent.inference.load import EMBEDDED_CHECKPOINT, Loader, load_detector
 from edge_agent.kernels import heatmap, similarity
 from tests.tiny_clip import tiny_clip
 
@@ -72,7 +72,9 @@ def test_masks_go_along(detector, way):
 
 
 def test_batches_that_were_started_one_after_another_do_not_mix(detector, way):
-    batches = [[picture(10 * batch + seed, 224, 224) for seed in range(2)] for batch in range(2 * flights.LANES + 1)]
+    batches = [
+        [picture(10 * batch + seed, 224, 224) for seed in range(2)] for batch in range(2 * batch_queue.LANES + 1)
+    ]
     under_way = [way.start(batch) for batch in batches]  # more than there are lanes
     found = [land() for land in reversed(under_way)]
     for batch, readings in zip(batches, reversed(found), strict=True):
@@ -89,7 +91,7 @@ def test_pictures_may_change_once_their_batch_has_started(way):
 
 
 def test_more_pictures_than_fit_a_batch_are_read_in_several(way, monkeypatch):
-    monkeypatch.setattr(flights, "MOST", 4)
+    monkeypatch.setattr(batch_queue, "MOST", 4)
     images = [picture(seed, 224, 224) for seed in range(9)]
     readings = way.start(images)()
     assert [reading.score for reading in readings] == pytest.approx(

@@ -21,9 +21,9 @@ import pytest
 import uuid6
 
 from edge_agent.core import Evaluation, Evidence, Frame, Inspection, StoredFile, Trace, Verdict
-from edge_agent.journal import Journal
-from edge_agent.sources.folder import FolderSource
-from edge_agent.sources.watch import Watch, needs_polling
+from edge_agent.journal.journal import Journal
+from edge_agent.sources.folder.source import FolderSource
+from edge_agent.sources.folder.watch import Watch, needs_polling
 from tests.made import gradient, png, unprivileged_folder
 
 DEADLINE_S = 60
@@ -75,10 +75,10 @@ class Line:
 
 @pytest.fixture(autouse=True)
 def _impatience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge_agent.sources.watch.POLL_S", 0.1)
-    monkeypatch.setattr("edge_agent.sources.folder.TICK_S", 0.05)
-    monkeypatch.setattr("edge_agent.sources.folder.RETRY_S", 0.1)
-    monkeypatch.setattr("edge_agent.sources.folder.TROUBLE_S", 0.2)
+    monkeypatch.setattr("edge_agent.sources.folder.watch.POLL_S", 0.1)
+    monkeypatch.setattr("edge_agent.sources.folder.source.TICK_S", 0.05)
+    monkeypatch.setattr("edge_agent.sources.folder.source.RETRY_S", 0.1)
+    monkeypatch.setattr("edge_agent.sources.folder.source.TROUBLE_S", 0.2)
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_what_lies_there_is_given_in_the_order_it_was_written(folder: Path, jour
 def test_a_scan_that_takes_long_keeps_the_order_too(
     folder: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_agent.sources.folder.TICK_S", 0)  # so that a scan is given up after every file
+    monkeypatch.setattr("edge_agent.sources.folder.source.TICK_S", 0)  # so that a scan is given up after every file
     names = [f"{i}.png" for i in np.random.default_rng(3).permutation(60)]
     for second, name in enumerate(names):
         put(folder / name, at=LONG_AGO + second)
@@ -208,7 +208,7 @@ def test_a_picture_in_the_place_of_another_is_new(folder: Path, journal: Journal
 
 
 def test_a_burst_loses_and_repeats_nothing(folder: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge_agent.sources.watch.MOST_PATHS", 20)  # so that most events are lost
+    monkeypatch.setattr("edge_agent.sources.folder.watch.MOST_PATHS", 20)  # so that most events are lost
     content = [png(gradient(16, 16, seed)) for seed in range(50)]
     with running(folder, journal, records=False) as line:
         wait_until_watched(line, folder)
@@ -309,7 +309,7 @@ def test_a_writer_that_closes_in_between_is_waited_for(folder: Path, journal: Jo
 def test_a_picture_that_stays_cut_off_is_told_of_in_the_end(
     folder: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_agent.sources.folder.YOUNG_S", 1.0)
+    monkeypatch.setattr("edge_agent.sources.folder.source.YOUNG_S", 1.0)
     (folder / "half.png").write_bytes(png(gradient(20, 30))[:-30])
     with running(folder, journal) as line:
         assert "cut off" in (line.take()[0].fault or "")
@@ -492,7 +492,7 @@ def test_a_consumer_that_leaves_ends_it_too(folder: Path, journal: Journal) -> N
 def test_memory_stays_flat_while_pictures_come_and_go(
     folder: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_agent.sources.folder.MOST_GIVEN", 50)
+    monkeypatch.setattr("edge_agent.sources.folder.source.MOST_GIVEN", 50)
     content = png(gradient(16, 16))
     with running(folder, journal, records=False, rescan_s=0.2) as line:
 
@@ -526,7 +526,7 @@ def test_local_folders_need_no_polling(tmp_path: Path) -> None:
 
 
 def test_a_watch_says_what_it_may_have_missed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge_agent.sources.watch.MOST_PATHS", 3)
+    monkeypatch.setattr("edge_agent.sources.folder.watch.MOST_PATHS", 3)
     watch = Watch(str(folder), recursive=False, polling=False)
     try:
         for i in range(10):

@@ -18,8 +18,8 @@ import pytest
 import uuid6
 
 from edge_agent.core import Evaluation, Frame, Inspection, SavedFile, Trace, Verdict
-from edge_agent.pictures import decode
-from edge_agent.sinks.images import Gallery
+from edge_agent.evidence.store import Gallery
+from edge_agent.io.pictures import decode
 from tests.made import gradient, unprivileged_folder
 
 TRACE = Trace("model", "0" * 64, "0" * 64, None, "0" * 64)
@@ -329,7 +329,8 @@ looked_for = [False]  # an audit hook cannot be taken away, but told to rest
 
 
 def test_its_module_needs_no_torch() -> None:
-    code = "import sys, edge_agent.sinks.images, edge_agent.sources.folder, edge_agent.sources.stored; sys.exit('torch' in sys.modules)"
+    modules = "edge_agent.evidence.store, edge_agent.sources.folder.source, edge_agent.sources.stored"
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -15,11 +15,11 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from edge_agent.health import serving
-from edge_agent.metrics import register
-from edge_agent.notify import Notifier
-from edge_agent.progress import Stage
-from edge_agent.watchdog import Watchdog
+from edge_agent.health.metrics import register
+from edge_agent.health.server import serving
+from edge_agent.health.systemd import Notifier
+from edge_agent.health.watchdog import Watchdog
+from edge_agent.line.heartbeat import Stage
 from tests.agent import ALL_NOT_OK, ALL_OK, Daemon, part, station, write_config
 from tests.mosquitto import Mosquitto, eventually, free_port
 

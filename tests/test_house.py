@@ -63,7 +63,8 @@ def test_help_imports_nothing_heavy():
 
 
 @pytest.mark.parametrize(
-    "package", ["edge_agent.judge", "edge_agent.journal", "edge_agent.config", "edge_agent.pipeline"]
+    "package",
+    ["edge_agent.line.judge", "edge_agent.journal.journal", "edge_agent.config.config", "edge_agent.line.pipeline"],
 )
 def test_what_judges_and_records_needs_no_torch(package):
     assert "torch" not in loaded_by(f"import {package}")

@@ -18,24 +18,23 @@ from torch import nn
 
 from edge_agent.backbones.clip import Clip
 from edge_agent.backbones.clip_weights import load_clip
-from edge_agent.backbones.store import EMBEDDED_FOLDER
-from edge_agent.detectors import scoring
+from edge_agent.backbones.weights.store import EMBEDDED_FOLDER
 from edge_agent.detectors.checkpoint import load_checkpoint
 from edge_agent.detectors.cops import Cops
-from edge_agent.detectors.cops_published import published_shapes
-from edge_agent.detectors.detector import PromptDetector
-from edge_agent.detectors.load import Loader, load_detector
 from edge_agent.detectors.method import Method
 from edge_agent.detectors.tipsomaly import Tipsomaly
-from edge_agent.detectors.vip2clip import ViP2Clip
-from edge_agent.detectors.vip2clip_published import END, PERCEPTION
 from edge_agent.errors import CheckpointError
+from edge_agent.inference.detector import PromptDetector
+from edge_agent.inference.load import Loader, load_detector
+from edge_agent.kernels import scoring
 from tests import tiny_clip
 from tests.made import gradient
 from tests.parity import vectors
 from tests.test_cops_parity import published_prompts
 from trainer.cli import main
-from trainer.importing import COPS_SETTINGS, fitting, import_checkpoint, read_published
+from trainer.importing.cops import cops_from_published, published_shapes
+from trainer.importing.importing import COPS_SETTINGS, fitting, import_checkpoint, read_published
+from trainer.importing.vip2clip import END, PERCEPTION, vip2clip_from_published
 
 PICTURES = [gradient(70, 90, seed) for seed in range(2)]
 EVEN = "ViT-tiny-even-8"  # as CoPS needs it: tokens as long as features
@@ -115,9 +114,9 @@ def made(method: str, clips: dict[str, str]) -> tuple[object, Method]:
         return prompts, Tipsomaly.from_published(clip, list(prompts), "metal plate")
     if method == "vip2clip":
         content = vip2clips(clip)
-        return content, ViP2Clip.from_published(clip, content["prompt_learner"], content["Zero_try"])
+        return content, vip2clip_from_published(clip, content["prompt_learner"], content["Zero_try"])
     content = copss(clip)
-    return content, Cops.from_published(clip, content["prompt_learner"], **COPS_SETTINGS["mvtec"])
+    return content, cops_from_published(clip, content["prompt_learner"], **COPS_SETTINGS["mvtec"])
 
 
 def told(arguments: list[str], capfd) -> str:

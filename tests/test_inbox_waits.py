@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edge_agent.core import Frame
-from edge_agent.inbox import Inbox
+from edge_agent.line.inbox import Inbox
 
 LONG_S = 60.0  # a test that waited for it would be noticed
 
@@ -73,7 +73,7 @@ def test_a_full_batch_waits_for_no_station() -> None:
 
 def test_a_picture_that_waited_while_others_were_read_waits_no_further(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
-    monkeypatch.setattr("edge_agent.inbox.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("edge_agent.line.inbox.time.monotonic", lambda: now[0])
     inbox = Inbox(stations=2)
     inbox.put(frame("cam1"), live=True)
     now[0] += 0.5
@@ -84,7 +84,7 @@ def test_a_picture_that_waited_while_others_were_read_waits_no_further(monkeypat
 
 def test_what_is_left_behind_a_full_batch_goes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
-    monkeypatch.setattr("edge_agent.inbox.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("edge_agent.line.inbox.time.monotonic", lambda: now[0])
     inbox = Inbox(stations=2)
     for seq in range(3):
         inbox.put(frame("stored", seq), live=False)

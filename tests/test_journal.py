@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy.exc import StatementError
 
 from edge_agent.core import AlarmEvent, Evaluation, Evidence, SavedFile
-from edge_agent.journal import Journal
+from edge_agent.journal.journal import Journal
 from tests.line import DEFECTS, NOON, TRACE, evidence, inspected, message, not_decidable, stored_file
 
 pytest_plugins = ["tests.postgres"]
@@ -202,7 +202,7 @@ def test_inspections_are_found_by_station_and_time(journal: Journal) -> None:
 def test_what_was_replayed_is_told_in_the_order_of_recording_whatever_lies_between(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_agent.journal.PAGE", 3)
+    monkeypatch.setattr("edge_agent.journal.journal.PAGE", 3)
     assert (journal.last_number(), journal.last_number("cam1"), list(journal.outcomes("cam1", 0))) == (0, 0, [])
     replayed = []
     for number in range(12):
@@ -324,7 +324,7 @@ def test_opening_a_journal_that_is_up_to_date_loads_neither_alembic_nor_torch(ur
     Journal.open(url).close()
     program = """
 import sys
-from edge_agent.journal import Journal
+from edge_agent.journal.journal import Journal
 Journal.open(sys.argv[1]).close()
 print(sorted({"alembic", "torch", "cv2"} & set(sys.modules)))
 """

@@ -17,9 +17,9 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from edge_agent.core import AlarmEvent, Evidence
-from edge_agent.databases import sqlite
 from edge_agent.errors import JournalError
-from edge_agent.journal import Journal
+from edge_agent.journal import sqlite
+from edge_agent.journal.journal import Journal
 from tests.line import evidence, inspected, message, stored_file
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from edge_agent.core import AlarmEvent
 from edge_agent.errors import JournalError
-from edge_agent.journal import Journal
-from edge_agent.rows import RecordedInspection
+from edge_agent.journal.journal import Journal
+from edge_agent.journal.rows import RecordedInspection
 from tests.line import DEFECTS, NOON, evidence, inspected, message, stored_file
 
 pytest_plugins = ["tests.postgres"]
@@ -61,7 +61,7 @@ def kill_while_it_works(process: BaseProcess, acknowledged: Path, records: int, 
 def test_a_killed_recorder_leaves_nothing_half_and_loses_nothing_it_acknowledged(url: str, tmp_path: Path) -> None:
     # The server that forks them has everything imported, so that each kill meets the journal, not an import.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["edge_agent.journal", "alembic.command", "psycopg", "tests.line"])
+    context.set_forkserver_preload(["edge_agent.journal.journal", "alembic.command", "psycopg", "tests.line"])
     chance = random.Random(4711)
     acknowledged = tmp_path / "acknowledged"
     acknowledged.touch()

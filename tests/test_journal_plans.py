@@ -15,10 +15,10 @@ from sqlalchemy.engine import Connection, Engine
 
 from benchmarks.journal_fill import fill
 from edge_agent.core import AlarmEvent
-from edge_agent.databases import sqlite
-from edge_agent.forgetting import Forgotten
-from edge_agent.journal import Journal
-from edge_agent.visit import visiting
+from edge_agent.journal import sqlite
+from edge_agent.journal.journal import Journal
+from edge_agent.journal.purge import Forgotten
+from edge_agent.journal.reader import visiting
 from tests.line import evidence, inspected, message, stored_file
 
 pytest_plugins = ["tests.postgres"]
@@ -71,7 +71,7 @@ def connection(url: str) -> Iterator[Connection]:
 def test_a_day_is_read_from_the_index_of_its_times_page_after_page(
     url: str, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_agent.visit.PAGE", 10)
+    monkeypatch.setattr("edge_agent.journal.reader.PAGE", 10)
     with visiting(url) as visitor, noted() as asked:
         assert sum(map(len, visitor.inspections(NOW, NOW + DAY))) == 24
     pages = [plan(connection, one) for one in asked if "ORDER BY inspections.taken_at" in one[0]]
@@ -85,7 +85,7 @@ def test_a_day_is_read_from_the_index_of_its_times_page_after_page(
 def test_a_day_of_one_station_is_read_from_an_index_of_its_own(
     url: str, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_agent.visit.PAGE", 10)
+    monkeypatch.setattr("edge_agent.journal.reader.PAGE", 10)
     with visiting(url) as visitor, noted() as asked:
         assert sum(map(len, visitor.inspections(NOW, NOW + DAY, "cam1"))) == 24
         assert sum(map(len, visitor.inspections(NOW, NOW + DAY, "cam2"))) == 0
@@ -151,7 +151,7 @@ def test_on_a_journal_ten_times_as_long_nothing_takes_more_steps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sqlite, "CHECKED_BYTES", 0)  # small files are read whole when they are opened
-    monkeypatch.setattr("edge_agent.forgetting.LOOK", 600)
+    monkeypatch.setattr("edge_agent.journal.purge.LOOK", 600)
     taken: list[dict[str, int]] = []
     for count in (1000, 10_000):
         url = f"sqlite:///{tmp_path}/{count}.db"
@@ -193,7 +193,7 @@ def test_on_a_journal_ten_times_as_long_nothing_takes_more_steps(
 def test_a_long_export_takes_as_many_steps_for_its_last_rows_as_for_its_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_agent.visit.PAGE", 100)
+    monkeypatch.setattr("edge_agent.journal.reader.PAGE", 100)
     url = f"sqlite:///{tmp_path}/journal.db"
     Journal.open(url).close()
     fill(tmp_path / "journal.db", 4000, NOW)
@@ -211,7 +211,7 @@ def test_what_may_not_go_makes_no_step_of_retention_longer_however_much_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sqlite, "CHECKED_BYTES", 0)
-    monkeypatch.setattr("edge_agent.forgetting.LOOK", 50)
+    monkeypatch.setattr("edge_agent.journal.purge.LOOK", 50)
     taken: list[int] = []
     for count in (300, 900):
         file = tmp_path / f"{count}.db"

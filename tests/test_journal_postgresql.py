@@ -12,7 +12,7 @@ import pytest
 
 from edge_agent.core import AlarmEvent
 from edge_agent.errors import JournalError
-from edge_agent.journal import Journal
+from edge_agent.journal.journal import Journal
 from tests.line import evidence, inspected, message
 from tests.postgres import PASSWORD, Server
 
@@ -105,7 +105,7 @@ def test_without_psycopg_the_remedy_is_named() -> None:
 import sys
 sys.modules["psycopg"] = None  # what an import then meets is what it meets where psycopg is not installed
 from edge_agent.errors import JournalError
-from edge_agent.journal import Journal
+from edge_agent.journal.journal import Journal
 try:
     Journal.open("postgresql://agent:secret@host/line")
 except JournalError as refused:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from edge_agent.core import AlarmEvent, Evaluation, Reading, Verdict
-from edge_agent.judge import MAX_REGIONS, AlarmState, Rules, debounce, judge, regions, stretch
+from edge_agent.line.judge import MAX_REGIONS, AlarmState, Rules, debounce, judge, regions, stretch
 
 unhurried = settings(deadline=None, max_examples=150)
 
@@ -387,5 +387,5 @@ def test_a_restart_at_any_time_keeps_raised_and_cleared_alternating(
 
 
 def test_judging_needs_no_torch() -> None:
-    code = "import sys, edge_agent.judge, edge_agent.contact_sheet; sys.exit('torch' in sys.modules)"
+    code = "import sys, edge_agent.line.judge, edge_agent.evidence.contact_sheet; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

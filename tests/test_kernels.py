@@ -18,8 +18,7 @@ from torch import Tensor
 
 from edge_agent.backbones.backbone import Look
 from edge_agent.backbones.resize import pictures_to_tensor
-from edge_agent.detectors import scoring
-from edge_agent.kernels import bands, heatmap, pictures, similarity, usable
+from edge_agent.kernels import bands, heatmap, pictures, scoring, similarity, usable
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 TRITON = importlib.util.find_spec("triton") is not None

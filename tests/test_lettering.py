@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_agent.lettering import line_height, shorten, width, wrap, write
+from edge_agent.evidence.text import line_height, shorten, width, wrap, write
 
 SCRIPTS = ["plain", "Prüfteil Łódź", "部品検査", "Деталь", "café", "a\nb\tc\0", "\udcff.png", "😀"]
 

@@ -10,8 +10,6 @@ import torch
 import torch.nn.functional as F
 
 from edge_agent.detectors.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from edge_agent.detectors.detector import PromptDetector
-from edge_agent.detectors.load import EMBEDDED_CHECKPOINT, Loader
 from edge_agent.detectors.tipsomaly import (
     LEAST_CONTRAST,
     Evidence,
@@ -23,6 +21,8 @@ from edge_agent.detectors.tipsomaly import (
     with_consistency,
 )
 from edge_agent.errors import CheckpointError
+from edge_agent.inference.detector import PromptDetector
+from edge_agent.inference.load import EMBEDDED_CHECKPOINT, Loader
 
 
 @pytest.fixture

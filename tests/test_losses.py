@@ -10,8 +10,8 @@ import torch
 
 from edge_agent.backbones.tips import Tips
 from edge_agent.detectors import cops, tipsomaly, vip2clip
-from edge_agent.detectors.load import Loader
-from trainer.losses import both_dice, cops_losses, focal, map_loss, mean_where, tipsomaly_losses, vip2clip_losses
+from edge_agent.inference.load import Loader
+from trainer.fit.losses import both_dice, cops_losses, focal, map_loss, mean_where, tipsomaly_losses, vip2clip_losses
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from edge_agent.core import (
     Region,
     SavedFile,
 )
-from edge_agent.messages import (
+from edge_agent.mqtt.messages import (
     Payload,
     StationState,
     alarm_message,

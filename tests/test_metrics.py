@@ -9,8 +9,8 @@ import pytest
 from scipy import ndimage
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
-from trainer import metrics, resampling, tally
-from trainer.tally import Tally
+from trainer.evaluate import bootstrap, metrics, pixel_counts
+from trainer.evaluate.pixel_counts import Tally
 
 SIDE = 48
 
@@ -71,7 +71,7 @@ def test_pixel_figures_are_scikit_learns_within_the_quantisation(low, high, with
 
 def test_pixel_figures_are_exact_where_no_two_scores_share_a_level():
     maps, masks = pictures(6, seed=2)
-    maps = tally.score_of(tally.level_of(maps) // 64 * 64 + 0.5).astype(np.float32)
+    maps = pixel_counts.score_of(pixel_counts.level_of(maps) // 64 * 64 + 0.5).astype(np.float32)
     counted = tallied(maps, masks)
     ours = metrics.pixel_figures(counted.good, counted.bad, counted.covered)
     assert ours["pixel_auroc"] == pytest.approx(100 * roc_auc_score(masks.ravel(), maps.ravel()), abs=1e-9)
@@ -101,10 +101,10 @@ def test_aupro_weighs_a_small_defect_like_a_large_one_and_joins_what_touches_at_
 
 def test_levels_keep_the_order_and_span_from_zero_to_one():
     scores = np.concatenate([[0.0, 1e-9, 1e-8, 1e-5], np.linspace(0.01, 0.99, 999), [1 - 1e-5, 1 - 1e-7, 1.0]])
-    levels = tally.level_of(scores.astype(np.float32))
+    levels = pixel_counts.level_of(scores.astype(np.float32))
     assert (np.diff(levels) > 0)[:-1].all()
-    assert (levels[0], levels[-1]) == (0, tally.LEVELS - 1)
-    np.testing.assert_allclose(tally.score_of(levels + 0.5), scores, atol=3e-5)
+    assert (levels[0], levels[-1]) == (0, pixel_counts.LEVELS - 1)
+    np.testing.assert_allclose(pixel_counts.score_of(levels + 0.5), scores, atol=3e-5)
 
 
 def test_image_figures_are_scikit_learns_with_ties_too():
@@ -129,13 +129,15 @@ def test_figures_that_need_both_good_and_defective_are_undefined_without(truth):
 def test_the_figures_of_draws_are_those_of_the_pictures_drawn():
     """Each draw made by hand: pictures repeated as often as they were drawn, scikit-learn over them."""
     maps, masks = pictures(9, seed=5)
-    maps = tally.score_of(tally.level_of(maps) // 16 * 16 + 8).astype(np.float32)  # what a sketch can tell apart
+    maps = pixel_counts.score_of(pixel_counts.level_of(maps) // 16 * 16 + 8).astype(
+        np.float32
+    )  # what a sketch can tell apart
     counted = Tally()
     sketches = [counted.add(one, mask) for one, mask in zip(maps, masks, strict=True)]
     defective = masks.any(axis=(1, 2))
     scores = maps.max(axis=(1, 2))
-    times = resampling.draw(defective, seed=0, name="plate")[:3]
-    images, pixels = resampling.image_draws(times, defective, scores), resampling.pixel_draws(times, sketches)
+    times = bootstrap.draw(defective, seed=0, name="plate")[:3]
+    images, pixels = bootstrap.image_draws(times, defective, scores), bootstrap.pixel_draws(times, sketches)
     for number, often in enumerate(times.astype(int)):
         assert often[defective].sum() == defective.sum()
         assert often[~defective].sum() == (~defective).sum()
@@ -154,8 +156,8 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say():
         rng = np.random.default_rng([9, seed])
         defective = np.arange(120) < 60
         scores = rng.normal(size=120) + defective
-        draws = resampling.image_draws(resampling.draw(defective, seed, "plate"), defective, scores)
-        interval = resampling.figure(metrics.auroc(defective, scores), draws["image_auroc"])
+        draws = bootstrap.image_draws(bootstrap.draw(defective, seed, "plate"), defective, scores)
+        interval = bootstrap.figure(metrics.auroc(defective, scores), draws["image_auroc"])
         held.append(interval.low <= 76.02 <= interval.high)
         assert 10 < interval.high - interval.low < 28
     assert 51 <= sum(held) <= 60
@@ -163,13 +165,13 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say():
 
 def test_draws_are_the_same_for_the_same_pictures_and_differ_between_categories():
     defective = np.array([True] * 5 + [False] * 7)
-    np.testing.assert_array_equal(resampling.draw(defective, 0, "a"), resampling.draw(defective, 0, "a"))
-    assert (resampling.draw(defective, 0, "a") != resampling.draw(defective, 0, "b")).any()
-    assert (resampling.draw(defective, 0, "a") != resampling.draw(defective, 1, "a")).any()
+    np.testing.assert_array_equal(bootstrap.draw(defective, 0, "a"), bootstrap.draw(defective, 0, "a"))
+    assert (bootstrap.draw(defective, 0, "a") != bootstrap.draw(defective, 0, "b")).any()
+    assert (bootstrap.draw(defective, 0, "a") != bootstrap.draw(defective, 1, "a")).any()
 
 
 def test_the_threshold_of_a_level_keeps_that_level():
     scores = np.random.default_rng(6).random(1000).astype(np.float32)
-    levels = tally.level_of(scores)
+    levels = pixel_counts.level_of(scores)
     at = int(levels[10])
-    np.testing.assert_array_equal(scores >= tally.score_of(at) - 1e-7, levels >= at)
+    np.testing.assert_array_equal(scores >= pixel_counts.score_of(at) - 1e-7, levels >= at)

@@ -15,10 +15,10 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import MetaData, NullPool, create_engine, event, inspect
 from sqlalchemy.engine import Connection, Engine
 
-from edge_agent import migrations
 from edge_agent.core import AlarmEvent
-from edge_agent.journal import Journal
-from edge_agent.tables import metadata
+from edge_agent.journal import migrations
+from edge_agent.journal.journal import Journal
+from edge_agent.journal.tables import metadata
 from tests.line import evidence, inspected, message, stored_file
 
 pytest_plugins = ["tests.postgres"]

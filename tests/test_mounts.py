@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.mounts import NETWORK, file_system
+from edge_agent.io.mounts import NETWORK, file_system
 
 TABLE = """\
 22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw

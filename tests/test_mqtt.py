@@ -22,10 +22,10 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from edge_agent.core import AlarmEvent, Evaluation, Evidence
 from edge_agent.errors import JournalError, SinkDown
-from edge_agent.journal import Journal
-from edge_agent.messages import alarm_message, result_message, schema
-from edge_agent.sinks.broker import default_client_id
-from edge_agent.sinks.mqtt import Broker, MqttSink, Outbox, Tls, probe
+from edge_agent.journal.journal import Journal
+from edge_agent.mqtt.broker import default_client_id
+from edge_agent.mqtt.messages import alarm_message, result_message, schema
+from edge_agent.mqtt.sender import Broker, MqttSink, Outbox, Tls, probe
 from tests.inspected import inspection
 from tests.mosquitto import PATIENCE_S, Listener, Mosquitto, authority, certificate, eventually, free_port
 
@@ -390,9 +390,9 @@ def test_an_agent_that_stops_says_so(broker: Mosquitto, journal: Journal) -> Non
 AGENT = """
 import sys, time
 from edge_agent.core import Evidence
-from edge_agent.journal import Journal
-from edge_agent.messages import alarm_message
-from edge_agent.sinks.mqtt import Broker, MqttSink
+from edge_agent.journal.journal import Journal
+from edge_agent.mqtt.messages import alarm_message
+from edge_agent.mqtt.sender import Broker, MqttSink
 from tests.inspected import inspection
 
 url, port = sys.argv[1:]
@@ -584,7 +584,7 @@ def test_a_network_thread_that_dies_is_counted_and_replaced(
     with Listener(broker) as listener, sending(to(broker.port), journal) as sink:
         eventually(lambda: sink.online, "the sink is online")
         with monkeypatch.context() as patch:
-            patch.setattr("edge_agent.sinks.connection._Client.loop_misc", lambda self: 1 / 0)
+            patch.setattr("edge_agent.mqtt.connection._Client.loop_misc", lambda self: 1 / 0)
             eventually(lambda: sink.counters().thread_deaths > 0, "the thread dies of a bug in paho")
         sent = alarm(journal, sink)
         assert_each_came_in_order(listener, [sent])

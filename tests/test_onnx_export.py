@@ -10,22 +10,23 @@ import pytest
 import torch
 from open_clip.tokenizer import SimpleTokenizer
 
-from edge_agent import golden, onnx_export
 from edge_agent.backbones.backbone import Backbone
 from edge_agent.backbones.clip import Clip
 from edge_agent.backbones.clip_weights import assembled
-from edge_agent.backbones.drawn import VOCABULARY
-from edge_agent.backbones.store import EMBEDDED_FOLDER
+from edge_agent.backbones.random_weights import VOCABULARY
 from edge_agent.backbones.tips import TextShape, TextTower, Tips, VisionShape, VisionTower
 from edge_agent.backbones.tokenizer import Tokenizer
-from edge_agent.bench import fresh
+from edge_agent.backbones.weights.store import EMBEDDED_FOLDER
 from edge_agent.cli import main
-from edge_agent.detectors.detector import PromptDetector
-from edge_agent.detectors.load import Loader
+from edge_agent.diagnostics.bench import fresh
 from edge_agent.errors import EdgeAgentError
-from edge_agent.onnx_export import Graph, export, fix_positions, reference, resized
-from edge_agent.onnx_run import OnnxFile
-from edge_agent.pictures import decode
+from edge_agent.inference.detector import PromptDetector
+from edge_agent.inference.load import Loader
+from edge_agent.io.pictures import decode
+from edge_agent.onnx import export as onnx_export
+from edge_agent.onnx import golden
+from edge_agent.onnx.export import Graph, export, fix_positions, reference, resized
+from edge_agent.onnx.run import OnnxFile
 from tests.tiny_clip import CONFIG, weights
 
 onnx = pytest.importorskip("onnx", reason="the extra [onnx] is not installed")

@@ -15,8 +15,8 @@ import pytest
 from edge_agent.cli import main
 from edge_agent.core import AlarmEvent
 from edge_agent.errors import JournalError
-from edge_agent.journal import Journal
-from edge_agent.visit import visiting
+from edge_agent.journal.journal import Journal
+from edge_agent.journal.reader import visiting
 from tests.agent import Daemon, part, write_config
 from tests.line import evidence, inspected, message
 from tests.mosquitto import Listener, Mosquitto, eventually
@@ -66,7 +66,7 @@ def test_who_visits_writes_while_the_agent_does_and_neither_loses_anything(tmp_p
         thread = threading.Thread(target=record, args=(agent, 150))
         thread.start()
         script = (
-            "import sys; from edge_agent.visit import visiting\n"
+            "import sys; from edge_agent.journal.reader import visiting\n"
             "with visiting(sys.argv[1]) as visitor:\n"
             "    for number in range(100): visitor.drop(f'{number}', seqs=[number]); visitor.retry(seqs=[number])\n"
             "print(len(list(visitor.waiting())))"
@@ -86,7 +86,7 @@ def test_the_agent_waits_for_a_visitor_that_writes_and_says_so_when_it_does_not_
     with closing(Journal.open(url)) as agent:
         with (tmp_path / "journal.db.writing").open() as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            monkeypatch.setattr("edge_agent.databases.sqlite.BUSY_MS", 100)
+            monkeypatch.setattr("edge_agent.journal.sqlite.BUSY_MS", 100)
             with pytest.raises(JournalError, match="another process has been writing"):
                 record(agent, 1)
             assert seqs(agent) == []  # reading goes on

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_agent import heat
 from edge_agent.core import Evaluation, Reading, Verdict
-from edge_agent.judge import Rules, judge, stretch
-from edge_agent.overlay import LARGEST, NARROWEST, fit, overlay, paint
+from edge_agent.evidence import heat
+from edge_agent.evidence.overlay import LARGEST, NARROWEST, fit, overlay, paint
+from edge_agent.line.judge import Rules, judge, stretch
 
 OK, NOT_OK = Verdict(Evaluation.OK), Verdict(Evaluation.NOT_OK)
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from edge_agent.errors import PictureError
-from edge_agent.pictures import MIN_SIDE, decode, decode_bytes, printable, read
+from edge_agent.io.pictures import MIN_SIDE, decode, decode_bytes, printable, read
 from tests.made import gradient, png, png_of, unprivileged_folder
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # of damaged files, on the way to the error

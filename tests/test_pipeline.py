@@ -13,9 +13,9 @@ import pytest
 
 from edge_agent.core import AlarmEvent, Evaluation, Evidence, Frame, Inspection, Message, Reading, Trace
 from edge_agent.errors import JournalError
-from edge_agent.inbox import Inbox
-from edge_agent.judge import Rules
-from edge_agent.pipeline import Line, Station, inspect, replay, warm_up
+from edge_agent.line.inbox import Inbox
+from edge_agent.line.judge import Rules
+from edge_agent.line.pipeline import Line, Station, inspect, replay, warm_up
 
 TRACE = Trace("brightness/none", "0" * 64, "1" * 64, None, "2" * 64)
 

@@ -10,17 +10,17 @@ import pytest
 import torch
 
 from edge_agent.backbones import windows
-from edge_agent.detectors.detector import PromptDetector
-from edge_agent.detectors.load import EMBEDDED_CHECKPOINT, Loader
 from edge_agent.detectors.methods import unfitted
 from edge_agent.detectors.plain import Plain
 from edge_agent.detectors.winclip import ANOMALOUS, NORMAL, SIDES, TEMPLATES, Seen, WinClip, harmonic, spread_back
 from edge_agent.errors import CheckpointError
+from edge_agent.inference.detector import PromptDetector
+from edge_agent.inference.load import EMBEDDED_CHECKPOINT, Loader
 from tests.made import gradient
 from tests.parity import vectors
 from tests.tiny_clip import tiny_clip
 from trainer.cli import main
-from trainer.evaluation import read_evaluation
+from trainer.evaluate.evaluation import read_evaluation
 
 NAMES = ("clip", "winclip")
 PICTURES = [gradient(60 + 10 * seed, 90, seed) for seed in range(3)]

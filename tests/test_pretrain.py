@@ -14,15 +14,15 @@ import pytest
 import torch
 
 from edge_agent.backbones.appearance import Appearance
-from edge_agent.backbones.catalog import TEXT, TOKENIZER, VISION
-from edge_agent.backbones.store import EMBEDDED_FOLDER
 from edge_agent.backbones.tips import Comparison, VisionShape, VisionTower, load_tips, to_official
+from edge_agent.backbones.weights.catalog import TEXT, TOKENIZER, VISION
+from edge_agent.backbones.weights.store import EMBEDDED_FOLDER
 from edge_agent.errors import CheckpointError, ConfigError
 from trainer import synthesis
-from trainer.muon import Muon, orthogonal
-from trainer.pretrain import Given, Pupil, Recipe, pretrain
-from trainer.soup import averaged
-from trainer.teacher import UNITS, Teacher, Trunk
+from trainer.pretrain.loop import Given, Pupil, Recipe, pretrain
+from trainer.pretrain.muon import Muon, orthogonal
+from trainer.pretrain.teacher import UNITS, Teacher, Trunk
+from trainer.pretrain.weight_average import averaged
 
 TINY = Recipe(
     image_size=64,
@@ -265,9 +265,9 @@ TWO = f"""
 import hashlib, sys
 from pathlib import Path
 import torch
-from trainer.pretrain import Recipe
-from trainer.pretrain import pretrain
-from trainer.processes import rank
+from trainer.pretrain.loop import Recipe
+from trainer.pretrain.loop import pretrain
+from trainer.io.processes import rank
 torch.set_num_threads(1)
 folder = Path(sys.argv[1])
 tips = pretrain({TINY!r}, folder, workers=0, log_every=1)

@@ -20,11 +20,11 @@ import pytest
 
 import edge_agent
 from edge_agent.cli import main
-from edge_agent.config import load_config
-from edge_agent.journal import Journal
-from edge_agent.messages import schema
-from edge_agent.pictures import decode
-from edge_agent.rows import RecordedInspection
+from edge_agent.config.config import load_config
+from edge_agent.io.pictures import decode
+from edge_agent.journal.journal import Journal
+from edge_agent.journal.rows import RecordedInspection
+from edge_agent.mqtt.messages import schema
 from tests.agent import ALL_NOT_OK, ALL_OK, Daemon, journalled, part, station, write_config
 from tests.made import gradient
 from tests.mosquitto import Listener, Mosquitto, eventually

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from edge_agent.cli import main
-from edge_agent.pictures import decode
+from edge_agent.io.pictures import decode
 from tests.agent import forks, journalled, part, run_logged, station, write_config
 from tests.mosquitto import PATIENCE_S, eventually
 

@@ -11,12 +11,12 @@ import cv2
 import numpy as np
 import pytest
 
-from trainer import charts
 from trainer.cli import main
-from trainer.evaluation import Category, Interval, Measured
-from trainer.metrics import FIGURES, precision_recall_curve, roc_curve
-from trainer.published import PAPERS
-from trainer.report import beaten
+from trainer.evaluate.evaluation import Category, Interval, Measured
+from trainer.evaluate.metrics import FIGURES, precision_recall_curve, roc_curve
+from trainer.evaluate.published import PAPERS
+from trainer.report import charts
+from trainer.report.page import beaten
 
 VOID = {"meta", "img", "br", "path", "rect", "circle", "polyline"}
 OPTIONAL = {"th", "td", "tr", "thead", "tbody", "dt", "dd", "li", "p"}  # of which HTML lets the end be left out

@@ -17,7 +17,7 @@ def test_clean_pages_of_a_library_go_and_it_still_works():
     script = f"""
 import re, numpy as np, cv2
 from pathlib import Path
-from edge_agent.resident import let_go
+from edge_agent.backbones.memory import let_go
 
 def resident():
     kept, ours = 0, False

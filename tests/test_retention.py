@@ -12,9 +12,9 @@ import pytest
 from sqlalchemy import NullPool, create_engine
 
 from edge_agent.core import AlarmEvent, Evidence, Inspection
-from edge_agent.forgetting import Forgotten
-from edge_agent.journal import Journal
-from edge_agent.sinks.retention import Retention
+from edge_agent.evidence.retention import Retention
+from edge_agent.journal.journal import Journal
+from edge_agent.journal.purge import Forgotten
 from tests.line import evidence, inspected, message, not_decidable, stored_file
 from tests.postgres import Server
 
@@ -173,7 +173,7 @@ def test_rows_that_wait_are_gone_past_at_the_next_inspection_and_not_complained_
     journal: Journal, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.WARNING, logger="edge_agent")
-    monkeypatch.setattr("edge_agent.forgetting.LOOK", 10)
+    monkeypatch.setattr("edge_agent.journal.purge.LOOK", 10)
     waiting = [inspected() for _ in range(35)]
     for inspection in waiting:
         journal.record(inspection, Evidence(), [message(inspection)])

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from edge_agent.detectors import scoring
-from edge_agent.detectors.load import load_detector
-from edge_agent.detectors.shares import shared_out
+from edge_agent.inference.load import load_detector
+from edge_agent.inference.thread_batches import shared_out
+from edge_agent.kernels import scoring
 from tests.made import gradient
 
 

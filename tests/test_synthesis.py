@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from trainer.pool import Pool, view
+from trainer.pretrain.pool import Pool, view
 from trainer.synthesis import DEFECTS, NOUNS, camera, caption, normal, sample, spoil
 from trainer.synthesis.boards import BOARDS
 from trainer.synthesis.parts import PARTS

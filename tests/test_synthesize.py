@@ -14,12 +14,12 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_agent.pictures import decode
+from edge_agent.io.pictures import decode
 from trainer.cli import main
-from trainer.foreground import foreground
-from trainer.labelled_set import MANIFEST, PAGE
-from trainer.synthesize import painted, softness
-from trainer.whole_folder import beside
+from trainer.data.foreground import foreground
+from trainer.data.labelled_set import MANIFEST, PAGE
+from trainer.data.painted import painted, softness
+from trainer.io.whole_folder import beside
 
 
 def disc(side: int = 240, blur: float = 0.0, noise: float = 1.5) -> tuple[np.ndarray, np.ndarray]:

@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_agent.config import load_config
+from edge_agent.config.config import load_config
 from edge_agent.core import Evidence, Inspection, Reading
-from edge_agent.notify import Notifier, notifier, watchdog_s
-from edge_agent.pipeline import Line, warm_up
-from edge_agent.progress import Stage
-from edge_agent.sinks.mqtt import POLL_S, Broker, MqttSink, OutboxRow
-from edge_agent.watchdog import Watchdog, watching
+from edge_agent.health.systemd import Notifier, notifier, watchdog_s
+from edge_agent.health.watchdog import Watchdog, watching
+from edge_agent.line.heartbeat import Stage
+from edge_agent.line.pipeline import Line, warm_up
+from edge_agent.mqtt.sender import POLL_S, Broker, MqttSink, OutboxRow
 from tests.agent import Daemon, part, write_config
 from tests.manager import Manager
 from tests.mosquitto import Mosquitto, eventually
@@ -166,7 +166,7 @@ def test_a_sender_that_hangs_stops_the_pings(tmp_path: Path, manager: Manager, m
         def outbox_depth(self) -> tuple[int, None]:
             return 0, None
 
-    monkeypatch.setattr("edge_agent.sinks.mqtt.DATABASE_S", 0.0)
+    monkeypatch.setattr("edge_agent.mqtt.sender.DATABASE_S", 0.0)
     with Mosquitto(tmp_path) as broker:
         sink = MqttSink(Broker("127.0.0.1", "plant", "box", broker.port), Stuck())
         try:

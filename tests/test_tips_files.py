@@ -11,7 +11,7 @@ import torch
 from edge_agent.backbones import tips
 from edge_agent.errors import CheckpointError
 from tests.parity import vectors
-from trainer.vocabulary import train_vocabulary
+from trainer.pretrain.vocabulary import train_vocabulary
 
 OFFICIAL = {  # width, depth, MLP width, SwiGLU, text layers
     "S": (384, 12, 1536, False, 12),

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from edge_agent.backbones.resize import pictures_to_tensor
-from edge_agent.detectors import scoring, tipsomaly
+from edge_agent.detectors import tipsomaly
+from edge_agent.kernels import scoring
 from tests.parity import vectors
 
 FILES = ("tips_mlp", "tips_mlp_interp", "tips_swiglu")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from edge_agent.backbones.tips import Tips, sinusoids
-from edge_agent.detectors.load import Loader
+from edge_agent.inference.load import Loader
 from tests.made import gradient
 
 SENTENCES = ("a photo of a damaged metal plate.", "flawless", "broken")

@@ -13,14 +13,14 @@ import torch
 
 from edge_agent.backbones.tips import load_tips
 from edge_agent.detectors.checkpoint import load_checkpoint
-from edge_agent.detectors.detector import PromptDetector
 from edge_agent.errors import EdgeAgentError
-from trainer.data import categories, read_examples, read_mask
-from trainer.embed import embed
-from trainer.evaluate import LocalContrast, evaluate
-from trainer.metrics import auroc, balanced_threshold, best_f1_threshold
-from trainer.pool import KINDS, make_pool, view
-from trainer.pretrain import Recipe, pretrain
+from edge_agent.inference.detector import PromptDetector
+from trainer.data.examples import categories, read_examples, read_mask
+from trainer.evaluate.measure import LocalContrast, evaluate
+from trainer.evaluate.metrics import auroc, balanced_threshold, best_f1_threshold
+from trainer.pretrain.loop import Recipe, pretrain
+from trainer.pretrain.package import embed
+from trainer.pretrain.pool import KINDS, make_pool, view
 
 TINY = Recipe(
     image_size=64,

@@ -15,12 +15,12 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from edge_agent.config import load_config
+from edge_agent.config.config import load_config
+from edge_agent.config.describe import describe
 from edge_agent.core import Evaluation
-from edge_agent.describe import describe
 from edge_agent.errors import ConfigError
-from edge_agent.messages import schema
-from edge_agent.sources.trigger_mqtt import WAITED, Command, parse
+from edge_agent.mqtt.messages import schema
+from edge_agent.mqtt.triggers import WAITED, Command, parse
 from tests.agent import ALL_NOT_OK, ALL_OK, Daemon, station, write_config
 from tests.mosquitto import PATIENCE_S, Listener, Mosquitto, eventually, free_port
 from tests.test_camera import clip

@@ -8,9 +8,9 @@ from PIL import Image
 
 from edge_agent.detectors.checkpoint import load_checkpoint
 from trainer.cli import main
-from trainer.features import Labelled
-from trainer.fitting import Pictures
-from trainer.turns import turned
+from trainer.fit.features import Labelled
+from trainer.fit.pictures_to_checkpoint import Pictures
+from trainer.fit.views import turned
 
 
 def one(pixels: np.ndarray, mask: np.ndarray) -> Pictures:

@@ -11,13 +11,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from edge_agent.detectors.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from edge_agent.detectors.detector import PromptDetector
-from edge_agent.detectors.load import Loader
 from edge_agent.detectors.methods import restore
 from edge_agent.detectors.vip2clip import TEMPERATURE, ViP2Clip, picture_logits
 from edge_agent.detectors.vip2clip_parts import HEADS, Perception
-from edge_agent.detectors.vip2clip_published import END
 from edge_agent.errors import CheckpointError
+from edge_agent.inference.detector import PromptDetector
+from edge_agent.inference.load import Loader
 from tests.learned import (
     SIDE,
     assert_gradients_reach_all_but_the_backbone,
@@ -31,7 +30,8 @@ from tests.learned import (
 )
 from tests.tiny_clip import tiny_clip
 from trainer import synthesis
-from trainer.losses import vip2clip_losses
+from trainer.fit.losses import vip2clip_losses
+from trainer.importing.vip2clip import END, vip2clip_from_published
 
 
 @pytest.fixture(scope="module")
@@ -310,7 +310,7 @@ def published(clip, dtype: torch.dtype = torch.float32) -> tuple[dict[str, torch
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_prompts_as_published_come_with_all_their_numbers(clip, dtype):
     learner, fgp = published(clip, dtype)
-    method = ViP2Clip.from_published(clip, learner, fgp)
+    method = vip2clip_from_published(clip, learner, fgp)
     assert all(tensor.dtype == torch.float32 for tensor in method.state_dict().values())
     assert torch.equal(method.word_normal, learner["token_middle_pos"][0].float())
     assert torch.equal(method.word_anomalous, learner["token_middle_neg"][0].float())
@@ -348,9 +348,9 @@ def test_what_is_not_published_prompts_for_this_clip_is_named(clip, change, erro
     learner, fgp = published(clip)
     change(learner, fgp)
     with pytest.raises(CheckpointError, match=error):
-        ViP2Clip.from_published(clip, learner, fgp)
+        vip2clip_from_published(clip, learner, fgp)
 
 
 def test_published_prompts_are_refused_on_a_backbone_without_clips_tokens(clip, embedded):
     with pytest.raises(CheckpointError, match="no ViP2-CLIP prompts for embedded"):
-        ViP2Clip.from_published(embedded, *published(clip))
+        vip2clip_from_published(embedded, *published(clip))

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from edge_agent.detectors import scoring
-from edge_agent.detectors.vip2clip import SHARED, STATE, ViP2Clip
-from edge_agent.detectors.vip2clip_published import END, PERCEPTION
+from edge_agent.detectors.vip2clip import SHARED, STATE
 from edge_agent.errors import CheckpointError
+from edge_agent.kernels import scoring
 from tests.parity import recipe, vectors
+from trainer.importing.vip2clip import END, PERCEPTION, vip2clip_from_published
 
 FILES = ("vip2", "vip2_interp")
 
@@ -43,7 +43,7 @@ def published(clip) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
 @pytest.mark.parametrize("file", FILES)
 def test_every_stage_meets_the_published_code(clip, file, batch):
     arrays, config = vectors.load(file)
-    method = ViP2Clip.from_published(clip, *published(clip), top=config["topk"]).eval()
+    method = vip2clip_from_published(clip, *published(clip), top=config["topk"]).eval()
     assert list(method.layers) == config["feats"]
     pictures, text, score, maps, smoothed = vectors.pictures(config), [], [], [], []
     with torch.inference_mode():
@@ -65,7 +65,7 @@ def test_prompts_of_another_width_are_refused_by_name(clip):
     ica, fgp = published(clip)
     ica["ctx_pos"] = ica["ctx_pos"][:, :512]
     with pytest.raises(CheckpointError, match=r"ctx_pos is \(9, 512\) instead of \(9, 768\)"):
-        ViP2Clip.from_published(clip, ica, fgp)
+        vip2clip_from_published(clip, ica, fgp)
 
 
 def close(ours: list[torch.Tensor], theirs: np.ndarray) -> None:

@@ -47,7 +47,7 @@ def test_it_computes_and_calls_its_parameters_what_timm_does(swiglu):
 
 def test_what_watches_the_line_imports_nothing_but_torch_of_what_is_slow():
     script = (
-        "from edge_agent import build, journal; from edge_agent.detectors.load import load_detector; load_detector()\n"
+        "from edge_agent import build, journal; from edge_agent.inference.load import load_detector; load_detector()\n"
         "import sys; print(*sys.modules)"
     )
     said = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout.split()

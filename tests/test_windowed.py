@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from edge_agent.core import Reading
-from edge_agent.detectors.load import Loader
-from edge_agent.detectors.windowed import WEIGHT, WindowedDetector
 from edge_agent.errors import CheckpointError
+from edge_agent.inference.load import Loader
+from edge_agent.inference.windowed import WEIGHT, WindowedDetector
 
 SIDE = 224
 

@@ -21,12 +21,12 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_agent.calibration import QUANTILES, Calibration, Polygons, brightness, read_calibration
 from edge_agent.core import Detector
 from edge_agent.errors import ConfigError, EdgeAgentError, PictureError
-from edge_agent.pictures import MIN_SIDE, decode
-from trainer.data import Skipped
-from trainer.written import write_whole
+from edge_agent.io.pictures import MIN_SIDE, decode
+from edge_agent.line.calibration import QUANTILES, Calibration, Polygons, brightness, read_calibration
+from trainer.data.examples import Skipped
+from trainer.io.files import write_whole
 
 _LOWEST_MAP_THRESHOLD = 1e-6  # maps of nothing but zeros would give one that no colour scale can be divided by
 

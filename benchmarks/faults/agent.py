@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from edge_agent.core import Detector, Evidence, Inspection, Message, Reading, Trace
-from edge_agent.journal import Journal
-from edge_agent.judge import Rules
-from edge_agent.messages import alarm_message
-from edge_agent.pipeline import Line, Station
-from edge_agent.sinks.images import Gallery
-from edge_agent.sinks.mqtt import Broker, MqttSink
-from edge_agent.sources.folder import FolderSource
+from edge_agent.evidence.store import Gallery
+from edge_agent.journal.journal import Journal
+from edge_agent.line.judge import Rules
+from edge_agent.line.pipeline import Line, Station
+from edge_agent.mqtt.messages import alarm_message
+from edge_agent.mqtt.sender import Broker, MqttSink
+from edge_agent.sources.folder.source import FolderSource
 
 
 class AllBad:

@@ -23,8 +23,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 from benchmarks.faults.agent import watching
 from benchmarks.faults.line import WRONG, Camera, account, recorded, waiting, within
 from benchmarks.faults.results import tell
-from edge_agent.sinks.broker import Broker, Tls, tls_context
-from edge_agent.sinks.mqtt import MqttSink
+from edge_agent.mqtt.broker import Broker, Tls, tls_context
+from edge_agent.mqtt.sender import MqttSink
 from tests.mosquitto import Listener, Mosquitto, authority, certificate
 
 RIGHT, WRONG_PASSWORD, ID = "r1ght-pony", "wr0ng-horse", "soaked-agent"

@@ -22,10 +22,10 @@ from pathlib import Path
 from benchmarks.faults.agent import AllBad, station
 from benchmarks.faults.line import recorded, within
 from benchmarks.faults.results import tell
-from edge_agent.journal import Journal
-from edge_agent.pipeline import Line
-from edge_agent.sinks.images import Gallery
-from edge_agent.sources.folder import FolderSource
+from edge_agent.evidence.store import Gallery
+from edge_agent.journal.journal import Journal
+from edge_agent.line.pipeline import Line
+from edge_agent.sources.folder.source import FolderSource
 from tests.agent import journalled
 from tests.made import gradient, png
 

@@ -19,16 +19,16 @@ import jsonschema
 import numpy as np
 from PIL import Image
 
-from edge_agent.calibration import read_calibration
-from edge_agent.config import load_config
+from edge_agent.config.config import load_config
 from edge_agent.core import Evidence, SavedFile
 from edge_agent.detectors.checkpoint import load_checkpoint
-from edge_agent.detectors.load import EMBEDDED_CHECKPOINT
 from edge_agent.errors import CheckpointError, ConfigError, PictureError
-from edge_agent.messages import delivery, encode, level, result_message, schema, topic
-from edge_agent.pictures import MIN_SIDE, decode_bytes
-from edge_agent.sinks.images import _safe
-from edge_agent.sources.trigger_mqtt import LARGEST, LONGEST, parse
+from edge_agent.evidence.store import _safe
+from edge_agent.inference.load import EMBEDDED_CHECKPOINT
+from edge_agent.io.pictures import MIN_SIDE, decode_bytes
+from edge_agent.line.calibration import read_calibration
+from edge_agent.mqtt.messages import delivery, encode, level, result_message, schema, topic
+from edge_agent.mqtt.triggers import LARGEST, LONGEST, parse
 from tests.inspected import inspection
 from tests.made import gradient
 

@@ -20,7 +20,7 @@ import numpy as np
 from benchmarks.faults.line import WRONG, Camera, account, faults_of, recorded, waiting, within
 from benchmarks.faults.results import tell
 from edge_agent.core import Reading
-from edge_agent.detectors.detector import PromptDetector
+from edge_agent.inference.detector import PromptDetector
 from tests.agent import ALL_OK, Daemon, station, write_config
 from tests.mosquitto import Listener, Mosquitto
 

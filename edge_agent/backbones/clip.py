@@ -20,7 +20,7 @@ from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 
 from edge_agent.backbones.backbone import ImageFeatures, Look
-from edge_agent.backbones.clip_names import Colour
+from edge_agent.backbones.weights.clip_names import Colour
 from edge_agent.backbones.windows import encode_each
 from edge_agent.errors import CheckpointError
 

@@ -19,7 +19,7 @@ from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor
 
 from edge_agent.backbones.clip import Clip, causal_mask
-from edge_agent.backbones.clip_names import (
+from edge_agent.backbones.weights.clip_names import (
     WEIGHT_FILES,
     ClipName,
     architecture,
@@ -28,8 +28,8 @@ from edge_agent.backbones.clip_names import (
     published,
     repository,
 )
-from edge_agent.backbones.digests import measure
-from edge_agent.backbones.store import PINS, read_pins
+from edge_agent.backbones.weights.digests import measure
+from edge_agent.backbones.weights.store import PINS, read_pins
 from edge_agent.errors import CheckpointError
 
 OPEN_CLIP_CACHE = Path("~/.cache/clip")  # where open_clip puts what it downloads itself

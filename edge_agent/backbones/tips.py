@@ -19,13 +19,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edge_agent.backbones.appearance import Appearance
-from edge_agent.backbones.arrays import read_arrays
 from edge_agent.backbones.backbone import ImageFeatures, Look
-from edge_agent.backbones.catalog import TEXT, TOKENIZER, VISION
 from edge_agent.backbones.contrast import Contrast
 from edge_agent.backbones.resize import pictures_to_tensor
 from edge_agent.backbones.tokenizer import Tokenizer
 from edge_agent.backbones.vit import Vit, draw_normal
+from edge_agent.backbones.weights.arrays import read_arrays
+from edge_agent.backbones.weights.catalog import TEXT, TOKENIZER, VISION
 from edge_agent.backbones.windows import encode_each
 from edge_agent.errors import CheckpointError
 

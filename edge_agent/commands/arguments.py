@@ -6,7 +6,7 @@ import argparse
 from contextlib import suppress
 from pathlib import Path
 
-from edge_agent.sides import MOST_WINDOWS
+from edge_agent.inference.image_size import MOST_WINDOWS
 
 
 def config_option(command: argparse.ArgumentParser) -> None:

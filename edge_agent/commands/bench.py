@@ -37,7 +37,7 @@ def _bench(options: argparse.Namespace) -> int:
     import json
     from dataclasses import asdict
 
-    from edge_agent.bench import assemble, flop, machine, measure
+    from edge_agent.diagnostics.bench import assemble, flop, machine, measure
 
     detector, weights = assemble(
         options.backbone,

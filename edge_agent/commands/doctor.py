@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from edge_agent.commands.exits import FAILED, OK
 
 if TYPE_CHECKING:
-    from edge_agent.config import Config
+    from edge_agent.config.config import Config
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -21,7 +21,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from edge_agent.config import load_config
+    from edge_agent.config.config import load_config
 
     return _examine(load_config(options.config) if options.config else None, options)
 
@@ -31,7 +31,7 @@ def _examine(config: Config | None, options: argparse.Namespace) -> int:
     import json
     from dataclasses import asdict
 
-    from edge_agent.doctor import examine
+    from edge_agent.diagnostics.doctor import examine
 
     failed = False
     for finding in examine(config):

@@ -48,9 +48,9 @@ def _export(options: argparse.Namespace, command: argparse.ArgumentParser) -> in
 
 
 def _table(options: argparse.Namespace) -> int:
-    from edge_agent.config import default_path, load_config
-    from edge_agent.export import export
-    from edge_agent.visit import visiting
+    from edge_agent.config.config import default_path, load_config
+    from edge_agent.journal.export import export
+    from edge_agent.journal.reader import visiting
 
     config = load_config(options.config or default_path())
     with visiting(config.database.full_url()) as journal:

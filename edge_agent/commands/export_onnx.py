@@ -11,8 +11,8 @@ from edge_agent.commands.exits import FAILED, OK
 from edge_agent.errors import EdgeAgentError
 
 if TYPE_CHECKING:
-    from edge_agent.config import Config, StationConfig
-    from edge_agent.golden import Comparison
+    from edge_agent.config.config import Config, StationConfig
+    from edge_agent.onnx.golden import Comparison
 
 
 def add(export: argparse.ArgumentParser, what: argparse._MutuallyExclusiveGroup) -> None:
@@ -62,12 +62,13 @@ def export_onnx(options: argparse.Namespace) -> int:
     """Write both files, or none: the export is held against torch before."""
     import numpy as np
 
-    from edge_agent import build, golden
-    from edge_agent.config import Config, load_config
-    from edge_agent.detectors.detector import PromptDetector
-    from edge_agent.durable import write_durably
-    from edge_agent.onnx_export import Graph, export, reference, resized
-    from edge_agent.onnx_run import OnnxFile
+    from edge_agent import build
+    from edge_agent.config.config import Config, load_config
+    from edge_agent.inference.detector import PromptDetector
+    from edge_agent.io.files import write_durably
+    from edge_agent.onnx import golden
+    from edge_agent.onnx.export import Graph, export, reference, resized
+    from edge_agent.onnx.run import OnnxFile
 
     if options.config:
         config = load_config(options.config)
@@ -114,8 +115,8 @@ def export_onnx(options: argparse.Namespace) -> int:
 
 def check(options: argparse.Namespace) -> int:
     """The gate: exit code 0 where it passes, 1 where it does not."""
-    from edge_agent import golden
-    from edge_agent.onnx_run import OnnxFile
+    from edge_agent.onnx import golden
+    from edge_agent.onnx.run import OnnxFile
 
     kept = golden.load(golden.beside(options.check))
     if options.answers:

@@ -23,8 +23,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _models(options: argparse.Namespace) -> int:
-    from edge_agent.backbones.listing import clips_too, list_models, table
-    from edge_agent.backbones.store import default_folder
+    from edge_agent.backbones.weights.listing import clips_too, list_models, table
+    from edge_agent.backbones.weights.store import default_folder
 
     print(table(list_models(options.folder or default_folder())))
     print(f"\n{clips_too()}")
@@ -34,8 +34,8 @@ def _models(options: argparse.Namespace) -> int:
 def _fetch(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from edge_agent.backbones.fetch import fetch
-    from edge_agent.backbones.store import default_folder
+    from edge_agent.backbones.weights.fetch import fetch
+    from edge_agent.backbones.weights.store import default_folder
 
     bars: dict[str, tqdm] = {}
 

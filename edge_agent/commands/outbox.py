@@ -11,7 +11,7 @@ from edge_agent.commands.arguments import config_option, words
 from edge_agent.commands.exits import OK
 
 if TYPE_CHECKING:
-    from edge_agent.visit import Outgoing, Visitor
+    from edge_agent.journal.reader import Outgoing, Visitor
 
 MOST = 10_000  # numbers that one command takes
 
@@ -116,8 +116,8 @@ def _all(chosen: list[range]) -> list[int]:
 
 @contextmanager
 def _visited(options: argparse.Namespace) -> Iterator[Visitor]:
-    from edge_agent.config import default_path, load_config
-    from edge_agent.visit import visiting
+    from edge_agent.config.config import default_path, load_config
+    from edge_agent.journal.reader import visiting
 
     config = load_config(options.config or default_path())
     with visiting(config.database.full_url()) as journal:

@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING
 
 from edge_agent.commands.arguments import count, fraction, seed, words
 from edge_agent.commands.exits import FAILED, INTERRUPTED, OK
+from edge_agent.commands.output import as_json, logging_to_stderr, one_line
 from edge_agent.commands.signals import stopped_by_signals
-from edge_agent.commands.told import as_json, logging_to_stderr, one_line
 from edge_agent.errors import ConfigError, EdgeAgentError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from edge_agent.config import Config, StationConfig
-    from edge_agent.contact_sheet import ContactSheet
+    from edge_agent.config.config import Config, StationConfig
     from edge_agent.core import Evaluation, Evidence, Inspection
-    from edge_agent.journal import Journal
-    from edge_agent.pipeline import Station
-    from edge_agent.resume import Earlier
+    from edge_agent.evidence.contact_sheet import ContactSheet
+    from edge_agent.journal.journal import Journal
+    from edge_agent.line.pipeline import Station
+    from edge_agent.replay.resume import Earlier
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -83,7 +83,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _replay(options: argparse.Namespace) -> int:
-    from edge_agent.config import Config, load_config
+    from edge_agent.config.config import Config, load_config
 
     if options.config:
         config = load_config(options.config)
@@ -102,12 +102,13 @@ def _inspect_stored(config: Config, chosen: StationConfig, options: argparse.Nam
 
     from tqdm import tqdm
 
-    from edge_agent import build, resume
-    from edge_agent.config import EvidenceConfig
-    from edge_agent.config_values import sqlite_url
-    from edge_agent.contact_sheet import ContactSheet
-    from edge_agent.journal import Journal
-    from edge_agent.pipeline import replay
+    from edge_agent import build
+    from edge_agent.config.config import EvidenceConfig
+    from edge_agent.evidence.contact_sheet import ContactSheet
+    from edge_agent.journal.journal import Journal
+    from edge_agent.line.pipeline import replay
+    from edge_agent.replay import resume
+    from edge_agent.settings.values import sqlite_url
     from edge_agent.sources.stored import StoredSource
 
     log = logging_to_stderr(verbose=False)
@@ -128,7 +129,7 @@ def _inspect_stored(config: Config, chosen: StationConfig, options: argparse.Nam
     begun = time.monotonic()
     with ExitStack() as open_parts:
         if options.distributed:  # first, as Ray has signals of its own
-            from edge_agent import distributed
+            from edge_agent.replay import distributed
 
             open_parts.enter_context(distributed.cluster(options.distributed))
         journal = open_parts.enter_context(closing(Journal.open(sqlite_url(out / "journal.db"))))
@@ -192,7 +193,7 @@ def _inspect_stored(config: Config, chosen: StationConfig, options: argparse.Nam
 
 def _taken_up(journal: Journal, station: Station, after: int, sheet: ContactSheet) -> Earlier:
     """What was done before, on the sheet too."""
-    from edge_agent.resume import Earlier
+    from edge_agent.replay.resume import Earlier
 
     earlier = Earlier()
     for one in journal.outcomes(station.name, after):
@@ -222,9 +223,9 @@ def _tile_from_evidence(uri: str | None, shape: tuple[int, int]) -> np.ndarray:
     """A picture of the sheet as its overlay shows it, or a blank one where no overlay was kept. shape: (H, W) of the picture."""
     from urllib.parse import unquote_to_bytes, urlsplit
 
-    from edge_agent.contact_sheet import blank, tile_of_overlay
     from edge_agent.errors import PictureError
-    from edge_agent.pictures import decode
+    from edge_agent.evidence.contact_sheet import blank, tile_of_overlay
+    from edge_agent.io.pictures import decode
 
     if uri is None:
         return blank()
@@ -249,7 +250,7 @@ def _saved(sheet: ContactSheet, out: Path) -> Path:
 def _summary(counts: Counter[Evaluation], before: int, took: float, out: Path, sheet: Path) -> str:
     """What was found, of earlier pictures too, and where it lies."""
     from edge_agent.core import Evaluation
-    from edge_agent.pictures import printable
+    from edge_agent.io.pictures import printable
 
     total = counts.total() - before
     found = ", ".join(f"{counts[evaluation]} {evaluation.value}" for evaluation in list(Evaluation)[:3])

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from edge_agent.commands.arguments import config_option
 from edge_agent.commands.exits import OK
+from edge_agent.commands.output import fields, heard_by_journald, logging_to_stderr, one_line
 from edge_agent.commands.signals import reloaded_by_hangups, stopped_by_signals
-from edge_agent.commands.told import fields, heard_by_journald, logging_to_stderr, one_line
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from edge_agent.config import Config
+    from edge_agent.config.config import Config
     from edge_agent.core import Evidence, Inspection
 
 
@@ -28,7 +28,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from edge_agent.config import default_path, load_config
+    from edge_agent.config.config import default_path, load_config
 
     path = options.config or default_path()
     with reloaded_by_hangups() as hung_up:
@@ -41,18 +41,18 @@ def _watch(config: Config, path: Path, hung_up: Event, options: argparse.Namespa
     import os
 
     from edge_agent import build
-    from edge_agent.config import load_config
+    from edge_agent.config.config import load_config
+    from edge_agent.config.reload import change
     from edge_agent.core import Evaluation, Sink
-    from edge_agent.drift import DriftWatch
     from edge_agent.errors import EdgeAgentError
-    from edge_agent.journal import Journal
-    from edge_agent.judge import AlarmState
-    from edge_agent.notify import notifier, watchdog_s
-    from edge_agent.pipeline import Line, warm_up
-    from edge_agent.progress import PATIENCE_S
-    from edge_agent.reload import change
-    from edge_agent.sinks.retention import Retention
-    from edge_agent.watchdog import Watchdog, watching
+    from edge_agent.evidence.retention import Retention
+    from edge_agent.health.drift import DriftWatch
+    from edge_agent.health.systemd import notifier, watchdog_s
+    from edge_agent.health.watchdog import Watchdog, watching
+    from edge_agent.journal.journal import Journal
+    from edge_agent.line.heartbeat import PATIENCE_S
+    from edge_agent.line.judge import AlarmState
+    from edge_agent.line.pipeline import Line, warm_up
 
     log = logging_to_stderr(options.verbose)
     manager, limit_s = notifier(os.environ), watchdog_s(os.environ, os.getpid())
@@ -159,7 +159,7 @@ def _watch(config: Config, path: Path, hung_up: Event, options: argparse.Namespa
         with ExitStack() as around:
             around.enter_context(watching(watchdog, (limit_s or PATIENCE_S) / 2))
             if config.health and meter:
-                from edge_agent.health import serving
+                from edge_agent.health.server import serving
 
                 registry = build.registry(
                     config, line, sources, meter, journal, sender, gallery, watchdog, drift, reloads, commands

@@ -14,8 +14,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from edge_agent.durable import write_durably
 from edge_agent.errors import CheckpointError
+from edge_agent.io.files import write_durably
 
 FORMAT = "edge-agent/checkpoint/1"
 

@@ -14,16 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from edge_agent.backbones.backbone import Backbone, ImageFeatures
-from edge_agent.detectors import scoring
 from edge_agent.detectors.cops_parts import STD, Encoder, Extractor, decoder, distances, pooled, scaled
-from edge_agent.detectors.cops_published import DEEP_BLOCKS, own_tensors
 from edge_agent.detectors.method import Method, Scores
 from edge_agent.errors import CheckpointError
+from edge_agent.kernels import scoring
 from edge_agent.kernels.similarity import compare
 
 CONTEXT, STATE, CLASS = 6, 6, 2  # tokens of a prompt, in this order; one prototype is added to each of the state's
 DEEP_TOKENS = 4  # at each of DEEP_BLOCKS text blocks, from the second on
 DRAWS = 10
+DEEP_BLOCKS = 8  # of the text tower that have prompts of their own, as published
 TEMPERATURE = 0.07  # as published, not the backbone's own
 AT_ONCE = 256  # prompts in one run of the text tower: some 200 MB with CLIP's ViT-L
 
@@ -126,36 +126,6 @@ class Cops(Method):
             fittable=any(key.startswith("encoder.") for key in tensors),
         )
         method.load_state_dict(tensors)
-        return method
-
-    @classmethod
-    def from_published(
-        cls,
-        backbone: Backbone,
-        prompt_learner: Mapping[str, Tensor],
-        *,
-        k: int,
-        alpha: float,
-        beta: float,
-        seed: int = 0,
-        draws: Tensor | None = None,
-    ) -> Cops:
-        """From the authors' checkpoint["prompt_learner"]; k, alpha, beta: as published for what it was fitted on.
-
-        It lacks the encoder, so it inspects but is not fitted further. Raises CheckpointError naming what does not fit.
-        """
-        method = cls(
-            backbone,
-            pool=k,
-            alpha=alpha,
-            beta=beta,
-            seed=None if draws is not None else seed,
-            draws=draws,
-            fittable=False,
-        )
-        wanted = {name: tuple(value.shape) for name, value in method.named_parameters()}
-        own = own_tensors(prompt_learner, wanted, backbone.name)
-        method.load_state_dict({**own, "draws": method.draws})
         return method
 
     def tensors(self) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edge_agent.detectors import scoring
+from edge_agent.kernels import scoring
 
 STD = 0.02  # of weights before fitting, as published
 

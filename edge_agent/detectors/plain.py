@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from edge_agent.backbones.backbone import Backbone, ImageFeatures
-from edge_agent.detectors import scoring
 from edge_agent.detectors.method import Method, Scores
+from edge_agent.kernels import scoring
 
 States = tuple[tuple[str, ...], tuple[str, ...]]  # sentences with {} for the class name: normal, anomalous
 

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from edge_agent.backbones.backbone import Backbone, ImageFeatures
-from edge_agent.detectors import prompts, scoring
+from edge_agent.detectors import prompts
 from edge_agent.detectors.method import Method, Scores
-from edge_agent.detectors.scoring import LEAST
 from edge_agent.errors import CheckpointError
+from edge_agent.kernels import scoring
+from edge_agent.kernels.scoring import LEAST
 from edge_agent.kernels.similarity import compare
 
 PROMPT_LENGTH = 8  # tokens, as published

@@ -14,11 +14,10 @@ import torch
 from torch import Tensor
 
 from edge_agent.backbones.backbone import Backbone, ImageFeatures
-from edge_agent.detectors import scoring
 from edge_agent.detectors.method import Method, Scores, spread
 from edge_agent.detectors.vip2clip_parts import HEADS, ConditionedPrompts, Perception
-from edge_agent.detectors.vip2clip_published import own_tensors
 from edge_agent.errors import CheckpointError
+from edge_agent.kernels import scoring
 
 WORDS = ("good", "damaged")  # normal, anomalous
 STATE, SHARED = 9, 3  # tokens before and after the word, as published
@@ -116,25 +115,6 @@ class ViP2Clip(Method):
             words=(tensors["word_normal"], tensors["word_anomalous"]),
         )
         method.load_state_dict(tensors)
-        return method
-
-    @classmethod
-    def from_published(
-        cls, backbone: Backbone, prompt_learner: Mapping[str, Tensor], fgp: Mapping[str, Tensor], *, top: int = TOP
-    ) -> ViP2Clip:
-        """From the authors' checkpoint["prompt_learner"] and checkpoint["Zero_try"].
-
-        Raises CheckpointError naming what does not fit.
-        """
-        own = own_tensors(prompt_learner, fgp, backbone)
-        method = cls(
-            backbone,
-            top=top,
-            state=own["prompts.state"].shape[1],
-            shared=len(own["prompts.shared"]),
-            words=(own["word_normal"], own["word_anomalous"]),
-        )
-        method.load_state_dict(own)
         return method
 
     def tensors(self) -> dict[str, Tensor]:

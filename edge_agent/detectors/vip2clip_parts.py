@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from edge_agent.detectors import scoring
+from edge_agent.kernels import scoring
 
 STD = 0.02  # of tokens before fitting, as published
 HEADS = 8

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edge_agent.detectors import scoring
-from edge_agent.kernels import Kernel, bands, usable
+from edge_agent.kernels import Kernel, bands, scoring, usable
 
 BLOCK = 256  # pixels a program makes
 tl: Any = None  # triton.language, once there is a kernel to build

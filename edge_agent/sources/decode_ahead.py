@@ -22,8 +22,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from edge_agent import pictures
 from edge_agent.errors import PictureError
+from edge_agent.io import pictures
 from edge_agent.sources.decode_child import MOST_BYTES
 
 T = TypeVar("T")

@@ -15,7 +15,7 @@ from contextlib import suppress
 import cv2
 
 from edge_agent.errors import PictureError
-from edge_agent.pictures import MIN_SIDE, decode
+from edge_agent.io.pictures import MIN_SIDE, decode
 
 MOST_BYTES = 1 << 16  # of a message: paths end at 4096 bytes, reasons name one of them
 

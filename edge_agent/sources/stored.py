@@ -15,9 +15,9 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from edge_agent import pictures
 from edge_agent.core import Frame
 from edge_agent.errors import EdgeAgentError, PictureError
+from edge_agent.io import pictures
 from edge_agent.sources.decode_ahead import decoded, sensible_workers
 
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"})

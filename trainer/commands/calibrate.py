@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_agent.commands.arguments import count, windows, words
-from trainer.commands.told import bar, writable
+from trainer.commands.output import bar, writable
 
 if TYPE_CHECKING:
-    from edge_agent.calibration import Calibration
+    from edge_agent.line.calibration import Calibration
     from trainer.calibrate import Seen, View
 
 
@@ -51,7 +51,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def _calibrate(options: argparse.Namespace) -> int:
     from trainer.calibrate import calibration_of, look, needed, require_replaceable, write_calibration
-    from trainer.data import good_pictures
+    from trainer.data.examples import good_pictures
 
     rate = options.false_alarm_rate
     writable(options.out)
@@ -77,9 +77,9 @@ def _calibrate(options: argparse.Namespace) -> int:
 def _view(options: argparse.Namespace) -> View:
     """What looks at the pictures: the station of a config, or what the command line names."""
     from edge_agent import build
-    from edge_agent.config import load_config
-    from edge_agent.detectors.load import Loader
+    from edge_agent.config.config import load_config
     from edge_agent.errors import EdgeAgentError
+    from edge_agent.inference.load import Loader
     from trainer.calibrate import View
 
     named = [

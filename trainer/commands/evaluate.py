@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edge_agent.commands.arguments import count, seed, windows
-from trainer.commands.told import bar, writable
+from trainer.commands.output import bar, writable
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -49,10 +49,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def _evaluate(options: argparse.Namespace) -> int:
     from edge_agent.core import Detector
-    from edge_agent.detectors.load import Loader
-    from trainer import evaluation, tables
-    from trainer.data import categories, read_examples
-    from trainer.evaluate import LocalContrast, Result, evaluate
+    from edge_agent.inference.load import Loader
+    from trainer.data.examples import categories, read_examples
+    from trainer.evaluate import evaluation
+    from trainer.evaluate.measure import LocalContrast, Result, evaluate
+    from trainer.report import tables
 
     for out in (options.json, options.report):
         if out:
@@ -92,8 +93,8 @@ def _evaluate(options: argparse.Namespace) -> int:
         evaluation.write_evaluation(whole, options.json)
         print(f"the evaluation is {options.json}")
     if options.report:
-        from trainer.report import page, write_report
-        from trainer.shown import gallery
+        from trainer.report.page import page, write_report
+        from trainer.report.selection import gallery
 
         results = runs[0][1]
         with bar(len(results), "drawing") as seen:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from edge_agent.commands.arguments import count, seed
-from trainer.commands.told import writable
+from trainer.commands.output import writable
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -63,10 +63,10 @@ def _fit(options: argparse.Namespace) -> int:
 
     from tqdm import tqdm
 
-    from edge_agent.detectors.load import Loader, choose_device, choose_dtype
-    from trainer.fitting import Progress, Request, fit_checkpoint, from_data, from_good
-    from trainer.processes import together
-    from trainer.turns import turned
+    from edge_agent.inference.load import Loader, choose_device, choose_dtype
+    from trainer.fit.pictures_to_checkpoint import Progress, Request, fit_checkpoint, from_data, from_good
+    from trainer.fit.views import turned
+    from trainer.io.processes import together
 
     writable(options.out)
     begun = time.monotonic()

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from edge_agent.commands.arguments import count
-from trainer.commands.told import writable
+from trainer.commands.output import writable
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -28,9 +28,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _import(options: argparse.Namespace) -> int:
-    from edge_agent.detectors.load import Loader
     from edge_agent.errors import EdgeAgentError
-    from trainer.importing import ADVICE, FITTED_FOR, import_checkpoint, read_published
+    from edge_agent.inference.load import Loader
+    from trainer.importing.importing import ADVICE, FITTED_FOR, import_checkpoint, read_published
 
     writable(options.out)
     if options.out.resolve() == options.source.resolve():

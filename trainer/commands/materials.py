@@ -16,14 +16,14 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "packages",
         type=Path,
         nargs="+",
-        help="the packages that trainer/published_materials.py names, as apt-get and pip download them",
+        help="the packages that trainer/pretrain/published_materials.py names, as apt-get and pip download them",
     )
     materials.add_argument("--out", type=Path, required=True, help="folder to write pictures and materials.json into")
     materials.set_defaults(run=_materials)
 
 
 def _materials(options: argparse.Namespace) -> int:
-    from trainer.published_materials import write_materials
+    from trainer.pretrain.published_materials import write_materials
 
     print(f"{write_materials(options.packages, options.out)} photographs lie in {options.out}")
     return 0

@@ -54,10 +54,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def _pretrain(options: argparse.Namespace) -> int:
     import torch
 
-    from trainer.embed import embed
-    from trainer.pool import make_pool
-    from trainer.pretrain import Given, Recipe, pretrain
-    from trainer.processes import rank
+    from trainer.io.processes import rank
+    from trainer.pretrain.loop import Given, Recipe, pretrain
+    from trainer.pretrain.package import embed
+    from trainer.pretrain.pool import make_pool
 
     if options.threads:
         torch.set_num_threads(options.threads)

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from edge_agent.commands.arguments import count, seed, words
-from trainer.commands.told import bar, writable
+from trainer.commands.output import bar, writable
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -38,8 +38,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _synthesize(options: argparse.Namespace) -> int:
-    from trainer.data import good_pictures
-    from trainer.labelled_set import PAGE, make_set
+    from trainer.data.examples import good_pictures
+    from trainer.data.labelled_set import PAGE, make_set
 
     writable(options.out.absolute())
     category = re.sub(r"[^\w.+-]+", "_", options.class_name.strip()).lstrip(".") or "object"

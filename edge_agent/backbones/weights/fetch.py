@@ -1,0 +1,234 @@
+"""Getting a backbone from its owner, a mirror or a folder: verified against what the source states, and pinned."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import filelock
+
+from edge_agent.backbones.weights.catalog import Backbone, RemoteFile, lookup
+from edge_agent.backbones.weights.clip_names import is_clip, parse_clip, published
+from edge_agent.backbones.weights.digests import BLOCK, measure, parse_sums
+from edge_agent.backbones.weights.download import (
+    Arrived,
+    NotThere,
+    Patience,
+    Report,
+    Unreachable,
+    check_room,
+    discard,
+    download,
+)
+from edge_agent.backbones.weights.store import EMBEDDED_FOLDER, PINS, intact, pin, read_pins
+from edge_agent.errors import CheckpointError
+from edge_agent.io.files import put
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[str, int, "int | None"], None]  # file ("tips-b14/vision.npz"), bytes done, in all where known
+Source = Callable[[RemoteFile, Path, Report], Arrived]  # brings a file into the path
+
+
+def fetch(
+    name: str,
+    *,
+    into: Path,
+    source: str | Path | None = None,
+    progress: Progress = lambda file, done, total: None,
+    patience: Patience = Patience(),  # noqa: B008  (frozen)
+) -> Path:
+    """Get a known backbone into its folder below `into` and return that folder. name: of the catalog, or clip:MODEL/TAG.
+
+    source: an http(s) address or a local folder to take the files from instead of their owner. There they may be named
+    as published (tips_oss_b14_highres_distilled_vision.npz), or as here (tips-b14/vision.npz, or vision.npz alone); a
+    SHA256SUMS beside them is honoured. Files that are already here and intact are not fetched again; an interrupted
+    download goes on where it stopped; two fetches at once do the work once.
+
+    Raises CheckpointError, with the remedy, for anything that keeps the files from being here and right.
+    """
+    backbone = published(parse_clip(name)) if is_clip(name) else lookup(name)
+    return bring(backbone, into=into, source=source, progress=progress, patience=patience)
+
+
+def bring(backbone: Backbone, *, into: Path, source: str | Path | None, progress: Progress, patience: Patience) -> Path:
+    """As fetch(), for a backbone that need not be in the catalog."""
+    if not backbone.files:
+        return EMBEDDED_FOLDER
+    folder = into / backbone.folder
+    take = _source(backbone, source, patience)
+    try:
+        if all(intact(folder, file.name) for file in backbone.files):
+            return folder  # before the lock, so that a read-only folder will do
+        folder.mkdir(parents=True, exist_ok=True)
+        with _alone_in(folder):
+            for file in backbone.files:
+                if not intact(folder, file.name):
+                    _bring_file(file, folder, take, partial(progress, f"{backbone.name}/{file.name}"))
+    except Unreachable as error:
+        raise CheckpointError(f"{error}\n{_elsewhere(backbone)}") from None
+    except OSError as error:
+        raise CheckpointError(_on_disk(error, folder)) from None
+    return folder
+
+
+def _bring_file(file: RemoteFile, folder: Path, take: Source, report: Report) -> None:
+    part = folder / f"{file.name}.part"
+    arrived = take(file, part, report)
+    try:
+        sha256 = _verify(part, arrived, file.name)
+    except CheckpointError as error:
+        discard(part)
+        if not arrived.pieced:
+            raise
+        log.warning("%s; once more from the first byte", error)
+        arrived = take(file, part, report)
+        sha256 = _verify(part, arrived, file.name)
+    pinned = read_pins(folder).get(file.name)
+    if pinned not in (None, sha256):
+        discard(part)
+        raise CheckpointError(
+            f"{arrived.origin} is not the file that {folder / PINS} has pinned: its SHA-256 is {sha256[:12]}..., the "
+            f"pin {pinned[:12]}...; take it from where it came first or, if the change is meant, delete {folder} "
+            "and fetch again"
+        )
+    pin(folder, file.name, sha256)  # before the rename: after a power cut the part is still there, whole
+    put(part, folder / file.name)
+    discard(part)
+
+
+def _verify(part: Path, arrived: Arrived, name: str) -> str:
+    """The SHA-256 (hex) of a file that is what its source states. name: what it is to be. Raises CheckpointError."""
+    found = measure(part, {"sha256", *arrived.stated})
+    for algorithm, stated in arrived.stated.items():
+        if found[algorithm] != stated:
+            raise CheckpointError(
+                f"{arrived.origin} arrived damaged: its {algorithm} is {found[algorithm]}, its source states {stated}; "
+                "try again; if it stays so, the source itself is damaged"
+            )
+    if not arrived.stated:
+        log.warning("%s: the source states no digest for it", arrived.origin)
+        if name.endswith(".npz") and (fault := _fault(part)):
+            raise CheckpointError(f"{arrived.origin} is not a whole .npz file ({fault}); try again, or another source")
+    return found["sha256"]
+
+
+def _fault(npz: Path) -> str | None:
+    """What is wrong with an archive by its own checksums."""
+    try:
+        with zipfile.ZipFile(npz) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+        return str(error)
+    return damaged and f"{damaged} in it is damaged"
+
+
+def _source(backbone: Backbone, source: str | Path | None, patience: Patience) -> Source:
+    """How to take a file from there. Raises CheckpointError for a place that cannot be."""
+    if source is None:
+        return lambda file, part, report: download(file.url, part, report, patience)
+    if isinstance(source, str) and "://" in source:
+        mirror = source.rstrip("/")
+        parts = urlsplit(mirror)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise CheckpointError(f"{source}: only http and https addresses and local folders will do")
+        if "@" in parts.netloc:
+            raise CheckpointError(f"{parts.hostname}: no password in an address, logs would show it; copy to a folder")
+        return lambda file, part, report: _from_mirror(backbone, file, mirror, part, report, patience)
+    place = Path(source)
+    if not place.is_dir():
+        raise CheckpointError(f"{place}: no such folder; give one that holds the files, or an http(s) address")
+    return lambda file, part, report: _from_folder(backbone, file, place, part, report)
+
+
+def _from_mirror(
+    backbone: Backbone, file: RemoteFile, mirror: str, part: Path, report: Report, patience: Patience
+) -> Arrived:
+    refusals = []
+    for name in _names(backbone, file):
+        url = f"{mirror}/{name}"
+        try:
+            arrived = download(url, part, report, patience)
+        except NotThere as error:
+            refusals.append(str(error))
+            continue
+        listed = _listed(url, part.with_name(f"{PINS}.part"), patience)
+        return Arrived(url, arrived.stated | listed, arrived.pieced)
+    raise Unreachable("\n".join(refusals))
+
+
+def _listed(url: str, part: Path, patience: Patience) -> dict[str, str]:
+    """The digest that a SHA256SUMS beside `url` states for it, if there is one."""
+    folder, name = url.rsplit("/", 1)
+    discard(part)
+    try:
+        download(f"{folder}/{PINS}", part, lambda done, total: None, patience)
+    except NotThere:
+        return {}
+    listed = _digest_in(part, name)
+    discard(part)
+    return listed
+
+
+def _from_folder(backbone: Backbone, file: RemoteFile, source: Path, part: Path, report: Report) -> Arrived:
+    paths = [source / name for name in _names(backbone, file)]
+    path = next((path for path in paths if path.is_file()), None)
+    if path is None:
+        raise Unreachable(f"no {file.name} of {backbone.name} at {' or '.join(map(str, paths))}")
+    discard(part)
+    total = path.stat().st_size
+    check_room(part.parent, str(path), total)
+    with path.open("rb") as reader, part.open("wb") as writer:
+        report(0, total)
+        while block := reader.read(BLOCK):
+            writer.write(block)
+            report(writer.tell(), total)
+        writer.flush()
+        os.fsync(writer.fileno())
+    return Arrived(str(path), _digest_in(path.with_name(PINS), path.name))
+
+
+def _names(backbone: Backbone, file: RemoteFile) -> list[str]:
+    """What a file may be called at a mirror or in a folder, the most telling name first."""
+    return list(dict.fromkeys([f"{backbone.folder}/{file.name}", file.published_name, file.name]))
+
+
+def _digest_in(sums: Path, name: str) -> dict[str, str]:
+    digest = parse_sums(sums.read_text(errors="replace")).get(name) if sums.is_file() else None
+    return {"sha256": digest} if digest else {}
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    lock = filelock.FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        log.warning("another fetch works in %s; waiting for it", folder)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _elsewhere(backbone: Backbone) -> str:
+    names = ", ".join(file.published_name for file in backbone.files)
+    return (
+        f"To take the files from elsewhere: `edge-agent models fetch {backbone.name} --from PLACE`, where PLACE is a "
+        f"mirror's address or a folder (a USB stick, say) with {names}"
+    )
+
+
+def _on_disk(error: OSError, folder: Path) -> str:
+    said = error.strerror or str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{folder}: {said}; make room, or choose another folder for models; what has come is kept"
+    return f"{error.filename or folder}: {said}; check who may read and write there, or choose another folder"

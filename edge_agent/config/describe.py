@@ -1,0 +1,106 @@
+"""A Config in plain words: what the agent is going to do, for whoever has to answer for the line. Shows no secrets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from edge_agent.config.config import (
+    CameraConfig,
+    Config,
+    DetectorConfig,
+    EvidenceConfig,
+    FolderConfig,
+    MqttConfig,
+    StationConfig,
+)
+
+_WHICH = {"none": "none", "not_ok": "of NotOK", "all": "all"}
+
+
+def describe(config: Config) -> str:
+    """A few lines of text without an end of line; warnings come last."""
+    lines = [
+        f"agent     {config.agent.name}, config {config.sha256[:12]}",
+        f"journal   {config.database.url}, for {config.database.keep_days:g} days, up to {config.database.keep_gb:g} GB",
+        f"evidence  {_evidence(config.evidence)}",
+        f"mqtt      {_mqtt(config.mqtt, config.agent.name)}",
+    ]
+    if config.health:
+        lines.append(f"health    http://127.0.0.1:{config.health.port}/metrics and /healthz")
+    for station in config.stations:
+        lines += ["", f"station   {station.name}", *(f"  {line}" for line in _station(station))]
+    if config.warnings:
+        lines += ["", *(f"warning   {warning}" for warning in config.warnings)]
+    return "\n".join(lines)
+
+
+def _evidence(evidence: EvidenceConfig) -> str:
+    if evidence.originals == evidence.overlays == "none":
+        return "no pictures are kept"
+    kept = f"originals: {_WHICH[evidence.originals]}, overlays: {_WHICH[evidence.overlays]} ({evidence.format})"
+    return f"{evidence.folder}; {kept}; for {evidence.keep_days:g} days, up to {evidence.keep_gb:g} GB"
+
+
+def _mqtt(mqtt: MqttConfig | None, agent: str) -> str:
+    if mqtt is None:
+        return "nothing is published"
+    scheme = "mqtts" if mqtt.tls else "mqtt"
+    host = f"[{mqtt.host}]" if ":" in mqtt.host else mqtt.host
+    who = f" as {mqtt.username}" if mqtt.username else ""
+    secret = f", password from {mqtt.password}" if mqtt.password else ""
+    mutual = ", with a client certificate" if mqtt.tls and mqtt.tls.cert else ""
+    kinds = "alarm,result,state" if mqtt.results else "alarm,state"
+    topics = f"{mqtt.prefix}/STATION/{{{kinds}}}, {mqtt.prefix}/{agent}/status"
+    return f"{scheme}://{host}:{mqtt.port}{who}{secret}{mutual}; {topics}"
+
+
+def _station(station: StationConfig) -> Iterator[str]:
+    source, detector = station.source, station.detector
+    yield f"watches   {_camera(source) if isinstance(source, CameraConfig) else _folder(source)}"
+    prompts = f", checkpoint {detector.checkpoint}" if detector.checkpoint else ""
+    prompts += f", method {detector.method}" if detector.method else ""
+    size = f" at {detector.image_size} pixels" if detector.image_size else ""
+    near = f", in {detector.windows} x {detector.windows} windows too" if detector.windows > 1 else ""
+    yield f"looks at  {detector.class_name!r} with model {detector.model}{size}{near}{prompts}; {_device(detector)}"
+    yield f"NotOK     {_rule(station)}"
+    yield f"alarm     {_alarm(station)}"
+    if station.include or station.ignore:
+        inside = f"{len(station.include)} include" if station.include else "the whole picture"
+        yield f"area      {inside}, {len(station.ignore)} ignore polygons"
+
+
+def _folder(source: FolderConfig) -> str:
+    what = ", ".join(source.patterns) or "every picture"
+    return f"{source.folder}{', with subfolders' if source.recursive else ''}: {what}"
+
+
+def _camera(source: CameraConfig) -> str:
+    if source.trigger:
+        file = f"{source.trigger.pattern} in {source.trigger.folder}"
+        when = f"a picture for each {'command on PREFIX/AGENT/cmd/trigger' if source.trigger.mqtt else file}"
+    else:
+        when = f"{source.fps:g} pictures a second" if source.fps else "as many pictures as the detector can read"
+    secret = f", password from {source.password}" if source.password else ""
+    return f"{source.camera} by {source.chosen_backend}{secret}: {when}"
+
+
+def _device(detector: DetectorConfig) -> str:
+    device = "on the GPU if there is one" if detector.device == "auto" else f"on {detector.device}"
+    return device if detector.precision == "auto" else f"{device}, {detector.precision}"
+
+
+def _rule(station: StationConfig) -> str:
+    threshold = station.chosen_threshold()
+    rule = "from the score that the checkpoint recommends" if threshold is None else f"from score {threshold:g}"
+    made = station.calibration
+    if made:
+        measured = f"{made.good_pictures} good pictures, {made.false_alarm_rate:.3%} false alarms"
+        rule += f" (calibration {made.id}: {measured})"
+    return f"{rule}, if a defect covers {station.min_area:.3%} of the picture" if station.min_area else rule
+
+
+def _alarm(station: StationConfig) -> str:
+    debounce = station.debounce
+    several = f"when {debounce.raise_after} of the last {debounce.of} pictures are NotOK"
+    when = "at each NotOK picture" if debounce.of == 1 else several
+    return f"{when}; clears {debounce.hysteresis:g} below the threshold" if debounce.hysteresis else when

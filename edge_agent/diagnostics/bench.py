@@ -1,0 +1,255 @@
+"""How fast a detector reads on this machine: end to end from the bytes of a frame, by stage, and against what the machine can do."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from edge_agent import __version__
+from edge_agent.backbones.backbone import Backbone
+from edge_agent.backbones.precision import halve
+from edge_agent.backbones.random_weights import drawn
+from edge_agent.backbones.weights.catalog import EMBEDDED
+from edge_agent.detectors.checkpoint import Checkpoint, load_checkpoint
+from edge_agent.detectors.methods import lookup
+from edge_agent.errors import CheckpointError
+from edge_agent.inference.detector import PromptDetector
+from edge_agent.inference.load import EMBEDDED_CHECKPOINT, Loader, choose_device, choose_dtype
+from edge_agent.inference.thread_batches import shared_out
+from edge_agent.kernels.heatmap import heatmaps
+from edge_agent.kernels.pictures import prepare
+
+FEWEST = 3  # runs, however long one takes
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Where it was measured. matrix_tflops: of a plain product of large matrices in the precision that was measured."""
+
+    device: str
+    threads: int
+    precision: str
+    matrix_tflops: float
+    versions: str
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """One size of batch. runs: batches timed one after another, of which p50_ms and p99_ms are; with few runs p99 is the slowest.
+
+    pictures_per_s: with the next batch begun while one is read. stages_ms: median milliseconds a batch, each stage alone.
+    peak_mb: of the device's memory, or of the process on a CPU. utilisation: tflop a picture x pictures_per_s / matrix_tflops.
+    """
+
+    batch: int
+    runs: int
+    pictures_per_s: float
+    p50_ms: float
+    p99_ms: float
+    stages_ms: dict[str, float]
+    peak_mb: float
+    utilisation: float
+
+
+def assemble(
+    backbone: str = EMBEDDED,
+    method: str = "tipsomaly",
+    *,
+    image_size: int | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    compiled: bool = False,
+) -> tuple[PromptDetector, str]:
+    """A detector to be timed, and what its weights are: prompts that do not come with it, and a backbone that is not here, are drawn.
+
+    image_size: default what the backbone was trained for. Raises CheckpointError.
+    """
+    place = choose_device(device)
+    dtype = choose_dtype(precision, place)
+    tower: Backbone
+    try:
+        tower, weights = Loader().backbone(backbone, device, dtype), "its own weights"
+    except CheckpointError as error:
+        try:
+            random = drawn(backbone)
+        except CheckpointError:
+            raise error from None  # of a name that nobody knows, the loader says more
+        if dtype != torch.float32:
+            halve(random, dtype)
+        tower, weights = random.to(place), "random weights"
+    own = (backbone, method, image_size or tower.image_size) == (EMBEDDED, "tipsomaly", tower.image_size)
+    checkpoint = load_checkpoint(EMBEDDED_CHECKPOINT) if own else fresh(tower, method, image_size or tower.image_size)
+    return PromptDetector(tower, checkpoint, "object", dtype=dtype, compiled=compiled), weights
+
+
+def fresh(backbone: Backbone, method: str, image_size: int) -> Checkpoint:
+    """What a fit would begin with. Raises CheckpointError for an unknown method."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        made = lookup(method).fresh(backbone, "object")
+        tensors = made.tensors()
+    header = {
+        "method": method,
+        "backbone": backbone.name,
+        "backbone_sha256": backbone.sha256,
+        "image_size": image_size,
+        "threshold": 0.5,
+        "map_threshold": 0.5,
+        **made.settings(),
+    }
+    return Checkpoint(header, tensors, path=Path("fresh prompts"))
+
+
+def machine(detector: PromptDetector) -> Machine:
+    """See Machine."""
+    device = detector.device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+    versions = f"edge-agent {__version__}, torch {torch.__version__}, Python {platform.python_version()}"
+    return Machine(
+        f"{device.type}: {name}",
+        torch.get_num_threads(),
+        str(detector.dtype).removeprefix("torch."),
+        matrix_rate(device, detector.dtype) / 1e12,
+        versions,
+    )
+
+
+def processor() -> str:
+    """The CPU's name, as Linux tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def matrix_rate(device: torch.device, dtype: torch.dtype, side: int | None = None) -> float:
+    """Floating-point operations a second of a product of two square matrices: the best of several, as a machine is shared."""
+    side = side or (8192 if device.type == "cuda" else 1024)
+    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    seconds = list(timed(lambda: a @ b, device, 20, 2.0))
+    return 2 * side**3 / min(seconds)
+
+
+def flop(detector: PromptDetector) -> int:
+    """Floating-point operations of reading one picture, counted from the shapes of its matrix products and convolutions."""
+    x = torch.zeros(1, 3, detector.image_size, detector.image_size, device=detector.device)
+    counter = FlopCounterMode(display=False)
+    with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH), counter:  # the other ways are not counted everywhere
+        detector.judge(x)
+    return counter.get_total_flops()
+
+
+def measure(
+    detector: PromptDetector, batch: int, frame: tuple[int, int], seconds: float, tflop: float, matrix_tflops: float
+) -> Figures:
+    """frame: (H, W) of the frames. seconds: to spend on each of three things: one batch at a time, one after another, stages."""
+    device = detector.device
+    images = [pattern(frame, seed) for seed in range(batch)]
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    detector.read(images)  # on a GPU this size of batch is recorded now
+    taken = list(timed(lambda: detector.read(images), device, 1000, seconds))
+    p50, p99 = (1e3 * float(np.percentile(taken, share, method="higher")) for share in (50, 99))
+    rate = throughput(detector, images, seconds) if detector.overlaps else 1e3 * batch / p50
+    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_of_process()
+    return Figures(
+        batch, len(taken), rate, p50, p99, stages(detector, images, seconds), peak / 1e6, tflop * rate / matrix_tflops
+    )
+
+
+def throughput(detector: PromptDetector, images: Sequence[np.ndarray], seconds: float) -> float:
+    """Pictures a second, with one batch more begun than finished."""
+    detector.read(images)
+    begun = time.perf_counter()
+    count, land = 0, detector.start(images)
+    while count < FEWEST or time.perf_counter() - begun < seconds:
+        following = detector.start(images)
+        land()
+        land, count = following, count + 1
+    land()
+    return (count + 1) * len(images) / (time.perf_counter() - begun)
+
+
+def stages(detector: PromptDetector, images: Sequence[np.ndarray], seconds: float) -> dict[str, float]:
+    """Median milliseconds of each stage of a batch, each alone and waited for; without CUDA graphs."""
+    device, method, size = detector.device, detector.method, detector.image_size
+    steps: dict[str, Callable[[], object]] = {}
+    with torch.inference_mode():
+        if device.type == "cuda":
+            below = torch.from_numpy(np.stack(images)).pin_memory()
+            above = below.to(device)
+            x = torch.zeros(len(images), 3, size, size, dtype=detector.dtype, device=device)
+            steps["up"] = lambda: above.copy_(below, non_blocking=True)
+            steps["resize"] = lambda: prepare(above, method.backbone.look, x)
+            steps["resize"]()
+        else:
+            x = method.backbone.pictures(images, size)
+            steps["resize"] = lambda: method.backbone.pictures(images, size)
+        features = detector.encode(x)
+        scores = method.scores(method(features))
+        maps = heatmaps(scores.patches, size, method.sigma, method.upsampling, detector.map_dtype)
+        steps["tower"] = lambda: tower(detector, x)
+        steps["method"] = lambda: method.scores(method(features))
+        steps["map"] = lambda: heatmaps(scores.patches, size, method.sigma, method.upsampling, detector.map_dtype)
+        if device.type == "cuda":
+            steps["down"] = lambda: (scores.picture.cpu(), maps.cpu())
+        return {
+            name: 1e3 * float(np.median(list(timed(step, device, 200, seconds / len(steps)))))
+            for name, step in steps.items()
+        }
+
+
+def tower(detector: PromptDetector, x: Tensor) -> object:
+    """Encode a batch as the detector does: on a CPU its pictures are shared out to the cores."""
+    if detector.overlaps:
+        return detector.encode(x)
+
+    def encode(part: slice) -> list[object]:
+        with torch.inference_mode():  # of this thread
+            return [detector.encode(x[part])]
+
+    return shared_out(encode, len(x), large=detector.is_large)
+
+
+def timed(step: Callable[[], object], device: torch.device, most: int, seconds: float) -> Iterator[float]:
+    """Seconds of each of up to `most` calls, for as long as `seconds` last; the first one warms up and is not told."""
+    with waited(device):
+        step()
+    begun = time.perf_counter()
+    for count in range(most):
+        if count >= FEWEST and time.perf_counter() - begun > seconds:
+            return
+        start = time.perf_counter()
+        with waited(device):
+            step()
+        yield time.perf_counter() - start
+
+
+@contextmanager
+def waited(device: torch.device) -> Iterator[None]:
+    """What is in the with has happened on the device, too, when it ends."""
+    yield
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def pattern(shape: tuple[int, int], seed: int) -> np.ndarray:
+    """(H, W, 3) uint8 RGB noise: reading takes as long whatever a picture shows."""
+    return np.random.default_rng(seed).integers(0, 256, (*shape, 3), np.uint8)
+
+
+def peak_of_process() -> int:
+    """Bytes of memory that this process has had at most."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,263 @@
+"""Whether the agent would work on this machine: one small check each, and what to do where the answer is no."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sqlite3
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from edge_agent import __version__, build
+from edge_agent.config.config import CameraConfig, Config
+from edge_agent.errors import EdgeAgentError, JournalInUse
+from edge_agent.sources.camera.capture import START_S, Shot
+
+if TYPE_CHECKING:
+    from edge_agent.core import Detector
+
+WAL_RESET_FIXED = (3, 51, 3)  # earlier SQLite may lose a write when two connections write; the agent has one only
+LEAST_DISK_GB = 1.0
+MEASURE_S = 2.0  # how long a camera's pictures are counted
+EARLIEST = datetime(2026, 1, 1, tzinfo=timezone.utc)  # a clock before this program was written is wrong
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report. state: "ok", "warning" (it works, but), or "failed" (it would not)."""
+
+    name: str
+    state: str
+    text: str
+
+
+def examine(config: Config | None) -> Iterator[Finding]:
+    """All checks in order; without a config those that need none. A check that raises one of our errors has failed."""
+    checks: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
+        ("versions", _versions),
+        ("sqlite", _sqlite),
+        ("clock", _clock),
+        ("gpu", _gpu),
+        ("detector", lambda: _detectors(config)),
+    ]
+    if config is not None:
+        checks += [
+            ("disk", lambda: _disk(config)),
+            ("journal", lambda: _journal(config)),
+            ("sources", lambda: _sources(config)),
+            ("broker", lambda: _broker(config)),
+        ]
+    for name, check in checks:
+        try:
+            yield from check()
+        except EdgeAgentError as error:
+            yield Finding(name, "failed", str(error))
+
+
+def _versions() -> Iterator[Finding]:
+    import torch
+
+    yield Finding(
+        "versions",
+        "ok",
+        f"edge-agent {__version__}, Python {platform.python_version()}, torch {torch.__version__}, OpenCV {cv2.__version__}",
+    )
+
+
+def _sqlite() -> Iterator[Finding]:
+    if sqlite3.sqlite_version_info < WAL_RESET_FIXED:
+        yield Finding(
+            "sqlite",
+            "ok",
+            f"{sqlite3.sqlite_version}; before 3.51.3 a second writer may lose data: the agent is the only one, "
+            "so let no other program write",
+        )
+    else:
+        yield Finding("sqlite", "ok", sqlite3.sqlite_version)
+
+
+def _clock() -> Iterator[Finding]:
+    now = datetime.now(timezone.utc)
+    if now < EARLIEST:
+        yield Finding(
+            "clock", "failed", f"it is {now:%Y-%m-%d %H:%M} UTC on this machine: set the clock, verdicts carry its time"
+        )
+    elif Path("/run/systemd/timesync").is_dir() and not Path("/run/systemd/timesync/synchronized").exists():
+        yield Finding("clock", "warning", f"{now:%Y-%m-%d %H:%M:%S} UTC, not yet synchronised: see `timedatectl`")
+    else:
+        yield Finding("clock", "ok", f"{now:%Y-%m-%d %H:%M:%S} UTC")
+
+
+def _gpu() -> Iterator[Finding]:
+    import torch
+
+    if torch.cuda.is_available():
+        free, total = torch.cuda.mem_get_info()
+        yield Finding(
+            "gpu",
+            "ok",
+            f"{torch.cuda.get_device_name()}, {free / 1e9:.1f} of {total / 1e9:.1f} GB free, CUDA {torch.version.cuda}",
+        )
+    elif Path("/dev/nvidia0").exists() or Path("/dev/nvhost-gpu").exists():
+        yield Finding(
+            "gpu",
+            "warning",
+            f"this machine has one, but torch {torch.__version__} cannot use it: install a CUDA build and its driver",
+        )
+    else:
+        yield Finding("gpu", "ok", "none: the CPU does the work")
+
+
+def _detectors(config: Config | None) -> Iterator[Finding]:
+    from edge_agent.inference.load import Loader
+
+    if config is None:
+        found = [("embedded", Loader().detector())]
+    else:
+        found = [(one.name, one.detector) for one in build.stations(config, build.loader(config)).values()]  # type: ignore[misc]
+    for name, detector in {id(detector): (name, detector) for name, detector in reversed(found)}.values():
+        stages = _stages(detector)
+        yield Finding(
+            "detector",
+            "ok",
+            f"{name}: {detector.name} on {detector.device}, weights {detector.model_sha256[:12]}, "
+            f"prompts {detector.checkpoint_sha256[:12]}; "
+            + ", ".join(f"{stage} {ms:.1f} ms" for stage, ms in stages.items()),
+        )
+
+
+def _stages(detector: Detector) -> dict[str, float]:
+    """Median milliseconds by stage, of five single pictures of 1280 x 1024 stored as PNG."""
+    from edge_agent.evidence.overlay import overlay
+    from edge_agent.io.pictures import decode_bytes
+    from edge_agent.line.judge import Rules, judge
+
+    noise = np.random.default_rng(0).integers(0, 256, (1024, 1280, 3), np.uint8)
+    stored = cv2.imencode(".png", noise)[1].tobytes()
+    rules = Rules(threshold=0.0)
+    taken: dict[str, list[float]] = {"decode": [], "read": [], "judge": [], "overlay": []}
+    detector.read([noise])  # the first one warms up
+    for _ in range(5):
+        moments = [time.perf_counter()]
+        pixels = decode_bytes(stored, "noise.png")
+        moments.append(time.perf_counter())
+        (reading,) = detector.read([pixels])
+        moments.append(time.perf_counter())
+        verdict = judge(reading, rules, pixels.shape)
+        moments.append(time.perf_counter())
+        overlay(pixels, reading, verdict, threshold=rules.threshold, map_threshold=rules.map_threshold)
+        moments.append(time.perf_counter())
+        for ms, (begun, ended) in zip(taken.values(), pairwise(moments), strict=True):
+            ms.append((ended - begun) * 1e3)
+    return {stage: statistics.median(ms) for stage, ms in taken.items()}
+
+
+def _disk(config: Config) -> Iterator[Finding]:
+    for folder in dict.fromkeys((config.agent.data_dir, config.evidence.folder)):
+        there = next(path for path in (folder, *folder.parents) if os.path.exists(path))
+        free = shutil.disk_usage(there).free / 1e9
+        if closed := _closed(there):
+            yield Finding("disk", "failed", closed)
+            continue
+        state = "ok" if free >= LEAST_DISK_GB else "warning"
+        yield Finding("disk", state, f"{folder}: {free:.1f} GB free")
+
+
+def _closed(folder: Path) -> str | None:
+    """What is to be said of a folder that cannot be written to."""
+    try:
+        probe = folder / f".edge-agent-doctor-{time.time_ns()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        return f"{folder}: cannot be written to ({error.strerror}): change its owner, or choose another folder"
+    return None
+
+
+def _journal(config: Config) -> Iterator[Finding]:
+    from edge_agent.journal.journal import Journal
+
+    try:
+        journal = Journal.open(config.database.full_url())
+    except JournalInUse:
+        yield Finding("journal", "ok", f"{config.database.url}: in use, as it is while the agent runs")
+        return
+    depth, oldest = journal.outbox_depth()
+    used = journal.size() / 1e9
+    journal.close()
+    waiting = (
+        f"{depth} messages wait for the broker, the oldest since {oldest:%Y-%m-%d %H:%M} UTC"
+        if oldest
+        else "nothing waits to be sent"
+    )
+    most = config.database.keep_gb
+    yield Finding("journal", "ok", f"{config.database.url}: {used:.3f} of at most {most:g} GB, {waiting}")
+
+
+def _sources(config: Config) -> Iterator[Finding]:
+    for station in config.stations:
+        if isinstance(station.source, CameraConfig):
+            yield _camera(station.name, station.source, config.limits.max_megapixels)
+            if station.source.trigger and station.source.trigger.folder:
+                yield _trigger(station.name, station.source.trigger.folder)
+            continue
+        folder = station.source.folder
+        try:
+            os.scandir(folder).close()
+        except FileNotFoundError:
+            yield Finding("source", "warning", f"{station.name}: {folder} is not there yet: the agent waits for it")
+        except OSError as error:
+            remedy = f"let user {os.geteuid()} read and enter it, or correct the path"
+            yield Finding("source", "failed", f"{station.name}: {folder} cannot be read ({error.strerror}): {remedy}")
+        else:
+            yield Finding("source", "ok", f"{station.name}: {folder}")
+
+
+def _camera(station: str, config: CameraConfig, max_megapixels: float) -> Finding:
+    """Whether it gives pictures, how large and how many. A USB camera that the agent has open gives nobody else any."""
+    capture = build.capture(station, config.model_copy(update={"fps": None, "repeat": True}), max_megapixels)
+    taken: list[Shot] = []
+    until = time.monotonic() + START_S + config.open_timeout_s
+    try:
+        while time.monotonic() < until and not capture.failures:
+            capture.wait(0.1)
+            if shot := capture.take():
+                taken.append(shot)
+                until = min(until, taken[0].at + MEASURE_S)
+    finally:
+        capture.close()
+    if not taken:
+        return Finding("source", "failed", f"{station}: {config.camera} {capture.trouble}")
+    height, width = taken[-1].pixels.shape[:2]
+    seconds = taken[-1].at - taken[0].at
+    rate = f"{(len(taken) - 1) / seconds:.1f} pictures a second" if seconds else "one picture"
+    return Finding("source", "ok", f"{station}: {config.camera} gives {width} x {height}, {rate}")
+
+
+def _trigger(station: str, folder: Path) -> Finding:
+    """Whether requests can be moved aside in the folder they come to, as each must be before it is answered."""
+    if not folder.is_dir():
+        return Finding("trigger", "warning", f"{station}: {folder} is not there yet: the agent waits for it")
+    closed = _closed(folder)
+    return Finding("trigger", "failed" if closed else "ok", f"{station}: {closed or folder}")
+
+
+def _broker(config: Config) -> Iterator[Finding]:
+    if config.mqtt is None:
+        yield Finding("broker", "ok", "none configured: nothing is published")
+        return
+    from edge_agent.mqtt.connection import probe
+
+    broker = build.broker(config.mqtt, config.agent.name)
+    probe(broker)
+    yield Finding("broker", "ok", f"{broker.place} answers and lets the agent in")

@@ -1,0 +1,136 @@
+"""Many inspections on one picture, the worst first; keeps a bounded number of small ones and counts the rest."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge_agent.core import Evaluation, Reading, Verdict
+from edge_agent.evidence.header import FAINT, INK, PAPER, badge, badge_width
+from edge_agent.evidence.overlay import centred, fit, paint, scaled
+from edge_agent.evidence.text import line_height, shorten, write
+
+_TILE = (180, 240)  # pixels, (H, W)
+_GAP, _TEXT = 12, 15
+_ROW = _TILE[0] + 2 * line_height(_TEXT) + 6 + 2 * _GAP
+_FEWEST, _MOST = 3, 8  # columns: the fewest leave room for the words on top
+
+# What a person should look at first: defects, then pictures nothing could be said of, then good parts.
+_ORDER = (Evaluation.UNDEFINED, Evaluation.OK, Evaluation.NOT_DECIDABLE, Evaluation.NOT_OK)
+
+Drawn = Callable[[], np.ndarray]  # gives a tile: TILE pixels, (H, W, 3) uint8 RGB
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Rank:
+    evaluation: int
+    score: float
+    newness: int  # of equals the first added comes first
+
+    def __str__(self) -> str:
+        return f"score {self.score:.3f}" if self.score >= 0 else "no score"
+
+
+class ContactSheet:
+    """Collects inspections for one overview: NotOK first, then NotDecidable, then OK, each by falling score.
+
+    It holds the first `limit` (at least 1) in that order, some 130 kB each however large the pictures, and forgets
+    the others.
+    """
+
+    def __init__(self, limit: int = 200) -> None:
+        self._limit = limit
+        self._counts: Counter[Evaluation] = Counter()
+        self._tiles: list[tuple[_Rank, Drawn, str]] = []  # a heap, the least important one on top
+
+    def add(
+        self, pixels: np.ndarray, reading: Reading | None, verdict: Verdict, *, map_threshold: float, title: str = ""
+    ) -> None:
+        """Take in one inspection; the arguments are those of overlay()."""
+        rank = self._counted(verdict.evaluation, reading.score if reading else None)
+        if self._has_room(rank):
+            tile = _tile(pixels, reading, verdict, map_threshold)
+            self._put(rank, lambda: tile, title)
+
+    def add_drawn(self, evaluation: Evaluation, score: float | None, drawn: Drawn, *, title: str = "") -> None:
+        """Take in one inspection that was drawn elsewhere. drawn: gives it when the sheet is rendered, if it is shown."""
+        rank = self._counted(evaluation, score)
+        if self._has_room(rank):
+            self._put(rank, drawn, title)
+
+    def _counted(self, evaluation: Evaluation, score: float | None) -> _Rank:
+        known = score is not None and math.isfinite(score)
+        rank = _Rank(
+            _ORDER.index(evaluation), float(score) if score is not None and known else -1.0, -self._counts.total()
+        )
+        self._counts[evaluation] += 1
+        return rank
+
+    def _has_room(self, rank: _Rank) -> bool:
+        return len(self._tiles) < self._limit or rank > self._tiles[0][0]
+
+    def _put(self, rank: _Rank, drawn: Drawn, title: str) -> None:
+        if len(self._tiles) < self._limit:
+            heapq.heappush(self._tiles, (rank, drawn, title))
+        else:
+            heapq.heapreplace(self._tiles, (rank, drawn, title))
+
+    def render(self) -> np.ndarray:
+        """The sheet so far: (H, W, 3) uint8 RGB, what was counted on top and how many were left out."""
+        tiles = sorted(self._tiles, key=lambda tile: tile[0], reverse=True)
+        columns = max(_FEWEST, min(_MOST, math.ceil(math.sqrt(len(tiles)))))
+        wide = _GAP + columns * (_TILE[1] + _GAP)
+        top = 2 * _GAP + 2 * line_height(_TEXT + 5)
+        sheet = np.full((top + math.ceil(len(tiles) / columns) * _ROW, wide, 3), PAPER, np.uint8)
+        for i, text in enumerate(self.summary()):
+            write(sheet, _GAP, _GAP + i * line_height(_TEXT + 5), text, _TEXT + 5 - 3 * i, (INK, FAINT)[i])
+        for i, (rank, drawn, title) in enumerate(tiles):
+            y, x = top + i // columns * _ROW, _GAP + i % columns * (_TILE[1] + _GAP)
+            sheet[y : y + _TILE[0], x : x + _TILE[1]] = drawn()
+            y += _TILE[0] + 6
+            evaluation = _ORDER[rank.evaluation]
+            badge(sheet, x, y, evaluation, _TEXT)
+            write(sheet, x + badge_width(evaluation, _TEXT) + _GAP, y, str(rank), _TEXT, INK)
+            write(sheet, x, y + line_height(_TEXT) + 2, shorten(title, _TEXT, _TILE[1]), _TEXT, FAINT)
+        return sheet
+
+    def summary(self) -> tuple[str, str]:
+        """The two lines on top of the sheet: what was counted, and how much of it is shown in which order."""
+        seen, shown = self._counts.total(), len(self._tiles)
+        counted = ", ".join(f"{self._counts[e]} {e.value}" for e in reversed(_ORDER) if self._counts[e])
+        order = "NotOK first, then by score"
+        left_out = f"{shown} shown, {seen - shown} left out" if shown < seen else "all shown"
+        pictures = f"{seen} picture{'' if seen == 1 else 's'}"
+        return (f"{pictures}: {counted}", f"{left_out}; {order}") if seen else ("No pictures", "")
+
+
+def tile_of_overlay(picture: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """A tile from the overlay (H, W, 3) uint8 RGB of a picture of shape (h, w), without the header that stands above it."""
+    if 0 in shape:
+        return blank()
+    h, w = fit(shape)
+    left = (picture.shape[1] - w) // 2
+    return _fitted(shape, lambda size: scaled(picture[-h:, left : left + w], size))
+
+
+def blank() -> np.ndarray:
+    """The tile of an inspection with nothing to show."""
+    return np.full((*_TILE, 3), 96, np.uint8)
+
+
+def _tile(pixels: np.ndarray, reading: Reading | None, verdict: Verdict, map_threshold: float) -> np.ndarray:
+    if 0 in pixels.shape[:2]:
+        return blank()
+    return _fitted(pixels.shape, lambda shape: paint(pixels, reading, verdict.regions, map_threshold, shape))
+
+
+def _fitted(shape: tuple[int, ...], paint_at: Callable[[tuple[int, int]], np.ndarray]) -> np.ndarray:
+    """What is painted of a picture of that shape (h, w, ...), as large as a tile has room for."""
+    (h, w), (H, W) = shape[:2], _TILE
+    scale = min(H / h, W / w)
+    return centred(paint_at((max(1, min(H, round(h * scale))), max(1, min(W, round(w * scale))))), _TILE)

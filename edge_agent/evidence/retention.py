@@ -1,0 +1,104 @@
+"""The sink that lets old evidence and old rows of the journal go while new inspections come in."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from math import ceil
+from typing import Protocol
+
+from edge_agent.core import Evidence, Inspection
+from edge_agent.errors import JournalError
+from edge_agent.io.clock import CautiousClock
+from edge_agent.journal.purge import Forgotten
+
+log = logging.getLogger(__name__)
+
+EVERY_S = 60.0
+MOST_DAYS = 700_000  # dates go no further back
+PART = 500  # rows that go at once: the line waits for them
+ROW_BYTES = (
+    4096  # more than an inspection takes, so that no more of them go than the excess before it is measured again
+)
+
+
+class Rows(Protocol):
+    """The part of the journal that shrinks."""
+
+    def forget_files(self, uris: Iterable[str]) -> None: ...
+    def forget_before(self, moment: datetime, limit: int) -> Forgotten: ...
+    def forget_oldest(self, limit: int) -> Forgotten: ...
+    def size(self) -> int: ...
+
+
+class Retention:
+    """A core.Sink that writes nothing, but deletes.
+
+    sweep: deletes pictures that are too old or too many and returns their URIs (sinks/images.py). made_way: returns those
+    that went between two sweeps. journal: loses those URIs, the inspections older than keep_days, and as many more as make
+    it larger than keep_gb (1e9 bytes).
+    """
+
+    def __init__(
+        self,
+        sweep: Callable[[datetime], list[str]],
+        journal: Rows,
+        *,
+        keep_days: float,
+        keep_gb: float,
+        made_way: Callable[[], list[str]] = list,
+        clock: Callable[[], datetime] | None = None,
+    ) -> None:
+        self._sweep, self._made_way, self._journal = sweep, made_way, journal
+        self._keep_days, self._keep_bytes = keep_days, keep_gb * 1e9
+        self._next = 0.0  # monotonic seconds; the first inspection sweeps
+        self._clock = clock or CautiousClock()
+        self._removed: list[str] = []  # URIs that the journal has still to lose
+        self._has_complained = False
+
+    def write(self, inspection: Inspection, evidence: Evidence) -> None:
+        """Sweep, unless that was done within the last minute; but what made way meanwhile the journal loses at once."""
+        if time.monotonic() < self._next:
+            self._removed += self._made_way()
+            self._forget_removed()
+            return
+        self._next = time.monotonic() + EVERY_S
+        now = self._clock()
+        self._removed += self._sweep(now)
+        self._forget_removed()
+        days = min(self._keep_days, MOST_DAYS)
+        if self._journal.forget_before(now - timedelta(days=days), PART).more or self._forget_excess():
+            self._next = 0.0  # a part of them was dealt with: the next inspection goes on with it
+
+    def close(self) -> None:
+        """Tell the journal what it has still to lose: nobody knows it after the end."""
+        self._removed += self._made_way()
+        try:
+            self._forget_removed()
+        except JournalError as error:
+            log.warning("the journal goes on naming %d pictures that are deleted (%s)", len(self._removed), error)
+
+    def _forget_removed(self) -> None:
+        if self._removed:
+            self._journal.forget_files(self._removed)
+            self._removed = []
+
+    def _forget_excess(self) -> bool:
+        """Delete a part of the rows that are too many, and say whether to go on; tell it once when none may go."""
+        size = self._journal.size()
+        excess = size - self._keep_bytes
+        if excess <= 0:
+            return False
+        gone = self._journal.forget_oldest(min(PART, ceil(excess / ROW_BYTES)))
+        if not gone.more and not self._has_complained:
+            self._has_complained = True
+            log.warning(
+                "the journal holds %.3g GB, more than database.keep_gb (%.3g), and no inspection is left that may go: "
+                "what remains is the ledger of inspected files, and rows whose messages wait for the broker; "
+                "raise keep_gb, or begin a new journal",
+                size / 1e9,
+                self._keep_bytes / 1e9,
+            )
+        return gone.more

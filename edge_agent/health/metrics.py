@@ -1,0 +1,242 @@
+"""What the agent knows of itself as Prometheus metrics, one small collector each; serves nothing itself.
+
+A collector that fails is counted and the others go on: what is measured must not depend on all else being well.
+Frames that are captured are inspected, dropped for a reason, or still on their way.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Protocol
+
+from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, SummaryMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from edge_agent import __version__
+from edge_agent.core import Evidence, Inspection
+from edge_agent.health.drift import DriftWatch
+from edge_agent.health.watchdog import Watchdog
+from edge_agent.line.pipeline import Line
+
+log = logging.getLogger(__name__)
+
+Collect = Callable[[], Iterable[Metric]]
+BUCKETS = tuple(step / 20 for step in range(1, 20))  # of scores: as fine as thresholds are chosen by hand
+
+
+class Guarded(Collector):
+    """Collectors by name. failures: how often each has failed."""
+
+    def __init__(self, collectors: Mapping[str, Collect]) -> None:
+        self._collectors = collectors
+        self.failures: Counter[str] = Counter(dict.fromkeys(collectors, 0))
+
+    def collect(self) -> Iterator[Metric]:
+        for name, collector in self._collectors.items():
+            try:
+                yield from list(collector())  # all of it or nothing
+            except Exception as error:
+                if not self.failures[name]:
+                    log.warning("the metrics of %s cannot be collected: %s", name, error, exc_info=error)
+                self.failures[name] += 1
+        failed = _counter("collector_failures", "Times that metrics could not be collected.", "collector")
+        for name, times in self.failures.items():
+            failed.add_metric([name], times)
+        yield failed
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: what is not known before it is collected need not be collected to be registered."""
+        return ()
+
+
+class Meter:
+    """A core.Sink that counts what comes by."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()  # of the metrics that are filled here; others may join
+        self.inspected: Counter[tuple[str, str]] = Counter()  # by station and evaluation
+        self.took: dict[str, tuple[int, float]] = {}  # by step: how often, and the seconds of all together
+        self._scores = Histogram(
+            "edge_agent_score", "Anomaly scores, 0 to 1.", ["station"], buckets=BUCKETS, registry=self.registry
+        )
+
+    def write(self, inspection: Inspection, evidence: Evidence) -> None:
+        station = inspection.frame.station
+        self.inspected[station, inspection.verdict.evaluation.value] += 1
+        if inspection.reading is None:
+            return
+        self._scores.labels(station).observe(float(inspection.reading.score))
+        for step, ms in inspection.timings.items():
+            times, seconds = self.took.get(step, (0, 0.0))
+            self.took[step] = times + 1, seconds + ms / 1e3
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+def about() -> Iterator[Metric]:
+    info = _gauge("info", "1, with what this agent is.", "version")
+    info.add_metric([__version__], 1)
+    yield info
+
+
+def frames(line: Line, sources: Sequence[Any], meter: Meter) -> Iterator[Metric]:
+    captured = _counter("frames_captured", "Frames that a station's source took.", "station")
+    dropped = _counter("frames_dropped", "Frames that were not inspected, or not recorded.", "station", "reason")
+    inspected = _counter("frames_inspected", "Inspections that are in the journal.", "station", "evaluation")
+    age = _gauge("frame_age_seconds", "Since a station's newest frame came.", "station")
+    lost: Counter[tuple[str, str]] = line.inbox.dropped + line.counts.dropped
+    for source in sources:
+        own = getattr(source, "counts", None)
+        lost.update({(source.station, reason): times for reason, times in getattr(own, "dropped", {}).items()})
+        captured.add_metric([source.station], getattr(own, "captured", line.inbox.captured[source.station]))
+        if source.station in line.came_at:
+            age.add_metric([source.station], time.monotonic() - line.came_at[source.station])
+    for (station, reason), times in lost.items():
+        dropped.add_metric([station, reason], times)
+    for (station, evaluation), times in list(meter.inspected.items()):
+        inspected.add_metric([station, evaluation], times)
+    yield from (captured, dropped, inspected, age)
+
+
+def connections(sources: Sequence[Any]) -> Iterator[Metric]:
+    """What befell the sources: of cameras attempts, losses and kills; of folders files that vanished or were unreadable."""
+    events = _counter("source_events", "What befell a station's source, by kind.", "station", "event")
+    up = _gauge("source_up", "0 while a camera gives no pictures.", "station")
+    for source in sources:
+        counts = source.counts
+        kinds = {kind: getattr(counts, kind, None) for kind in ("attempts", "losses", "kills")}
+        kinds |= dict(counts) if isinstance(counts, Counter) else {}
+        for kind, times in kinds.items():
+            if times is not None:
+                events.add_metric([source.station, kind], times)
+        if hasattr(source, "trouble"):
+            up.add_metric([source.station], source.trouble is None)
+    yield from (events, up)
+
+
+def steps(line: Line, meter: Meter) -> Iterator[Metric]:
+    took = SummaryMetricFamily(
+        "edge_agent_step_seconds", "What an inspection spends on each step, and how many did.", labels=["step"]
+    )
+    for stage in (*line.stages, meter):
+        for step, (times, seconds) in list(stage.took.items()):
+            took.add_metric([step], times, seconds)
+    yield took
+
+
+def outbox(depth: Callable[[], tuple[int, datetime | None]]) -> Iterator[Metric]:
+    waiting, oldest = depth()
+    yield GaugeMetricFamily("edge_agent_outbox_messages", "Messages that wait for the broker.", waiting)
+    age_s = (datetime.now(timezone.utc) - oldest).total_seconds() if oldest else 0.0
+    yield GaugeMetricFamily("edge_agent_outbox_age_seconds", "Since the first of them was recorded.", age_s)
+
+
+class Counted(Protocol):
+    """What delivers the outbox, as far as it is measured."""
+
+    def counters(self) -> Any: ...
+
+
+def broker(sender: Counted) -> Iterator[Metric]:
+    counters = sender.counters()
+    yield GaugeMetricFamily("edge_agent_mqtt_online", "1 while the broker has accepted us.", counters.online)
+    for name, text in (
+        ("connections", "Connections that the broker accepted."),
+        ("sent", "Messages that the broker acknowledged."),
+        ("redelivered", "Messages that were sent once more."),
+        ("refused", "Refusals by the broker."),
+    ):
+        yield CounterMetricFamily(f"edge_agent_mqtt_{name}", text, getattr(counters, name))
+
+
+def commands(triggers: Any) -> Iterator[Metric]:
+    heard = _counter("commands", "Commands for pictures over MQTT, by what became of them.", "outcome")
+    for outcome, times in list(triggers.counts.items()):
+        heard.add_metric([outcome], times)
+    yield heard
+
+
+def evidence(gallery: Any, line: Line) -> Iterator[Metric]:
+    yield CounterMetricFamily("edge_agent_evidence_kept", "Pictures that were written.", gallery.kept)
+    yield CounterMetricFamily("edge_agent_evidence_lost", "Inspections of which one could not be.", gallery.lost)
+    made_way = "Pictures that were deleted for want of room before they were too old, OK ones first."
+    yield CounterMetricFamily("edge_agent_evidence_dropped", made_way, gallery.dropped)
+    yield CounterMetricFamily(
+        "edge_agent_detector_failures", "Pictures that a detector failed on.", line.counts.detector_failures
+    )
+    yield CounterMetricFamily("edge_agent_sink_failures", "Sinks that failed.", line.counts.sink_failures)
+
+
+def disk(folders: Sequence[Path]) -> Iterator[Metric]:
+    free = _gauge("disk_free_bytes", "Room on the disk of a folder.", "folder")
+    for folder in dict.fromkeys(folders):
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        free.add_metric([str(folder)], shutil.disk_usage(there).free)
+    yield free
+
+
+def gpu() -> Iterator[Metric]:
+    """Nothing unless the detectors use a GPU; asking torch earlier would make it use one."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return
+    memory = _gauge("gpu_memory_bytes", "Of the GPU: free and total, and what this agent has allocated.", "kind")
+    free, total = torch.cuda.mem_get_info()
+    for kind, size in (("free", free), ("total", total), ("allocated", torch.cuda.memory_allocated())):
+        memory.add_metric([kind], size)
+    yield memory
+
+
+def stages(watchdog: Watchdog) -> Iterator[Metric]:
+    silent = _gauge("stage_silent_seconds", "Since a thread last said that it lives.", "stage")
+    hangs = _gauge("stage_hangs", "1 when that is longer than it may be.", "stage")
+    for stage in watchdog.stages:
+        silent.add_metric([stage.name], stage.silent_s)
+        hangs.add_metric([stage.name], stage.hangs)
+    yield from (silent, hangs)
+    yield CounterMetricFamily("edge_agent_watchdog_pings", "Looks that found every thread alive.", watchdog.pings)
+
+
+def drift(watch: DriftWatch) -> Iterator[Metric]:
+    """Of stations whose calibration holds quantiles, once there are enough pictures."""
+    active = _gauge("drift", "1 while a station's pictures are not as calibrated.", "station", "quantity")
+    sigmas = _gauge("drift_sigmas", "How far off, in standard deviations of chance.", "station", "quantity")
+    median = _gauge("drift_median", "Of the latest pictures.", "station", "quantity")
+    for station, windows in list(watch.windows.items()):
+        for quantity, window in windows.items():
+            if window.drift is not None:
+                active.add_metric([station, quantity], window.active)
+                sigmas.add_metric([station, quantity], window.drift.sigmas)
+                median.add_metric([station, quantity], window.drift.median)
+    yield from (active, sigmas, median)
+
+
+def reloads(counted: Mapping[str, int]) -> Iterator[Metric]:
+    done = _counter("reloads", "Times that the configuration was read again.", "outcome")
+    for outcome, times in counted.items():
+        done.add_metric([outcome], times)
+    yield done
+
+
+def _counter(name: str, text: str, *labels: str) -> CounterMetricFamily:
+    return CounterMetricFamily(f"edge_agent_{name}", text, labels=labels)
+
+
+def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"edge_agent_{name}", text, labels=labels)
+
+
+def register(registry: CollectorRegistry, collectors: Mapping[str, Collect]) -> CollectorRegistry:
+    """All collectors join what is served; their names are what failures are counted by."""
+    registry.register(Guarded(collectors))
+    return registry

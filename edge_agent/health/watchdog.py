@@ -1,0 +1,81 @@
+"""Pings systemd while every stage makes progress, and not a moment longer; says what hangs, and where."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from edge_agent.health.systemd import Notifier, status_line
+from edge_agent.line.heartbeat import PATIENCE_S, Stage
+
+log = logging.getLogger(__name__)
+
+
+class Watchdog:
+    """pings: how many were sent. hanging: the stages that are silent for longer than they may be."""
+
+    def __init__(
+        self, stages: Sequence[Stage], notifier: Notifier, status: Callable[[], str], patience_s: float = PATIENCE_S
+    ) -> None:
+        """status: the counts in a line, for `systemctl status`; must not wait for anything. patience_s: of every stage."""
+        self.stages, self._notifier, self._status = stages, notifier, status
+        for stage in stages:
+            stage.patience_s = patience_s
+        self._said: set[str] = set()  # stages whose hanging was logged
+        self.pings = 0
+
+    @property
+    def hanging(self) -> list[Stage]:
+        return [stage for stage in self.stages if stage.hangs]
+
+    def health(self, is_ready: bool) -> tuple[bool, dict[str, object]]:
+        """Whether all is well, and what /healthz says. A broker or a camera that is away is no illness of the agent."""
+        hanging = [stage.name for stage in self.hanging]
+        word = "hangs" if hanging else "ok" if is_ready else "starting"
+        silent_s = {stage.name: round(stage.silent_s, 1) for stage in self.stages}
+        return word == "ok", {"status": word, "hanging": hanging, "silent_s": silent_s, "counts": self._status()}
+
+    def look(self) -> None:
+        """Send a ping and the status, or say what hangs."""
+        hanging = self.hanging
+        for stage in hanging:
+            if stage.name not in self._said:
+                log.critical(
+                    "the %s hangs: silent for %.0f s; the service manager is no longer told that the agent lives\n%s",
+                    stage.name, stage.silent_s, _where(stage.thread_id),
+                )  # fmt: skip
+        self._said = {stage.name for stage in hanging}
+        if hanging:
+            self._notifier.tell(status_line(f"hangs: {', '.join(stage.name for stage in hanging)}"))
+            return
+        self._notifier.tell("WATCHDOG=1", status_line(self._status()))
+        self.pings += 1
+
+
+@contextmanager
+def watching(watchdog: Watchdog, every_s: float) -> Iterator[None]:
+    """Look every so many seconds, in a thread of its own, from now to the end of the block."""
+    over = threading.Event()
+
+    def watch() -> None:
+        watchdog.look()
+        while not over.wait(every_s):
+            watchdog.look()
+
+    thread = threading.Thread(target=watch, name="watchdog", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(2.0)
+
+
+def _where(thread_id: int | None) -> str:
+    """What a thread is doing, as a traceback says it."""
+    frame = sys._current_frames().get(thread_id or 0)
+    return "".join(traceback.format_stack(frame)).rstrip() if frame else "its thread has ended"

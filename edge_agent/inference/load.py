@@ -1,0 +1,127 @@
+"""A detector by the name of its model: what the agent's stations and integrators call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from edge_agent.backbones.backbone import Backbone
+from edge_agent.backbones.memory import let_go
+from edge_agent.backbones.precision import halve
+from edge_agent.backbones.tips import Tips, load_tips
+from edge_agent.backbones.weights.catalog import BACKBONES, EMBEDDED
+from edge_agent.backbones.weights.clip_names import is_clip
+from edge_agent.backbones.weights.store import EMBEDDED_FOLDER, BackboneFiles, default_folder, find
+from edge_agent.detectors.checkpoint import load_checkpoint
+from edge_agent.detectors.methods import unfitted
+from edge_agent.errors import CheckpointError
+from edge_agent.inference.detector import PromptDetector
+from edge_agent.inference.windowed import WindowedDetector
+
+if TYPE_CHECKING:
+    from edge_agent.backbones.clip import Clip
+
+EMBEDDED_CHECKPOINT = EMBEDDED_FOLDER / "tipsomaly.safetensors"
+
+
+class Loader:
+    """Loads detectors; those of one model share its backbone, and those of one class name and checkpoint are one."""
+
+    def __init__(self, folders: Sequence[Path] = ()) -> None:
+        """folders: where fetched backbones lie, looked at before the user's cache."""
+        self._folders = (*folders, default_folder())
+        self._backbones: dict[tuple[str, str, torch.dtype], Backbone] = {}
+        self._detectors: dict[tuple[str, Path | str, str, str, str, int | None], PromptDetector] = {}
+        self._windowed: dict[tuple[PromptDetector, int], WindowedDetector] = {}
+
+    def backbone(self, model: str = EMBEDDED, device: str = "auto", dtype: torch.dtype = torch.float32) -> Backbone:
+        """model: "embedded", the name of a fetched backbone, a folder with its three files, or clip:MODEL/TAG (see clip_names.py).
+
+        dtype: of the vision tower's matrix products; if not fp32 it is to be called under autocast. Raises CheckpointError.
+        """
+        key = (model, str(choose_device(device)), dtype)
+        if key not in self._backbones:
+            backbone = self._load(model)
+            if dtype != torch.float32:
+                halve(backbone, dtype)
+            self._backbones[key] = backbone.to(choose_device(device))
+            if not torch.cuda.is_available():
+                let_go()
+        return self._backbones[key]
+
+    def _load(self, model: str) -> Tips | Clip:
+        if is_clip(model):
+            from edge_agent.backbones.clip_weights import load_clip  # open_clip is slow to import
+
+            return load_clip(model, self._folders)
+        folder = Path(model).expanduser()
+        is_folder = model not in BACKBONES and folder.is_dir()  # a name is not what happens to lie here
+        files = BackboneFiles(folder.name, folder) if is_folder else find(model, self._folders)
+        # Tipsomaly's checkpoint holds what the text tower would say.
+        return load_tips(files.vision, files.text, files.tokenizer, files.name, with_text=False, sha256=files.sha256)
+
+    def detector(
+        self,
+        model: str = EMBEDDED,
+        checkpoint: Path | None = None,
+        class_name: str = "object",
+        device: str = "auto",
+        precision: str = "auto",
+        method: str | None = None,
+        image_size: int | None = None,
+    ) -> PromptDetector:
+        """checkpoint: fitted prompts; None is those that come with the embedded model. method: one that needs none, in their place.
+
+        image_size: see PromptDetector. Raises CheckpointError.
+        """
+        if method is not None and checkpoint is not None:
+            raise CheckpointError(f"{checkpoint}: {method} needs no checkpoint: leave one of the two out")
+        if method is None and checkpoint is None:
+            if model != EMBEDDED:
+                raise CheckpointError(f"{model} comes without prompts: name a checkpoint that was fitted for it")
+            checkpoint = EMBEDDED_CHECKPOINT
+        prompts = method or checkpoint
+        assert prompts is not None
+        key = (model, prompts, class_name, device, precision, image_size)
+        if key not in self._detectors:
+            dtype = choose_dtype(precision, choose_device(device))
+            backbone = self.backbone(model, device, dtype)
+            loaded = unfitted(prompts, backbone) if isinstance(prompts, str) else load_checkpoint(prompts)
+            if loaded.header["backbone_sha256"] != backbone.sha256:
+                backbone.encode_text(["object"])  # is it another one, or damaged? A file that cannot be read is named
+            self._detectors[key] = PromptDetector(backbone, loaded, class_name, image_size=image_size, dtype=dtype)
+        return self._detectors[key]
+
+    def windowed(self, detector: PromptDetector, windows: int) -> PromptDetector | WindowedDetector:
+        """The detector itself for 1, and for more what looks at so many windows along each side with it."""
+        if windows == 1:
+            return detector
+        return self._windowed.setdefault((detector, windows), WindowedDetector(detector, windows))
+
+
+def load_detector(
+    model: str = EMBEDDED, checkpoint: str | Path | None = None, class_name: str = "object", device: str = "auto"
+) -> PromptDetector:
+    """A detector for RGB arrays: `load_detector(class_name="metal plate").read([pixels])`. See Loader for the arguments."""
+    return Loader().detector(model, Path(checkpoint) if checkpoint else None, class_name, device)
+
+
+def choose_device(device: str) -> torch.device:
+    """ "auto" takes the GPU when there is one. Raises CheckpointError when a GPU is asked for and none can be used."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise CheckpointError(
+            "device cuda is asked for, but torch finds no usable GPU: run `edge-agent doctor`, or set device: auto"
+        )
+    return torch.device(device)
+
+
+def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """ "auto" is fp16 on a GPU and fp32 on a CPU, where half precision is seldom faster."""
+    if precision == "auto":
+        return torch.float16 if device.type == "cuda" else torch.float32
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]

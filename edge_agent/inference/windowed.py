@@ -1,0 +1,116 @@
+"""A detector that looks at a picture as a whole and, nearer, at windows of it: slower, and sees smaller defects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import cv2
+import numpy as np
+
+from edge_agent.core import Reading
+from edge_agent.errors import CheckpointError
+from edge_agent.inference.detector import PromptDetector
+from edge_agent.kernels.scoring import LEAST
+
+WEIGHT = 0.5  # of the windows beside the whole picture's 1: see docs/embedded-ablations.md
+
+
+class WindowedDetector:
+    """`windows` x `windows` windows of each picture, each half over the next, are read as pictures of their own.
+
+    A score's log odds are the mean of the whole picture's and of the highest window's; a heatmap is the mean of the whole
+    picture's and of the windows', each pixel most of the windows in whose middle it lies. It is (windows + 1) / 2 times
+    as large. Higher scores than without windows come of this, so a threshold has to be found with them. For any method.
+    Satisfies core.AheadDetector.
+    """
+
+    def __init__(self, whole: PromptDetector, windows: int) -> None:
+        """windows: along each side, 2 at least; reading takes 1 + windows**2 times as long. Raises CheckpointError."""
+        if whole.image_size % 2:
+            raise CheckpointError(
+                f"{whole.name} reads {whole.image_size} pixels a side, and windows want an even number"
+            )
+        self._whole, self.windows = whole, windows
+        self.name, self.image_size = whole.name, whole.image_size
+        self.device, self.overlaps = whole.device, whole.overlaps
+        self.model_sha256, self.checkpoint_sha256 = whole.model_sha256, whole.checkpoint_sha256
+        self.recommended_threshold = whole.recommended_threshold
+        self.recommended_map_threshold = whole.recommended_map_threshold
+
+    def warm_up(self, most: int = 1) -> None:
+        """See core.AheadDetector."""
+        self._whole.warm_up(most * (1 + self.windows**2))
+
+    def read(self, images: Sequence[np.ndarray], keep: Sequence[np.ndarray | None] | None = None) -> list[Reading]:
+        """See core.Detector. Of windows only those are read that are kept by half, or at all if none is."""
+        return self.start(images, keep)()
+
+    def start(
+        self, images: Sequence[np.ndarray], keep: Sequence[np.ndarray | None] | None = None
+    ) -> Callable[[], list[Reading]]:
+        """See core.AheadDetector."""
+        keep = keep or [None] * len(images)
+        views, kept, places = list(images), list(keep), []
+        for image, mask in zip(images, keep, strict=True):
+            inside = []
+            for place in self._places(image, mask):
+                inside.append((place, len(views)))
+                views.append(self._cut(image, place))
+                kept.append(None if mask is None else self._cut(mask, place))
+            places.append(inside)
+        land = self._whole.start(views, kept)
+
+        def readings() -> list[Reading]:
+            found = land()
+            return [
+                self._together(found[at], [(place, found[view]) for place, view in inside])
+                for at, inside in enumerate(places)
+            ]
+
+        return readings
+
+    def _places(self, image: np.ndarray, keep: np.ndarray | None) -> list[tuple[int, int]]:
+        """(row, column) of the windows that count: none of a picture, or a mask, that has too few pixels to be cut up."""
+        parts = [image] if keep is None else [image, keep]
+        if any(min(part.shape[:2]) <= self.windows for part in parts):
+            return []
+        places = [(row, column) for row in range(self.windows) for column in range(self.windows)]
+        if keep is None:
+            return places
+        shares = [self._cut(keep, place).mean() for place in places]
+        # What some methods say of a picture is said of all of it: a defect outside is not to be looked at more closely.
+        least = 0.5 if max(shares) >= 0.5 else 0.0
+        return [place for place, share in zip(places, shares, strict=True) if share and share >= least]
+
+    def _cut(self, pixels: np.ndarray, place: tuple[int, int]) -> np.ndarray:
+        rows, columns = (
+            slice(at * side // (self.windows + 1), (at + 2) * side // (self.windows + 1))
+            for at, side in zip(place, pixels.shape[:2], strict=True)
+        )
+        return pixels[rows, columns]
+
+    def _together(self, whole: Reading, inside: Sequence[tuple[tuple[int, int], Reading]]) -> Reading:
+        half = len(whole.heatmap) // 2
+        side = half * (self.windows + 1)
+        heatmap = cv2.resize(whole.heatmap, (side, side), interpolation=cv2.INTER_LINEAR)
+        if not inside:
+            return Reading(whole.score, heatmap)
+        score = _mean_odds(whole.score, float(np.max([reading.score for _, reading in inside])))
+        rising = (np.arange(half, dtype=np.float32) + 0.5) / half
+        tent = np.outer(*[np.concatenate([rising, rising[::-1]])] * 2)
+        windows, weights = np.zeros((2, side, side), np.float32)
+        for (row, column), reading in inside:
+            part = slice(row * half, (row + 2) * half), slice(column * half, (column + 2) * half)
+            windows[part] += tent * reading.heatmap
+            weights[part] += tent
+        seen = weights > 0  # elsewhere no window was read
+        mean = (heatmap[seen] + WEIGHT * windows[seen] / weights[seen]) / (1 + WEIGHT)
+        heatmap[seen] = np.clip(mean, 0, 1)
+        return Reading(score, heatmap)
+
+
+def _mean_odds(whole: float, window: float) -> float:
+    """Two probabilities to the one whose log odds are their weighted mean."""
+    first, second = np.clip([whole, window], LEAST, 1 - LEAST)
+    odds = (np.log(first / (1 - first)) + WEIGHT * np.log(second / (1 - second))) / (1 + WEIGHT)
+    return float(1 / (1 + np.exp(-odds)))

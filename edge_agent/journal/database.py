@@ -1,0 +1,112 @@
+"""Opens the database behind a journal URL, SQLite or PostgreSQL, for one agent alone; knows no table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+
+from sqlalchemy.engine import URL, Connection, Engine, make_url
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, InterfaceError
+
+from edge_agent.errors import JournalError
+from edge_agent.journal.ballast import Ballast
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """An open database, its schema up to date.
+
+    name: what messages call it; never holds a password. writer: one connection, the only one that may write. readers:
+    as many as threads ask for. size: bytes that rows and indexes take. release: gives the database free for another
+    agent, after both engines are disposed of. ballast: room that is given free when its disk is full; None for none.
+    alone: keeps other processes from writing while its block runs; one block at a time in a process.
+    """
+
+    name: str
+    writer: Engine
+    readers: Engine
+    size: Callable[[Connection], int]
+    release: Callable[[], None]
+    ballast: Ballast | None = None
+    alone: Callable[[], AbstractContextManager[None]] = nullcontext
+
+
+def open_database(url: str, *, ballast: bool = False) -> Database:
+    """Open `url`, create or upgrade its tables, and hold it against other agents. Raises JournalError.
+
+    ballast: keep room for the moment when its disk is full, where that disk is this machine's.
+    """
+    parsed = _parsed(url)
+    if parsed.drivername.startswith("sqlite"):
+        from edge_agent.journal.sqlite import open_sqlite
+
+        return open_sqlite(parsed, ballast=ballast)
+    from edge_agent.journal.postgresql import open_postgresql
+
+    return open_postgresql(parsed)
+
+
+def visit_database(url: str) -> Database:
+    """Open `url` beside the agent that may be using it: nothing is created, upgraded or held. Raises JournalError."""
+    parsed = _parsed(url)
+    if parsed.drivername.startswith("sqlite"):
+        from edge_agent.journal.sqlite import visit_sqlite
+
+        return visit_sqlite(parsed)
+    from edge_agent.journal.postgresql import visit_postgresql
+
+    return visit_postgresql(parsed)
+
+
+def _parsed(url: str) -> URL:
+    # From here on nothing of an URL that is not understood may be shown: any part of it may be the password.
+    if url.count("@") > 1:
+        raise JournalError("journal URL: more than one @; write an @ of the user name or password as %40")
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        raise JournalError(
+            "journal URL cannot be read; write sqlite:///relative/journal.db, sqlite:////absolute/journal.db or "
+            "postgresql://user:password@host/database (special characters of a password as %XX)"
+        ) from None
+    if parsed.drivername not in ("sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg"):
+        raise JournalError(f"journal URL: {parsed.drivername}:// is not supported; use sqlite:/// or postgresql://")
+    return parsed
+
+
+@contextmanager
+def plainly(name: str) -> Iterator[None]:
+    """Turn what database `name` or its server refuses into a JournalError with a remedy; let our own mistakes pass."""
+    try:
+        yield
+    except (IntegrityError, DataError, InterfaceError):
+        raise
+    except DBAPIError as error:
+        reason = str(error.orig).partition("\n")[0]
+        remedy = next((remedy for part, remedy in REMEDIES if part in reason.lower()), "check the database by hand")
+        raise JournalError(f"journal {name}: {reason}: {remedy}") from error
+
+
+DAMAGED = (
+    "it is damaged: stop the agent, keep copies of the file and of its -wal, then restore a backup "
+    "or rescue the rows with sqlite3's .recover"
+)
+UNREACHED = "check that the server runs and is reached from here, and the journal's URL"
+REMEDIES = (
+    ("malformed", DAMAGED),
+    ("not a database", DAMAGED),
+    ("is full", "nothing of this was written: free space on that disk"),
+    ("no space left", "nothing of this was written: free space on the server's disk"),
+    ("is locked", "another program keeps it locked: end that program (a database browser, a backup)"),
+    ("readonly database", "give the agent's user the right to write the file and its folder"),
+    ("read-only transaction", "the URL leads to a standby or read-only server: name the primary"),
+    ("unable to open", "give the agent's user the right to read and write the file and its folder"),
+    ("disk i/o error", "the disk fails: look at the kernel's log, and save a copy of the file and of its -wal"),
+    ("permission denied", "grant the user the right to create and use tables there, or give it a database of its own"),
+    ("authentication failed", "check the user name and the password of the journal's URL"),
+    ("no password supplied", "give the password in the journal's URL or in ~/.pgpass"),
+    ("does not exist", "create it on the server, or check the journal's URL"),
+    ("connection", UNREACHED),
+    ("host", UNREACHED),
+)

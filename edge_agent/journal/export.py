@@ -1,0 +1,152 @@
+"""Inspections as a table in a file, CSV or Parquet: a page at a time, and the file is there whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from edge_agent.core import SavedFile
+from edge_agent.errors import EdgeAgentError
+from edge_agent.io.files import put
+from edge_agent.journal.rows import RecordedInspection
+
+Format = Literal["csv", "parquet"]
+Pages = Iterable[Sequence[RecordedInspection]]
+
+# In the order of the table, with what is in them.
+COLUMNS: dict[str, type] = {
+    "id": str,
+    "station": str,
+    "seq": int,
+    "taken_at": datetime,
+    "inspected_at": datetime,
+    "part_id": str,
+    "trigger_id": str,
+    "origin": str,
+    "width": int,
+    "height": int,
+    "evaluation": str,
+    "score": float,
+    "threshold": float,
+    "reason": str,
+    "alarm": str,
+    "regions": str,  # JSON, as the two below
+    "timings_ms": str,
+    "model": str,
+    "model_sha256": str,
+    "checkpoint_sha256": str,
+    "calibration_id": str,
+    "config_sha256": str,
+    "image_uri": str,
+    "image_sha256": str,
+    "overlay_uri": str,
+    "overlay_sha256": str,
+    "simulated": bool,
+}
+
+
+def export(pages: Pages, out: Path, fmt: Format) -> int:
+    """Write all pages to `out`, replacing what was there, and return how many inspections it were.
+
+    Raises EdgeAgentError when it cannot be written, or needs a library that is not installed; `out` is then as before.
+    """
+    write = {"csv": _write_csv, "parquet": _write_parquet}[fmt]
+    try:
+        with _durably(out) as file:
+            return write(pages, file)
+    except OSError as error:
+        raise EdgeAgentError(
+            f"{out}: {error.strerror}: name a file in a folder with room that you may write"
+        ) from error
+
+
+def row(one: RecordedInspection) -> dict[str, object]:
+    """The values of COLUMNS."""
+    evidence, alarm = one.evidence, one.verdict.alarm
+    return {
+        "id": one.id,
+        "station": one.station,
+        "seq": one.seq,
+        "taken_at": one.taken_at,
+        "inspected_at": one.inspected_at,
+        "part_id": one.part_id,
+        "trigger_id": one.trigger_id,
+        "origin": one.origin,
+        "width": one.width,
+        "height": one.height,
+        "evaluation": one.verdict.evaluation.value,
+        "score": one.score,
+        "threshold": one.threshold,
+        "reason": one.verdict.reason,
+        "alarm": alarm.value if alarm else None,
+        "regions": json.dumps([asdict(region) for region in one.verdict.regions]),
+        "timings_ms": json.dumps(dict(one.timings)),
+        **asdict(one.trace),
+        **_saved("image", evidence.image),
+        **_saved("overlay", evidence.overlay),
+        "simulated": one.simulated,
+    }
+
+
+def _saved(what: str, file: SavedFile | None) -> dict[str, object]:
+    return {f"{what}_uri": file.uri if file else None, f"{what}_sha256": file.sha256 if file else None}
+
+
+def _write_csv(pages: Pages, file: IO[bytes]) -> int:
+    import io
+
+    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+    table = csv.DictWriter(text, COLUMNS)
+    table.writeheader()
+    count = 0
+    for page in pages:
+        for one in page:
+            values = row(one)
+            table.writerow({key: v.isoformat() if isinstance(v, datetime) else v for key, v in values.items()})
+        count += len(page)
+    text.flush()
+    text.detach()
+    return count
+
+
+def _write_parquet(pages: Pages, file: IO[bytes]) -> int:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise EdgeAgentError("Parquet needs pyarrow: pip install 'edge-agent[parquet]', or take --format csv") from None
+    kinds: dict[type, Callable[[], Any]] = {
+        str: pyarrow.string,
+        int: pyarrow.int64,
+        float: pyarrow.float64,
+        bool: pyarrow.bool_,
+        datetime: lambda: pyarrow.timestamp("us", tz="UTC"),
+    }
+    schema = pyarrow.schema([(name, kinds[kind]()) for name, kind in COLUMNS.items()])
+    count = 0
+    with pyarrow.parquet.ParquetWriter(file, schema, compression="zstd") as table:
+        for page in pages:
+            table.write_table(pyarrow.Table.from_pylist([row(one) for one in page], schema=schema))
+            count += len(page)
+    return count
+
+
+@contextmanager
+def _durably(out: Path) -> Iterator[IO[bytes]]:
+    """A file under another name, put in its place when the block ends well."""
+    unfinished = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    try:
+        with open(unfinished, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        put(unfinished, out)
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -1,0 +1,273 @@
+"""The journal's SQLite file: WAL, synchronous=FULL, one writer, held by a lock file; never on a network share.
+
+SQLite before 3.51.3 may lose rows when two connections write or checkpoint at the same moment, and every commit may
+checkpoint. So there is no such moment: whoever writes, the agent or a visitor, first locks PATH.writing, and lets go of it
+only after its commit and all that SQLite does along with it. A visitor never checkpoints, and keeps nothing open.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from sqlalchemy import create_engine, event
+from sqlalchemy.engine import URL, Connection, Engine
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.pool import NullPool, Pool, QueuePool
+
+from edge_agent.errors import JournalError, JournalGone, JournalInUse
+from edge_agent.io.files import put
+from edge_agent.io.mounts import NETWORK, file_system
+from edge_agent.journal.ballast import Ballast
+from edge_agent.journal.database import DAMAGED, Database, plainly
+from edge_agent.journal.migrations import bring_up_to_date, require_today
+
+MAGIC = b"SQLite format 3\0"
+BUSY_MS = 5000  # how long to wait for a stranger, such as a backup, that holds the file
+CHECKED_BYTES = 64 * 2**20  # smaller files are checked throughout when opened; larger ones would keep the line waiting
+
+
+def open_sqlite(url: URL, *, ballast: bool = False) -> Database:
+    """Open the file of `sqlite:///PATH`; create it, and its folder, where there is none. ballast: see ballast.py.
+
+    Raises JournalError if it is held by another agent, damaged, something else, newer than this program, read-only, or
+    on a network file system. Never replaces what exists.
+    """
+    if url.query or url.database in (None, "", ":memory:"):
+        raise JournalError("journal URL: write sqlite:///PATH, the path of a file, and no options")
+    path = Path(str(url.database)).expanduser().resolve()
+    kind = file_system(path)
+    if kind in NETWORK:
+        raise JournalError(
+            f"journal {path}: SQLite cannot keep its promises on a network file system ({kind}): "
+            "use a local disk, or a postgresql:// URL"
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = _hold(path)
+    except OSError as error:
+        raise JournalError(
+            f"journal {path}: {error.strerror}: choose a folder with room, which the agent's user may write"
+        ) from error
+    try:
+        weight = Ballast(path) if ballast else None
+        with _alone(path):
+            try:
+                writer = _opened(path)
+            except JournalError:
+                if not (weight and weight.release()):
+                    raise
+                writer = _opened(path)
+        if weight:
+            weight.lay()
+    except BaseException:
+        os.close(lock)
+        raise
+    # max_overflow: however many threads read, none waits for another's connection.
+    reading = ["query_only = ON", f"busy_timeout = {BUSY_MS}"]
+    readers = _engine(path, QueuePool, "BEGIN", reading, max_overflow=-1)
+    return Database(str(path), writer, readers, _size, lambda: os.close(lock), weight, lambda: _alone(path))
+
+
+def visit_sqlite(url: URL) -> Database:
+    """Open the file of `sqlite:///PATH` beside the agent that may be using it. Raises JournalError."""
+    path = Path(str(url.database)).expanduser().resolve()
+    if not path.exists():
+        raise JournalError(
+            f"journal {path}: does not exist: start the agent first; that of a service lies elsewhere, "
+            "say STATE_DIRECTORY=/var/lib/edge-agent before the command"
+        )
+    # Without a checkpoint of its own, as the agent's next commit makes one. NullPool: what is not open holds nothing up.
+    writing = ["synchronous = FULL", "foreign_keys = ON", f"busy_timeout = {BUSY_MS}", "wal_autocheckpoint = 0"]
+    writer = _engine(path, NullPool, "BEGIN IMMEDIATE", writing)
+    readers = _engine(path, NullPool, "BEGIN", ["query_only = ON", f"busy_timeout = {BUSY_MS}"])
+    with plainly(str(path)), readers.begin() as connection:
+        require_today(connection, str(path))
+    return Database(str(path), writer, readers, _size, lambda: None, alone=lambda: _alone(path))
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Have no other process write meanwhile. Raises JournalError when one does for longer than SQLite would wait."""
+    try:
+        # Read-only, as the file may be root's who visited before the agent was ever started.
+        lock = os.open(f"{path}.writing", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise JournalError(f"journal {path}: {error.strerror}: let the agent's user write in its folder") from error
+    try:
+        deadline = time.monotonic() + BUSY_MS / 1000
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise JournalError(
+                        f"journal {path}: another process has been writing for {BUSY_MS // 1000} s: end that one"
+                    ) from None
+                time.sleep(0.01)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _opened(path: Path) -> Engine:
+    """The writer of the journal at `path`, which is created or upgraded first."""
+    with plainly(str(path)):
+        if _is_journal(path):
+            _migrate(path, str(path))
+        else:
+            _create(path)
+        return _writer(path)
+
+
+def _size(connection: Connection) -> int:
+    """The file's bytes but for those of free pages: SQLite uses these again before the file grows any further."""
+    pages, free, page = (
+        int(connection.exec_driver_sql(f"PRAGMA {what}").scalar_one())
+        for what in ("page_count", "freelist_count", "page_size")
+    )
+    return (pages - free) * page
+
+
+def _hold(path: Path) -> int:
+    """Lock PATH.lock for as long as the returned descriptor is open, and write our process id into it.
+
+    The kernel lets go of it when the process dies, however it dies. The file stays: deleting it would let two agents
+    hold a lock each, on two files of the same name.
+    """
+    lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.pwrite(lock, f"{os.getpid():<20}\n".encode(), 0)  # over the last one's: a full disk has room for that
+    except BlockingIOError:
+        holder = os.read(lock, 20).decode("ascii", "replace").strip() or "unknown"
+        os.close(lock)
+        raise JournalInUse(
+            f"journal {path}: another agent uses it (process {holder}): stop that one, or give this one its own file"
+        ) from None
+    except OSError:
+        os.close(lock)
+        raise
+    return lock
+
+
+def _is_journal(path: Path) -> bool:
+    """Say whether there is a database at `path`; raise JournalError if there is something else."""
+    try:
+        with path.open("r+b") as file:  # + because SQLite would say that it may not write only when it has to
+            start = file.read(len(MAGIC))
+    except FileNotFoundError:
+        if Path(f"{path}-wal").exists():
+            raise JournalError(
+                f"journal {path}: the file is gone but its newest rows are still in {path.name}-wal: "
+                "put the file back, or move the -wal away"
+            ) from None
+        return False
+    except OSError as error:
+        raise JournalError(
+            f"journal {path}: {error.strerror}: name a file that the agent's user may read and write"
+        ) from error
+    if not start:
+        raise JournalError(
+            f"journal {path}: the file is empty, so what it held is lost: "
+            "restore a backup, or move it away to begin a new journal"
+        )
+    if start != MAGIC:
+        raise JournalError(
+            f"journal {path}: this is not an SQLite database, or its beginning is damaged: "
+            "check the path, restore a backup, or move it away to begin a new journal"
+        )
+    return True
+
+
+def _create(path: Path) -> None:
+    """Make a new journal under another name and put it in place whole, so that no crash leaves half of one."""
+    new = Path(f"{path}.new")
+    for leftover in (new, Path(f"{new}-journal")):
+        leftover.unlink(missing_ok=True)
+    _migrate(new, str(path))
+    put(new, path)
+
+
+def _migrate(path: Path, name: str) -> None:
+    # Foreign keys stay off here: batch migrations copy a table and drop the old one, to which others refer.
+    pragmas = ["synchronous = FULL", f"busy_timeout = {BUSY_MS}"]
+    engine = _engine(path, NullPool, "BEGIN IMMEDIATE", pragmas, creates=True)
+    with engine.begin() as connection:
+        bring_up_to_date(connection, name)
+
+
+def _writer(path: Path) -> Engine:
+    writing = ["journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", f"busy_timeout = {BUSY_MS}"]
+    writer = _engine(path, QueuePool, "BEGIN IMMEDIATE", writing, pool_size=1, max_overflow=0)
+    try:
+        _check(writer, path)
+        _stay_with(writer, path)
+    except BaseException:
+        writer.dispose()
+        raise
+    return writer
+
+
+def _stay_with(writer: Engine, path: Path) -> None:
+    """Have every transaction of the writer begin with a look at whether the file is still the one that was opened.
+
+    SQLite would go on writing into a deleted file, and all of that would be gone at the next start.
+    """
+    opened = path.stat().st_ino
+
+    @event.listens_for(writer, "begin")
+    def look(_connection: Connection) -> None:
+        try:
+            same = path.stat().st_ino == opened
+        except FileNotFoundError:
+            same = False
+        if not same:
+            raise JournalGone(
+                f"journal {path}: the file was deleted or replaced while the agent used it, so nothing more can be "
+                "recorded in it: put it back if it was moved, and start the agent again"
+            )
+
+
+def _check(writer: Engine, path: Path) -> None:
+    with writer.begin() as connection:
+        mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar_one()
+        if mode != "wal":
+            raise JournalError(f"journal {path}: SQLite cannot use WAL there (but {mode}): use a local disk")
+        if path.stat().st_size < CHECKED_BYTES:
+            found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
+            if found != "ok":
+                raise JournalError(f"journal {path}: {' '.join(found.split())}: {DAMAGED}")
+
+
+def _engine(
+    path: Path, pool: type[Pool], begin: str, pragmas: Sequence[str], *, creates: bool = False, **options: int
+) -> Engine:
+    # Else a reader would put an empty file into the place of one that was deleted meanwhile.
+    place = f"file:{quote(str(path))}?mode={'rwc' if creates else 'rw'}"
+    url = URL.create("sqlite+pysqlite", database=place, query={"uri": "true"})
+    engine = create_engine(url, poolclass=pool, hide_parameters=True, **options)
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: DBAPIConnection, _record: object) -> None:
+        # The driver would begin transactions by itself otherwise: late, and without IMMEDIATE.
+        connection.isolation_level = None
+        try:
+            with closing(connection.cursor()) as cursor:
+                for pragma in pragmas:
+                    cursor.execute(f"PRAGMA {pragma}")
+        except BaseException:
+            connection.close()
+            raise
+
+    @event.listens_for(engine, "begin")
+    def begin_so(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine

@@ -1,0 +1,255 @@
+"""How the outbox goes out over one connection after another: order, window, answers; it connects nothing.
+
+Delivery is at least once. A row is marked sent when the broker has acknowledged it, not before; what was under way when
+a connection ended goes again on the next one, first and with the same id. First deliveries are in seq order.
+
+A topic that the broker refuses (its access list, its limits) does not hold up the others. It is held: said in the log,
+and tried again with its first message alone, ever more slowly but for ever; what is meant for it waits in the journal.
+Many a broker ends the connection over such a message, and may not even say why. So after a connection that ended with
+messages under way the next one begins with one at a time, until each topic in question has had its answer, and a topic
+over which two connections ended is held like a refused one. Behind LOOK messages that are held the rest waits too, as
+every look at the outbox has to read past them.
+
+`historical` is true when the message was made before the present connection was accepted, or more than `late_s` before
+it is sent.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Protocol
+
+from edge_agent.core import Message
+from edge_agent.mqtt.connection import Accepted, Acknowledged, Connection
+from edge_agent.mqtt.messages import delivery, encode, topic
+
+log = logging.getLogger(__name__)
+
+LOOK = 5000
+BLAME_S = 5.0  # a connection that ends so soon after a message was sent may have ended over it
+PACKET_OVERHEAD = 64  # bytes of a PUBLISH beyond its topic and payload, generously
+
+
+class OutboxRow(Protocol):
+    """A message that waits. seq: its place in the order of sending. created_at: UTC, aware."""
+
+    @property
+    def seq(self) -> int: ...
+    @property
+    def message(self) -> Message: ...
+    @property
+    def created_at(self) -> datetime: ...
+
+
+class Outbox(Protocol):
+    """The journal, as far as the sender knows it."""
+
+    def pending(self, limit: int) -> Sequence[OutboxRow]:
+        """The first `limit` rows that are not marked sent, in seq order."""
+        ...
+
+    def mark_sent(self, seqs: Sequence[int]) -> None:
+        """Never give these rows again."""
+        ...
+
+    def outbox_depth(self) -> tuple[int, datetime | None]:
+        """How many rows wait, and since when the first does."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    """A message under way: a row of the outbox, or a retained message, which has no seq."""
+
+    place: str  # its topic
+    sent_at: float  # monotonic seconds
+    seq: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Hold:
+    """Why nothing goes to a topic but, from `again_at` on (monotonic seconds), one message as a trial."""
+
+    refusals: int
+    again_at: float
+
+
+class Delivery:
+    """Sends rows and retained messages over the present connection. For one thread, once a connection is accepted.
+
+    window: messages that may be under way at once. again_after: seconds to wait after so many refusals of one topic.
+    """
+
+    def __init__(
+        self, outbox: Outbox, prefix: str, *, window: int, late_s: float, again_after: Callable[[int], float]
+    ) -> None:
+        self._outbox, self._prefix = outbox, prefix
+        self._own_window, self._late_s, self._again_after = window, late_s, again_after
+        self._acknowledged: set[int] = set()  # seqs that are still to be marked sent
+        self._unanswered: set[int] = set()  # seqs that were sent, on whatever connection, and never answered
+        self._held: dict[str, _Hold] = {}  # by topic
+        self._suspects: set[str] = set()  # topics that were under way when a connection ended, unanswered since
+        self._blame: Counter[str] = Counter()  # connections that ended over a topic, since its last answer
+        self._flights: dict[int, _Flight] = {}  # by the connection's number
+        self._unsendable: set[int] = set()  # seqs that this connection cannot take
+        self._passed_over = 0  # rows that the last look found and could not send
+        self.sent = self.redelivered = self.refused = 0
+        self.complaint: str | None = None
+
+    def begin(self, connection: Connection, accepted: Accepted) -> None:
+        """Start on a connection that was just accepted."""
+        self._connection, self._accepted, self._accepted_at = connection, accepted, datetime.now(timezone.utc)
+        self._flights, self._unsendable = {}, set()
+
+    def end(self) -> None:
+        """The connection is over; what was under way will go again."""
+        places = {flight.place for flight in self._flights.values()}
+        if self.careful and self.waiting_s < BLAME_S:
+            self._blame.update(places)
+        self._suspects |= places
+        for place in places:
+            if self._blame[place] >= 2:
+                self._hold(place, "the broker ends the connection over it; its access list may not allow it")
+        self._flights = {}
+
+    def takes(self, place: str) -> bool:
+        """Whether a retained message may be sent there now; one at a time may be under way to each topic."""
+        hold, now = self._held.get(place), time.monotonic()
+        return (
+            len(self._flights) < self._window
+            and all(flight.place != place for flight in self._flights.values())
+            and (hold is None or now >= hold.again_at)
+            and (not self.careful or place in self._suspects)
+        )
+
+    def retain(self, place: str, payload: bytes) -> int:
+        """Publish a retained message. Returns the connection's number of it."""
+        return self._send(place, payload, retain=True)
+
+    def settle(self, answer: Acknowledged) -> str | None:
+        """Heed the broker's answer. Returns the topic of a retained message that it refused, to be told again."""
+        flight = self._flights.pop(answer.mid)
+        self._suspects.discard(flight.place)
+        if flight.seq is not None:
+            self._unanswered.discard(flight.seq)
+        if answer.refused is not None:
+            self._hold(flight.place, answer.refused)
+            return flight.place if flight.seq is None else None
+        self._blame.pop(flight.place, None)
+        if self._held.pop(flight.place, None) and not self._held:
+            self.complaint = None
+        if flight.seq is not None:
+            self._acknowledged.add(flight.seq)
+        return None
+
+    def mark(self) -> None:
+        """Mark what was acknowledged, on whatever connection. If the outbox cannot now, call it again."""
+        if self._acknowledged:
+            self._outbox.mark_sent(sorted(self._acknowledged))
+            self.sent += len(self._acknowledged)
+            self._acknowledged.clear()
+
+    def send_rows(self) -> bool:
+        """Send what waits, as far as there is room. Call mark() first. Returns whether nothing is left to be sent."""
+        under_way = sum(flight.seq is not None for flight in self._flights.values())
+        # A quarter of the window stays free for retained messages, which a long outbox would otherwise hold back.
+        room = min(self._window - len(self._flights), self._window - self._window // 4 - under_way)
+        if room <= 0:
+            return False
+        rows = self._look(room)
+        for row in rows:
+            self._send_row(row)
+        if not rows and not self._flights:
+            self._suspects.clear()  # what was suspected is no longer to be sent
+        return not rows and not under_way
+
+    @property
+    def careful(self) -> bool:
+        """Whether one message at a time is sent, to see over which the last connection ended."""
+        return bool(self._suspects)
+
+    @property
+    def retaining(self) -> bool:
+        """Whether a retained message is under way."""
+        return any(flight.seq is None for flight in self._flights.values())
+
+    @property
+    def waiting_s(self) -> float:
+        """Seconds since the oldest message under way was sent; 0 when there is none."""
+        now = time.monotonic()
+        return max((now - flight.sent_at for flight in self._flights.values()), default=0.0)
+
+    @property
+    def _window(self) -> int:
+        return 1 if self.careful else min(self._own_window, self._accepted.receive_maximum)
+
+    def _look(self, room: int) -> list[OutboxRow]:
+        """The next rows that may be sent, at most `room` of them."""
+        limit = min(room + self._passed_over, LOOK)
+        while True:
+            rows = self._outbox.pending(limit)
+            free = self._free(rows)
+            self._passed_over = len(rows) - len(free)
+            if len(free) >= room or len(rows) < limit or limit >= LOOK:
+                return free[:room]
+            limit = min(2 * limit, LOOK)
+
+    def _free(self, rows: Sequence[OutboxRow]) -> list[OutboxRow]:
+        """Those neither under way nor held; of a held topic whose time has come, the first alone, as a trial."""
+        now = time.monotonic()
+        passed_over = self._unsendable | {flight.seq for flight in self._flights.values()}
+        closed = {place for place, hold in self._held.items() if now < hold.again_at}
+        closed |= self._held.keys() & {flight.place for flight in self._flights.values()}
+        free = []
+        for row in rows:
+            place = self._place(row)
+            if row.seq not in passed_over and place not in closed:
+                free.append(row)
+                if place in self._held:
+                    closed.add(place)
+        return free
+
+    def _send_row(self, row: OutboxRow) -> None:
+        place = self._place(row)
+        age_s = (datetime.now(timezone.utc) - row.created_at).total_seconds()
+        historical = row.created_at < self._accepted_at or age_s > self._late_s
+        try:
+            payload = encode(delivery(row.message, row.seq, historical))
+        except ValueError as error:
+            self._set_aside(row, f"cannot be written as JSON ({error})")
+            return
+        size, allowed = len(payload) + len(place.encode()) + PACKET_OVERHEAD, self._accepted.maximum_packet_size
+        if allowed is not None and size > allowed:  # the broker would end the connection over it, again and again
+            self._set_aside(row, f"takes {size} bytes, and {allowed} are allowed: allow larger packets at the broker")
+            return
+        self._send(place, payload, seq=row.seq)
+        self.redelivered += row.seq in self._unanswered
+        self._unanswered.add(row.seq)
+
+    def _place(self, row: OutboxRow) -> str:
+        return topic(self._prefix, row.message.station, row.message.kind)
+
+    def _send(self, place: str, payload: bytes, *, retain: bool = False, seq: int | None = None) -> int:
+        mid = self._connection.publish(place, payload, retain=retain)
+        self._flights[mid] = _Flight(place, time.monotonic(), seq)
+        return mid
+
+    def _set_aside(self, row: OutboxRow, why: str) -> None:
+        self.refused += 1
+        self._unsendable.add(row.seq)
+        self.complaint = f"message {row.seq} for {self._place(row)} {why}"
+        log.warning("mqtt: %s; it stays in the journal and is tried again on the next connection", self.complaint)
+
+    def _hold(self, place: str, why: str) -> None:
+        self.refused += 1
+        refusals = self._held[place].refusals + 1 if place in self._held else 1
+        pause = self._again_after(refusals)
+        self._held[place] = _Hold(refusals, time.monotonic() + pause)
+        self._suspects.discard(place)
+        self.complaint = f"{place} is refused: {why}"
+        log.warning("mqtt: %s; what is meant for it waits, and is tried again in %.1f s", self.complaint, pause)

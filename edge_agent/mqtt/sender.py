@@ -1,0 +1,328 @@
+"""The sink that publishes over MQTT: the journal's outbox, each station's state, and whether the agent is there.
+
+No alarm and no result is sent that the journal does not hold; delivery.py says in which order and how often. This is
+the thread that does it: it connects, waits between attempts, and says goodbye.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from queue import Empty, SimpleQueue
+
+from edge_agent import __version__
+from edge_agent.core import Evidence, Inspection
+from edge_agent.errors import EdgeAgentError, SinkDown
+from edge_agent.line.heartbeat import DATABASE_S, Stage
+from edge_agent.mqtt.broker import Broker, Tls, default_client_id
+from edge_agent.mqtt.connection import Accepted, Acknowledged, Connection, Fact, Will, probe
+from edge_agent.mqtt.delivery import Delivery, Outbox, OutboxRow
+from edge_agent.mqtt.messages import StationState, encode, state_payload, status_payload, topic
+
+__all__ = ["Broker", "Counters", "MqttSink", "Outbox", "OutboxRow", "Tls", "probe"]
+
+log = logging.getLogger(__name__)
+
+CONNECT_S = 30.0  # from the start of an attempt to the broker's answer, name look-up and TLS included
+STEADY_S = 10.0  # a connection that held this long is followed by a quick attempt; shorter ones slow the attempts down
+POLL_S = 2.0  # how often the outbox is looked at when nobody says that there is something new
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """What the sender has done since its start.
+
+    sent: rows acknowledged, and marked so. redelivered: rows sent once more as their acknowledgement never came.
+    refused: the broker's refusals, of each try. connections: accepted ones. thread_deaths: of paho's network thread.
+    last_error: why it is not online, or else what failed or was refused last; None when all is well.
+    """
+
+    sent: int
+    redelivered: int
+    refused: int
+    connections: int
+    thread_deaths: int
+    online: bool
+    last_error: str | None
+
+
+@dataclass(slots=True)
+class _Link:
+    """A connection and how far it has come."""
+
+    connection: Connection
+    begun_at: float  # monotonic seconds
+    accepted: bool = False
+
+
+class MqttSink:
+    """A core.Sink whose own thread connects at once, and sends until close().
+
+    That thread alone touches the connection and the outbox; paho's callbacks and write() only leave it word in a queue.
+    alarms: which stations are in alarm, as the journal knows; the state of those named is published from the start.
+    window: messages that may be unacknowledged at once, fewer if the broker says so. late_s: see delivery.py.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        outbox: Outbox,
+        *,
+        alarms: Mapping[str, bool] | None = None,
+        window: int = 20,
+        late_s: float = 10.0,
+    ) -> None:
+        self._broker, self._outbox = broker, outbox
+        self._client_id = broker.client_id or default_client_id(broker.agent)
+        self._status_topic = topic(broker.prefix, broker.agent, "status")
+        # A refusal is seldom undone within seconds, and many a broker ends the connection over every further try.
+        self._delivery = Delivery(
+            outbox, broker.prefix, window=window, late_s=late_s, again_after=lambda refusals: 10 * self._pause(refusals)
+        )
+
+        self._since = _now()
+        self._states: dict[str, StationState] = {}
+        self._retained: dict[str, bytes] = {}  # by topic, what is to be retained there
+        self._untold: set[str] = set()  # topics whose payload has changed since it was published
+        self._retained_lock = threading.Lock()
+        for station, active in (alarms or {}).items():
+            self._keep(StationState(station, self._since, active))
+
+        self._news: SimpleQueue[tuple[Connection, Fact] | None] = SimpleQueue()  # None: look around
+        self._link: _Link | None = None
+        self._failures = 0  # connections in a row that did not come to be, or did not hold
+        self._connect_at = 0.0  # monotonic seconds
+        self._done = False  # nothing was left to send when the outbox was last looked at
+        self._connections = self._thread_deaths = 0
+        self._last_error: str | None = None
+
+        self.stage = Stage("sender")  # how the thread fares
+        self._deadline = float("inf")  # monotonic seconds; for closing
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="mqtt-sender", daemon=True)
+        self._thread.start()
+
+    def write(self, inspection: Inspection, evidence: Evidence) -> None:
+        """Say that the journal has this inspection. Never waits for the broker. For one thread."""
+        station = inspection.frame.station
+        self._keep(self._states.get(station, StationState(station, self._since)).after(inspection))
+        self._news.put(None)
+
+    def drifted(self, station: str, drift: tuple[str, ...]) -> None:
+        """Say what of a station's pictures is no longer as calibrated. For the thread that writes."""
+        self._keep(replace(self._states.get(station, StationState(station, self._since)), drift=drift))
+        self._news.put(None)
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Send what can be sent in this time, tell `stopped`, and disconnect. What remains waits in the journal."""
+        self._deadline = min(self._deadline, time.monotonic() + timeout_s)
+        self._closing.set()
+        self._news.put(None)
+        self._thread.join(timeout_s + 0.5)
+        if self._thread.is_alive():
+            log.warning("mqtt: the journal keeps the sender from ending; what is not sent waits in it")
+
+    def counters(self) -> Counters:
+        """May be called from any thread."""
+        delivery = self._delivery
+        return Counters(
+            sent=delivery.sent,
+            redelivered=delivery.redelivered,
+            refused=delivery.refused,
+            connections=self._connections,
+            thread_deaths=self._thread_deaths,
+            online=self.online,
+            last_error=self._last_error or delivery.complaint,
+        )
+
+    @property
+    def online(self) -> bool:
+        """Whether the broker has accepted the present connection."""
+        link = self._link
+        return link is not None and link.accepted
+
+    def _keep(self, state: StationState) -> None:
+        self._states[state.station] = state
+        self._retain(topic(self._broker.prefix, state.station, "state"), encode(state_payload(state)))
+
+    def _retain(self, place: str, payload: bytes) -> None:
+        with self._retained_lock:
+            self._retained[place] = payload
+            self._untold.add(place)
+
+    # The rest runs in the sender's thread.
+
+    def _run(self) -> None:
+        failures = 0
+        while not self._closing.is_set():
+            error = _failure_of(self._cycle)
+            failures = failures + 1 if error else 0
+            if error:
+                pause = self._pause(failures)
+                self._complain(error, f"trying again in {pause:.1f} s")
+                self.stage.beat(pause)
+                self._closing.wait(pause)
+        for step in (self._drain, self._leave):
+            if error := _failure_of(step):
+                self._complain(error, "what is not sent waits in the journal")
+        self.stage.rest()
+
+    def _complain(self, error: Exception, outlook: str) -> None:
+        self._last_error = str(error)
+        unexpected = None if isinstance(error, EdgeAgentError) else error
+        log.error("mqtt: the outbox cannot be sent: %s; %s", error, outlook, exc_info=unexpected)
+
+    def _cycle(self) -> None:
+        """Wait for news, heed them, and do what is due."""
+        self.stage.beat(DATABASE_S)
+        for connection, fact in self._heard():
+            self._heed(connection, fact)
+        self._delivery.mark()
+        link, now = self._link, time.monotonic()
+        patience_s = 2.0 * self._broker.keepalive_s + 5.0  # a little more than paho's, which knows of pings only
+        if link is None:
+            if now >= self._connect_at:
+                self._connect()
+        elif not link.accepted:
+            if now > link.begun_at + CONNECT_S:
+                self._give_up(link, f"no answer within {CONNECT_S:.0f} s: check mqtt.host, mqtt.port and the firewall")
+        elif self._delivery.waiting_s > patience_s:
+            self._give_up(link, f"no acknowledgement for {patience_s:.0f} s: the broker hangs, or the network between")
+        else:
+            if self._delivery.careful:
+                self._tell_retained()  # alarms go first, but not before what may have ended the last connection
+            self._done = self._delivery.send_rows()
+            self._tell_retained()
+            self._last_error = None
+
+    def _heard(self) -> Iterator[tuple[Connection, Fact]]:
+        """All news there are; waits for the first, but not beyond what is to be done next."""
+        now = time.monotonic()
+        due = now + POLL_S if self._link is not None else min(self._connect_at, now + POLL_S)
+        try:
+            item = self._news.get(timeout=max(min(due, self._deadline) - now, 0.0))
+            while True:
+                if item is not None:
+                    yield item
+                item = self._news.get_nowait()
+        except Empty:
+            return
+
+    def _heed(self, connection: Connection, fact: Fact) -> None:
+        link = self._link
+        if link is None or connection is not link.connection:
+            return  # one that was given up
+        if isinstance(fact, Accepted):
+            link.accepted = True
+            self._connections += 1
+            self._delivery.begin(connection, fact)
+            self._retain(self._status_topic, self._status("connected"))
+            with self._retained_lock:
+                self._untold.update(self._retained)  # the broker may have lost all, or this may be another
+            log.info("mqtt: online at %s as %s", self._broker.place, self._client_id)
+        elif isinstance(fact, Acknowledged):
+            place = self._delivery.settle(fact)
+            if place is not None:
+                with self._retained_lock:
+                    self._untold.add(place)
+        else:
+            self._thread_deaths += fact.crashed
+            self._lost(fact.why)
+
+    def _connect(self) -> None:
+        will = Will(self._status_topic, self._status("lost"))
+        try:
+            connection = Connection(self._broker, self._hear, client_id=self._client_id, will=will)
+        except SinkDown as error:
+            self._lost(str(error))
+        else:
+            self._link = _Link(connection, time.monotonic())
+
+    def _hear(self, connection: Connection, fact: Fact) -> None:
+        self._news.put((connection, fact))
+
+    def _give_up(self, link: _Link, why: str) -> None:
+        link.connection.drop(tell_will=True)
+        self._lost(why)
+
+    def _lost(self, why: str) -> None:
+        link, self._link = self._link, None
+        if link is not None and link.accepted:
+            self._delivery.end()
+        now = time.monotonic()
+        held = link is not None and link.accepted and now > link.begun_at + STEADY_S
+        pause = self._pause(0 if held else self._failures)
+        self._failures = 1 if held else self._failures + 1
+        self._connect_at = now + pause
+        self._last_error = why
+        self._done = False
+        if self._closing.is_set():
+            log.info("mqtt: no longer connected to %s: %s", self._broker.place, why)
+        else:
+            log.warning("mqtt: not connected to %s: %s; trying again in %.1f s", self._broker.place, why, pause)
+
+    def _pause(self, failures: int) -> float:
+        """Seconds to wait after so many failures in a row; shortened by chance, lest a fleet come back all at once."""
+        longest = min(self._broker.reconnect_max_s, self._broker.reconnect_min_s * 2.0 ** min(failures, 16))
+        return longest * random.uniform(0.5, 1.0)
+
+    def _status(self, reason: str) -> bytes:
+        return encode(status_payload(self._broker.agent, __version__, reason, _now()))
+
+    def _tell_retained(self) -> None:
+        """Publish what has changed; what changes again while it is under way goes once more after that."""
+        with self._retained_lock:
+            for place in sorted(self._untold, key=lambda place: place != self._status_topic):
+                if self._delivery.takes(place):
+                    self._delivery.retain(place, self._retained[place])
+                    self._untold.remove(place)
+
+    def _drain(self) -> None:
+        """Go on sending till nothing is left or the time nearly up, unless there is no connection to be had at once."""
+        until = time.monotonic() + 0.75 * (self._deadline - time.monotonic())
+        self._news.put(None)  # else the first look would wait for news, of which there may be none
+        while (self._link is not None or self._failures == 0) and time.monotonic() < until:
+            self._cycle()
+            if self._done and not self._delivery.retaining:
+                return
+
+    def _leave(self) -> None:
+        """Tell `stopped` and disconnect; when the broker does not answer that in time, it is to publish the will."""
+        told = False
+        if self.online:
+            mid = self._delivery.retain(self._status_topic, self._status("stopped"))
+            told = self._await(Acknowledged(mid, refused=None))
+        if self._link is not None:
+            self._link.connection.drop(tell_will=not told)
+            self._await(None)  # or the process might end before the broker is told
+        self._delivery.mark()
+        waiting, _ = self._outbox.outbox_depth()
+        if waiting:
+            log.warning("mqtt: %d unsent messages wait in the journal for the next start", waiting)
+
+    def _await(self, wanted: Fact | None) -> bool:
+        """Heed news until the wanted one has come, or the connection or the time for closing is over."""
+        while self._link is not None and time.monotonic() < self._deadline:
+            for connection, fact in self._heard():
+                self._heed(connection, fact)
+                if fact == wanted:
+                    return True
+        return False
+
+
+def _failure_of(step: Callable[[], None]) -> Exception | None:
+    """What went wrong, if anything. Alarms leave by the sender's thread alone, so it outlives whatever is raised."""
+    try:
+        step()
+    except Exception as error:
+        return error
+    return None
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)

@@ -1,0 +1,309 @@
+"""MQTT commands that ask for a picture: {"station": "cam1", "trigger_id": "4711", "part_id": "SN123"}, answered once each.
+
+One client hears them for all stations. The broker keeps its session, so that nothing is lost that is sent while the agent
+is away, and each command until the journal holds the verdict. A command that has waited at the broker gets no picture, as
+that would show a later part; one that comes again, by its station and trigger_id, gets no second verdict.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import random
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+
+from edge_agent.core import StoredFile
+from edge_agent.errors import JournalError, SinkDown
+from edge_agent.line.heartbeat import DATABASE_S, Stage
+from edge_agent.mqtt.broker import Broker, default_client_id
+from edge_agent.mqtt.connection import Accepted, Arrived, Connection, Ended, Fact, Subscription
+from edge_agent.mqtt.messages import topic
+from edge_agent.sources.camera.trigger_files import Request
+from edge_agent.sources.folder.source import Ledger
+
+log = logging.getLogger(__name__)
+
+SESSION_S = 7 * 86400  # for so long the broker keeps commands while the agent is away
+LARGEST = 4096  # bytes of a command
+LARGEST_PACKET = 256 * 1024  # bytes that the broker may send at once; what is between the two is told and counted
+LONGEST = 200  # characters of an id
+SHOWN = 100  # bytes of a command in the log
+CONNECT_S = 30.0  # until the broker has answered
+STEADY_S = 10.0  # a connection that held so long is followed by a quick attempt
+DONE_S = 0.1  # how often the journal is asked what is recorded
+TICK_S = 0.5
+WAITED = "the command waited at the broker while the agent was away, so the part may have gone"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What a payload asks for. fault: what is wrong with it all the same."""
+
+    station: str
+    trigger_id: str
+    part_id: str | None = None
+    fault: str | None = None
+
+    @property
+    def file(self) -> StoredFile:
+        """What the ledger knows it by: digests of its trigger_id, which so can be no path."""
+        digest = hashlib.sha256(self.trigger_id.encode())
+        inode = int.from_bytes(digest.digest()[:8], "big")
+        return StoredFile(f"mqtt-trigger:{digest.hexdigest()}", inode, 0, 0, digest.hexdigest())
+
+
+def parse(payload: bytes) -> Command | str:
+    """The command in a payload, or why no station can be asked, or nobody answered. Numbers will do for ids."""
+    if len(payload) > LARGEST:
+        return f"is larger than {LARGEST} bytes"
+    try:
+        content = json.loads(payload.decode("utf-8"))
+    except (ValueError, RecursionError):
+        return "is no JSON in UTF-8"
+    if not isinstance(content, dict):
+        return "is no JSON object"
+    station, trigger_id, part_id = (_text(content.get(key)) for key in ("station", "trigger_id", "part_id"))
+    for key, value in (("station", station), ("trigger_id", trigger_id)):
+        if value is None:
+            return f"has no {key}, which is text of 1 to {LONGEST} printable characters"
+    assert station is not None
+    assert trigger_id is not None
+    if part_id is None and content.get("part_id") is not None:
+        fault = f"the command's part_id is no text of 1 to {LONGEST} printable characters"
+        return Command(station, trigger_id, fault=fault)
+    return Command(station, trigger_id, part_id)
+
+
+def _text(value: object) -> str | None:
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63:
+        value = str(value)
+    return value if isinstance(value, str) and 0 < len(value) <= LONGEST and value.isprintable() else None
+
+
+@dataclass(frozen=True, slots=True)
+class Commands:
+    """The requests of one station's commands; for its camera's thread."""
+
+    queue: SimpleQueue[Request]
+
+    def requests(self) -> Iterator[Request]:
+        """Those that are new; never waits."""
+        while True:
+            try:
+                yield self.queue.get_nowait()
+            except Empty:
+                return
+
+
+@dataclass(slots=True)
+class _Link:
+    """A connection and what came over it. unacknowledged: (mid, the command that is to be recorded first), in order."""
+
+    connection: Connection
+    begun_at: float  # monotonic seconds
+    accepted: bool
+    unacknowledged: deque[tuple[int, Command | None]]
+
+
+class MqttTriggers:
+    """Hears commands from now on, in a thread of its own, until close(). stations: those whose cameras it asks.
+
+    counts: commands by what became of them: asked (a picture), waited and faulty (NotDecidable, without one), repeated
+    (asked before), malformed and unknown (of a station that takes no commands): told in the log alone.
+    """
+
+    def __init__(self, broker: Broker, stations: Iterable[str], ledger: Ledger) -> None:
+        self._broker, self._ledger = broker, ledger
+        self._client_id = (
+            f"{broker.client_id}-triggers" if broker.client_id else default_client_id(f"{broker.agent}, triggers")
+        )
+        place = f"{topic(broker.prefix, broker.agent, 'cmd')}/trigger"
+        self._subscription = Subscription(place, SESSION_S, LARGEST_PACKET, self._take)
+        self._stations = {station: Commands(SimpleQueue()) for station in stations}
+        self.counts = Counter(dict.fromkeys(("asked", "waited", "faulty", "repeated", "malformed", "unknown"), 0))
+        self._unrecorded: dict[tuple[str, str], Command] = {}  # asked for, by station and trigger_id
+        self._news: SimpleQueue[tuple[Connection, Fact | Arrived] | None] = SimpleQueue()  # None: look around
+        self._link: _Link | None = None
+        self._failures = 0
+        self._connect_at = 0.0  # monotonic seconds
+        self._met = False  # the broker has had a session of ours
+        self._told_at = float("-inf")
+        self._untold = 0
+        self.stage = Stage("triggers")
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="mqtt-triggers", daemon=True)
+        self._thread.start()
+
+    def of(self, station: str) -> Commands:
+        """Who asks this station's camera."""
+        return self._stations[station]
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Acknowledge what is recorded, and disconnect. The rest comes again at the next start."""
+        self._closing.set()
+        self._news.put(None)
+        self._thread.join(timeout_s)
+
+    def _take(self, connection: Connection, arrived: Arrived) -> None:
+        self._news.put((connection, arrived))
+
+    # The rest runs in a thread of its own.
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            try:
+                self._cycle()
+            except Exception as error:  # what was heard and not yet acknowledged comes again with the next connection
+                log.exception("mqtt triggers: an error that should not happen")
+                self._give_up(f"{type(error).__name__}: {error}")
+        try:
+            self._acknowledge()
+        except JournalError as error:
+            log.warning("mqtt triggers: the last commands come again at the next start (%s)", error)
+        if self._link:
+            self._link.connection.drop(tell_will=False)
+            self._until_ended(self._link.connection)
+        self.stage.rest()
+
+    def _until_ended(self, connection: Connection) -> None:
+        """Or the process might end before the broker has the last acknowledgements."""
+        until = time.monotonic() + 2.0
+        while (left := until - time.monotonic()) > 0:
+            try:
+                item = self._news.get(timeout=left)
+            except Empty:
+                return
+            if item and item[0] is connection and isinstance(item[1], Ended):
+                return
+
+    def _cycle(self) -> None:
+        self.stage.beat(DATABASE_S)
+        try:
+            item = self._news.get(timeout=DONE_S if self._unrecorded else TICK_S)
+            while True:
+                if item:
+                    self._heed(*item)
+                item = self._news.get_nowait()
+        except Empty:
+            pass
+        now = time.monotonic()
+        if self._link is None and now >= self._connect_at:
+            self._connect()
+        elif self._link and not self._link.accepted and now > self._link.begun_at + CONNECT_S:
+            self._give_up(f"no answer within {CONNECT_S:.0f} s: check mqtt.host, mqtt.port and the firewall")
+        try:
+            self._acknowledge()
+        except JournalError as error:
+            log.debug("mqtt triggers: acknowledged later (%s)", error)
+
+    def _heed(self, connection: Connection, fact: Fact | Arrived) -> None:
+        link = self._link
+        if link is None or connection is not link.connection:
+            return  # one that was given up
+        if isinstance(fact, Arrived):
+            command = self._ask(fact)
+            if fact.mid is not None:
+                link.unacknowledged.append((fact.mid, command))
+        elif isinstance(fact, Accepted):
+            link.accepted = True
+            log.info("mqtt triggers: hears %s as %s", self._subscription.topic, self._client_id)
+            if self._met and not fact.resumed:
+                log.warning("mqtt triggers: the broker has lost the session, and commands that were sent meanwhile")
+            self._met = True
+        elif isinstance(fact, Ended):
+            self._lost(fact.why)
+
+    def _ask(self, arrived: Arrived) -> Command | None:
+        """Have a picture taken, or a verdict made without one. Returns what is to be recorded before it is acknowledged."""
+        command = parse(arrived.payload)
+        if isinstance(command, str):
+            self._refuse("malformed", arrived.payload, command)
+            return None
+        if command.station not in self._stations:
+            self._refuse("unknown", arrived.payload, "names no station that takes commands")
+            return None
+        key = command.station, command.trigger_id
+        if key in self._unrecorded or self._is_recorded(command):
+            self.counts["repeated"] += 1
+            return self._unrecorded.get(key)
+        if command.fault:
+            self._refuse("faulty", arrived.payload, command.fault)
+        else:
+            self.counts["waited" if arrived.waited else "asked"] += 1
+        fault = command.fault or (WAITED if arrived.waited else None)
+        self._unrecorded[key] = command
+        request = Request(command.part_id, command.trigger_id, arrived.at, command.file, fault)
+        self._stations[command.station].queue.put(request)
+        return command
+
+    def _is_recorded(self, command: Command) -> bool:
+        try:
+            return self._ledger.seen(command.station, command.file)
+        except JournalError as error:  # the journal itself records no command twice
+            log.debug("mqtt triggers: cannot be compared with the journal (%s)", error)
+            return False
+
+    def _refuse(self, kind: str, payload: bytes, why: str) -> None:
+        """Count it, and tell at most one a second: who floods the topic shall not fill the disk."""
+        self.counts[kind] += 1
+        now = time.monotonic()
+        if now < self._told_at + 1.0:
+            self._untold += 1
+            return
+        more = f" (and {self._untold} before it)" if self._untold else ""
+        self._told_at, self._untold = now, 0
+        shown = ascii(payload[:SHOWN])[2:-1] + ("..." if len(payload) > SHOWN else "")
+        log.warning(
+            "mqtt triggers: a command is %s%s, it %s: %s", kind, more, why.removeprefix("the command's "), shown
+        )
+
+    def _acknowledge(self) -> None:
+        """Acknowledge what the journal holds, in the order of arrival. Raises JournalError."""
+        waiting: set[str] = set()  # stations: one that has not recorded its oldest command has hardly a newer one
+        for key, command in list(self._unrecorded.items()):
+            if command.station in waiting:
+                continue
+            if self._ledger.seen(command.station, command.file):
+                del self._unrecorded[key]
+            else:
+                waiting.add(command.station)
+        link = self._link
+        while link and link.unacknowledged:
+            mid, asked = link.unacknowledged[0]
+            if asked and (asked.station, asked.trigger_id) in self._unrecorded:
+                return
+            link.connection.acknowledge(mid)
+            link.unacknowledged.popleft()
+
+    def _connect(self) -> None:
+        try:
+            connection = Connection(
+                self._broker,
+                lambda connection, fact: self._news.put((connection, fact)),
+                client_id=self._client_id,
+                subscription=self._subscription,
+            )
+        except SinkDown as error:
+            self._lost(str(error))
+        else:
+            self._link = _Link(connection, time.monotonic(), False, deque())
+
+    def _give_up(self, why: str) -> None:
+        if self._link:
+            self._link.connection.drop(tell_will=False)
+        self._lost(why)
+
+    def _lost(self, why: str) -> None:
+        link, self._link = self._link, None
+        held = link is not None and link.accepted and time.monotonic() > link.begun_at + STEADY_S
+        self._failures = 0 if held else self._failures + 1
+        longest = min(self._broker.reconnect_max_s, self._broker.reconnect_min_s * 2.0 ** min(self._failures, 16))
+        pause = longest * random.uniform(0.5, 1.0)
+        self._connect_at = time.monotonic() + pause
+        log.warning("mqtt triggers: not connected to %s: %s; trying again in %.1f s", self._broker.place, why, pause)

@@ -1,0 +1,214 @@
+"""A detector as one ONNX file, from bytes of pictures to scores and maps, for runtimes other than torch.
+
+All is in the graph but the resize: normalisation, towers, similarity, softmax, maximum, smoothing, a station's mask. Left out:
+resize, because its antialias is exact in no other runtime's operator, and half precision, which the runtime chooses itself.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from edge_agent import __version__
+from edge_agent.backbones.tips import Tips
+from edge_agent.detectors.method import Method
+from edge_agent.errors import EdgeAgentError
+from edge_agent.kernels import scoring
+from edge_agent.kernels.heatmap import heatmaps
+
+if TYPE_CHECKING:
+    from edge_agent.backbones.clip import Clip
+    from edge_agent.inference.detector import PromptDetector
+
+FORMAT = "edge-agent/onnx/1"
+INPUT, SCORES, MAPS = "pictures", "scores", "maps"
+OPSET = 18  # the least that torch writes without converting; TensorRT 10 reads 9 to 20
+MOST = 1024  # pictures at once, where their number is left open
+LARGEST = 2_000_000_000  # bytes of weights: protobuf ends at 2 GiB
+FIXED = ("winclip", "cops")  # they cut their batches into parts, which an exported graph does for one size only
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """onnx: the file's bytes. about: what its metadata say, all strings. operators: of its graph, by name."""
+
+    onnx: bytes
+    about: Mapping[str, str]
+    operators: frozenset[str]
+
+
+class Graph(nn.Module):
+    """What is exported: pictures (B, S, S, 3) uint8 RGB to scores (B,) and maps (B, S, S), both fp32 in [0, 1].
+
+    Its numbers are those of PromptDetector.read in fp32 on a CPU, for pictures that are resized already. It has a copy of the
+    method and its backbone, with positions for this size.
+    """
+
+    def __init__(self, detector: PromptDetector, keep: np.ndarray | None = None) -> None:
+        """detector: in fp32, on a CPU. keep: (h, w) bool, as for core.Detector."""
+        super().__init__()
+        self.method = copy.deepcopy(detector.method)
+        self.backbone = cast(nn.Module, self.method.backbone)
+        self.size = detector.image_size
+        fix_positions(self.method, detector.grid)
+        look = self.method.backbone.look
+        self.mean: Tensor
+        self.std: Tensor
+        self.patches_kept: Tensor | None
+        self.pixels_kept: Tensor | None
+        self.register_buffer("mean", torch.tensor(look.mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(look.std).view(1, 3, 1, 1))
+        self.register_buffer("patches_kept", scoring.masks_to_tensor([keep], detector.grid, detector.device))
+        self.register_buffer("pixels_kept", scoring.masks_to_tensor([keep], (self.size,) * 2, detector.device))
+
+    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        x = (pictures.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
+        method = self.method
+        kept = None if self.patches_kept is None else self.patches_kept.expand(pictures.shape[0], -1, -1)
+        scores = method.scores(method(method.see(x)), kept)
+        maps = heatmaps(scores.patches, self.size, method.sigma, method.upsampling)
+        return scores.picture, maps if self.pixels_kept is None else maps * self.pixels_kept
+
+
+def fix_positions(method: Method, grid: tuple[int, int]) -> None:
+    """Resize a backbone's positions to the only grid it will see, in place: their antialiased resize has no place in a graph."""
+    if isinstance(method.backbone, Tips):
+        vision = method.backbone.vision
+        vision.vit.pos_embed = nn.Parameter(vision.positions(grid).clone(), requires_grad=False)
+        vision.shape = replace(vision.shape, grid=grid[0])
+    else:
+        clip = cast("Clip", method.backbone)
+        clip.model.visual.positional_embedding = nn.Parameter(clip.positions(grid).clone(), requires_grad=False)
+        clip.model.visual.grid_size = grid
+
+
+def resized(detector: PromptDetector, images: Sequence[np.ndarray]) -> np.ndarray:
+    """Pictures (H, W, 3) uint8 RGB of any sizes to (B, S, S, 3) uint8, as the detector itself resizes them on a CPU."""
+    backbone = detector.method.backbone
+    look = backbone.look
+    x = backbone.pictures(images, detector.image_size).permute(0, 2, 3, 1)
+    return ((x * torch.tensor(look.std) + torch.tensor(look.mean)) * 255).round().to(torch.uint8).numpy()
+
+
+def reference(graph: Graph, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What torch says, picture by picture: scores (B,) and maps (B, S, S)."""
+    with torch.no_grad():
+        found = [graph(torch.from_numpy(one[None])) for one in pictures]
+    scores, maps = (torch.cat(each).numpy() for each in zip(*found, strict=True))
+    return scores, maps
+
+
+def export(
+    detector: PromptDetector,
+    graph: Graph,
+    *,
+    batch: int | None = None,
+    class_name: str = "object",
+    threshold: float | None = None,
+    map_threshold: float | None = None,
+) -> Exported:
+    """graph: of that detector. batch: how many pictures at once; None leaves it open. threshold, map_threshold: default as recommended.
+
+    Raises EdgeAgentError for what has no place in one file, and where the extra [onnx] is not installed.
+    """
+    onnx = _onnx()
+    method, backbone = detector.method, detector.method.backbone
+    if batch is None and method.name in FIXED:
+        raise EdgeAgentError(f"{method.name} is exported for a fixed number of pictures at once: add --batch 1")
+    weights = sum(value.numel() * value.element_size() for value in graph.state_dict().values())
+    if weights > LARGEST:
+        raise EdgeAgentError(
+            f"{backbone.name} has {weights / 1e9:.1f} GB of weights, and one ONNX file holds 2: take a smaller backbone"
+        )
+    about = {
+        "format": FORMAT,
+        "version": __version__,
+        "model": detector.name,
+        "model_sha256": detector.model_sha256,
+        "checkpoint_sha256": detector.checkpoint_sha256,
+        "class_name": class_name,
+        "image_size": str(detector.image_size),
+        "resize": f"{backbone.look.kind}, antialias, aspect not kept, rounded to whole levels",
+        "batch": "any" if batch is None else str(batch),
+        "masked": "no" if graph.patches_kept is None else "yes",
+        "threshold": repr(float(detector.recommended_threshold if threshold is None else threshold)),
+        "map_threshold": repr(float(detector.recommended_map_threshold if map_threshold is None else map_threshold)),
+    }
+    model = _traced(graph, batch)
+    _strip(model)
+    onnx.helper.set_model_props(model, about)
+    onnx.checker.check_model(model, full_check=True)
+    return Exported(model.SerializeToString(), about, frozenset(node.op_type for node in model.graph.node))
+
+
+def _traced(graph: Graph, batch: int | None) -> Any:
+    """The graph as an onnx.ModelProto."""
+    # Three pictures, as some numbers, 1 above all, would be taken for constants.
+    example = torch.zeros(batch or 3, graph.size, graph.size, 3, dtype=torch.uint8)
+    open_batch = None if batch else {INPUT: {0: torch.export.Dim("batch", min=1, max=MOST)}}
+    with torch.no_grad(), _quiet():
+        graph(example[:1])  # whatever is kept from one call to the next is made now, of real numbers
+        # Traced here: torch.onnx.export would rather fix the number of pictures than say that it cannot leave it open.
+        program = torch.export.export(graph, (example,), dynamic_shapes=open_batch, strict=False)
+        made = torch.onnx.export(
+            program,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[INPUT],
+            output_names=[SCORES, MAPS],
+            dynamic_shapes=open_batch,
+            verbose=False,
+        )
+    assert made is not None
+    return made.model_proto
+
+
+def _strip(model: Any) -> None:
+    """Without the notes of where in which source file each node was made."""
+    for each in (
+        model,
+        model.graph,
+        *model.graph.node,
+        *model.graph.input,
+        *model.graph.output,
+        *model.graph.value_info,
+    ):
+        del each.metadata_props[:]
+        each.doc_string = ""
+    for weight in model.graph.initializer:
+        del weight.metadata_props[:]
+
+
+def _onnx() -> ModuleType:
+    try:
+        import onnx
+        import onnxscript  # noqa: F401  # torch.onnx wants it
+    except ImportError as error:
+        raise EdgeAgentError(f"ONNX export needs {error.name}: pip install 'edge-agent[onnx]'") from None
+    return onnx
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's remarks on what it does not fold."""
+    loggers = [logging.getLogger(name) for name in ("onnxscript", "onnx_ir", "torch.onnx")]
+    before = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,212 @@
+"""An archive inspected by the machines of a Ray cluster, as a Ray Data job; recorded by this one alone, and in order.
+
+Each machine has edge_agent installed and finds pictures and model at the same paths as this one. It decodes, reads, judges
+and draws; what comes back of a picture is its verdict and its overlay as a file's bytes. This process moves the alarms on
+and writes evidence and journal, so that a worker that dies and is started again records nothing twice.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edge_agent import build
+from edge_agent.core import Evidence, Inspection
+from edge_agent.errors import EdgeAgentError
+from edge_agent.evidence.store import Format, Gallery, Kept, encode, is_kept
+from edge_agent.inference.load import Loader
+from edge_agent.io.pictures import nothing
+from edge_agent.line.judge import AlarmState, debounce
+from edge_agent.line.pipeline import Announce, Recorder, Station, inspect
+from edge_agent.sources.camera.reachable import Unreachable, require_reachable
+from edge_agent.sources.stored import StoredSource
+
+if TYPE_CHECKING:
+    from edge_agent.config.config import StationConfig
+
+LOCAL = "local"  # the address of a cluster that is started on this machine, for this job alone
+OVERLAY: Format = "jpg"
+BLOCK, AHEAD = 4, 64  # batches that are one task of Ray's; pictures that may wait to be recorded
+CORES = 4  # of a worker without a GPU, where its machine has as many
+TICK_S = 0.1  # how soon a stop is seen while workers work
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """What a worker says of a picture. inspection: its frame without pixels, which were of `shape` (H, W)."""
+
+    inspection: Inspection
+    shape: tuple[int, int]
+    overlay: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What all workers are told. source: how pictures are decoded; station, config_sha256, models: see build.station."""
+
+    source: StoredSource
+    station: StationConfig
+    config_sha256: str
+    models: Path
+    overlays: Kept
+
+
+class Inspector:
+    """What a worker does; made once in each of its processes."""
+
+    def __init__(self, task: Task) -> None:
+        self._source, self._overlays = task.source, task.overlays
+        station = build.station(task.station, Loader([task.models]), task.config_sha256)
+        self._stations = {station.name: station}
+        self._draw = build.draw(self._stations)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, np.ndarray]:
+        """{"path": bytes of paths} to {"found": Found}, both arrays of objects, in the same order."""
+        paths = [os.fsdecode(path) for path in batch["path"]]
+        frames = list(self._source.part(paths).frames(threading.Event()))
+        found = np.empty(len(frames), object)
+        found[:] = [self._found(one) for one in inspect(frames, self._stations, {}, simulated=True)]
+        return {"found": found}
+
+    def _found(self, inspection: Inspection) -> Found:
+        is_drawn = is_kept(self._overlays, inspection.verdict.evaluation)
+        overlay = encode(self._draw(inspection), OVERLAY) if is_drawn else None
+        height, width = inspection.frame.pixels.shape[:2]
+        reading = inspection.reading and replace(inspection.reading, heatmap=np.empty((0, 0), np.float32))
+        bare = replace(inspection, reading=reading, frame=replace(inspection.frame, pixels=nothing()))
+        return Found(bare, (height, width), overlay)
+
+
+@contextmanager
+def cluster(address: str) -> Iterator[None]:
+    """Be connected to a Ray cluster, or to one of this machine alone. Raises EdgeAgentError."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its makers
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise EdgeAgentError(
+            f"--distributed needs Ray, which is not installed ({error}): pip install 'edge-agent[distributed]'"
+        ) from error
+    here: dict[str, Any] = {"include_dashboard": False} if address == LOCAL else {}
+    try:
+        require_reachable(address if "://" in address else f"ray://{address}")  # Ray itself tries for minutes
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **here)
+    except (Unreachable, ConnectionError, ValueError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise EdgeAgentError(
+            f"--distributed {address}: no Ray cluster is reached ({reason}): check the address, and that "
+            "`ray status` answers there with the same versions of Ray and Python; or say --distributed local"
+        ) from error
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.execution_options.preserve_order = True
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def replay(
+    paths: Sequence[str],
+    task: Task,
+    station: Station,
+    out: Path,
+    journal: Recorder,
+    announce: Announce,
+    *,
+    batch: int,
+    workers: int | None,
+    first_seq: int,
+    alarms: dict[str, AlarmState],
+    stop: threading.Event,
+) -> Iterator[tuple[Inspection, Evidence]]:
+    """As pipeline.replay, for pictures at `paths` and inside `cluster`.
+
+    station: as this machine loads it; a worker that loads another model is refused. out: the folder of the evidence.
+    workers: processes; None is as many as the cluster has room for. first_seq: of the first frame. Raises EdgeAgentError
+    where the job fails.
+    """
+    overlays: dict[str, bytes] = {}  # of the picture at hand, by the inspection's id
+    keeper = Gallery(
+        out, render=lambda inspection: overlays.pop(inspection.id), originals="none", overlays="all",
+        keep_days=1e9, keep_gb=1e9,
+    )  # fmt: skip
+    for seq, found in enumerate(_job(paths, task, batch, workers, stop), first_seq):
+        one = found.inspection
+        if one.trace != station.trace:
+            raise EdgeAgentError(
+                f"a worker judges by {one.trace}, this machine by {station.trace}: copy the same model to all machines"
+            )
+        state, score = alarms.get(station.name, AlarmState()), one.reading.score if one.reading else 0.0
+        alarms[station.name], event = debounce(state, one.verdict, score, station.rules)
+        pixels = np.broadcast_to(np.uint8(0), (*found.shape, 3))  # takes no memory; only its shape is recorded
+        frame = replace(one.frame, seq=seq, pixels=pixels)
+        inspection = replace(one, frame=frame, verdict=replace(one.verdict, alarm=event))
+        evidence = Evidence()
+        if found.overlay is not None:
+            overlays[inspection.id] = found.overlay
+            evidence = keeper.save(inspection)
+        journal.record(inspection, evidence, announce(inspection, evidence))
+        yield inspection, evidence
+
+
+def _job(
+    paths: Sequence[str],
+    task: Task,
+    batch: int,
+    workers: int | None,
+    stop: threading.Event,
+) -> Iterator[Found]:
+    """What the cluster's workers find, in the order of the paths; ends early once `stop` is set."""
+    if not paths:
+        return
+
+    import ray
+    import ray.data
+    import ray.exceptions
+
+    there = ray.cluster_resources()
+    cores = max(1, min(CORES, int(there.get("CPU", 1))))
+    share = {"num_gpus": 1} if task.station.detector.device != "cpu" and there.get("GPU") else {"num_cpus": cores}
+    room = int(there["GPU"] if "num_gpus" in share else there.get("CPU", 1) // cores)
+    pool = ray.data.ActorPoolStrategy(min_size=1, max_size=max(1, workers or room))
+    do: dict[str, Any] = {"fn_constructor_args": (task,), "batch_size": batch, "compute": pool, **share}
+    rows = [{"path": os.fsencode(path)} for path in paths]
+    dataset = ray.data.from_items(rows, override_num_blocks=-(-len(rows) // (BLOCK * batch)))
+    results: queue.Queue[Found | BaseException | None] = queue.Queue(AHEAD)
+
+    def pull() -> None:
+        try:
+            for row in dataset.map_batches(Inspector, **do).iter_rows():
+                results.put(row["found"])
+            results.put(None)
+        except BaseException as error:
+            results.put(error)
+
+    threading.Thread(target=pull, daemon=True).start()  # a thread of its own, as waiting for Ray hears no stop
+    while not stop.is_set():
+        try:
+            found = results.get(timeout=TICK_S)
+        except queue.Empty:
+            continue
+        if found is None:
+            return
+        if isinstance(found, ray.exceptions.RayError):
+            why = next((line for line in reversed(str(found).splitlines()) if line.strip()), type(found).__name__)
+            raise EdgeAgentError(
+                f"the Ray job failed: {why}: mend that; the same command goes on where it stopped"
+            ) from found
+        if isinstance(found, BaseException):
+            raise found
+        yield found

@@ -1,0 +1,266 @@
+"""The process that captures one camera: the newest picture goes into the slot, what happens to standard output.
+
+OpenCV's read() may never return, and what has been opened in this process may never let go: then the agent kills it and
+starts another. So it is small, imports neither torch nor the config, and keeps nothing. It reads from standard input:
+the slot's descriptor and its Settings, and then, as often as it is to open the camera, the address and how many seconds
+that may take; at the end of input it is gone. It writes ["ready"], ["opened", width, height, fps], ["picture"],
+["lost", why] and ["ended"]. All this is JSON, a line each.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import select
+import signal
+import stat
+import sys
+import threading
+import time
+import traceback
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from queue import SimpleQueue
+
+import cv2
+import google_crc32c
+import numpy as np
+
+from edge_agent.sources.camera.reachable import Unreachable, require_reachable
+from edge_agent.sources.camera.settings import FROZEN, Settings
+from edge_agent.sources.camera.slot import Slot, State
+
+MIN_SIDE = 16  # as in pictures.py, which takes long to import
+LOOK_S = 0.25  # how often a picture is looked at though none is due, to see whether the camera has frozen
+REOPEN_S = 30.0  # how often a camera that is frozen is opened anew; it may come back without that
+BACKLOG_S = 2.0  # how long after opening what comes at once is taken for what had waited
+
+_APIS = {"ffmpeg": cv2.CAP_FFMPEG, "v4l2": cv2.CAP_V4L2, "gstreamer": cv2.CAP_GSTREAMER}
+_LOCATIONS = re.compile(r"(?:location|uri)\s*=\s*[\"']?(\w+://[^\s\"']+)")  # in a pipeline
+_TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
+
+
+class _Lost(Exception):
+    """The camera gives no more pictures, and why."""
+
+
+class _Ended(Exception):
+    """The video is over."""
+
+
+def main() -> None:
+    """Serve until the end of standard input."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # they are sent to the agent's children, too; it ends them itself
+        signal.signal(number, signal.SIG_IGN)
+    reports = os.dup(1)
+    os.dup2(2, 1)  # libraries that print are not to be taken for reports
+    fd, given = json.loads(sys.stdin.readline())
+    settings = Settings(**given)
+    asked: SimpleQueue[tuple[str, float]] = SimpleQueue()
+
+    def serve() -> None:
+        try:
+            _serve(settings, Slot(fd), reports, asked)
+        except BaseException:  # a bug: the agent is to see that this process is gone
+            traceback.print_exc()
+            os._exit(1)
+
+    threading.Thread(target=serve, daemon=True).start()
+    for line in sys.stdin:
+        asked.put(json.loads(line))
+    os._exit(0)  # the other thread may hang
+
+
+def _serve(settings: Settings, slot: Slot, reports: int, asked: SimpleQueue[tuple[str, float]]) -> None:
+    def report(*what: object) -> None:
+        os.write(reports, json.dumps(what).encode() + b"\n")
+
+    if settings.backend == "ffmpeg":
+        options = f"rtsp_transport;{settings.transport}|flags;low_delay"
+        os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", options)
+    cv2.setNumThreads(1)
+    capture = Capturing(settings, slot, reports)
+    report("ready")
+    while True:
+        address, timeout_s = asked.get()
+        try:
+            with _opened(address, settings, timeout_s) as video:
+                report(
+                    "opened",
+                    int(video.get(cv2.CAP_PROP_FRAME_WIDTH)),
+                    int(video.get(cv2.CAP_PROP_FRAME_HEIGHT)),
+                    _rate(video) or 0.0,
+                )
+                capture.run(video)
+        except _Ended:
+            report("ended")
+        except (_Lost, Unreachable, cv2.error) as error:
+            report("lost", str(error))
+
+
+@contextmanager
+def _opened(address: str, settings: Settings, timeout_s: float) -> Iterator[cv2.VideoCapture]:
+    """The camera, open. Raises _Lost or Unreachable."""
+    if settings.backend == "v4l2" or settings.is_video:
+        _require_there(address, device=settings.backend == "v4l2")
+    else:
+        for url in [address] if settings.backend == "ffmpeg" else _LOCATIONS.findall(address):
+            require_reachable(url)
+    # Without CAP_FFMPEG spelled out OpenCV ignores the time-outs. More threads would each hold a picture back.
+    asked: list[int] = []
+    if settings.backend == "ffmpeg":
+        asked = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, int(timeout_s * 1e3)]
+        asked += [cv2.CAP_PROP_N_THREADS, 2] if hasattr(cv2, "CAP_PROP_N_THREADS") else []  # not in OpenCV 4.6
+    video = cv2.VideoCapture(address, _APIS[settings.backend], asked)
+    try:
+        if not video.isOpened():
+            raise _Lost("cannot be opened")
+        if settings.fourcc:
+            video.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*settings.fourcc))
+        if settings.size:
+            video.set(cv2.CAP_PROP_FRAME_WIDTH, settings.size[0])
+            video.set(cv2.CAP_PROP_FRAME_HEIGHT, settings.size[1])
+            got = int(video.get(cv2.CAP_PROP_FRAME_WIDTH)), int(video.get(cv2.CAP_PROP_FRAME_HEIGHT))
+            if got != tuple(settings.size):
+                raise _Lost(f"gives {got[0]} x {got[1]} instead of size {settings.size[0]} x {settings.size[1]}")
+        yield video
+    finally:
+        video.release()
+
+
+def _require_there(path: str, *, device: bool) -> None:
+    try:
+        is_device = stat.S_ISCHR(os.stat(path).st_mode)
+        os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
+    except OSError as error:
+        raise _Lost(f"cannot be opened ({error.strerror})") from error
+    if device and not is_device:
+        raise _Lost("is no video device")
+
+
+def _rate(video: cv2.VideoCapture) -> float | None:
+    """Pictures a second as the stream says; None if what it says makes no sense."""
+    fps = video.get(cv2.CAP_PROP_FPS)
+    return fps if math.isfinite(fps) and 0.01 <= fps <= 1000 else None
+
+
+class Capturing:
+    """Reads a camera that is open, and knows across its openings what has been counted and what it has seen."""
+
+    def __init__(self, settings: Settings, slot: Slot, reports: int) -> None:
+        self.state = State()
+        self._settings, self._slot, self._reports = settings, slot, reports
+        self._seen: OrderedDict[int, float] = OrderedDict()  # checksums of pictures, and when they were last there
+        self._due_at = self._looked_at = self._new_at = self._opened_at = 0.0
+
+    def run(self, video: cv2.VideoCapture) -> None:
+        """Raises _Lost or _Ended when no more pictures come."""
+        if not self.state.frozen:  # one that begins anew may well show what it has shown before
+            self._seen.clear()
+        interval = 1.0 / (_rate(video) or 25.0)
+        self.state.at = self._opened_at = begun = time.monotonic()
+        backlog = not self._settings.is_video and self._settings.backend == "ffmpeg"
+        played = 0
+        while True:
+            if self._settings.is_video:
+                time.sleep(max(0.0, begun + played * interval - time.monotonic()))
+            asked = time.monotonic()
+            if not video.grab():
+                self._end(video, played)
+                played, begun = 0, time.monotonic()
+                continue
+            now = self.state.at = time.monotonic()
+            played += 1
+            self.state.captured += 1
+            backlog = backlog and now - asked < interval / 4 and now - begun < BACKLOG_S
+            self._take(video, now, backlog=backlog)
+
+    def _end(self, video: cv2.VideoCapture, played: int) -> None:
+        """The last picture was read: begin again, or raise."""
+        if not self._settings.is_video:
+            raise _Lost("the stream ended")
+        if not played:
+            raise _Lost("holds no picture that can be decoded")
+        if not self._settings.repeat:
+            raise _Ended
+        if not video.set(cv2.CAP_PROP_POS_FRAMES, 0):
+            raise _Lost("cannot be played from its beginning again")
+
+    def _take(self, video: cv2.VideoCapture, now: float, *, backlog: bool) -> None:
+        """Publish the picture that was grabbed, or count why not."""
+        state, period = self.state, 1.0 / self._settings.fps if self._settings.fps else 0.0
+        due = now >= self._due_at
+        pixels = None
+        if backlog:
+            state.stale += 1
+        elif not due and now - self._looked_at < LOOK_S:
+            state.not_due += 1
+        else:
+            self._looked_at = now
+            read, picture = video.retrieve()
+            if not read:
+                state.unreadable += 1
+            else:
+                pixels = _rgb(picture, self._settings)
+                if self._is_new(pixels, now):
+                    self._new_at = now
+                state.frozen = int(now - self._new_at > self._settings.freeze_s)
+                if state.frozen:
+                    state.repeated += 1
+                    pixels = None
+                elif not due:
+                    state.not_due += 1
+                    pixels = None
+                else:
+                    state.published += 1
+                    state.taken_at, state.taken_ns = now, time.time_ns()
+                    state.height, state.width = pixels.shape[:2]
+                    # In step, so that the mean rate is the one that was asked for; after a pause, anew.
+                    self._due_at = now + period if self._due_at + period <= now else self._due_at + period
+        self._slot.write(state, pixels)
+        if state.frozen and now - self._opened_at > REOPEN_S:
+            raise _Lost(FROZEN)
+        if pixels is not None and select.select((), (self._reports,), (), 0)[1]:  # full: it has been told enough
+            os.write(self._reports, b'["picture"]\n')
+
+    def _is_new(self, pixels: np.ndarray, now: float) -> bool:
+        """Whether this very picture was not seen lately.
+
+        A frozen encoder goes on with whole pictures and differences to them in turns, so that no two neighbours are
+        alike. While it is frozen nothing is forgotten, reconnected or not.
+        """
+        if self._settings.is_video:
+            return True
+        checksum = google_crc32c.value(pixels)
+        new = checksum not in self._seen
+        self._seen[checksum] = now
+        self._seen.move_to_end(checksum)
+        while new and now - next(iter(self._seen.values())) > self._settings.freeze_s:
+            self._seen.popitem(last=False)
+        return new
+
+
+def _rgb(picture: np.ndarray, settings: Settings) -> np.ndarray:
+    """What OpenCV gives, as (H, W, 3) uint8 RGB, turned and cut. Raises _Lost for what cannot be inspected."""
+    if picture.dtype != np.uint8 or picture.ndim not in (2, 3):
+        raise _Lost(f"gives samples of {picture.dtype}: have it send 8 bits, by its fourcc or by videoconvert")
+    if settings.rotate:
+        picture = cv2.rotate(picture, _TURNS[settings.rotate])
+    height, width = picture.shape[:2]
+    if height * width > settings.max_megapixels * 1e6:
+        raise _Lost(f"gives {width} x {height}, beyond limits.max_megapixels: lower its resolution, or raise the limit")
+    if settings.roi:
+        x, y, w, h = settings.roi
+        picture = picture[round(y * height) : round((y + h) * height), round(x * width) : round((x + w) * width)]
+    if min(picture.shape[:2]) < MIN_SIDE:
+        size = f"{picture.shape[1]} x {picture.shape[0]}"
+        raise _Lost(f"leaves {size} pixels to inspect, too few: enlarge roi, or raise its resolution")
+    channels = 1 if picture.ndim == 2 else picture.shape[2]
+    return cv2.cvtColor(picture, {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}[channels])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,243 @@
+"""Labelled pictures and where they lie: MVTec layout, or the meta.json that several published repositories write.
+
+MVTec layout is CATEGORY/{train,test}/{good,KIND}/STEM.*, with masks in CATEGORY/ground_truth/KIND/STEM_mask.* or STEM.*.
+A folder that holds a meta.json is read as that says, and its layout is not looked at:
+{"test": {CATEGORY: [{"img_path", "mask_path", "specie_name", "anomaly": 0 or 1}, ...]}, "train": ...}, paths relative to
+the folder. Masks may be of any picture format; what is hidden (.NAME) is passed over.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import cv2
+import numpy as np
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+
+from edge_agent.errors import EdgeAgentError, PictureError
+from edge_agent.io.pictures import MIN_SIDE, SUFFIXES, decode, printable
+
+META = "meta.json"
+_LOSSY = frozenset({".jpg", ".jpeg", ".webp"})  # of masks: their zeros are not all zero
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One labelled picture. mask is None where the set has none (then a defect's place is unknown)."""
+
+    category: str
+    kind: str  # "good" or the defect's name
+    picture: Path
+    mask: Path | None
+
+    @property
+    def defective(self) -> bool:
+        return self.kind != "good"
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A picture that was left out, and why."""
+
+    path: Path
+    reason: str
+
+    @classmethod
+    def by(cls, error: PictureError, path: Path) -> Skipped:
+        """Because of an error, which may begin with the path: that is said once."""
+        return cls(path, str(error).removeprefix(f"{printable(path)}: "))
+
+
+def read_examples(folder: Path, split: str = "test") -> list[Example]:
+    """All examples of a split below `folder`: a category, a folder of categories, or one with a meta.json, which wins.
+
+    Raises EdgeAgentError when there are none, when a meta.json is damaged or leads out of the folder, and when a category
+    that has masks lacks them for some defective pictures.
+    """
+    _require_folder(folder)
+    examples = _from_meta(folder, split) if (folder / META).is_file() else _from_layout(folder, split)
+    for category, members in categories(examples).items():
+        unknown = [one.picture for one in members if one.defective and one.mask is None]
+        if unknown and any(one.mask for one in members):
+            raise EdgeAgentError(
+                f"{folder}: {len(unknown)} defective pictures of {category} have no mask though others have one, the first is"
+                f" {unknown[0]}: add the masks, or take these pictures out, or move all masks away to do without"
+            )
+    return examples
+
+
+def readable(
+    examples: Iterable[Example], skipped: list[Skipped]
+) -> Iterator[tuple[Example, np.ndarray, np.ndarray | None]]:
+    """Each example with its pixels (H, W, 3) uint8 RGB and its mask (H, W) bool, all False for a good picture, None if unknown.
+
+    A picture that cannot be read, or whose mask does not fit it, is added to `skipped` instead.
+    """
+    for example in examples:
+        try:
+            pixels = decode(example.picture, min_side=MIN_SIDE)
+            mask = _mask_for(example, pixels)
+        except PictureError as error:
+            skipped.append(Skipped.by(error, example.picture))
+        else:
+            yield example, pixels, mask
+
+
+def read_mask(example: Example, size: int) -> np.ndarray | None:
+    """(size, size) bool, any non-zero pixel of the mask file counts; zeros for a good picture; None when it is unknown."""
+    if not example.defective:
+        return np.zeros((size, size), bool)
+    if example.mask is None:
+        return None
+    mask = _decode_mask(example.mask).view(np.uint8)
+    return cv2.resize(mask, (size, size), interpolation=cv2.INTER_NEAREST) > 0
+
+
+def categories(examples: Sequence[Example]) -> dict[str, list[Example]]:
+    """Examples by category, in order."""
+    grouped: dict[str, list[Example]] = {}
+    for example in examples:
+        grouped.setdefault(example.category, []).append(example)
+    return grouped
+
+
+def good_pictures(folder: Path) -> list[Path]:
+    """The pictures in a folder of good ones and in its subfolders, part2 before part10. Raises EdgeAgentError.
+
+    A folder that also holds test/ or ground_truth/ is refused, as defective pictures may lie there.
+    """
+    _require_folder(folder)
+    if (folder / "test").is_dir() or (folder / "ground_truth").is_dir():
+        raise EdgeAgentError(
+            f"{folder}: looks like a labelled set in MVTec layout, which has defective pictures too: give the folder of good"
+            f" pictures alone, such as {folder / 'train' / 'good'}"
+        )
+    found = _pictures_below(folder)
+    if not found:
+        raise EdgeAgentError(f"{folder}: no pictures there; wanted are good ones as {', '.join(sorted(SUFFIXES))}")
+    return found
+
+
+def _require_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        what = "is a file, not a folder" if folder.exists() else "no such folder"
+        raise EdgeAgentError(f"{folder}: {what}: give a folder of pictures")
+
+
+def _from_layout(folder: Path, split: str) -> list[Example]:
+    places = (
+        [folder] if (folder / split).is_dir() else sorted(one for one in folder.iterdir() if (one / split).is_dir())
+    )
+    examples: list[Example] = []
+    masks: dict[Path, dict[str, Path]] = {}  # of a folder, by stem
+    for category in places:
+        for picture in _pictures_below(category / split):
+            kind, *between = picture.relative_to(category / split).parts[:-1] or [""]
+            if not kind:
+                raise EdgeAgentError(
+                    f"{picture}: lies beside the folders of kinds, so that it is not known whether it is good: move it to"
+                    f" {split}/good or to {split}/KIND"
+                )
+            masked = category.joinpath("ground_truth", kind, *between)
+            if kind != "good" and masked not in masks:
+                masks[masked] = {one.stem: one for one in masked.glob("*") if one.suffix.lower() in SUFFIXES}
+            named = masks.get(masked, {})
+            mask = named.get(f"{picture.stem}_mask") or named.get(picture.stem)
+            examples.append(Example(category.resolve().name, kind, picture, mask))
+    if not examples:
+        plain = any(one.suffix.lower() in SUFFIXES for one in folder.iterdir())
+        raise EdgeAgentError(
+            f"{folder}: {'pictures, but not' if plain else 'no pictures'} in MVTec layout; expected"
+            f" {folder}/CATEGORY/{split}/good/*.png and {split}/KIND/*.png, or a {META}"
+            + (
+                "; where all of these pictures are good, give the folder to a command that takes --good"
+                if plain
+                else ""
+            )
+        )
+    return examples
+
+
+class _Entry(BaseModel):
+    img_path: Annotated[str, Field(pattern=r"^[^\x00]+$")]
+    mask_path: Annotated[str, Field(pattern=r"^[^\x00]*$")] | None = None
+    specie_name: str = ""
+    anomaly: Literal[0, 1]
+
+
+def _from_meta(folder: Path, split: str) -> list[Example]:
+    path = folder / META
+    try:
+        known = TypeAdapter(dict[str, dict[str, list[_Entry]]]).validate_json(path.read_bytes())
+    except OSError as error:
+        raise EdgeAgentError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = " > ".join(map(str, first["loc"])) or "the file"
+        raise EdgeAgentError(
+            f"{path}: {place}: {first['msg']} ({error.error_count()} errors in all); wanted is"
+            ' {"test": {CATEGORY: [{"img_path", "mask_path", "specie_name", "anomaly": 0 or 1}]}}'
+        ) from None
+    examples = []
+    for category, entries in known.get(split, {}).items():
+        for entry in entries:
+            kind = "good" if not entry.anomaly else entry.specie_name
+            if entry.anomaly and kind in ("", "good"):
+                kind = "defect"
+            mask = _inside(folder, entry.mask_path) if entry.anomaly and entry.mask_path else None
+            examples.append(Example(category, kind, _inside(folder, entry.img_path), mask))
+    if not examples:
+        raise EdgeAgentError(f"{path}: names no pictures of {split}; it has {', '.join(known) or 'nothing'}")
+    return examples
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """A path of a meta.json; links within the folder may lead anywhere, as who owns the folder made them."""
+    if os.path.isabs(name) or os.path.normpath(name).split(os.sep)[0] == os.pardir:
+        raise EdgeAgentError(
+            f"{folder / META}: {name!r} leads out of {folder}: paths there are relative to that folder"
+        )
+    return folder / os.path.normpath(name)
+
+
+def _mask_for(example: Example, pixels: np.ndarray) -> np.ndarray | None:
+    """(H, W) bool at the size of the picture. Raises PictureError."""
+    if not example.defective:
+        return np.zeros(pixels.shape[:2], bool)
+    if example.mask is None:
+        return None
+    mask = _decode_mask(example.mask)
+    if mask.shape != pixels.shape[:2]:
+        (h, w), (height, width) = mask.shape, pixels.shape[:2]
+        raise PictureError(
+            f"its mask {printable(example.mask)} has {w} x {h} pixels where the picture has {width} x {height}"
+        )
+    if not mask.any():
+        raise PictureError(f"its mask {printable(example.mask)} is empty, though the picture is said to be defective")
+    return mask
+
+
+def _decode_mask(path: Path) -> np.ndarray:
+    """(H, W) bool. 0/1 and 0/255 mean the same, in 16 bits too; in lossy formats half of 255 is what counts."""
+    samples = decode(path, bit_depth=8).max(axis=2)
+    return samples >= (128 if path.suffix.lower() in _LOSSY else 1)
+
+
+def _pictures_below(folder: Path) -> list[Path]:
+    """In natural order, folder by folder."""
+    found = []
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(place, name) for name in names if not name.startswith(".")]
+    return sorted((path for path in found if path.suffix.lower() in SUFFIXES), key=_natural)
+
+
+def _natural(path: Path) -> tuple[list[list[str | int]], str]:
+    # Every second piece is a number, so that numbers only ever meet numbers.
+    pieces = (re.split("([0-9]+)", part) for part in path.parts)
+    return [[int(one) if at % 2 else one.lower() for at, one in enumerate(part)] for part in pieces], str(path)

@@ -1,0 +1,106 @@
+"""The names that the authors of CoPS gave to what they fitted, and ours for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from edge_agent.backbones.backbone import Backbone
+from edge_agent.detectors.cops import DEEP_BLOCKS, Cops
+from edge_agent.errors import CheckpointError
+
+Shape = tuple[int, ...]
+
+UNUSED = ("projector", "extractor_", "vae_encoder", "token")  # beginnings of names: not needed to inspect
+PAIRS = {"context": ("ctx_pos", "ctx_neg"), "queries": ("t_n", "t_a")}  # normal, anomalous
+RENAMED = {
+    "extractor.mlp.0": "extractor.mlp.c_fc",
+    "extractor.mlp.2": "extractor.mlp.c_proj",
+    "decoder": "vae_decoder.net",
+}
+DEEP = "compound_prompts_text"
+
+
+def cops_from_published(
+    backbone: Backbone,
+    prompt_learner: Mapping[str, Tensor],
+    *,
+    k: int,
+    alpha: float,
+    beta: float,
+    seed: int = 0,
+    draws: Tensor | None = None,
+) -> Cops:
+    """From the authors' checkpoint["prompt_learner"]; k, alpha, beta: as published for what it was fitted on.
+
+    It lacks the encoder, so it inspects but is not fitted further. Raises CheckpointError naming what does not fit.
+    """
+    method = Cops(
+        backbone,
+        pool=k,
+        alpha=alpha,
+        beta=beta,
+        seed=None if draws is not None else seed,
+        draws=draws,
+        fittable=False,
+    )
+    wanted = {name: tuple(value.shape) for name, value in method.named_parameters()}
+    own = own_tensors(prompt_learner, wanted, backbone.name)
+    method.load_state_dict({**own, "draws": method.draws})
+    return method
+
+
+def own_tensors(published: Mapping[str, Tensor], wanted: Mapping[str, Shape], backbone: str) -> dict[str, Tensor]:
+    """The authors' checkpoint["prompt_learner"] under our names, in fp32. wanted: shapes by our names on that backbone.
+
+    Deep prompts for more blocks than the text tower has are left out: nothing reads them. Those that are read are rounded to
+    half precision, as the authors' code does whatever the rest is in. Raises CheckpointError naming what does not fit.
+    """
+    known = {name: value for name, value in published.items() if not name.startswith(UNUSED)}
+    shapes = published_shapes(wanted)
+    faults = [f"{name} is missing" for name in shapes if name not in known]
+    faults += [f"{name} is not of CoPS" for name in known if name not in shapes]
+    faults += [
+        f"{name} is {tuple(known[name].shape)} where {backbone} wants {shape}"
+        for name, shape in shapes.items()
+        if name in known and tuple(known[name].shape) != shape
+    ]
+    if faults:
+        more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
+        raise CheckpointError(
+            f"not CoPS prompts for {backbone}: {'; '.join(faults[:5])}{more}: take the authors' file, for the backbone it was fitted on"
+        )
+    floats = {name: value.detach().float() for name, value in known.items()}
+    own = {}
+    for name, shape in wanted.items():
+        if name in PAIRS:
+            own[name] = torch.stack([floats[one] for one in PAIRS[name]]).reshape(shape)
+        elif name == "deep":
+            own[name] = torch.stack([floats[f"{DEEP}.{block}"] for block in range(shape[0])]).half().float()
+        else:
+            own[name] = floats[_theirs(name)]
+    return own
+
+
+def published_shapes(wanted: Mapping[str, Shape]) -> dict[str, Shape]:
+    """The shapes by the authors' names. wanted: the same by ours."""
+    shapes: dict[str, Shape] = {}
+    for name, shape in wanted.items():
+        if name == "context":
+            shapes |= dict.fromkeys(PAIRS[name], (1, 1, *shape[1:]))
+        elif name == "queries":
+            shapes |= dict.fromkeys(PAIRS[name], shape[1:])
+        elif name == "deep":
+            shapes |= {f"{DEEP}.{block}": shape[1:] for block in range(DEEP_BLOCKS)}
+        else:
+            shapes[_theirs(name)] = shape
+    return shapes
+
+
+def _theirs(name: str) -> str:
+    for own, theirs in RENAMED.items():
+        if name.startswith(own):
+            return theirs + name.removeprefix(own)
+    return name

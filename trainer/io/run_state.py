@@ -1,0 +1,46 @@
+"""The state of a run that may be cut off at any moment: written whole or not at all, read without unpickling code."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edge_agent.errors import EdgeAgentError
+from edge_agent.io.files import write_durably
+from trainer.io.files import written_or_told
+
+AGAIN = "free space, and give the same command again: it goes on from what was saved last"
+
+
+def write_state(path: Path, key: str, state: Mapping[str, Any]) -> None:
+    """key: names the run that the state (tensors, numbers, and dicts and lists of them) belongs to. Raises EdgeAgentError."""
+    buffer = io.BytesIO()
+    torch.save({**state, "key": key}, buffer)
+    with written_or_told(path, AGAIN):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_durably(path, buffer.getvalue())
+
+
+def read_state(path: Path, key: str) -> dict[str, Any] | None:
+    """The state of run `key`, None where there is none. Raises EdgeAgentError when it is another run's, or damaged."""
+    if not path.exists():
+        return None
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        found = state["key"]
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        reason = str(error).partition("\n")[0]
+        raise EdgeAgentError(
+            f"{path}: not the state of a run, or damaged ({reason}): delete it to begin anew"
+        ) from None
+    if found != key:
+        raise EdgeAgentError(
+            f"{path} belongs to a run with other settings, pictures or weights: go on with those, name another --out, or delete"
+            f" {path.parent} to begin anew"
+        )
+    return state

@@ -1,0 +1,121 @@
+"""A folder that a command makes, there whole or not at all, and replaced only while nothing of anybody else's lies in it.
+
+It is built beside its place and renamed. What is in it says a manifest, which is a record (JSON) with the SHA-256 of every file.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from edge_agent.errors import EdgeAgentError
+from edge_agent.io.files import sync_folder
+
+
+def write(path: Path, data: bytes) -> str:
+    """Write a file, and the folders it lies in, so that a power cut after put() spares it. Returns its SHA-256. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    return hashlib.sha256(data).hexdigest()
+
+
+def seal(folder: Path, manifest: str, record: Mapping[str, Any], files: Mapping[str, str]) -> None:
+    """Write the manifest: `record`, and `files`, the SHA-256 of everything else in the folder by its path there. Raises OSError."""
+    write(folder / manifest, json.dumps({**record, "files": dict(sorted(files.items()))}, indent=1).encode())
+
+
+def sealed(folder: Path, manifest: str, format_: str) -> dict[str, Any] | None:
+    """The record of a folder that such a command made, None where there is no folder or an empty one.
+
+    format_: what the record's "format" must be. Raises EdgeAgentError when there is anything that it did not make or that was
+    changed since, as replacing the folder would lose that.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return None
+    remedy = "name another --out, or move away what you want to keep and delete the folder"
+    if not folder.is_dir():
+        raise EdgeAgentError(f"{folder}: is a file: {remedy}")
+    record = _record(folder / manifest, format_)
+    files = record["files"] if record else {}
+    for place, _, names in os.walk(folder):
+        for path in (Path(place, name) for name in names):
+            name = path.relative_to(folder).as_posix()
+            if record and name == manifest:
+                continue
+            if name not in files:
+                raise EdgeAgentError(f"{folder}: holds what was not made there, {name}: {remedy}")
+            if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != files[name]:
+                raise EdgeAgentError(f"{folder}: {name} was changed after it was made: {remedy}")
+    return record
+
+
+@contextmanager
+def beside(folder: Path) -> Iterator[Path]:
+    """An empty folder beside `folder`, for nobody else meanwhile, gone afterwards unless put() took it. Raises EdgeAgentError, OSError.
+
+    What an earlier call that was killed left there goes first.
+    """
+    work, old = _unfinished(folder), _replaced(folder)
+    work.mkdir(exist_ok=True)
+    lock = _lock(work, folder)
+    try:
+        if old.exists() and not folder.exists():
+            old.rename(folder)  # killed between the two renames of put()
+        shutil.rmtree(old, ignore_errors=True)
+        for path in work.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        os.close(lock)
+
+
+def put(folder: Path) -> None:
+    """What beside() gave takes the place of `folder`; killed in between, the next call of beside() brings the old one back."""
+    work, old = _unfinished(folder), _replaced(folder)
+    for place, _, _ in os.walk(work):
+        sync_folder(Path(place))
+    if folder.exists():
+        folder.rename(old)
+    work.rename(folder)
+    sync_folder(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _record(path: Path, format_: str) -> dict[str, Any] | None:
+    try:
+        record = json.loads(path.read_bytes())
+        return record if record["format"] == format_ and isinstance(record["files"], dict) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _lock(work: Path, folder: Path) -> int:
+    """A descriptor that holds the lock on `work`; the kernel lets go of it however the process dies."""
+    lock = os.open(work, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(lock), work.stat()):  # else another has finished meanwhile, and this is its folder
+            return lock
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    os.close(lock)
+    raise EdgeAgentError(f"{folder}: another program is making it just now: wait for that one")
+
+
+def _unfinished(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.unfinished")
+
+
+def _replaced(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.replaced")

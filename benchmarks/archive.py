@@ -69,7 +69,7 @@ def archive(count: int, folder: Path) -> None:
 def cheap(folder: Path, out: Path, workers: int) -> None:
     """What commands/replay.py does, with the cheap detector; a line a picture."""
     from edge_agent import build
-    from edge_agent.config.config import EvidenceConfig
+    from edge_agent.config.evidence import EvidenceConfig
     from edge_agent.core import Trace
     from edge_agent.evidence.contact_sheet import ContactSheet
     from edge_agent.journal.journal import Journal

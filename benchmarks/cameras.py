@@ -29,8 +29,8 @@ import cv2
 
 from benchmarks.results_file import about, save
 from edge_agent import build
-from edge_agent.config.config import CameraConfig
 from edge_agent.core import Frame, StoredFile
+from edge_agent.sources.camera.config import CameraConfig
 from edge_agent.sources.camera.source import CameraSource
 from tests.rtsp import COLOUR, RtspServer, colour_of, number_of
 

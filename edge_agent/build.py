@@ -8,15 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edge_agent.config.config import (
-    CameraConfig,
-    Config,
-    DetectorConfig,
-    EvidenceConfig,
-    MqttConfig,
-    StationConfig,
-    takes_commands,
-)
+from edge_agent.config.checks import takes_commands
+from edge_agent.config.config import Config
+from edge_agent.config.detector import DetectorConfig
+from edge_agent.config.evidence import EvidenceConfig
+from edge_agent.config.station import StationConfig
 from edge_agent.core import Evidence, Inspection, Message, Source, Trace
 from edge_agent.errors import ConfigError
 from edge_agent.evidence.overlay import overlay
@@ -29,10 +25,12 @@ from edge_agent.line.judge import Rules
 from edge_agent.line.mask import MASK_SIDE, keep_mask
 from edge_agent.line.pipeline import Announce, Line, Station
 from edge_agent.mqtt.broker import Broker, Tls
+from edge_agent.mqtt.config import MqttConfig
 from edge_agent.mqtt.messages import alarm_message, result_message
 from edge_agent.mqtt.sender import MqttSink
 from edge_agent.mqtt.triggers import MqttTriggers
 from edge_agent.sources.camera.capture import Capture
+from edge_agent.sources.camera.config import CameraConfig
 from edge_agent.sources.camera.settings import Settings, require_backend
 from edge_agent.sources.camera.source import CameraSource, Triggers
 from edge_agent.sources.camera.trigger_files import TriggerFiles

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from edge_agent import cli as agent
-from edge_agent.config.config import load_config
 from edge_agent.config.describe import describe
+from edge_agent.config.load import load_config
 from edge_agent.core import Reading
 from edge_agent.errors import ConfigError, EdgeAgentError
 from edge_agent.inference.load import load_detector

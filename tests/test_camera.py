@@ -21,7 +21,7 @@ import pytest
 
 from edge_agent import build
 from edge_agent.cli import main
-from edge_agent.config.config import CameraConfig, load_config
+from edge_agent.config.load import load_config
 from edge_agent.core import Evaluation, Evidence, Frame, Inspection, Message, Reading, StoredFile, Trace
 from edge_agent.errors import ConfigError
 from edge_agent.line.inbox import Inbox
@@ -29,6 +29,7 @@ from edge_agent.line.judge import Rules
 from edge_agent.line.pipeline import Line, Station
 from edge_agent.sources.camera.address import with_password
 from edge_agent.sources.camera.capture import _essence, _masked
+from edge_agent.sources.camera.config import CameraConfig
 from edge_agent.sources.camera.slot import Slot, State
 from edge_agent.sources.camera.source import CameraSource
 from edge_agent.sources.camera.trigger_files import TriggerFiles

@@ -173,7 +173,7 @@ def test_stations_that_watch_one_folder_are_pointed_out(tmp_path: Path, capsys: 
 
 
 def test_the_doctor_names_folders_that_may_not_be_used(capsys: pytest.CaptureFixture[str]) -> None:
-    from edge_agent.config.config import load_config
+    from edge_agent.config.load import load_config
     from edge_agent.diagnostics import doctor
 
     with unprivileged_folder() as folder:

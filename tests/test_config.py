@@ -14,8 +14,9 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edge_agent.config.config import Config, default_path, load_config
+from edge_agent.config.config import Config
 from edge_agent.config.describe import describe
+from edge_agent.config.load import default_path, load_config
 from edge_agent.errors import ConfigError
 from edge_agent.line.calibration import read_calibration
 
@@ -226,7 +227,7 @@ def test_a_config_can_be_made_without_a_file() -> None:
 
 def test_loading_imports_neither_torch_nor_opencv_nor_numpy() -> None:
     code = (
-        "import sys; from pathlib import Path; from edge_agent.config.config import load_config;"
+        "import sys; from pathlib import Path; from edge_agent.config.load import load_config;"
         f"load_config(Path({str(EXAMPLE)!r}));"
         "print([name for name in ('torch', 'cv2', 'numpy', 'sqlalchemy') if name in sys.modules])"
     )

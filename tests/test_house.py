@@ -64,7 +64,7 @@ def test_help_imports_nothing_heavy():
 
 @pytest.mark.parametrize(
     "package",
-    ["edge_agent.line.judge", "edge_agent.journal.journal", "edge_agent.config.config", "edge_agent.line.pipeline"],
+    ["edge_agent.line.judge", "edge_agent.journal.journal", "edge_agent.config.load", "edge_agent.line.pipeline"],
 )
 def test_what_judges_and_records_needs_no_torch(package):
     assert "torch" not in loaded_by(f"import {package}")

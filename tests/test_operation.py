@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edge_agent.cli import parser
 from edge_agent.commands import exits
-from edge_agent.config.config import load_config
+from edge_agent.config.load import load_config
 from tests.agent import Daemon, part, write_config
 
 ROOT = Path(__file__).parents[1]

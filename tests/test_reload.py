@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.config.config import load_config
+from edge_agent.config.load import load_config
 from edge_agent.config.reload import change
 from tests.agent import ALL_NOT_OK, ALL_OK, Daemon, part, station, write_config
 from tests.mosquitto import eventually

@@ -20,7 +20,7 @@ import pytest
 
 import edge_agent
 from edge_agent.cli import main
-from edge_agent.config.config import load_config
+from edge_agent.config.load import load_config
 from edge_agent.io.pictures import decode
 from edge_agent.journal.journal import Journal
 from edge_agent.journal.rows import RecordedInspection

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_agent.config.config import load_config
+from edge_agent.config.load import load_config
 from edge_agent.core import Evidence, Inspection, Reading
 from edge_agent.health.systemd import Notifier, notifier, watchdog_s
 from edge_agent.health.watchdog import Watchdog, watching

@@ -15,8 +15,8 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from edge_agent.config.config import load_config
 from edge_agent.config.describe import describe
+from edge_agent.config.load import load_config
 from edge_agent.core import Evaluation
 from edge_agent.errors import ConfigError
 from edge_agent.mqtt.messages import schema

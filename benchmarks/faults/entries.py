@@ -19,7 +19,7 @@ import jsonschema
 import numpy as np
 from PIL import Image
 
-from edge_agent.config.config import load_config
+from edge_agent.config.load import load_config
 from edge_agent.core import Evidence, SavedFile
 from edge_agent.detectors.checkpoint import load_checkpoint
 from edge_agent.errors import CheckpointError, ConfigError, PictureError

@@ -16,8 +16,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from edge_agent.config.config import default_path, load_config
     from edge_agent.config.describe import describe
+    from edge_agent.config.load import default_path, load_config
 
     path = options.config or default_path()
     config = load_config(path)

@@ -21,7 +21,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from edge_agent.config.config import load_config
+    from edge_agent.config.load import load_config
 
     return _examine(load_config(options.config) if options.config else None, options)
 

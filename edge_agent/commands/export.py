@@ -48,7 +48,7 @@ def _export(options: argparse.Namespace, command: argparse.ArgumentParser) -> in
 
 
 def _table(options: argparse.Namespace) -> int:
-    from edge_agent.config.config import default_path, load_config
+    from edge_agent.config.load import default_path, load_config
     from edge_agent.journal.export import export
     from edge_agent.journal.reader import visiting
 

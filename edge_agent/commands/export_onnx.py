@@ -11,7 +11,8 @@ from edge_agent.commands.exits import FAILED, OK
 from edge_agent.errors import EdgeAgentError
 
 if TYPE_CHECKING:
-    from edge_agent.config.config import Config, StationConfig
+    from edge_agent.config.config import Config
+    from edge_agent.config.station import StationConfig
     from edge_agent.onnx.golden import Comparison
 
 
@@ -63,7 +64,8 @@ def export_onnx(options: argparse.Namespace) -> int:
     import numpy as np
 
     from edge_agent import build
-    from edge_agent.config.config import Config, load_config
+    from edge_agent.config.config import Config
+    from edge_agent.config.load import load_config
     from edge_agent.inference.detector import PromptDetector
     from edge_agent.io.files import write_durably
     from edge_agent.onnx import golden

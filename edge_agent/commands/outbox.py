@@ -116,7 +116,7 @@ def _all(chosen: list[range]) -> list[int]:
 
 @contextmanager
 def _visited(options: argparse.Namespace) -> Iterator[Visitor]:
-    from edge_agent.config.config import default_path, load_config
+    from edge_agent.config.load import default_path, load_config
     from edge_agent.journal.reader import visiting
 
     config = load_config(options.config or default_path())

@@ -20,7 +20,8 @@ from edge_agent.errors import ConfigError, EdgeAgentError
 if TYPE_CHECKING:
     import numpy as np
 
-    from edge_agent.config.config import Config, StationConfig
+    from edge_agent.config.config import Config
+    from edge_agent.config.station import StationConfig
     from edge_agent.core import Evaluation, Evidence, Inspection
     from edge_agent.evidence.contact_sheet import ContactSheet
     from edge_agent.journal.journal import Journal
@@ -83,7 +84,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _replay(options: argparse.Namespace) -> int:
-    from edge_agent.config.config import Config, load_config
+    from edge_agent.config.config import Config
+    from edge_agent.config.load import load_config
 
     if options.config:
         config = load_config(options.config)
@@ -103,12 +105,12 @@ def _inspect_stored(config: Config, chosen: StationConfig, options: argparse.Nam
     from tqdm import tqdm
 
     from edge_agent import build
-    from edge_agent.config.config import EvidenceConfig
+    from edge_agent.config.database import sqlite_url
+    from edge_agent.config.evidence import EvidenceConfig
     from edge_agent.evidence.contact_sheet import ContactSheet
     from edge_agent.journal.journal import Journal
     from edge_agent.line.pipeline import replay
     from edge_agent.replay import resume
-    from edge_agent.settings.values import sqlite_url
     from edge_agent.sources.stored import StoredSource
 
     log = logging_to_stderr(verbose=False)

@@ -28,7 +28,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from edge_agent.config.config import default_path, load_config
+    from edge_agent.config.load import default_path, load_config
 
     path = options.config or default_path()
     with reloaded_by_hangups() as hung_up:
@@ -41,7 +41,7 @@ def _watch(config: Config, path: Path, hung_up: Event, options: argparse.Namespa
     import os
 
     from edge_agent import build
-    from edge_agent.config.config import load_config
+    from edge_agent.config.load import load_config
     from edge_agent.config.reload import change
     from edge_agent.core import Evaluation, Sink
     from edge_agent.errors import EdgeAgentError

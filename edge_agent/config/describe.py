@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edge_agent.config.config import (
-    CameraConfig,
-    Config,
-    DetectorConfig,
-    EvidenceConfig,
-    FolderConfig,
-    MqttConfig,
-    StationConfig,
-)
+from edge_agent.config.config import Config
+from edge_agent.config.detector import DetectorConfig
+from edge_agent.config.evidence import EvidenceConfig
+from edge_agent.config.station import StationConfig
+from edge_agent.mqtt.config import MqttConfig
+from edge_agent.sources.camera.config import CameraConfig
+from edge_agent.sources.folder.config import FolderConfig
 
 _WHICH = {"none": "none", "not_ok": "of NotOK", "all": "all"}
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
-from edge_agent.config.config import Config, StationConfig
+from edge_agent.config.config import Config
+from edge_agent.config.station import StationConfig
 
 FIXED = ("source", "detector")  # of a station; the rest is how it judges
 

@@ -19,9 +19,10 @@ import cv2
 import numpy as np
 
 from edge_agent import __version__, build
-from edge_agent.config.config import CameraConfig, Config
+from edge_agent.config.config import Config
 from edge_agent.errors import EdgeAgentError, JournalInUse
 from edge_agent.sources.camera.capture import START_S, Shot
+from edge_agent.sources.camera.config import CameraConfig
 
 if TYPE_CHECKING:
     from edge_agent.core import Detector

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from edge_agent.errors import ConfigError
+from edge_agent.settings.values import Fraction
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 MAX_BYTES = 1 << 20
 QUANTILES = (0, 1, 5, 25, 50, 75, 95, 99, 100)  # percent
 
-Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 MapThreshold = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Polygons = tuple[tuple[tuple[float, float], ...], ...]

@@ -31,7 +31,7 @@ from edge_agent.sources.camera.reachable import Unreachable, require_reachable
 from edge_agent.sources.stored import StoredSource
 
 if TYPE_CHECKING:
-    from edge_agent.config.config import StationConfig
+    from edge_agent.config.station import StationConfig
 
 LOCAL = "local"  # the address of a cluster that is started on this machine, for this job alone
 OVERLAY: Format = "jpg"

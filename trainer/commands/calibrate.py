@@ -77,7 +77,7 @@ def _calibrate(options: argparse.Namespace) -> int:
 def _view(options: argparse.Namespace) -> View:
     """What looks at the pictures: the station of a config, or what the command line names."""
     from edge_agent import build
-    from edge_agent.config.config import load_config
+    from edge_agent.config.load import load_config
     from edge_agent.errors import EdgeAgentError
     from edge_agent.inference.load import Loader
     from trainer.calibrate import View

@@ -1,9 +1,14 @@
-"""Says what is wrong with a polygon, in plain numbers; rasterising is mask.py's."""
+"""Polygons of a station's `include` and `ignore`, and what is wrong with one; line/mask.py rasterises them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator
+
+from edge_agent.settings.values import Fraction, wrong
 
 Point = tuple[float, float]
 
@@ -54,3 +59,26 @@ def _turn(a: Point, b: Point, c: Point) -> int:
 def _in_box(a: Point, b: Point, c: Point) -> bool:
     """Whether c lies in the upright box that a and b span."""
     return min(a[0], b[0]) <= c[0] <= max(a[0], b[0]) and min(a[1], b[1]) <= c[1] <= max(a[1], b[1])
+
+
+def _polygon(points: tuple[Point, ...]) -> tuple[Point, ...]:
+    points = without_closing_point(points)
+    fault = fault_of(points)
+    if fault:
+        raise wrong(fault)
+    return points
+
+
+def _not_one_polygon(value: Any) -> Any:
+    """Catches `ignore: [[0, 0], [1, 0], [1, 1]]`: one polygon where a list of them is due."""
+    if isinstance(value, list) and value and all(isinstance(x, list) and _flat(x) for x in value):
+        raise wrong("is a single polygon: wants a list of them, so put one more pair of brackets around it")
+    return value
+
+
+def _flat(items: list[Any]) -> bool:
+    return bool(items) and not any(isinstance(item, list | dict) for item in items)
+
+
+Polygon = Annotated[tuple[tuple[Fraction, Fraction], ...], AfterValidator(_polygon)]
+Polygons = Annotated[tuple[Polygon, ...], BeforeValidator(_not_one_polygon)]

@@ -1,0 +1,86 @@
+"""`database:`, where the journal is and how much of it is kept."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
+
+from pydantic import AfterValidator, ValidationInfo, field_validator, model_validator
+
+from edge_agent.settings.password import PasswordConfig
+from edge_agent.settings.section import Section
+from edge_agent.settings.values import Positive, absolute, folder_of, wrong
+
+_POSTGRES = "postgresql+psycopg"
+
+
+def _database_url(text: str, info: ValidationInfo) -> str:
+    scheme, colon, rest = text.partition(":")
+    if not colon or scheme not in ("sqlite", _POSTGRES):
+        hint = f"; write {_POSTGRES}://" if scheme in ("postgres", "postgresql") else ""
+        raise wrong(f"wants sqlite:///FILE or {_POSTGRES}://USER@HOST/DATABASE{hint}")
+    if scheme == "sqlite":
+        if not rest.startswith("///") or rest.strip("/") in ("", ":memory:") or re.search("[?#]", rest):
+            raise wrong("wants sqlite:///FILE: the journal has to outlive the agent")
+        return sqlite_url(absolute(unquote(rest[3:]), folder_of(info)))
+    try:
+        url = urlsplit(text)
+        port, password = url.port, url.password
+    except ValueError as error:
+        raise wrong("is not a valid URL: check the host and the port") from error
+    if password is not None or "password" in dict(parse_qsl(url.query)):
+        raise wrong("has a password in it, in plain text: take it out, and give password: {file: PATH} beside url")
+    if not url.path.strip("/") or port == 0:
+        raise wrong(f"names no database: wants {_POSTGRES}://USER@HOST/DATABASE")
+    return text
+
+
+DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
+
+
+class DatabaseConfig(Section):
+    """The journal: url (default journal.db in agent.data_dir) without a password, which PostgreSQL may want.
+
+    Inspections are deleted when they are older than keep_days, or when the whole journal is larger than keep_gb (1e9
+    bytes): the oldest that are OK first, then the oldest. What was inspected is not inspected again all the same.
+    """
+
+    url: DatabaseUrl = "sqlite:///journal.db"
+    password: PasswordConfig | None = None
+    keep_days: Positive = 730.0
+    keep_gb: Positive = 10.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _url_alone(cls, data: Any) -> Any:
+        return {"url": data} if isinstance(data, str) else data
+
+    @field_validator("password")
+    @classmethod
+    def _has_a_use(cls, password: PasswordConfig | None, info: ValidationInfo) -> PasswordConfig | None:
+        if password is not None and "url" in info.data and not user_of(info.data["url"]):
+            raise wrong("has no use: give a PostgreSQL url that names a user, or remove it")
+        return password
+
+    def full_url(self) -> str:
+        """The URL to connect to, password included; never log it. Raises ConfigError when there is no such password."""
+        return self.url if self.password is None else with_password(self.url, self.password.read())
+
+
+def sqlite_url(path: Path) -> str:
+    """The URL of a database file; a URL would take these three letters of a path for something else."""
+    return f"sqlite:///{path}".translate({ord(letter): f"%{ord(letter):02X}" for letter in "%?@"})
+
+
+def user_of(url: str) -> str | None:
+    """Whom a database URL connects as, if it says so."""
+    return urlsplit(url).username
+
+
+def with_password(url: str, password: str) -> str:
+    """`url` with the password put in, for whoever connects; never to be logged."""
+    parts = urlsplit(url)
+    user, _, host = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{user}:{quote(password, safe='')}@{host}"))

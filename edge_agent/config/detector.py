@@ -1,0 +1,77 @@
+"""`detector:` of a station, what reads its pictures."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+
+from edge_agent.backbones.weights.catalog import BACKBONES, lookup
+from edge_agent.backbones.weights.clip_names import is_clip, parse_clip
+from edge_agent.errors import CheckpointError
+from edge_agent.inference.image_size import MOST_WINDOWS, whole_patches
+from edge_agent.settings.section import Section
+from edge_agent.settings.values import ReadableFile, Text, absolute, folder_of, wrong
+
+
+def _model(text: str, info: ValidationInfo) -> str:
+    if is_clip(text):
+        try:
+            return str(parse_clip(text, folder_of(info)))
+        except CheckpointError as error:
+            raise wrong(str(error)) from error
+    if not text.startswith(("/", "./", "../", "~")):
+        try:
+            return lookup(text).name
+        except CheckpointError as error:
+            raise wrong(f"{error}; a folder begins with /, ./, ../ or ~") from error
+    path = absolute(text, folder_of(info))
+    if not os.path.isdir(path):
+        raise wrong(f"the folder {path} does not exist")
+    return str(path)
+
+
+Model = Annotated[Text, AfterValidator(_model)]
+
+
+class DetectorConfig(Section):
+    """What looks at the pictures; stations that say the same share one.
+
+    model: "embedded", the name of a known backbone, or a folder with its files (beginning with /, ./, ../ or ~).
+    method: one that needs no checkpoint, in place of one. checkpoint: None is the one that comes with the model. class_name:
+    what is in the picture, in a word or two. image_size: side in pixels at which pictures are read; None is as fitted.
+    windows: how many windows are read besides, along each side of the picture; 1 is none.
+    """
+
+    model: Model = "embedded"
+    method: Literal["clip", "winclip"] | None = None
+    checkpoint: ReadableFile | None = Field(default=None, validate_default=True)
+    class_name: Text = "object"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    image_size: Annotated[int, Field(ge=32, le=2048)] | None = None
+    windows: Annotated[int, Field(ge=1, le=MOST_WINDOWS)] = 1
+
+    @field_validator("checkpoint")
+    @classmethod
+    def _goes_with_model(cls, checkpoint: Path | None, info: ValidationInfo) -> Path | None:
+        model = info.data.get("model", "embedded")
+        method = info.data.get("method")
+        if checkpoint is not None and method is not None:
+            raise wrong(f"goes with no method that needs none: remove it, or method: {method}")
+        if checkpoint is None and method is None and model != "embedded":
+            raise wrong(
+                f"is missing: {model} comes without prompts, name a checkpoint that was fitted for it, or method: clip or winclip"
+            )
+        return checkpoint
+
+    @field_validator("image_size")
+    @classmethod
+    def _whole_patches(cls, side: int | None, info: ValidationInfo) -> int | None:
+        known = BACKBONES.get(info.data.get("model", ""))
+        if side and known and known.patch and side % known.patch:  # of a folder only its files tell
+            near = whole_patches(side, known.patch)
+            raise wrong(f"is {side}; must be a multiple of {known.name}'s patch of {known.patch} pixels: take {near}")
+        return side

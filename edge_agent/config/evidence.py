@@ -1,0 +1,26 @@
+"""`evidence:`, which pictures are kept, where and for how long."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from edge_agent.settings.section import Section
+from edge_agent.settings.values import Folder, Positive
+
+Kept = Literal["none", "not_ok", "all"]
+
+
+class EvidenceConfig(Section):
+    """The pictures that are kept in folder (default: evidence in agent.data_dir), originals and overlays.
+
+    format: of overlays; originals are PNG, without loss. Pictures go when they are older than keep_days, or all together
+    larger than keep_gb (1e9 bytes).
+    """
+
+    folder: Folder = Path("evidence")
+    originals: Kept = "not_ok"
+    overlays: Kept = "not_ok"
+    format: Literal["jpg", "png", "webp"] = "jpg"
+    keep_days: Positive = 30.0
+    keep_gb: Positive = 20.0

@@ -1,0 +1,82 @@
+"""Reads config.yaml into a Config; the only reader of YAML."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from edge_agent.config.checks import CHECKS, contradictions, doubts
+from edge_agent.config.config import Config
+from edge_agent.config.errors import empty_values, findings_of
+from edge_agent.config.places import Document, Finding, Loc, parse, shown
+from edge_agent.errors import ConfigError
+
+MAX_BYTES = 256 * 1024
+MAX_LINES = 100  # of errors; who made more than that has one cause for all of them
+
+
+def default_path() -> Path:
+    """The config file when none is named: $EDGE_AGENT_CONFIG, or config.yaml in the working directory."""
+    return Path(os.environ.get("EDGE_AGENT_CONFIG") or "config.yaml")
+
+
+def load_config(path: Path) -> Config:
+    """Read and check a config file. Raises ConfigError with all errors, a line each: `FILE:LINE:COLUMN: KEY: what`."""
+    document = parse(_text_of(path))
+    if document.data is None and not document.findings:
+        raise ConfigError(
+            f"{path}: is empty: it needs at least one station, see the config.yaml that comes with edge-agent"
+        )
+    findings = list(document.findings)
+    config = None
+    if document.data is not None:
+        try:
+            config = Config.model_validate(document.data, context={"folder": path.absolute().parent})
+        except ValidationError as error:
+            findings += findings_of(error, document, Config)
+        findings += _placed(contradictions(document.data), document)
+        told = {finding.loc for finding in findings}
+        findings += [finding for finding in empty_values(document) if finding.loc not in told]
+    if config is not None:
+        findings += [finding for check in CHECKS for finding in _placed(check(config), document)]
+    if findings or config is None:
+        raise ConfigError("\n".join(_lines(path, findings)))
+    config._warnings = tuple(_lines(path, _placed(doubts(config), document)))
+    return config
+
+
+def _text_of(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except IsADirectoryError as error:
+        raise ConfigError(f"{path}: is a folder: name the file in it") from error
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: does not exist: give --config FILE") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    if len(content) > MAX_BYTES:
+        raise ConfigError(f"{path}: is larger than {MAX_BYTES // 1024} KiB: this is not a config file")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise ConfigError(f"{path}:{line}: is not UTF-8 text: save it as UTF-8") from error
+
+
+def _placed(found: Iterator[tuple[Loc, str]], document: Document) -> list[Finding]:
+    return [Finding(document.place_of(loc), loc, text) for loc, text in found]
+
+
+def _lines(path: Path, findings: list[Finding]) -> list[str]:
+    """One line for each finding, in the order of the file."""
+    lines = [
+        f"{path}:{place.line}:{place.column}: {shown(loc) + ': ' if loc else ''}{text}"
+        for place, loc, text in sorted(findings, key=lambda finding: finding.place)
+    ]
+    if len(lines) > MAX_LINES:
+        lines[MAX_LINES:] = [f"{path}: and {len(lines) - MAX_LINES} more"]
+    return lines

@@ -1,0 +1,109 @@
+"""`stations:`, where pictures come from and how they are judged. SourceConfig is the list of all kinds of source."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationInfo, field_validator
+
+from edge_agent.config.detector import DetectorConfig
+from edge_agent.config.polygons import Polygons
+from edge_agent.errors import ConfigError
+from edge_agent.line.calibration import Calibration, MapThreshold, read_calibration
+from edge_agent.settings.section import Section
+from edge_agent.settings.values import Fraction, Name, absolute, folder_of, readable_file, wrong
+from edge_agent.sources.camera.config import CameraConfig
+from edge_agent.sources.folder.config import FolderConfig
+
+
+def _kind_of_source(data: Any) -> str:
+    if isinstance(data, dict):
+        return "CameraConfig" if any(str(key).lower().startswith("cam") for key in data) else "FolderConfig"
+    return type(data).__name__ if isinstance(data, Section) else "FolderConfig"
+
+
+# One member for each kind of source, told apart by its first key; its tag is its name, which config_errors.py relies on.
+SourceConfig = Annotated[
+    Annotated[FolderConfig, Tag("FolderConfig")] | Annotated[CameraConfig, Tag("CameraConfig")],
+    Discriminator(_kind_of_source),
+]
+
+
+def _calibration(value: Any, info: ValidationInfo) -> Any:
+    if isinstance(value, Calibration):
+        return value
+    if not isinstance(value, str | Path):
+        raise wrong("wants the path of a calibration file")
+    path = readable_file(absolute(value, folder_of(info)))
+    try:
+        return read_calibration(path)
+    except ConfigError as error:
+        raise wrong("; ".join(str(error).splitlines())) from error
+
+
+CalibrationFile = Annotated[Calibration, BeforeValidator(_calibration)]
+
+
+class DebounceConfig(Section):
+    """An alarm is raised when raise_after of the last `of` pictures are NotOK (default: that many in a row).
+
+    It is cleared when none of them is, and the newest score is below threshold - hysteresis.
+    """
+
+    raise_after: Annotated[int, Field(ge=1, le=1000)] = 1
+    of: Annotated[int, Field(ge=1, le=1000)] = Field(default=None, validate_default=True)
+    hysteresis: Fraction = 0.0
+
+    @field_validator("of", mode="before")
+    @classmethod
+    def _in_a_row(cls, of: Any, info: ValidationInfo) -> Any:
+        return info.data.get("raise_after", 1) if of is None else of
+
+    @field_validator("of")
+    @classmethod
+    def _enough(cls, of: int, info: ValidationInfo) -> int:
+        if of < info.data.get("raise_after", 0):
+            raise wrong(f"is {of}; must be at least raise_after, {info.data['raise_after']}")
+        return of
+
+
+class StationConfig(Section):
+    """One place where pictures come from, and how they are judged.
+
+    threshold (NotOK from this score on) or calibration; with neither, what the checkpoint recommends. map_threshold:
+    the heatmap's value from which a pixel belongs to a defect. min_area: the fraction of the picture that a defect must
+    cover to count. include, ignore: polygons of (x, y) fractions of the picture; no include means all of it.
+    """
+
+    name: Name = Field(examples=["cam1"])
+    source: SourceConfig = Field(examples=["{folder: ./incoming}"])
+    detector: DetectorConfig = Field(default_factory=DetectorConfig)
+    threshold: Fraction | None = None
+    calibration: CalibrationFile | None = None
+    map_threshold: MapThreshold | None = None
+    min_area: Fraction = 0.0
+    include: Polygons = ()
+    ignore: Polygons = ()
+    debounce: DebounceConfig = Field(default_factory=DebounceConfig)
+
+    @field_validator("debounce")
+    @classmethod
+    def _can_clear(cls, debounce: DebounceConfig, info: ValidationInfo) -> DebounceConfig:
+        threshold, calibration = info.data.get("threshold"), info.data.get("calibration")
+        threshold = calibration.threshold if calibration else threshold
+        if threshold is not None and debounce.hysteresis and debounce.hysteresis >= threshold:
+            raise wrong(
+                f"hysteresis {debounce.hysteresis:g} is not below the threshold {threshold:g}: no alarm would clear"
+            )
+        return debounce
+
+    def chosen_threshold(self) -> float | None:
+        """The score from which a picture is NotOK, in [0, 1]; None: as the checkpoint recommends."""
+        return self.calibration.threshold if self.calibration else self.threshold
+
+    def chosen_map_threshold(self) -> float | None:
+        """The heatmap's value from which a pixel belongs to a defect, in [0, 1]; None: as the checkpoint recommends."""
+        if self.map_threshold is None and self.calibration:
+            return self.calibration.map_threshold
+        return self.map_threshold

@@ -1,0 +1,73 @@
+"""Where a password lies, and the password itself at the moment that it is needed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from edge_agent.errors import ConfigError
+from edge_agent.settings.section import Section
+from edge_agent.settings.values import ReadableFile, Text, wrong
+
+
+class PasswordConfig(Section):
+    """Where a password lies; exactly one of the three. The password itself is never part of the config."""
+
+    file: ReadableFile | None = None
+    env: Text | None = None  # name of an environment variable
+    credential: Annotated[str, Field(pattern=r"^[\w-][\w.-]{0,100}$")] | None = None  # systemd's LoadCredential= name
+
+    @model_validator(mode="before")
+    @classmethod
+    def _not_in_plain(cls, data: Any) -> Any:
+        if not isinstance(data, dict | PasswordConfig):
+            raise wrong(
+                "is refused in plain text, as this file gets copied around: put it in a file that only the agent may"
+                " read and say {file: PATH}, or {env: VARIABLE}, or {credential: NAME} for systemd's LoadCredential="
+            )
+        return data
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> PasswordConfig:
+        if sum(x is not None for x in (self.file, self.env, self.credential)) != 1:
+            raise wrong("wants exactly one of file, env, credential")
+        return self
+
+    def read(self) -> str:
+        """The password, read anew at each call. Raises ConfigError when it cannot be had, now and by this process."""
+        missing = self.missing()
+        if missing:
+            raise ConfigError(f"password: {missing}")
+        path = self._path()
+        try:
+            text = os.environ[str(self.env)] if path is None else path.read_text("utf-8").rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"password: {path} cannot be read as text: {error}") from error
+        if not text:
+            raise ConfigError(f"password: {self} is empty")
+        return text
+
+    def missing(self) -> str | None:
+        """Why this process cannot have the password, or None. It depends on how the process was started."""
+        if self.env is not None and not os.environ.get(self.env):
+            return f"the environment variable {self.env} is not set for this process"
+        if self.credential is not None:
+            path = self._path()
+            if path is None:
+                return f"the credential {self.credential} is there only when systemd starts the agent (LoadCredential=)"
+            if not os.path.isfile(path):
+                return f"systemd gave no credential {self.credential}: add it to the unit as LoadCredential="
+        return None
+
+    def _path(self) -> Path | None:
+        if self.credential is not None:
+            folder = os.environ.get("CREDENTIALS_DIRECTORY")
+            return Path(folder, self.credential) if folder else None
+        return self.file
+
+    def __str__(self) -> str:
+        kinds = {"file": self.file, "environment variable": self.env, "systemd credential": self.credential}
+        return next(f"{kind} {value}" for kind, value in kinds.items() if value is not None)

@@ -1,0 +1,12 @@
+"""What every section of config.yaml is: a frozen pydantic model in which every key is known."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Section(BaseModel):
+    """A section of the file: frozen, and every key in it is known."""
+
+    # defer_build: what is not loaded need not be built, so that `edge-agent --help` answers at once.
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), defer_build=True)

@@ -1,0 +1,157 @@
+"""`source: {camera: ...}`, a camera or a video played as one, and what triggers its pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+
+from edge_agent.settings.password import PasswordConfig
+from edge_agent.settings.section import Section
+from edge_agent.settings.values import Folder, Fraction, Pattern, absolute, folder_of, wrong
+from edge_agent.sources.camera.address import (
+    Backend,
+    backend_of,
+    fault_of,
+    is_pipeline,
+    is_url,
+    takes_password,
+    with_password,
+)
+
+
+def _camera(value: Any, info: ValidationInfo) -> Any:
+    text = str(value) if isinstance(value, int | Path) and not isinstance(value, bool) else value
+    if not isinstance(text, str) or not text:
+        return text
+    fault = fault_of(text)
+    if fault:
+        raise wrong(fault)
+    if text.isdecimal():
+        return f"/dev/video{int(text)}"
+    if is_url(text) or is_pipeline(text):
+        return text
+    return str(absolute(text, folder_of(info)))
+
+
+def _roi(roi: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    x, y, width, height = roi
+    if not width or not height or x + width > 1.000001 or y + height > 1.000001:
+        raise wrong(
+            "leaves the picture, or holds nothing of it: wants [x, y, width, height] as fractions of the picture"
+        )
+    return roi
+
+
+def _four(value: Any) -> Any:
+    if not isinstance(value, list | tuple) or len(value) != 4:
+        raise wrong("wants [x, y, width, height] as fractions of the picture, such as [0.25, 0, 0.5, 1]")
+    return value
+
+
+def _two(value: Any) -> Any:
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise wrong("wants [width, height] in pixels, such as [1920, 1080]")
+    return value
+
+
+def _rotate(degrees: int) -> int:
+    if degrees not in (0, 90, 180, 270):
+        raise wrong(f"is {degrees}; wants 0, 90, 180 or 270, in degrees clockwise")
+    return degrees
+
+
+CameraAddress = Annotated[str, Field(min_length=1, max_length=2000), BeforeValidator(_camera)]
+Side = Annotated[int, Field(ge=16, le=65535)]
+Size = Annotated[tuple[Side, Side], BeforeValidator(_two)]
+Roi = Annotated[tuple[Fraction, Fraction, Fraction, Fraction], BeforeValidator(_four), AfterValidator(_roi)]
+Rotate = Annotated[int, AfterValidator(_rotate)]
+
+
+class TriggerConfig(Section):
+    """A file that appears in folder asks for a picture: SN123.trg for part SN123; it is deleted once that is recorded.
+
+    mqtt: in place of files, commands on PREFIX/AGENT/cmd/trigger do; `trigger: mqtt` says it in short. pattern: of file
+    names; others are left alone. timeout_s: without a picture for so long the part is NotDecidable.
+    delay_s: the picture is taken so long after the file or the command has come.
+    """
+
+    mqtt: bool = False
+    folder: Folder | None = Field(default=None, validate_default=True)
+    pattern: Pattern = "*.trg"
+    timeout_s: Annotated[float, Field(ge=0.1, le=3600, allow_inf_nan=False)] = 2.0
+    delay_s: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = 0.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _mqtt_alone(cls, data: Any) -> Any:
+        return {"mqtt": True} if data == "mqtt" else data
+
+    @field_validator("folder")
+    @classmethod
+    def _one_of_two(cls, folder: Path | None, info: ValidationInfo) -> Path | None:
+        if folder is None and info.data.get("mqtt") is False:
+            raise wrong("is missing; for example folder: ./triggers, or mqtt: true in its place")
+        if folder is not None and info.data.get("mqtt"):
+            raise wrong("and mqtt exclude each other: triggers are files, or commands")
+        return folder
+
+
+class CameraConfig(Section):
+    """A camera: a URL without a password, a number or path of /dev/video*, a GStreamer pipeline, or a video as if live.
+
+    backend: auto goes by the address. password: of the URL's user, or for {password} in the address. fps: pictures a
+    second to inspect, None: as many as the detector can. trigger: instead of a rate, a picture for each trigger.
+    rotate: degrees clockwise; roi: x, y, width, height as fractions of the picture, once turned. size, fourcc: asked of a
+    V4L2 camera. transport: of RTSP. repeat: a video begins again at its end. timeout_s: without a picture for so long a
+    camera is lost; freeze_s: with nothing but the same pictures for so long it is frozen; open_timeout_s: for its answer.
+    """
+
+    camera: CameraAddress = Field(examples=["rtsp://10.0.0.5/stream1"])
+    backend: Literal["auto", "ffmpeg", "v4l2", "gstreamer"] = "auto"
+    password: PasswordConfig | None = None
+    fps: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] | None = None
+    trigger: TriggerConfig | None = None
+    rotate: Rotate = 0
+    roi: Roi | None = None
+    size: Size | None = None
+    fourcc: Annotated[str, Field(pattern=r"^[ -~]{4}$")] | None = None
+    transport: Literal["tcp", "udp"] = "tcp"
+    repeat: bool = False
+    timeout_s: Annotated[float, Field(ge=0.5, le=3600, allow_inf_nan=False)] = 3.0
+    freeze_s: Annotated[float, Field(ge=0.5, le=1e9, allow_inf_nan=False)] = 5.0
+    open_timeout_s: Annotated[float, Field(ge=1, le=600, allow_inf_nan=False)] = 10.0
+    bit_depth: ClassVar[int] = 16  # of stored pictures that are replayed as this station's
+
+    @field_validator("password")
+    @classmethod
+    def _has_a_use(cls, password: PasswordConfig | None, info: ValidationInfo) -> PasswordConfig | None:
+        if password is not None and "camera" in info.data and not takes_password(info.data["camera"]):
+            raise wrong("has no use: name a user in the camera's URL, as in rtsp://USER@HOST/, or remove it")
+        return password
+
+    @field_validator("trigger")
+    @classmethod
+    def _instead_of_a_rate(cls, trigger: TriggerConfig | None, info: ValidationInfo) -> TriggerConfig | None:
+        if trigger is not None and info.data.get("fps") is not None:
+            raise wrong("and fps exclude each other: a picture comes at each trigger, or at a rate")
+        return trigger
+
+    @property
+    def is_video(self) -> bool:
+        """Whether this is a file that is played."""
+        return self.chosen_backend == "ffmpeg" and not is_url(self.camera)
+
+    @property
+    def chosen_backend(self) -> Backend:
+        """What opens it."""
+        return backend_of(self.camera) if self.backend == "auto" else self.backend
+
+    def address(self) -> str:
+        """What to open, password included; never log it. Raises ConfigError when there is no such password."""
+        return with_password(self.camera, self.secret())
+
+    def secret(self) -> str | None:
+        """The password, read anew. Raises ConfigError."""
+        return self.password.read() if self.password else None

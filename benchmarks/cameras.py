@@ -113,7 +113,7 @@ def naive(url: str) -> Watched:
 def captures() -> list[int]:
     """The processes that capture for this one."""
     found = [int(pid) for path in Path("/proc/self/task").glob("*/children") for pid in path.read_text().split()]
-    return [pid for pid in found if b"camera_child" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [pid for pid in found if b"edge_agent.sources.camera.child" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 def used() -> tuple[int, float]:

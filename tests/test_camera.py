@@ -120,7 +120,9 @@ def captures(pid: int | None = None) -> list[int]:
     """The processes that capture for this one, or that with `pid`."""
     of_threads = Path(f"/proc/{pid or os.getpid()}/task").glob("*/children")
     found = [int(child) for path in of_threads for child in path.read_text().split()]
-    return [child for child in found if b"camera_child" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    return [
+        child for child in found if b"edge_agent.sources.camera.child" in Path(f"/proc/{child}/cmdline").read_bytes()
+    ]
 
 
 @pytest.fixture

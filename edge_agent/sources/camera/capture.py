@@ -293,7 +293,7 @@ class Capture:
 
 
 class _Child:
-    """A process that runs camera_child.py. said: the last lines of its standard error."""
+    """A process that runs child.py. said: the last lines of its standard error."""
 
     def __init__(self, settings: Settings) -> None:
         self.slot = Slot()

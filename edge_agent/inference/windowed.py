@@ -12,7 +12,7 @@ from edge_agent.errors import CheckpointError
 from edge_agent.inference.detector import PromptDetector
 from edge_agent.kernels.scoring import LEAST
 
-WEIGHT = 0.5  # of the windows beside the whole picture's 1: see docs/embedded-ablations.md
+WEIGHT = 0.5  # of the windows beside the whole picture's 1: see benchmarks/results/embedded-ablations.md
 
 
 class WindowedDetector:

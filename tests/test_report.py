@@ -16,7 +16,8 @@ from trainer.evaluate.evaluation import Category, Interval, Measured
 from trainer.evaluate.metrics import FIGURES, precision_recall_curve, roc_curve
 from trainer.evaluate.published import PAPERS
 from trainer.report import charts
-from trainer.report.page import beaten
+from trainer.report.cautions import Cautions, find_beaten
+from trainer.report.rendering import render
 
 VOID = {"meta", "img", "br", "path", "rect", "circle", "polyline"}
 OPTIONAL = {"th", "td", "tr", "thead", "tbody", "dt", "dd", "li", "p"}  # of which HTML lets the end be left out
@@ -46,19 +47,28 @@ class Page(HTMLParser):
         self.words += f"{data}\n"
 
 
-def plates(folder: Path, category: str, *, masks: bool = True, good: int = 4, bad: int = 4) -> None:
+def plates(
+    folder: Path,
+    category: str,
+    *,
+    masks: bool = True,
+    good: int = 4,
+    bad: int = 4,
+    defect: str = "dent",
+    stem: str = "",
+) -> None:
     """Gray plates, good ones and ones with a bright square of growing strength."""
     draw = np.random.default_rng(len(category))
-    for kind, count in (("good", good), ("dent", bad)):
+    for kind, count in (("good", good), (defect, bad)):
         (folder / category / "test" / kind).mkdir(parents=True)
         for number in range(count):
             plate, mask = draw.integers(90, 110, (64, 80, 3), np.uint8), np.zeros((64, 80), np.uint8)
-            if kind == "dent":
+            if kind == defect:
                 plate[10:20, 30:40], mask[10:20, 30:40] = 110 + 30 * number, 255
                 if masks:
                     (folder / category / "ground_truth" / kind).mkdir(parents=True, exist_ok=True)
-                    cv2.imwrite(str(folder / category / "ground_truth" / kind / f"{number}_mask.png"), mask)
-            cv2.imwrite(str(folder / category / "test" / kind / f"{number}.png"), plate)
+                    cv2.imwrite(str(folder / category / "ground_truth" / kind / f"{stem}{number}_mask.png"), mask)
+            cv2.imwrite(str(folder / category / "test" / kind / f"{stem}{number}.png"), plate)
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +115,24 @@ def test_names_from_the_data_are_text_and_not_markup(report):
     assert "b" not in {tag for tag, _ in page.tags if tag == "b>&c"}
 
 
+def test_no_category_kind_file_name_or_class_name_becomes_markup(tmp_path):
+    hostile = '"><script>alert(1)<!--'
+    folder = tmp_path / "<i>set"
+    plates(folder, hostile, defect=f"{hostile} {{{{7*7}}}}", stem="' onerror='x <img src=x>")
+    (folder / hostile / "test/good" / "<b>broken.png").write_bytes(b"no picture")
+    command = ["evaluate", "--data", str(folder), "--baseline", "--class-name", f"{hostile}</style>"]
+    assert main([*command, "--report", str(tmp_path / "page.html")]) == 0
+    html = (tmp_path / "page.html").read_text()
+    page = Page(html)
+    assert page.open == []
+    assert not {tag for tag, _ in page.tags} & {"script", "i"}
+    assert {attributes["src"][:23] for tag, attributes in page.tags if tag == "img"} == {"data:image/jpeg;base64,"}
+    assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
+    assert f"{hostile} {{{{7*7}}}}/' onerror='x <img src=x>3.png" in page.words
+    assert "<b>broken.png" in page.words
+    assert f"“{hostile}</style>”" in page.words
+
+
 def test_it_warns_of_what_the_figures_do_not_tell(report):
     words = Page(report).words
     assert "broken.png" in words
@@ -119,11 +147,15 @@ def test_it_says_where_a_rule_without_learning_does_better():
         plate = Category.model_construct(figures=figures)
         return Measured.model_construct(detector=detector, categories={"plate <1>": plate})
 
-    (said,) = beaten(measured("ours", 76.24), measured("local contrast", 96.9))
-    assert said.startswith("Local contrast")
-    assert "plate &lt;1&gt; (96.9 against 76.2)" in said
-    assert not list(beaten(measured("ours", 96.9), measured("local contrast", 96.9)))
-    assert not list(beaten(measured("ours", None), measured("local contrast", None)))
+    def said(ours: float | None, base: float | None) -> str:
+        beaten = find_beaten(measured("ours", ours), measured("local contrast", base))
+        return render("cautions.html", cautions=Cautions("local contrast", beaten))
+
+    worse = said(76.24, 96.9)
+    assert '<div class="note">Local contrast' in worse
+    assert "plate &lt;1&gt; (96.9 against 76.2)" in worse
+    assert not said(96.9, 76.24)
+    assert not said(None, None)
 
 
 def test_the_published_rows_are_there_and_named_as_of_other_pictures(report):

@@ -93,15 +93,16 @@ def _evaluate(options: argparse.Namespace) -> int:
         evaluation.write_evaluation(whole, options.json)
         print(f"the evaluation is {options.json}")
     if options.report:
-        from trainer.report.page import page, write_report
-        from trainer.report.selection import gallery
+        from trainer.report.page import report_page, write_report
+        from trainer.report.selection import select_pictures
 
         results = runs[0][1]
         with bar(len(results), "drawing") as seen:
-            shown = {}
+            selections = {}
             for one in results:
-                shown[one.category] = gallery(detector_for(one.category), one)
+                selections[one.category] = select_pictures(detector_for(one.category), one)
                 seen.update()
-        write_report(page(whole, results, runs[1][1] if options.baseline else (), shown), options.report)
+        page = report_page(whole, results, runs[1][1] if options.baseline else (), selections)
+        write_report(page, options.report)
         print(f"the report is {options.report}")
     return 0

@@ -22,7 +22,7 @@ MAP_THRESHOLD = 0.5  # of detectors that recommend none
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class SelectedPicture:
     """One picture, as JPEGs in data URLs: plain, the marked defect outlined, and with its map. masked: whether one was marked."""
 
     example: Example
@@ -34,16 +34,16 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
-class Gallery:
+class Selection:
     """Each worst or surest first, at most MOST. counts: how many there are in all, by the same names."""
 
-    found: Sequence[Shown]
-    missed: Sequence[Shown]
-    false_alarms: Sequence[Shown]
+    found: Sequence[SelectedPicture]
+    missed: Sequence[SelectedPicture]
+    false_alarms: Sequence[SelectedPicture]
     counts: Mapping[str, int]
 
 
-def gallery(detector: Detector, result: Result) -> Gallery:
+def select_pictures(detector: Detector, result: Result) -> Selection:
     """The pictures of one category that say most about it, read again, at the result's threshold."""
     called = result.scores >= result.threshold  # nothing, without a threshold
     kinds = {
@@ -52,14 +52,14 @@ def gallery(detector: Detector, result: Result) -> Gallery:
         "false_alarms": (~result.bad & called, -result.scores),
     }
     counts = {name: int(members.sum()) for name, (members, _) in kinds.items()}
-    chosen: dict[str, list[Shown]] = {}
+    chosen: dict[str, list[SelectedPicture]] = {}
     for name, (members, order) in kinds.items():
         indices = [int(index) for index in np.argsort(order, kind="stable") if members[index]][:MOST]
         chosen[name] = _show(detector, [result.shown[index] for index in indices], result.threshold)
-    return Gallery(chosen["found"], chosen["missed"], chosen["false_alarms"], counts)
+    return Selection(chosen["found"], chosen["missed"], chosen["false_alarms"], counts)
 
 
-def _show(detector: Detector, examples: Sequence[Example], threshold: float) -> list[Shown]:
+def _show(detector: Detector, examples: Sequence[Example], threshold: float) -> list[SelectedPicture]:
     pictures = list(readable(examples, []))
     if not pictures:
         return []
@@ -75,7 +75,7 @@ def _show(detector: Detector, examples: Sequence[Example], threshold: float) -> 
         verdict = judge(reading, rules, pixels.shape)
         mapped = paint(pixels, reading, verdict.regions, map_threshold, shape)
         marked = bool(mask is not None and mask.any())
-        shown.append(Shown(example, reading.score, _data_url(plain), _data_url(mapped), shape, marked))
+        shown.append(SelectedPicture(example, reading.score, _data_url(plain), _data_url(mapped), shape, marked))
     return shown
 
 

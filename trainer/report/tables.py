@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from trainer.evaluate.compare import Comparison
 from trainer.evaluate.evaluation import Category, Interval, Measured
 from trainer.evaluate.metrics import FIGURES
+from trainer.report.formats import interval, percent, title
 
 
 def figures(records: Sequence[Measured]) -> Iterator[str]:
@@ -56,25 +56,9 @@ def differences(comparison: Comparison) -> Iterator[str]:
             )
 
 
-def title(figure: str) -> str:
-    """What a figure is called: "image AUROC"."""
-    kind, name = figure.split("_")
-    return f"{kind} {'F1-max' if name == 'f1' else name.upper()}"
-
-
-def percent(value: float | None) -> str:
-    """ "-" where there is none."""
-    return "-" if value is None or math.isnan(value) else f"{value:.1f}"
-
-
-def between(one: Interval) -> str:
-    """ "60.1-88.0", or nothing."""
-    return "" if one.low is None else f"{percent(one.low)}-{percent(one.high)}"
-
-
 def _row(start: str, row: Mapping[str, Interval], detector: str) -> Iterator[str]:
     yield f"{start}{''.join(f'{percent(row[name].value):>13}' for name in FIGURES)}  {detector}"
-    yield f"{'':{len(start)}}{''.join(f'{between(row[name]):>13}' for name in FIGURES)}".rstrip()
+    yield f"{'':{len(start)}}{''.join(f'{interval(row[name]):>13}' for name in FIGURES)}".rstrip()
 
 
 def _decided(name: str, one: Category, detector: str) -> Iterator[str]:

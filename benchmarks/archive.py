@@ -33,16 +33,17 @@ from benchmarks.results_file import about, save
 from edge_agent.core import Reading
 from edge_agent.io.pictures import decode
 from edge_agent.sources.decode_ahead import MOST_AHEAD, decoded
+from tests.detectors import SynchronousDetector, info
 
 SAMPLES = Path(__file__).parents[1] / "edge_agent" / "samples"
 LARGE = 1920, 1200
 ONE_IN = 20  # pictures that the cheap detector finds a defect in
 
 
-class Brightness:
+class Brightness(SynchronousDetector):
     """A detector that costs nothing, with maps of the size of the embedded model's."""
 
-    name, model_sha256, checkpoint_sha256 = "benchmark/brightness", "0" * 64, "0" * 64
+    info = info("benchmark/brightness")
 
     def __init__(self) -> None:
         self._seen = 0
@@ -80,7 +81,7 @@ def cheap(folder: Path, out: Path, workers: int) -> None:
 
     source = StoredSource("replay", [folder], workers=workers)
     detector, digest = Brightness(), "0" * 64
-    station = Station("replay", detector, Rules(0.8, 0.8), Trace(detector.name, digest, digest, None, digest))
+    station = Station("replay", detector, Rules(0.8, 0.8), Trace(detector.info.name, digest, digest, None, digest))
     sheet, earlier = ContactSheet(), resume.Earlier()
     kept = {"originals": "none", "overlays": "not_ok", "keep_days": 1e9, "keep_gb": 1e9}
     evidence = EvidenceConfig.model_construct(folder=out / "evidence", **kept)

@@ -25,9 +25,9 @@ class AsPublished:
         assert isinstance(method, Tipsomaly)
         assert isinstance(backbone, Tips)
         assert method.learned is not None
-        self._tower, self._device, self._size = backbone.vision, detector.device, detector.image_size
+        self._tower, self._device, self._size = backbone.vision, detector.device, detector.info.image_size
         self._fixed, self._learned, self._temperature = method.fixed, method.learned, backbone.temperature
-        self._token, self._sigma = method.class_token - 1, method.sigma * detector.image_size / 518
+        self._token, self._sigma = method.class_token - 1, method.sigma * detector.info.image_size / 518
 
     @torch.no_grad()
     def read(self, image: np.ndarray) -> Reading:

@@ -128,8 +128,8 @@ def main() -> None:
             "python": platform.python_version(),
             **{package: version(package) for package in ("numpy", "scipy", "torch")},
         },
-        "detector": detector.name,
-        "checkpoint_sha256": detector.checkpoint_sha256,
+        "detector": detector.info.name,
+        "checkpoint_sha256": detector.info.checkpoint_sha256,
         "splits": options.splits,
         "sets": sets,
     }

@@ -20,6 +20,7 @@ from benchmarks.embedded import half, load, rank, scores
 from edge_agent.backbones.resize import pictures_to_tensor
 from edge_agent.core import Reading
 from edge_agent.io.pictures import decode
+from tests.detectors import SynchronousDetector, info
 from trainer.data.examples import read_examples, read_mask
 from trainer.evaluate.metrics import auroc
 from trainer.pretrain.teacher import PATCH, Trunk
@@ -27,11 +28,10 @@ from trainer.pretrain.teacher import PATCH, Trunk
 SIDE = 224
 
 
-class NearestPatch:
+class NearestPatch(SynchronousDetector):
     """Distances in a trunk's features to the patches of good pictures. Satisfies core.Detector."""
 
-    name = "nearest patch"
-    model_sha256 = checkpoint_sha256 = ""
+    info = info("nearest patch", SIDE, threshold=None)
 
     def __init__(self, trunk: Trunk, good: Sequence[np.ndarray]) -> None:
         self.trunk = trunk

@@ -175,8 +175,8 @@ def compared(exact: PromptDetector, rounded: PromptDetector, size: Size) -> Figu
             scores.append((one.score, other.score))
             maps = max(maps, float(np.abs(one.heatmap - other.heatmap).max()))
     theirs, ours = np.array(scores).T
-    own = exact.checkpoint_sha256 != ""
-    threshold = exact.recommended_threshold if own else float(np.median(theirs))
+    own = exact.info.checkpoint_sha256 != ""
+    threshold = exact.info.threshold if own else float(np.median(theirs))
     return {
         "pictures": len(scores),
         "largest_score_apart": float(np.abs(theirs - ours).max()),
@@ -261,7 +261,7 @@ def cameras(size: Size, device: str, tower: str, *, journal: bool) -> Figures:
     detector.warm_up(size.batch)
     images = [pattern(size.frame, seed) for seed in range(4)]
     sources = [SimulatedCamera(f"cam{number}", images, size.fps) for number in range(size.cameras)]
-    trace = Trace(detector.name, detector.model_sha256, detector.checkpoint_sha256, None, "")
+    trace = Trace(detector.info.name, detector.info.model_sha256, detector.info.checkpoint_sha256, None, "")
     rules = Rules(1.0)  # nothing is NotOK: no evidence, no alarms
     stations = {source.station: Station(source.station, detector, rules, trace) for source in sources}
     ages: list[float] = []

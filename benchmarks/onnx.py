@@ -54,7 +54,7 @@ def speed(rounds: int) -> list[dict[str, float]]:
     """A row a batch."""
     torch.set_num_threads(1)
     detector = Loader().detector(device="cpu", precision="fp32")
-    file = OnnxFile(export(detector, Graph(detector)).onnx, threads=1)
+    file = OnnxFile(export(detector, Graph(detector), threshold=0.5, map_threshold=0.5).onnx, threads=1)
     shown = resized(detector, list(golden.originals().values())[: max(BATCHES)])
     rows = []
     for batch in BATCHES:
@@ -85,7 +85,7 @@ def apart(label: str) -> dict[str, object]:
     shown = list(golden.originals().values())
     pictures = resized(detector, [*shown[:3], shown[-1]])
     begun = time.perf_counter()
-    made = export(detector, graph, batch=2 if method in FIXED else None)
+    made = export(detector, graph, threshold=0.5, map_threshold=0.5, batch=2 if method in FIXED else None)
     seconds = time.perf_counter() - begun
     scores, maps = OnnxFile(made.onnx, threads=1).read(pictures)
     wanted_scores, wanted_maps = reference(graph, pictures)

@@ -56,12 +56,12 @@ def naive(count: int, folder: Path) -> dict[str, float]:
     from edge_agent.line.judge import Rules, judge
 
     detector = load_detector()
-    rules = Rules(detector.recommended_threshold, detector.recommended_map_threshold)
+    rules = Rules(detector.info.threshold, detector.info.map_threshold)
     paths = pictures(count, folder)
 
     def look(pixels: np.ndarray) -> Reading:
         with torch.inference_mode():
-            scores, maps = detector.judge(detector.method.backbone.pictures([pixels], detector.image_size))
+            scores, maps = detector.judge(detector.method.backbone.pictures([pixels], detector.info.image_size))
         return Reading(scores.item(), maps[0].numpy())
 
     look(decode(paths[0]))

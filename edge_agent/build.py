@@ -13,13 +13,11 @@ from edge_agent.config.config import Config
 from edge_agent.config.detector import DetectorConfig
 from edge_agent.config.evidence import EvidenceConfig
 from edge_agent.config.station import StationConfig
-from edge_agent.core import Evidence, Inspection, Message, Source, Trace
+from edge_agent.core import Detector, Evidence, Inspection, Message, Source, Trace
 from edge_agent.errors import ConfigError
 from edge_agent.evidence.overlay import overlay
 from edge_agent.evidence.store import Gallery
-from edge_agent.inference.detector import PromptDetector
 from edge_agent.inference.load import Loader
-from edge_agent.inference.windowed import WindowedDetector
 from edge_agent.journal.journal import Journal
 from edge_agent.line.judge import Rules
 from edge_agent.line.mask import MASK_SIDE, keep_mask
@@ -44,7 +42,7 @@ if TYPE_CHECKING:
     from edge_agent.health.watchdog import Watchdog
 
 
-def detector(wanted: DetectorConfig, loader: Loader) -> PromptDetector | WindowedDetector:
+def detector(wanted: DetectorConfig, loader: Loader) -> Detector:
     """What a station looks with. Raises CheckpointError."""
     whole = loader.detector(
         wanted.model,
@@ -64,31 +62,40 @@ def station(config: StationConfig, loader: Loader, config_sha256: str) -> Statio
     try:
         if config.calibration:
             config.calibration.require_fit(
-                own.model_sha256, own.checkpoint_sha256, own.image_size, config.detector.windows
+                own.info.model_sha256, own.info.checkpoint_sha256, own.info.image_size, own.info.windows
             )
     except ConfigError as error:
         raise ConfigError(f"station {config.name}: {error}") from None
-    threshold, map_threshold = config.chosen_threshold(), config.chosen_map_threshold()
+    threshold = _chosen("threshold", config.chosen_threshold(), own.info.threshold, config.name)
+    map_threshold = _chosen("map_threshold", config.chosen_map_threshold(), own.info.map_threshold, config.name)
     return Station(
         name=config.name,
         detector=own,
         rules=Rules(
-            threshold=own.recommended_threshold if threshold is None else threshold,
-            map_threshold=own.recommended_map_threshold if map_threshold is None else map_threshold,
+            threshold=threshold,
+            map_threshold=map_threshold,
             min_area=config.min_area,
             raise_after=config.debounce.raise_after,
             of=config.debounce.of,
             hysteresis=config.debounce.hysteresis,
         ),
         trace=Trace(
-            model=own.name,
-            model_sha256=own.model_sha256,
-            checkpoint_sha256=own.checkpoint_sha256,
+            model=own.info.name,
+            model_sha256=own.info.model_sha256,
+            checkpoint_sha256=own.info.checkpoint_sha256,
             calibration_id=config.calibration.id if config.calibration else None,
             config_sha256=config_sha256,
         ),
         keep=keep_mask(config.include, config.ignore, MASK_SIDE),
     )
+
+
+def _chosen(key: str, configured: float | None, recommended: float | None, station: str) -> float:
+    """The configured threshold, else the one that the detector recommends. Raises ConfigError where there is neither."""
+    threshold = recommended if configured is None else configured
+    if threshold is None:
+        raise ConfigError(f"station {station}: its detector recommends no {key}: set {key}, or calibrate")
+    return threshold
 
 
 def loader(config: Config) -> Loader:

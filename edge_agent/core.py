@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from threading import Event
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import numpy as np
 
@@ -155,12 +155,33 @@ class Source(Protocol):
         ...
 
 
-class Detector(Protocol):
-    """A zero-shot anomaly detector bound to one class name."""
+@dataclass(frozen=True, slots=True)
+class DetectorInfo:
+    """What a detector is. model_sha256, checkpoint_sha256: SHA-256 (hex) of its weights and prompts, "" for none.
 
-    name: str  # method/backbone
+    name: method/backbone. image_size: side in pixels that pictures are read at. device: "cpu", "cuda" or "cuda:0".
+    threshold, map_threshold: in [0, 1], what the checkpoint recommends; None where nothing is recommended.
+    windows: how many windows are read besides the whole picture, along each side; 1 is none.
+    """
+
+    name: str
     model_sha256: str
     checkpoint_sha256: str
+    image_size: int
+    device: str
+    threshold: float | None
+    map_threshold: float | None
+    windows: int = 1
+
+
+class Detector(Protocol):
+    """A zero-shot anomaly detector bound to one class name.
+
+    overlaps: whether its device works on alone after `start`, as a GPU does, so that a batch can be started ahead.
+    """
+
+    info: DetectorInfo
+    overlaps: bool
 
     def read(self, images: Sequence[np.ndarray], keep: Sequence[np.ndarray | None] | None = None) -> list[Reading]:
         """Read a batch of (H, W, 3) uint8 RGB pictures, of any sizes.
@@ -170,24 +191,20 @@ class Detector(Protocol):
         """
         ...
 
-
-@runtime_checkable
-class AheadDetector(Detector, Protocol):
-    """A detector that can be given a batch while it still reads the one before.
-
-    overlaps: whether that is of use: its device goes on alone, as a GPU does.
-    """
-
-    overlaps: bool
-
     def start(
         self, images: Sequence[np.ndarray], keep: Sequence[np.ndarray | None] | None = None
     ) -> Callable[[], list[Reading]]:
-        """As `read`, but returns what waits for the readings. Pictures may change meanwhile."""
+        """Start to read a batch, as `read` does; return a function that waits for the readings.
+
+        The arrays may change once this returns.
+        """
         ...
 
-    def warm_up(self, most: int) -> None:
-        """Be as fast as ever from the first batch of up to `most` pictures on. For the thread that will read."""
+    def warm_up(self, batch: int) -> None:
+        """Compile and allocate now, so that the first batch of up to `batch` pictures runs at full speed.
+
+        Call on the thread that will read.
+        """
         ...
 
 

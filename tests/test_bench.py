@@ -40,7 +40,7 @@ def test_work_is_counted_from_shapes_as_by_hand():
 @pytest.mark.parametrize("method", ["vip2clip", "cops"])
 def test_every_method_can_be_timed_with_prompts_that_were_drawn(method):
     found, _ = assemble("s14", method, image_size=28, device="cpu")
-    assert found.name == f"{method}/tips-s14"
+    assert found.info.name == f"{method}/tips-s14"
     assert flop(found) > blocks(4 + 2, 384, 12)
     figures = measure(found, 1, (60, 80), 0.0, 0.001, 0.05)
     assert figures.runs == bench.FEWEST

@@ -17,13 +17,14 @@ import pytest
 from edge_agent import cli as agent
 from edge_agent.config.describe import describe
 from edge_agent.config.load import load_config
-from edge_agent.core import Reading
+from edge_agent.core import DetectorInfo, Reading
 from edge_agent.errors import ConfigError, EdgeAgentError
 from edge_agent.inference.load import load_detector
 from edge_agent.io.pictures import decode
 from edge_agent.line.calibration import QUANTILES, brightness, read_calibration
 from edge_agent.line.judge import Rules, judge, regions
 from tests.agent import write_config
+from tests.detectors import SynchronousDetector
 from trainer.calibrate import (
     Seen,
     View,
@@ -57,11 +58,10 @@ def parts(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "parts"))
 
 
-class Scored:
+class Scored(SynchronousDetector):
     """A detector whose score is the picture's first sample, in 255ths, and whose map peaks at its second."""
 
-    name, model_sha256, checkpoint_sha256 = "scored", "a" * 64, "b" * 64
-    image_size = 224
+    info = DetectorInfo("scored", "a" * 64, "b" * 64, 224, "cpu", None, None)
 
     def __init__(self) -> None:
         self.pictures = 0

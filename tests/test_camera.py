@@ -34,6 +34,7 @@ from edge_agent.sources.camera.slot import Slot, State
 from edge_agent.sources.camera.source import CameraSource
 from edge_agent.sources.camera.trigger_files import TriggerFiles
 from tests.agent import ALL_OK, Daemon, station, write_config
+from tests.detectors import SynchronousDetector
 from tests.mjpeg import MjpegServer
 from tests.mosquitto import eventually
 from tests.rtsp import COLOUR, RtspServer, colour_of, number_of
@@ -348,9 +349,7 @@ def test_a_camera_that_takes_long_to_open_is_given_the_time_it_asks_for(monkeypa
 
 
 def test_the_newest_picture_is_what_a_slow_detector_gets_and_the_others_are_counted(rtsp: RtspServer) -> None:
-    class Slow:
-        name, model_sha256, checkpoint_sha256 = "slow/none", "0" * 64, "1" * 64
-
+    class Slow(SynchronousDetector):
         def read(self, images: Sequence[np.ndarray], keep: object = None) -> list[Reading]:
             time.sleep(0.3)
             return [Reading(0.0, np.zeros((4, 4), np.float32)) for _ in images]

@@ -322,7 +322,7 @@ def test_the_line_reads_pictures_of_any_size_with_it(embedded, tmp_path):
     method = fresh(embedded, beta=0.5)
     save_checkpoint(Checkpoint(header(method), method.tensors()), path)
     detector = PromptDetector(embedded, load_checkpoint(path), "plate")
-    assert detector.name == "cops/embedded"
+    assert detector.info.name == "cops/embedded"
     assert_reads_pictures_of_any_size(detector)
 
 

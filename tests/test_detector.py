@@ -195,6 +195,6 @@ def test_a_station_may_read_at_another_size_than_the_prompts_were_fitted_at(load
     larger = loader.detector(image_size=320)
     (reading,) = larger.read([picture(8)])
     assert reading.heatmap.shape == (320, 320)
-    assert loader.detector().image_size == 224
+    assert loader.detector().info.image_size == 224
     with pytest.raises(CheckpointError, match="embedded reads sides that are multiples of 16: take 304, not 300"):
         loader.detector(image_size=300)

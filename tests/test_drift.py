@@ -20,6 +20,7 @@ from edge_agent.line.judge import Rules
 from edge_agent.line.pipeline import Station, inspect
 from edge_agent.mqtt.messages import schema
 from tests.agent import Daemon, part, station, write_config
+from tests.detectors import SynchronousDetector, info
 from tests.mosquitto import Listener, Mosquitto, eventually, free_port
 from tests.test_health import get, samples
 from tests.test_pipeline import TRACE
@@ -28,10 +29,10 @@ Change = Callable[[np.ndarray], np.ndarray]
 GOOD = 100  # pictures of the calibration
 
 
-class Template:
+class Template(SynchronousDetector):
     """A detector that can be checked by hand: the score is how far a picture is from the one it knows, on average."""
 
-    name, model_sha256, checkpoint_sha256 = TRACE.model, TRACE.model_sha256, TRACE.checkpoint_sha256
+    info = info(TRACE.model)
 
     def __init__(self, known: np.ndarray) -> None:
         self._known = known.astype(np.float32)
@@ -169,7 +170,7 @@ def test_the_agent_logs_it_measures_it_and_tells_it_in_the_stations_state(tmp_pa
     detector, port = load_detector(), free_port()
     content = {
         "schema": "edge-agent/calibration/1", "id": "c1", "threshold": 1.0, "false_alarm_rate": 0.01,
-        "good_pictures": 10_000, "model_sha256": detector.model_sha256, "checkpoint_sha256": detector.checkpoint_sha256,
+        "good_pictures": 10_000, "model_sha256": detector.info.model_sha256, "checkpoint_sha256": detector.info.checkpoint_sha256,
         "created": "2026-11-20T08:00:00Z", "brightness_quantiles": dict.fromkeys(map(str, QUANTILES), 0.99),
     }  # fmt: skip
     (tmp_path / "c1.json").write_text(json.dumps(content))

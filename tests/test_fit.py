@@ -254,11 +254,11 @@ def test_what_is_fitted_inspects(folder, name, tmp_path, capfd):
     assert "skipped 1 picture in all" in told.err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["prompts.safetensors"]
     detector = load_detector(checkpoint=out)
-    assert detector.name == f"{name}/embedded"
+    assert detector.info.name == f"{name}/embedded"
     (reading,) = detector.read([np.zeros((50, 60, 3), np.uint8)])
     assert 0 <= reading.score <= 1
     assert reading.heatmap.shape == (SIDE, SIDE)
-    assert 0 <= detector.recommended_threshold <= 1
+    assert 0 <= detector.info.threshold <= 1
 
 
 def test_a_fit_killed_again_and_again_ends_in_the_same_checkpoint(folder, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -35,7 +36,9 @@ def detector() -> PromptDetector:
 def way(detector) -> Flights:
     """As on a GPU, but for memory and streams."""
     backbone = detector.method.backbone
-    return Flights(detector.judge, backbone.look, detector.image_size, detector.grid, torch.float32, detector.device)
+    return Flights(
+        detector.judge, backbone.look, detector.info.image_size, detector.grid, torch.float32, detector.device
+    )
 
 
 def picture(seed: int, height: int = 120, width: int = 160) -> np.ndarray:
@@ -184,7 +187,8 @@ def test_all_that_is_recorded_is_on_the_gpu(detector, backbone, method, masked, 
     on_a_gpu_that_is_not_there(own, fake)
     ours = copy.copy(detector)
     ours.method, ours.device, ours._encode = own, torch.device("cuda:0"), own.see
-    size = ours.image_size = tower.image_size
+    size = tower.image_size
+    ours.info = replace(ours.info, image_size=size)
     with fake, torch.no_grad(), _Elsewhere() as elsewhere:
         kept = [torch.ones(2, side, side, dtype=torch.bool, device="cuda:0") for side in (size // tower.patch, size)]
         scores, maps = ours.judge(torch.empty(2, 3, size, size, device="cuda:0"), *(kept if masked else ()))

@@ -35,6 +35,7 @@ pytest.importorskip("onnxruntime", reason="the extra [onnx] is not installed")
 
 ALLOWED = 1e-3
 TIGHT = 2e-5  # of random towers, which tell pictures and patches less apart than a fitted detector does
+THRESHOLDS = {"threshold": 0.5, "map_threshold": 0.5}
 
 
 @pytest.fixture(scope="module")
@@ -110,10 +111,10 @@ def test_the_embedded_detector_says_the_same_of_frames_as_where_it_came_from(exp
 def test_the_file_says_what_it_is_and_where_it_was_made_does_not_stand_in_it(exported, detector):
     model = onnx.load(exported)
     about = {entry.key: entry.value for entry in model.metadata_props}
-    assert about["model_sha256"] == detector.model_sha256
-    assert about["checkpoint_sha256"] == detector.checkpoint_sha256
+    assert about["model_sha256"] == detector.info.model_sha256
+    assert about["checkpoint_sha256"] == detector.info.checkpoint_sha256
     assert about["class_name"] == "metal plate"
-    assert float(about["threshold"]) == detector.recommended_threshold
+    assert float(about["threshold"]) == detector.info.threshold
     assert [value.name for value in (*model.graph.input, *model.graph.output)] == ["pictures", "scores", "maps"]
     assert str(Path(golden.__file__).parent).encode() not in exported.read_bytes()
 
@@ -124,7 +125,7 @@ def test_a_mask_another_size_and_all_parts_of_our_own_tips_are_in_the_graph():
     keep = np.ones((10, 10), bool)
     keep[:, 6:] = False
     graph = Graph(detector, keep)
-    made = export(detector, graph, batch=4)
+    made = export(detector, graph, **THRESHOLDS, batch=4)
     file = OnnxFile(made.onnx)
     assert_as_torch(file, graph, noise(4, 48))
     scores, maps = file.read_batch(noise(4, 48))
@@ -139,8 +140,8 @@ def test_clip_at_another_size_and_prompts_that_follow_the_picture_are_in_the_gra
     detector = drawn(small_clip(), "cops", 48)
     graph = Graph(detector)
     with pytest.raises(EdgeAgentError, match="add --batch 1"):
-        export(detector, graph)
-    made = export(detector, graph, batch=2)
+        export(detector, graph, **THRESHOLDS)
+    made = export(detector, graph, **THRESHOLDS, batch=2)
     file = OnnxFile(made.onnx)
     assert_as_torch(file, graph, noise(2, 48))
     scores, maps = file.read(noise(3, 48))  # one more than fits: the second batch is filled up
@@ -171,7 +172,7 @@ def test_windows_are_no_part_of_an_export_and_that_is_said(tmp_path, capsys):
 def test_weights_that_no_one_file_holds_are_refused(detector, monkeypatch):
     monkeypatch.setattr(onnx_export, "LARGEST", 20_000_000)
     with pytest.raises(EdgeAgentError, match=r"embedded has 0\.0 GB of weights, and one ONNX file holds 2"):
-        export(detector, Graph(detector))
+        export(detector, Graph(detector), **THRESHOLDS)
 
 
 def test_the_gate_lets_the_file_through_that_was_exported(exported, capsys):

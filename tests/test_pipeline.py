@@ -16,14 +16,15 @@ from edge_agent.errors import JournalError
 from edge_agent.line.inbox import Inbox
 from edge_agent.line.judge import Rules
 from edge_agent.line.pipeline import Line, Station, inspect, replay, warm_up
+from tests.detectors import SynchronousDetector, info
 
 TRACE = Trace("brightness/none", "0" * 64, "1" * 64, None, "2" * 64)
 
 
-class Brightness:
+class Brightness(SynchronousDetector):
     """A detector that can be checked by hand: score = mean of the picture over 255. Fails on pictures that are all 13."""
 
-    name, model_sha256, checkpoint_sha256 = TRACE.model, TRACE.model_sha256, TRACE.checkpoint_sha256
+    info = info(TRACE.model)
 
     def __init__(self) -> None:
         self.batches: list[int] = []
@@ -58,8 +59,8 @@ class Apart(Brightness):
 
         return land
 
-    def warm_up(self, most: int) -> None:
-        self.batches.append(-most)
+    def warm_up(self, batch: int) -> None:
+        self.batches.append(-batch)
 
 
 class Given:
@@ -301,7 +302,7 @@ def test_what_was_being_read_at_a_change_is_judged_as_before():
     assert verdicts == [Evaluation.OK] * before + [Evaluation.NOT_OK] * (len(frames) - before)
 
 
-def test_detectors_that_can_warm_up_do_so_for_the_largest_batch():
+def test_a_detector_is_warmed_up_for_the_largest_batch():
     detector = Apart()
     assert warm_up([station(detector)], 8) >= 0
     assert detector.batches == [-8, 1, 1]

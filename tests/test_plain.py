@@ -205,10 +205,10 @@ def test_a_picture_smaller_than_a_window_is_read_by_what_fits(clip):
 
 def test_methods_without_a_checkpoint_have_digests_of_their_own(loader):
     first, second = (loader.detector(method=name) for name in NAMES)
-    assert first.name == "clip/embedded"
-    assert second.name == "winclip/embedded"
-    assert len(first.checkpoint_sha256) == len(second.checkpoint_sha256) == 64
-    assert first.checkpoint_sha256 != second.checkpoint_sha256
+    assert first.info.name == "clip/embedded"
+    assert second.info.name == "winclip/embedded"
+    assert len(first.info.checkpoint_sha256) == len(second.info.checkpoint_sha256) == 64
+    assert first.info.checkpoint_sha256 != second.info.checkpoint_sha256
     assert loader.detector(method="clip") is first
     assert first.method.backbone is loader.detector().method.backbone
 

@@ -9,27 +9,25 @@ from edge_agent.core import Reading
 from edge_agent.errors import CheckpointError
 from edge_agent.inference.load import Loader
 from edge_agent.inference.windowed import WEIGHT, WindowedDetector
+from tests.detectors import SynchronousDetector, info
 
 SIDE = 224
 
 
-class Brightest:
+class Brightest(SynchronousDetector):
     """Reads how bright a picture's brightest pixel is, and what it was shown: heatmaps as bright as the picture is."""
 
-    name, image_size, device, overlaps = "brightest", 8, "cpu", False
-    model_sha256 = checkpoint_sha256 = ""
-    recommended_threshold = recommended_map_threshold = 0.5
+    info = info("brightest", 8)
 
     def __init__(self) -> None:
         self.shown: list[np.ndarray] = []
 
-    def warm_up(self, most: int) -> None:
-        self.most = most
+    def warm_up(self, batch: int) -> None:
+        self.most = batch
 
-    def start(self, images, keep=None):
+    def read(self, images, keep=None):
         self.shown += images
-        found = [Reading(image.max() / 255, np.full((8, 8), image.mean() / 255, np.float32)) for image in images]
-        return lambda: found
+        return [Reading(image.max() / 255, np.full((8, 8), image.mean() / 255, np.float32)) for image in images]
 
 
 class Told(Brightest):
@@ -39,8 +37,8 @@ class Told(Brightest):
         super().__init__()
         self.scores = scores
 
-    def start(self, images, keep=None):
-        return lambda: [Reading(score, np.zeros((8, 8), np.float32)) for score in self.scores]
+    def read(self, images, keep=None):
+        return [Reading(score, np.zeros((8, 8), np.float32)) for score in self.scores]
 
 
 @pytest.fixture
@@ -100,7 +98,7 @@ def test_a_window_that_cannot_be_scored_is_not_passed_over():
 
 
 def test_an_odd_side_is_refused(brightest):
-    brightest.image_size = 9
+    brightest.info = info("brightest", 9)
     with pytest.raises(CheckpointError, match="brightest reads 9 pixels a side"):
         WindowedDetector(brightest, 2)
 

@@ -35,8 +35,7 @@ _LOWEST_MAP_THRESHOLD = 1e-6  # maps of nothing but zeros would give one that no
 class View:
     """How a station looks at its pictures; `keep`, see core.Detector, came from include and ignore.
 
-    image_size, windows: as in the station's config; None where the detector does not say. max_megapixels, bit_depth: see pictures.decode.
-    batch: pictures that go through the detector at once.
+    max_megapixels, bit_depth: see pictures.decode. batch: pictures that go through the detector at once.
     """
 
     detector: Detector
@@ -44,8 +43,6 @@ class View:
     include: Polygons = ()
     ignore: Polygons = ()
     keep: np.ndarray | None = None
-    image_size: int | None = None
-    windows: int = 1
     max_megapixels: float = 100
     bit_depth: int = 16
     batch: int = 8
@@ -141,7 +138,7 @@ def look(view: View, paths: Sequence[Path], at_least: int, report: Callable[[int
         for (path, pixels), reading in zip(chunk, readings, strict=True):
             if not (math.isfinite(reading.score) and np.isfinite(reading.heatmap).all()):
                 raise EdgeAgentError(
-                    f"{path}: {view.detector.name} gave a score or map that is not a number: try `edge-agent doctor`"
+                    f"{path}: {view.detector.info.name} gave a score or map that is not a number: try `edge-agent doctor`"
                 )
             scores.append(reading.score)
             peaks.append(reading.heatmap.max())
@@ -185,10 +182,10 @@ def calibration_of(view: View, seen: Seen, rate: Fraction) -> Calibration:
         "class_name": view.class_name,
         "include": view.include,
         "ignore": view.ignore,
-        "model_sha256": view.detector.model_sha256,
-        "checkpoint_sha256": view.detector.checkpoint_sha256,
-        "image_size": view.image_size,
-        "windows": view.windows,
+        "model_sha256": view.detector.info.model_sha256,
+        "checkpoint_sha256": view.detector.info.checkpoint_sha256,
+        "image_size": view.detector.info.image_size,
+        "windows": view.detector.info.windows,
         "created": created,
         "score_quantiles": _quantiles(seen.scores),
         "brightness_quantiles": _quantiles(seen.brightness),

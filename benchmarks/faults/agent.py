@@ -17,12 +17,13 @@ from edge_agent.line.pipeline import Line, Station
 from edge_agent.mqtt.messages import alarm_message
 from edge_agent.mqtt.sender import Broker, MqttSink
 from edge_agent.sources.folder.source import FolderSource
+from tests.detectors import SynchronousDetector, info
 
 
-class AllBad:
+class AllBad(SynchronousDetector):
     """A core.Detector that finds every picture bad, at once."""
 
-    name, model_sha256, checkpoint_sha256 = "all-bad/none", "0" * 64, "1" * 64
+    info = info("all-bad/none")
 
     def read(self, images: Sequence[np.ndarray], keep: Sequence[np.ndarray | None] | None = None) -> list[Reading]:
         return [Reading(1.0, np.ones((4, 4), np.float32)) for _ in images]
@@ -54,7 +55,7 @@ def watching(folder: Path, broker: Broker) -> Iterator[MqttSink]:
 
 
 def station(name: str, detector: Detector) -> Station:
-    trace = Trace(detector.name, detector.model_sha256, detector.checkpoint_sha256, None, "2" * 64)
+    trace = Trace(detector.info.name, detector.info.model_sha256, detector.info.checkpoint_sha256, None, "2" * 64)
     return Station(name, detector, Rules(0.5), trace)
 
 

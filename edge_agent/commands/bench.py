@@ -49,9 +49,9 @@ def _bench(options: argparse.Namespace) -> int:
     )
     where, tflop = machine(detector), flop(detector) / 1e12
     about = {
-        "detector": detector.name,
+        "detector": detector.info.name,
         "weights": weights,
-        "image_size": detector.image_size,
+        "image_size": detector.info.image_size,
         "frame": f"{options.frame[1]}x{options.frame[0]}",
         "tflop_a_picture": tflop,
         "compiled": options.compile,
@@ -59,7 +59,7 @@ def _bench(options: argparse.Namespace) -> int:
     if not options.json:
         print(
             f"{where.device}, {where.threads} CPU thread{'s' * (where.threads != 1)}, {where.precision}; {where.versions}\n"
-            f"{detector.name} with {weights} at {detector.image_size}, {tflop:.4f} TFLOP a picture, from frames of"
+            f"{detector.info.name} with {weights} at {detector.info.image_size}, {tflop:.4f} TFLOP a picture, from frames of"
             f" {about['frame']}\na plain matrix product here makes {where.matrix_tflops:.3f} TFLOP/s\n\n"
             f"{'batch':>5} {'pictures/s':>10} {'p50 ms':>8} {'p99 ms':>8} {'runs':>5} {'of matrix':>9} {'peak MB':>8}"
             "  stages of a batch, ms",

@@ -105,9 +105,9 @@ def export_onnx(options: argparse.Namespace) -> int:
         raise EdgeAgentError(
             f"{out}: {error.strerror}: name a file in a folder with room that you may write"
         ) from error
-    size = detector.image_size
+    size = detector.info.image_size
     print(
-        f"{detector.name} for {chosen.detector.class_name!r} in {out} ({len(made.onnx) / 1e6:.1f} MB)\n"
+        f"{detector.info.name} for {chosen.detector.class_name!r} in {out} ({len(made.onnx) / 1e6:.1f} MB)\n"
         f"takes          pictures ({made.about['batch']}, {size}, {size}, 3) uint8 RGB; resize: {made.about['resize']}\n"
         f"gives          scores and maps; NotOK from {rules.threshold:g} on, a pixel from {rules.map_threshold:g} on\n"
         f"golden set     {golden.beside(out)}: {len(kept.names)} pictures; under onnxruntime {_told(found)}"

@@ -144,7 +144,7 @@ def matrix_rate(device: torch.device, dtype: torch.dtype, side: int | None = Non
 
 def flop(detector: PromptDetector) -> int:
     """Floating-point operations of reading one picture, counted from the shapes of its matrix products and convolutions."""
-    x = torch.zeros(1, 3, detector.image_size, detector.image_size, device=detector.device)
+    x = torch.zeros(1, 3, detector.info.image_size, detector.info.image_size, device=detector.device)
     counter = FlopCounterMode(display=False)
     with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH), counter:  # the other ways are not counted everywhere
         detector.judge(x)
@@ -184,7 +184,7 @@ def throughput(detector: PromptDetector, images: Sequence[np.ndarray], seconds: 
 
 def stages(detector: PromptDetector, images: Sequence[np.ndarray], seconds: float) -> dict[str, float]:
     """Median milliseconds of each stage of a batch, each alone and waited for; without CUDA graphs."""
-    device, method, size = detector.device, detector.method, detector.image_size
+    device, method, size = detector.device, detector.method, detector.info.image_size
     steps: dict[str, Callable[[], object]] = {}
     with torch.inference_mode():
         if device.type == "cuda":

@@ -123,16 +123,16 @@ def _detectors(config: Config | None) -> Iterator[Finding]:
     from edge_agent.inference.load import Loader
 
     if config is None:
-        found = [("embedded", Loader().detector())]
+        found: list[tuple[str, Detector]] = [("embedded", Loader().detector())]
     else:
-        found = [(one.name, one.detector) for one in build.stations(config, build.loader(config)).values()]  # type: ignore[misc]
+        found = [(one.name, one.detector) for one in build.stations(config, build.loader(config)).values()]
     for name, detector in {id(detector): (name, detector) for name, detector in reversed(found)}.values():
-        stages = _stages(detector)
+        stages, info = _stages(detector), detector.info
         yield Finding(
             "detector",
             "ok",
-            f"{name}: {detector.name} on {detector.device}, weights {detector.model_sha256[:12]}, "
-            f"prompts {detector.checkpoint_sha256[:12]}; "
+            f"{name}: {info.name} on {info.device}, weights {info.model_sha256[:12]}, "
+            f"prompts {info.checkpoint_sha256[:12]}; "
             + ", ".join(f"{stage} {ms:.1f} ms" for stage, ms in stages.items()),
         )
 

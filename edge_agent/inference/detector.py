@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from edge_agent.backbones.backbone import Backbone
-from edge_agent.core import Reading
+from edge_agent.core import DetectorInfo, Reading
 from edge_agent.detectors.checkpoint import Checkpoint
 from edge_agent.detectors.methods import restore
 from edge_agent.errors import CheckpointError
@@ -22,7 +22,7 @@ from edge_agent.kernels.heatmap import heatmaps
 
 
 class PromptDetector:
-    """Bound to one class name. Several may share one backbone. Satisfies core.AheadDetector."""
+    """Bound to one class name. Several may share one backbone. Satisfies core.Detector."""
 
     def __init__(
         self,
@@ -42,42 +42,44 @@ class PromptDetector:
         checkpoint.require_backbone(backbone.name, backbone.sha256)
         with torch.inference_mode():
             try:
-                self.image_size = image_size or int(checkpoint.header["image_size"])
-                self.recommended_threshold = float(checkpoint.header["threshold"])
-                self.recommended_map_threshold = float(checkpoint.header["map_threshold"])
+                self.info = DetectorInfo(
+                    name=f"{checkpoint.header['method']}/{backbone.name}",
+                    model_sha256=backbone.sha256,
+                    checkpoint_sha256=checkpoint.sha256,
+                    image_size=image_size or int(checkpoint.header["image_size"]),
+                    device=str(backbone.device),
+                    threshold=float(checkpoint.header["threshold"]),
+                    map_threshold=float(checkpoint.header["map_threshold"]),
+                )
                 self.method = restore(backbone, checkpoint.header, checkpoint.tensors, class_name)
                 self.method.hold()
             except (KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
                 raise CheckpointError(f"{checkpoint.path}: damaged ({error!r}); copy it again or refit") from None
-        if self.image_size % backbone.patch:
-            near = whole_patches(self.image_size, backbone.patch)
+        size = self.info.image_size
+        if size % backbone.patch:
+            near = whole_patches(size, backbone.patch)
             raise CheckpointError(
-                f"{backbone.name} reads sides that are multiples of {backbone.patch}: take {near}, not {self.image_size}"
+                f"{backbone.name} reads sides that are multiples of {backbone.patch}: take {near}, not {size}"
             )
         self.method.eval().requires_grad_(False)
-        self.name = f"{self.method.name}/{backbone.name}"
-        self.model_sha256 = backbone.sha256
-        self.checkpoint_sha256 = checkpoint.sha256
         self.device = backbone.device
         self.overlaps = self.device.type == "cuda"
-        self.grid = (self.image_size // backbone.patch,) * 2
+        self.grid = (size // backbone.patch,) * 2
         # Multiplications of a tower of that width, and what a core does of them in some 100 ms.
         self.is_large = 12 * backbone.width**2 * backbone.depth * self.grid[0] * self.grid[1] > 5e9
         self.dtype = dtype
         self.map_dtype = dtype if self.overlaps else torch.float32
         self._encode = torch.compile(self.method.see, dynamic=False) if compiled else self.method.see
         self._flights = (
-            Flights(self.judge, backbone.look, self.image_size, self.grid, dtype, self.device)
-            if self.overlaps
-            else None
+            Flights(self.judge, backbone.look, size, self.grid, dtype, self.device) if self.overlaps else None
         )
 
-    def warm_up(self, most: int = 1) -> None:
-        """See core.AheadDetector."""
+    def warm_up(self, batch: int) -> None:
+        """See core.Detector."""
         if self._flights:
-            self._flights.warm_up(most)
+            self._flights.warm_up(batch)
         else:
-            self.read([np.zeros((self.image_size, self.image_size, 3), np.uint8)])
+            self.read([np.zeros((self.info.image_size, self.info.image_size, 3), np.uint8)])
 
     def read(self, images: Sequence[np.ndarray], keep: Sequence[np.ndarray | None] | None = None) -> list[Reading]:
         """See core.Detector. The heatmap has the side that the picture was read at."""
@@ -86,7 +88,7 @@ class PromptDetector:
     def start(
         self, images: Sequence[np.ndarray], keep: Sequence[np.ndarray | None] | None = None
     ) -> Callable[[], list[Reading]]:
-        """See core.AheadDetector. Without a GPU the readings are there when this returns."""
+        """See core.Detector. Without a GPU the readings are there when this returns."""
         if self._flights:
             return self._flights.start(images, keep)
         readings = shared_out(
@@ -97,9 +99,10 @@ class PromptDetector:
     def _read(self, images: Sequence[np.ndarray], keep: Sequence[np.ndarray | None]) -> list[Reading]:
         """Some pictures at once, on the calling thread."""
         with torch.inference_mode():
-            x = self.method.backbone.pictures(images, self.image_size)
+            size = self.info.image_size
+            x = self.method.backbone.pictures(images, size)
             patches_kept = scoring.masks_to_tensor(keep, self.grid, self.device)
-            pixels_kept = scoring.masks_to_tensor(keep, (self.image_size, self.image_size), self.device)
+            pixels_kept = scoring.masks_to_tensor(keep, (size, size), self.device)
             scores, maps = self.judge(x, patches_kept, pixels_kept)
         return [Reading(*each) for each in zip(scores.tolist(), maps.numpy(), strict=True)]
 
@@ -124,5 +127,5 @@ class PromptDetector:
         """The second part of `judge`: the method."""
         method = self.method
         scores = method.scores(method(features), patches_kept)
-        maps = heatmaps(scores.patches, self.image_size, method.sigma, method.upsampling, self.map_dtype)
+        maps = heatmaps(scores.patches, self.info.image_size, method.sigma, method.upsampling, self.map_dtype)
         return scores.picture, maps if pixels_kept is None else maps * pixels_kept

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import cv2
 import numpy as np
 
-from edge_agent.core import Reading
+from edge_agent.core import Detector, Reading
 from edge_agent.errors import CheckpointError
-from edge_agent.inference.detector import PromptDetector
 from edge_agent.kernels.scoring import LEAST
 
 WEIGHT = 0.5  # of the windows beside the whole picture's 1: see benchmarks/results/embedded-ablations.md
@@ -21,25 +21,22 @@ class WindowedDetector:
     A score's log odds are the mean of the whole picture's and of the highest window's; a heatmap is the mean of the whole
     picture's and of the windows', each pixel most of the windows in whose middle it lies. It is (windows + 1) / 2 times
     as large. Higher scores than without windows come of this, so a threshold has to be found with them. For any method.
-    Satisfies core.AheadDetector.
+    Satisfies core.Detector.
     """
 
-    def __init__(self, whole: PromptDetector, windows: int) -> None:
+    def __init__(self, whole: Detector, windows: int) -> None:
         """windows: along each side, 2 at least; reading takes 1 + windows**2 times as long. Raises CheckpointError."""
-        if whole.image_size % 2:
+        if whole.info.image_size % 2:
             raise CheckpointError(
-                f"{whole.name} reads {whole.image_size} pixels a side, and windows want an even number"
+                f"{whole.info.name} reads {whole.info.image_size} pixels a side, and windows want an even number"
             )
         self._whole, self.windows = whole, windows
-        self.name, self.image_size = whole.name, whole.image_size
-        self.device, self.overlaps = whole.device, whole.overlaps
-        self.model_sha256, self.checkpoint_sha256 = whole.model_sha256, whole.checkpoint_sha256
-        self.recommended_threshold = whole.recommended_threshold
-        self.recommended_map_threshold = whole.recommended_map_threshold
+        self.info = replace(whole.info, windows=windows)
+        self.overlaps = whole.overlaps
 
-    def warm_up(self, most: int = 1) -> None:
-        """See core.AheadDetector."""
-        self._whole.warm_up(most * (1 + self.windows**2))
+    def warm_up(self, batch: int) -> None:
+        """See core.Detector."""
+        self._whole.warm_up(batch * (1 + self.windows**2))
 
     def read(self, images: Sequence[np.ndarray], keep: Sequence[np.ndarray | None] | None = None) -> list[Reading]:
         """See core.Detector. Of windows only those are read that are kept by half, or at all if none is."""
@@ -48,7 +45,7 @@ class WindowedDetector:
     def start(
         self, images: Sequence[np.ndarray], keep: Sequence[np.ndarray | None] | None = None
     ) -> Callable[[], list[Reading]]:
-        """See core.AheadDetector."""
+        """See core.Detector."""
         keep = keep or [None] * len(images)
         views, kept, places = list(images), list(keep), []
         for image, mask in zip(images, keep, strict=True):

@@ -16,7 +16,6 @@ import numpy as np
 import uuid6
 
 from edge_agent.core import (
-    AheadDetector,
     Detector,
     Evaluation,
     Evidence,
@@ -138,8 +137,7 @@ def begin(frames: Sequence[Frame], stations: Mapping[str, Station]) -> Begun:
 
 def _any_overlaps(stations: Iterable[Station]) -> bool:
     """Whether a detector of theirs goes on by itself, so that it can be given a batch ahead."""
-    detectors = (station.detector for station in stations)
-    return any(isinstance(detector, AheadDetector) and detector.overlaps for detector in detectors)
+    return any(station.detector.overlaps for station in stations)
 
 
 def _begin_reading(frames: Sequence[Frame], stations: Mapping[str, Station]) -> Callable[[], list[Reading | str]]:
@@ -165,13 +163,11 @@ def _begin_reading(frames: Sequence[Frame], stations: Mapping[str, Station]) -> 
             return alone(error)
 
     try:
-        if isinstance(detector, AheadDetector):
-            land = detector.start(pictures, keep)
-            return wait
-        read: list[Reading | str] = list(detector.read(pictures, keep))
+        land = detector.start(pictures, keep)
     except Exception as error:
         read = alone(error)
-    return lambda: read
+        return lambda: read
+    return wait
 
 
 def replay(
@@ -207,8 +203,7 @@ def warm_up(stations: Iterable[Station], batch: int = 1) -> float:
     noise = np.random.default_rng(0).integers(0, 256, (512, 512, 3), np.uint8)
     slowest = 0.0
     for detector in {id(station.detector): station.detector for station in stations}.values():
-        if isinstance(detector, AheadDetector):
-            detector.warm_up(batch)
+        detector.warm_up(batch)
         detector.read([noise])
         begun = time.perf_counter()
         detector.read([noise])

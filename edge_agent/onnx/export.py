@@ -59,7 +59,7 @@ class Graph(nn.Module):
         super().__init__()
         self.method = copy.deepcopy(detector.method)
         self.backbone = cast(nn.Module, self.method.backbone)
-        self.size = detector.image_size
+        self.size = detector.info.image_size
         fix_positions(self.method, detector.grid)
         look = self.method.backbone.look
         self.mean: Tensor
@@ -96,7 +96,7 @@ def resized(detector: PromptDetector, images: Sequence[np.ndarray]) -> np.ndarra
     """Pictures (H, W, 3) uint8 RGB of any sizes to (B, S, S, 3) uint8, as the detector itself resizes them on a CPU."""
     backbone = detector.method.backbone
     look = backbone.look
-    x = backbone.pictures(images, detector.image_size).permute(0, 2, 3, 1)
+    x = backbone.pictures(images, detector.info.image_size).permute(0, 2, 3, 1)
     return ((x * torch.tensor(look.std) + torch.tensor(look.mean)) * 255).round().to(torch.uint8).numpy()
 
 
@@ -112,17 +112,18 @@ def export(
     detector: PromptDetector,
     graph: Graph,
     *,
+    threshold: float,
+    map_threshold: float,
     batch: int | None = None,
     class_name: str = "object",
-    threshold: float | None = None,
-    map_threshold: float | None = None,
 ) -> Exported:
-    """graph: of that detector. batch: how many pictures at once; None leaves it open. threshold, map_threshold: default as recommended.
+    """graph: of that detector. threshold, map_threshold: in [0, 1], written into the file. batch: how many pictures at once; None
+    leaves it open.
 
     Raises EdgeAgentError for what has no place in one file, and where the extra [onnx] is not installed.
     """
     onnx = _onnx()
-    method, backbone = detector.method, detector.method.backbone
+    info, method, backbone = detector.info, detector.method, detector.method.backbone
     if batch is None and method.name in FIXED:
         raise EdgeAgentError(f"{method.name} is exported for a fixed number of pictures at once: add --batch 1")
     weights = sum(value.numel() * value.element_size() for value in graph.state_dict().values())
@@ -133,16 +134,16 @@ def export(
     about = {
         "format": FORMAT,
         "version": __version__,
-        "model": detector.name,
-        "model_sha256": detector.model_sha256,
-        "checkpoint_sha256": detector.checkpoint_sha256,
+        "model": info.name,
+        "model_sha256": info.model_sha256,
+        "checkpoint_sha256": info.checkpoint_sha256,
         "class_name": class_name,
-        "image_size": str(detector.image_size),
+        "image_size": str(info.image_size),
         "resize": f"{backbone.look.kind}, antialias, aspect not kept, rounded to whole levels",
         "batch": "any" if batch is None else str(batch),
         "masked": "no" if graph.patches_kept is None else "yes",
-        "threshold": repr(float(detector.recommended_threshold if threshold is None else threshold)),
-        "map_threshold": repr(float(detector.recommended_map_threshold if map_threshold is None else map_threshold)),
+        "threshold": repr(threshold),
+        "map_threshold": repr(map_threshold),
     }
     model = _traced(graph, batch)
     _strip(model)

@@ -92,29 +92,24 @@ def _view(options: argparse.Namespace) -> View:
             raise EdgeAgentError("--station needs a --config: the station is one of that file")
         class_name = options.class_name or "object"
         model = options.model or "embedded"
-        loader, near = Loader(), options.windows or 1
+        loader = Loader()
         whole = loader.detector(
             model, options.checkpoint, class_name, method=options.method, image_size=options.image_size
         )
-        detector = loader.windowed(whole, near)
-        return View(detector, class_name, image_size=whole.image_size, windows=near)
+        return View(loader.windowed(whole, options.windows or 1), class_name)
     if named:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in named)
         raise EdgeAgentError(f"{flags}: with --config, the station says that: leave out one of them")
     config = load_config(options.config)
     station = config.station(options.station)
     # Its earlier calibration, which this one may be there to replace, need not fit its checkpoint any more.
-    loader = build.loader(config)
-    image_size = build.detector(station.detector, loader).image_size
-    built = build.station(station.model_copy(update={"calibration": None}), loader, config.sha256)
+    built = build.station(station.model_copy(update={"calibration": None}), build.loader(config), config.sha256)
     return View(
         built.detector,
         station.detector.class_name,
         station.include,
         station.ignore,
         built.keep,
-        image_size,
-        station.detector.windows,
         max_megapixels=config.limits.max_megapixels,
         bit_depth=station.source.bit_depth,
         batch=config.limits.batch_size,

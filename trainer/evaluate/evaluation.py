@@ -139,13 +139,13 @@ def measured(detector: Detector, results: Sequence[Result], folder: Path, class_
     """What a detector scored, as a record. folder: of the data, which paths are relative to."""
     categories = {one.category: _category(one, folder) for one in results}
     return Measured(
-        detector=detector.name,
-        model_sha256=detector.model_sha256,
-        checkpoint_sha256=detector.checkpoint_sha256,
+        detector=detector.info.name,
+        model_sha256=detector.info.model_sha256,
+        checkpoint_sha256=detector.info.checkpoint_sha256,
         class_name=class_name,
         size=results[0].size,
-        image_size=getattr(detector, "image_size", None),
-        windows=getattr(detector, "windows", 1),
+        image_size=detector.info.image_size,
+        windows=detector.info.windows,
         mean=mean_of(categories),
         categories=categories,
     )

@@ -10,7 +10,7 @@ from itertools import islice
 import cv2
 import numpy as np
 
-from edge_agent.core import Detector, Reading
+from edge_agent.core import Detector, DetectorInfo, Reading
 from edge_agent.detectors.tipsomaly import Found, Tipsomaly, picture_score, with_consistency
 from edge_agent.errors import EdgeAgentError
 from edge_agent.inference.detector import PromptDetector
@@ -75,12 +75,22 @@ class Result:
 class LocalContrast:
     """Lab distance to a copy of the picture blurred with sigma 20, itself blurred with sigma 3, at 224. Satisfies core.Detector."""
 
-    name = "local contrast"
-    model_sha256 = checkpoint_sha256 = ""
+    info = DetectorInfo("local contrast", "", "", 224, "cpu", None, None)
+    overlaps = False
 
     def read(self, images: Sequence[np.ndarray], keep: Sequence[np.ndarray | None] | None = None) -> list[Reading]:
         """See core.Detector; keep is not looked at. Score: mean of the 180 highest pixels, over the scale's 100."""
         return [self._read(image) for image in images]
+
+    def start(
+        self, images: Sequence[np.ndarray], keep: Sequence[np.ndarray | None] | None = None
+    ) -> Callable[[], list[Reading]]:
+        """See core.Detector. The readings are there when this returns."""
+        readings = self.read(images, keep)
+        return lambda: readings
+
+    def warm_up(self, batch: int) -> None:
+        """See core.Detector. There is nothing to prepare."""
 
     @staticmethod
     def _read(image: np.ndarray) -> Reading:
@@ -135,7 +145,7 @@ def evaluate(
     times = draw(bad, seed, examples[0].category)
     values = image_figures(bad, scored) | pixel_figures(tally.good, tally.bad, tally.covered)
     draws = {**image_draws(times, bad, scored), **pixel_draws(times[:, np.array(known)], sketches)}
-    own = getattr(detector, "recommended_threshold", None)
+    own = detector.info.threshold
     both = bad.any() and not bad.all()
     return Result(
         category=examples[0].category,
@@ -179,7 +189,7 @@ def _by_class_token(detector: Detector) -> Iterator[dict[int, list[np.ndarray]]]
 def _require_finite(reading: Reading, example: Example, detector: Detector) -> None:
     if not (np.isfinite(reading.score) and np.isfinite(reading.heatmap).all()):
         raise EdgeAgentError(
-            f"{example.picture}: {detector.name} gave a score or map that is not a number: try `edge-agent doctor`,"
+            f"{example.picture}: {detector.info.name} gave a score or map that is not a number: try `edge-agent doctor`,"
             " or refit the checkpoint with --precision fp32"
         )
 

@@ -63,7 +63,7 @@ def _show(detector: Detector, examples: Sequence[Example], threshold: float) -> 
     pictures = list(readable(examples, []))
     if not pictures:
         return []
-    map_threshold = getattr(detector, "recommended_map_threshold", MAP_THRESHOLD)
+    map_threshold = MAP_THRESHOLD if detector.info.map_threshold is None else detector.info.map_threshold
     rules = Rules(threshold, map_threshold)
     shown = []
     for (example, pixels, mask), reading in zip(pictures, detector.read([one[1] for one in pictures]), strict=True):

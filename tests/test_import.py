@@ -22,7 +22,6 @@ from edge_agent.backbones.weights.store import EMBEDDED_FOLDER
 from edge_agent.detectors.checkpoint import load_checkpoint
 from edge_agent.detectors.cops import Cops
 from edge_agent.detectors.method import Method
-from edge_agent.detectors.tipsomaly import Tipsomaly
 from edge_agent.errors import CheckpointError
 from edge_agent.inference.detector import PromptDetector
 from edge_agent.inference.load import Loader, load_detector
@@ -32,8 +31,9 @@ from tests.made import gradient
 from tests.parity import vectors
 from tests.test_cops_parity import published_prompts
 from trainer.cli import main
-from trainer.importing.cops import cops_from_published, published_shapes
-from trainer.importing.importing import COPS_SETTINGS, fitting, import_checkpoint, read_published
+from trainer.importing.checkpoint import backbones_of_width, import_checkpoint, read_published
+from trainer.importing.cops import CopsLayout, cops_from_published, published_shapes
+from trainer.importing.tipsomaly import tipsomaly_from_published
 from trainer.importing.vip2clip import END, PERCEPTION, vip2clip_from_published
 
 PICTURES = [gradient(70, 90, seed) for seed in range(2)]
@@ -111,12 +111,12 @@ def made(method: str, clips: dict[str, str]) -> tuple[object, Method]:
     clip = load_clip(clips[method])
     if method == "tipsomaly":
         prompts = tipsomalys(clip.text_width)
-        return prompts, Tipsomaly.from_published(clip, list(prompts), "metal plate")
+        return prompts, tipsomaly_from_published(clip, list(prompts), "metal plate")
     if method == "vip2clip":
         content = vip2clips(clip)
         return content, vip2clip_from_published(clip, content["prompt_learner"], content["Zero_try"])
     content = copss(clip)
-    return content, cops_from_published(clip, content["prompt_learner"], **COPS_SETTINGS["mvtec"])
+    return content, cops_from_published(clip, content["prompt_learner"], **CopsLayout.settings["mvtec"])
 
 
 def told(arguments: list[str], capfd) -> str:
@@ -384,8 +384,8 @@ def test_prompts_of_another_width_say_which_backbone_they_would_fit(method, widt
 
 
 def test_the_authors_own_backbones_fit_their_files():
-    assert fitting("tipsomaly", 1024)[0] == "tips-l14"
-    assert fitting("vip2clip", 768)[0] == fitting("cops", 768)[0] == "clip:ViT-L-14-336/openai"
+    assert backbones_of_width("tipsomaly", 1024)[0] == "tips-l14"
+    assert backbones_of_width("vip2clip", 768)[0] == backbones_of_width("cops", 768)[0] == "clip:ViT-L-14-336/openai"
 
 
 @pytest.mark.parametrize("method", ["vip2clip", "cops"])

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from edge_agent.backbones.backbone import Backbone, ImageFeatures
 from edge_agent.detectors import prompts
 from edge_agent.detectors.method import Method, Scores
-from edge_agent.errors import CheckpointError
 from edge_agent.kernels import scoring
 from edge_agent.kernels.scoring import LEAST
 from edge_agent.kernels.similarity import compare
@@ -194,20 +193,6 @@ class Tipsomaly(Method):
         method = cls(backbone, class_name, token, fixed, Evidence.told(header), consistency, (share, temperature))
         method.prompt = nn.Parameter(tensors["prompt"].to(backbone.device))
         method.learned = tensors["learned"].to(backbone.device)
-        return method
-
-    @classmethod
-    def from_published(cls, backbone: Backbone, prompts: Sequence[Tensor], class_name: str = "object") -> Tipsomaly:
-        """prompts: the authors' two learned ones, normal then anomalous, each (S, W). Raises CheckpointError."""
-        shapes = [tuple(prompt.shape) for prompt in prompts]
-        length = shapes[0][0] if shapes and shapes[0] else 0
-        if not length or shapes != [(length, backbone.text_width)] * 2:
-            raise CheckpointError(
-                f"not Tipsomaly's prompts for {backbone.name}: they are {shapes} where two of ({PROMPT_LENGTH},"
-                f" {backbone.text_width}) are wanted; take the authors' file, for the backbone it was fitted on"
-            )
-        method = cls(backbone, class_name)
-        method.prompt = nn.Parameter(torch.stack([prompt.detach().float() for prompt in prompts]).to(backbone.device))
         return method
 
     def tensors(self) -> dict[str, Tensor]:

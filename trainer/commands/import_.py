@@ -30,13 +30,14 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def _import(options: argparse.Namespace) -> int:
     from edge_agent.errors import EdgeAgentError
     from edge_agent.inference.load import Loader
-    from trainer.importing.importing import ADVICE, FITTED_FOR, import_checkpoint, read_published
+    from trainer.importing.checkpoint import ADVICE, import_checkpoint, read_published
+    from trainer.importing.layouts import LAYOUTS
 
     writable(options.out)
     if options.out.resolve() == options.source.resolve():
         raise EdgeAgentError(f"{options.out}: would overwrite the authors' file: name another --out")
     published = read_published(options.source, options.method)
-    usual = FITTED_FOR[options.method]
+    usual = LAYOUTS[options.method].backbone
     backbone = Loader().backbone(options.backbone or usual, "cpu")
     import_checkpoint(
         published,

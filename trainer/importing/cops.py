@@ -1,19 +1,23 @@
-"""The names that the authors of CoPS gave to what they fitted, and ours for it."""
+"""The prompts that the authors of CoPS publish: their names of tensors, and ours for the same."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from edge_agent.backbones.backbone import Backbone
+from edge_agent.backbones.weights.clip_names import EXAMPLE
 from edge_agent.detectors.cops import DEEP_BLOCKS, Cops
 from edge_agent.errors import CheckpointError
+from trainer.importing.layout import Parts
 
 Shape = tuple[int, ...]
 
-UNUSED = ("projector", "extractor_", "vae_encoder", "token")  # beginnings of names: not needed to inspect
+PROMPTS = "prompt_learner"
+UNUSED = ("projector", "extractor_", "vae_encoder", "token")  # prefixes of names that inspecting does not need
 PAIRS = {"context": ("ctx_pos", "ctx_neg"), "queries": ("t_n", "t_a")}  # normal, anomalous
 RENAMED = {
     "extractor.mlp.0": "extractor.mlp.c_fc",
@@ -21,6 +25,37 @@ RENAMED = {
     "decoder": "vae_decoder.net",
 }
 DEEP = "compound_prompts_text"
+VIP2CLIP_PART = "Zero_try"  # ViP2-CLIP's files hold the same part of prompts, and this one besides
+
+
+class CopsLayout:
+    """See Layout. The file is a dict with one part."""
+
+    title = "CoPS"
+    backbone = EXAMPLE
+    fits_tips = False
+    tokens = (PROMPTS, "ctx_pos")
+    settings: Mapping[str, Mapping[str, Any]] = {  # as published
+        "mvtec": {"k": 3, "alpha": 0.35, "beta": 1.0},
+        "visa": {"k": 5, "alpha": 0.26, "beta": 0.9},
+    }
+
+    def recognise(self, content: Any) -> bool:
+        """See Layout."""
+        return isinstance(content, Mapping) and PROMPTS in content and VIP2CLIP_PART not in content
+
+    def parts(self, content: Any) -> Mapping[str, Any]:
+        """See Layout."""
+        return {PROMPTS: content[PROMPTS]}
+
+    def build(self, backbone: Backbone, parts: Parts, class_name: str, trained_on: str | None) -> Cops:
+        """See Layout."""
+        if trained_on is None:
+            raise CheckpointError(
+                "how CoPS pools patches and weighs scores depends on what it was trained on, which the file does not say:"
+                f" say --trained-on {' or '.join(self.settings)} (the authors keep one folder for each)"
+            )
+        return cops_from_published(backbone, parts[PROMPTS], **self.settings[trained_on])
 
 
 def cops_from_published(
@@ -33,9 +68,16 @@ def cops_from_published(
     seed: int = 0,
     draws: Tensor | None = None,
 ) -> Cops:
-    """From the authors' checkpoint["prompt_learner"]; k, alpha, beta: as published for what it was fitted on.
+    """Make the method of the authors' tensors. It lacks the encoder: it can inspect, but not be fitted further.
 
-    It lacks the encoder, so it inspects but is not fitted further. Raises CheckpointError naming what does not fit.
+    Args:
+        backbone: the one that the prompts were fitted on.
+        prompt_learner: the authors' checkpoint["prompt_learner"].
+        k, alpha, beta: settings as published for the data set that the prompts were fitted on.
+        seed: of the random numbers that replace the encoder's; default 0.
+        draws: these random numbers themselves, instead of a seed.
+
+    Raises CheckpointError naming what does not fit.
     """
     method = Cops(
         backbone,
@@ -53,10 +95,17 @@ def cops_from_published(
 
 
 def own_tensors(published: Mapping[str, Tensor], wanted: Mapping[str, Shape], backbone: str) -> dict[str, Tensor]:
-    """The authors' checkpoint["prompt_learner"] under our names, in fp32. wanted: shapes by our names on that backbone.
+    """Return the authors' tensors under our names, in fp32.
 
     Deep prompts for more blocks than the text tower has are left out: nothing reads them. Those that are read are rounded to
-    half precision, as the authors' code does whatever the rest is in. Raises CheckpointError naming what does not fit.
+    half precision, as the authors' code does whatever precision the rest has.
+
+    Args:
+        published: the authors' checkpoint["prompt_learner"].
+        wanted: shapes by our names, on the backbone.
+        backbone: its name, for error messages.
+
+    Raises CheckpointError naming what does not fit.
     """
     known = {name: value for name, value in published.items() if not name.startswith(UNUSED)}
     shapes = published_shapes(wanted)
@@ -85,7 +134,7 @@ def own_tensors(published: Mapping[str, Tensor], wanted: Mapping[str, Shape], ba
 
 
 def published_shapes(wanted: Mapping[str, Shape]) -> dict[str, Shape]:
-    """The shapes by the authors' names. wanted: the same by ours."""
+    """Return shapes by the authors' names. wanted: the same by ours."""
     shapes: dict[str, Shape] = {}
     for name, shape in wanted.items():
         if name == "context":

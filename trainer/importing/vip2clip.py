@@ -1,29 +1,61 @@
-"""The names that the authors of ViP2-CLIP gave to what they fitted, and ours for it."""
+"""The prompts that the authors of ViP2-CLIP publish: their names of tensors, and ours for the same."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from edge_agent.backbones.backbone import Backbone
+from edge_agent.backbones.weights.clip_names import EXAMPLE
 from edge_agent.detectors.vip2clip import TOP, ViP2Clip
 from edge_agent.errors import CheckpointError
+from trainer.importing.layout import Parts
 
 Shape = tuple[int, ...]
 
+PROMPTS, FGP = "prompt_learner", "Zero_try"
 END = "<end_of_text>"  # as open_clip's tokenizer calls it
 PERCEPTION = {"query": "q_proj_pre", "key": "k_proj_pre_1", "value": "v_proj_pre_1", "out": "proj_post_t"}
 UNUSED = r"prompt_temp_l1|k_proj_pre_1\.bias|token_prefix_.*|token_suffix_.*|tokenized_prompts_.*"
 
 
+class ViP2ClipLayout:
+    """See Layout. The file is a dict with two parts."""
+
+    title = "ViP2-CLIP"
+    backbone = EXAMPLE
+    fits_tips = False
+    tokens = (PROMPTS, "ctx_pos")
+    settings: Mapping[str, Mapping[str, Any]] = {}
+
+    def recognise(self, content: Any) -> bool:
+        """See Layout."""
+        return isinstance(content, Mapping) and PROMPTS in content and FGP in content
+
+    def parts(self, content: Any) -> Mapping[str, Any]:
+        """See Layout."""
+        return {PROMPTS: content[PROMPTS], FGP: content[FGP]}
+
+    def build(self, backbone: Backbone, parts: Parts, class_name: str, trained_on: str | None) -> ViP2Clip:
+        """See Layout."""
+        return vip2clip_from_published(backbone, parts[PROMPTS], parts[FGP])
+
+
 def vip2clip_from_published(
     backbone: Backbone, prompt_learner: Mapping[str, Tensor], fgp: Mapping[str, Tensor], *, top: int = TOP
 ) -> ViP2Clip:
-    """From the authors' checkpoint["prompt_learner"] and checkpoint["Zero_try"].
+    """Make the method of the authors' tensors.
+
+    Args:
+        backbone: the one that the prompts were fitted on.
+        prompt_learner: the authors' checkpoint["prompt_learner"].
+        fgp: the authors' checkpoint["Zero_try"].
+        top: number of patches that decide about a picture; default as published.
 
     Raises CheckpointError naming what does not fit.
     """
@@ -42,10 +74,16 @@ def vip2clip_from_published(
 def own_tensors(
     prompt_learner: Mapping[str, Tensor], fgp: Mapping[str, Tensor], backbone: Backbone
 ) -> dict[str, Tensor]:
-    """The authors' checkpoint["prompt_learner"] and checkpoint["Zero_try"] under our names, in fp32.
+    """Return the authors' tensors under our names, in fp32, the embedded words among them.
 
-    Their words come along. Left out is what changes no result: a temperature that nothing reads, a bias that no softmax sees,
-    padding. Raises CheckpointError naming what does not fit, and for prompts fitted on another CLIP of the same shape.
+    Left out is what changes no result: a temperature that nothing reads, a bias that no softmax sees, padding.
+
+    Args:
+        prompt_learner: the authors' checkpoint["prompt_learner"].
+        fgp: the authors' checkpoint["Zero_try"].
+        backbone: the one that the prompts were fitted on.
+
+    Raises CheckpointError naming what does not fit, and for prompts fitted on another CLIP of the same shape.
     """
     known = {**prompt_learner, **fgp}
     shapes = _shapes(known, backbone)
@@ -83,7 +121,7 @@ def own_tensors(
 
 
 def _shapes(known: Mapping[str, Tensor], backbone: Backbone) -> dict[str, Shape]:
-    """By the authors' names, for as many tokens as there are in theirs."""
+    """Return the expected shapes by the authors' names, for as many tokens as there are in `known`."""
     D, W = backbone.width, backbone.text_width
     tokens = (known.get(name, torch.ones(1)) for name in ("ctx_pos", "cls_ctx"))
     state, shared = (max(1, len(own)) if own.ndim else 1 for own in tokens)
@@ -106,7 +144,7 @@ def _shapes(known: Mapping[str, Tensor], backbone: Backbone) -> dict[str, Shape]
 
 
 def _same_end(suffix: Tensor | None, backbone: Backbone) -> bool:
-    """Whether the end token, which (1, n, W) begins with, is the backbone's, to half precision."""
+    """Return whether the suffix (1, n, W) begins with the backbone's end token, to half precision."""
     own = backbone.embed_words(END)
     if suffix is None or suffix.ndim != 3 or suffix[0, :1].shape != own.shape:
         return False

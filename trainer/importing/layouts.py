@@ -1,0 +1,19 @@
+"""The methods whose published prompts can be imported, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from edge_agent.detectors.cops import Cops
+from edge_agent.detectors.tipsomaly import Tipsomaly
+from edge_agent.detectors.vip2clip import ViP2Clip
+from trainer.importing.cops import CopsLayout
+from trainer.importing.layout import Layout
+from trainer.importing.tipsomaly import TipsomalyLayout
+from trainer.importing.vip2clip import ViP2ClipLayout
+
+LAYOUTS: Mapping[str, Layout] = {
+    Tipsomaly.name: TipsomalyLayout(),
+    ViP2Clip.name: ViP2ClipLayout(),
+    Cops.name: CopsLayout(),
+}

@@ -1,0 +1,119 @@
+"""The file in which a method's authors publish their prompts, read without running code from it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+import pickletools
+import re
+import warnings
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from edge_agent.errors import CheckpointError
+
+_LFS_POINTER = b"version https://git-lfs"
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedPrompts:
+    """What such a file holds.
+
+    path: of the file. sha256: its digest, hex. method: the method's name. parts: dicts of tensors under the authors' own
+    keys and names.
+    """
+
+    path: Path
+    sha256: str
+    method: str
+    parts: Mapping[str, Mapping[str, Tensor]]
+
+
+def read_content(path: Path) -> tuple[Any, str]:
+    """Unpickle the file and return its content and its SHA-256.
+
+    Only tensors in plain containers or in a ParameterList are built; nothing else is imported or called. Raises
+    CheckpointError when the file cannot be read, is damaged, or asks for anything else.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from None
+    return _unpickled(path, data), hashlib.sha256(data).hexdigest()
+
+
+def checked_tensors(path: Path, name: str, content: Any) -> dict[str, Tensor]:
+    """Return `content` as a dict of ordinary CPU tensors by name. Raises CheckpointError when it is anything else."""
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path}: {name} is no dict of tensors; download it again, or take another file")
+    for key, value in content.items():
+        ordinary = (
+            isinstance(key, str)
+            and isinstance(value, Tensor)
+            and value.layout is torch.strided
+            and value.device.type == "cpu"  # any other device at this point means a tensor without content
+            and not value.is_quantized
+            and not value.is_complex()
+        )
+        if not ordinary:
+            raise CheckpointError(f"{path}: {name}[{key!r}] is no ordinary tensor; take another file")
+    return dict(content)
+
+
+def described(content: Any) -> str:
+    """Describe what an unknown file holds, for an error message."""
+    if not isinstance(content, Mapping):
+        return f"a {type(content).__name__}"
+    keys = ", ".join(repr(key)[:40] for key in list(content)[:5])
+    return f"a dict of {keys}" if keys else "an empty dict"
+
+
+def _unpickled(path: Path, data: bytes) -> Any:
+    if data.startswith(_LFS_POINTER):
+        raise CheckpointError(
+            f"{path}: is Git LFS's pointer to a file, not the file: run `git lfs pull`, or download it"
+        )
+    try:
+        with torch.serialization.safe_globals([nn.ParameterList]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of old pickles, which it refuses anyway
+            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged bytes make torch raise nearly every exception there is
+        refused = re.search(r"GLOBAL (\S+)", str(error))
+        name = refused[1] if refused else _first_import(data) if isinstance(error, pickle.UnpicklingError) else None
+        if name:
+            raise CheckpointError(
+                f"{path}: would call {name}, which no file of prompts needs: refused, and nothing of it was run;"
+                " do not trust this file, take the one that the authors publish"
+            ) from None
+        reason = str(error).rpartition("WeightsUnpickler error: ")[2].strip().partition("\n")[0][:200]
+        raise CheckpointError(
+            f"{path}: not a whole file of torch.save ({reason or type(error).__name__}); download or copy it again"
+        ) from None
+
+
+def _first_import(data: bytes) -> str | None:
+    """Return the first name that a pickle would import, or nearly: read from its opcodes, without running it."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            data = next(archive.read(name) for name in archive.namelist() if name.endswith("/data.pkl"))
+    except (zipfile.BadZipFile, StopIteration):
+        pass  # the pickle itself, or nothing
+    strings: list[str] = []
+    try:
+        for opcode, argument, _ in pickletools.genops(data):
+            if opcode.name in ("GLOBAL", "INST"):
+                return str(argument).replace(" ", ".")
+            if opcode.name == "STACK_GLOBAL":
+                return ".".join(strings[-2:])
+            if isinstance(argument, str):
+                strings.append(argument)
+    except ValueError:
+        pass  # no pickle, or cut off
+    return None

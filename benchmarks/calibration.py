@@ -25,7 +25,10 @@ from scipy.stats import betabinom
 import edge_agent
 from benchmarks.results_file import RESULTS, commit
 from edge_agent.inference.load import Loader
-from trainer.calibrate import View, just_above, look, needed, percent, rank
+from trainer.calibrate.calibration import percent
+from trainer.calibrate.conformal import just_above, pictures_needed, threshold_rank
+from trainer.calibrate.readings import read_good_pictures
+from trainer.calibrate.setup import ReadingSetup
 from trainer.data.examples import read_examples
 
 RATES = ("0.2", "0.1", "0.05", "0.02")
@@ -33,12 +36,13 @@ RATES = ("0.2", "0.1", "0.05", "0.02")
 Rule = Callable[[np.ndarray], float]  # good scores (n,) to the threshold
 
 
-def scores_of(view: View, folder: Path) -> tuple[np.ndarray, np.ndarray, int]:
+def scores_of(setup: ReadingSetup, folder: Path) -> tuple[np.ndarray, np.ndarray, int]:
     """Scores of the good pictures that differ, in the order of their files; of the defective ones; and how many were copies."""
     splits = [split for split in ("train", "test") if (folder / split).is_dir()]
     examples = [one for split in splits for one in read_examples(folder, split)]
     good, bad = (
-        look(view, [one.picture for one in examples if one.defective is defective], 0) for defective in (False, True)
+        read_good_pictures(setup, [one.picture for one in examples if one.defective is defective], 0)
+        for defective in (False, True)
     )
     return good.scores, bad.scores, len(good.copies)
 
@@ -57,10 +61,10 @@ def over_splits(good: np.ndarray, bad: np.ndarray, rule: Rule, splits: int) -> t
 def measure(good: np.ndarray, bad: np.ndarray, asked: str, splits: int) -> Mapping[str, object]:
     """One rate on one set, all shares in [0, 1]."""
     rate, n = Fraction(asked), len(good) // 2
-    rest, m = len(good) - n, rank(n, rate)
+    rest, m = len(good) - n, threshold_rank(n, rate)
     figures: dict[str, object] = {"rate": float(rate), "calibrated_on": n, "counted_on": rest}
     if not m:
-        return {**figures, "refused": f"takes {needed(rate)} pictures"}
+        return {**figures, "refused": f"takes {pictures_needed(rate)} pictures"}
 
     def ours(half: np.ndarray) -> float:
         return just_above(half, m)
@@ -97,7 +101,7 @@ def main() -> None:
         name = folder.resolve().name
         class_name = name.replace("_", " ")
         detector = loader.detector(options.model, options.checkpoint, class_name)
-        good, bad, copies = scores_of(View(detector, class_name), folder)
+        good, bad, copies = scores_of(ReadingSetup(detector, class_name), folder)
         rows = [measure(good, bad, asked, options.splits) for asked in RATES]
         sigma, found = over_splits(good, bad, lambda half: float(half.mean() + 3 * half.std()), options.splits)
         three_sigma = {"measured": sigma.mean() / (len(good) - len(good) // 2), "found": found}

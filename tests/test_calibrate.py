@@ -25,17 +25,10 @@ from edge_agent.line.calibration import QUANTILES, brightness, read_calibration
 from edge_agent.line.judge import Rules, judge, regions
 from tests.agent import write_config
 from tests.detectors import SynchronousDetector
-from trainer.calibrate import (
-    Seen,
-    View,
-    calibration_of,
-    interval,
-    just_above,
-    look,
-    needed,
-    rank,
-    write_calibration,
-)
+from trainer.calibrate.calibration import make_calibration, write_calibration
+from trainer.calibrate.conformal import false_alarm_interval, just_above, pictures_needed, threshold_rank
+from trainer.calibrate.readings import GoodReadings, read_good_pictures
+from trainer.calibrate.setup import ReadingSetup
 from trainer.cli import main
 from trainer.synthesis import sample
 
@@ -83,9 +76,9 @@ def scored(folder: Path, scores: Sequence[int], peaks: Sequence[int] | None = No
     return [folder / f"{number}.png" for number in range(len(scores))]
 
 
-def seen(scores: np.ndarray, peaks: np.ndarray | None = None) -> Seen:
+def seen(scores: np.ndarray, peaks: np.ndarray | None = None) -> GoodReadings:
     scores = scores.astype(np.float32)
-    return Seen(len(scores), scores, scores if peaks is None else peaks.astype(np.float32), scores, (), ())
+    return GoodReadings(len(scores), scores, scores if peaks is None else peaks.astype(np.float32), scores, (), ())
 
 
 # What is promised
@@ -93,13 +86,13 @@ def seen(scores: np.ndarray, peaks: np.ndarray | None = None) -> Seen:
 
 @pytest.mark.parametrize("rate", ["0.05", "0.02", "0.005"])
 def test_the_promised_rate_and_interval_hold_over_a_thousand_calibrations(rate: str) -> None:
-    n, m = 199, rank(199, Fraction(rate))
+    n, m = 199, threshold_rank(199, Fraction(rate))
     uniform = np.random.default_rng(0).random((1000, n), np.float32)
     # Of uniform scores, the share at or above a threshold is 1 - threshold.
     rates = np.array([1 - just_above(scores, m) for scores in uniform])
     spread = np.sqrt(m * (n + 1 - m) / (n + 2)) / (n + 1)  # of Beta(m, n + 1 - m)
     assert abs(rates.mean() - m / (n + 1)) < 4 * spread / np.sqrt(1000)
-    low, high = interval(n, m)
+    low, high = false_alarm_interval(n, m)
     within = ((low <= rates) & (rates <= high)).mean()
     assert abs(within - 0.95) < 4 * np.sqrt(0.95 * 0.05 / 1000)
 
@@ -107,7 +100,7 @@ def test_the_promised_rate_and_interval_hold_over_a_thousand_calibrations(rate: 
 @pytest.mark.parametrize("levels", [2, 7, 100])
 def test_tied_scores_only_lower_the_rate(levels: int) -> None:
     n, rate = 199, Fraction("0.05")
-    m = rank(n, rate)
+    m = threshold_rank(n, rate)
     values = (np.linspace(0, 1, levels) * 0.9).astype(np.float32)
     chances = np.arange(levels, 0, -1.0)
     chances /= chances.sum()
@@ -115,23 +108,23 @@ def test_tied_scores_only_lower_the_rate(levels: int) -> None:
     thresholds = [just_above(values[draw], m) for draw in draws]
     rates = np.array([chances[values >= threshold].sum() for threshold in thresholds])
     assert rates.mean() <= m / (n + 1)
-    assert (rates <= interval(n, m)[1]).mean() >= 0.975 - 4 * np.sqrt(0.975 * 0.025 / 1000)
+    assert (rates <= false_alarm_interval(n, m)[1]).mean() >= 0.975 - 4 * np.sqrt(0.975 * 0.025 / 1000)
 
 
 @pytest.mark.parametrize(
     ("rate", "pictures"), [("0.001", 999), ("0.01", 99), ("0.2", 4), ("0.3", 3), ("1/3", 2), ("0.5", 1), ("0.9", 1)]
 )
 def test_just_so_many_pictures_are_needed_and_one_less_is_too_few(rate: str, pictures: int) -> None:
-    assert needed(Fraction(rate)) == pictures
-    assert rank(pictures, Fraction(rate)) == 1
-    assert rank(pictures - 1, Fraction(rate)) == 0
+    assert pictures_needed(Fraction(rate)) == pictures
+    assert threshold_rank(pictures, Fraction(rate)) == 1
+    assert threshold_rank(pictures - 1, Fraction(rate)) == 0
 
 
 def test_rates_are_counted_as_they_are_written_not_as_floats() -> None:
     for n in range(9, 20000, 10):
-        assert rank(n, Fraction("0.1")) == (n + 1) // 10
+        assert threshold_rank(n, Fraction("0.1")) == (n + 1) // 10
     assert int(30 * (1 - 0.9)) == 2  # what floats make of 3
-    assert rank(29, 1 - Fraction("0.9")) == 3
+    assert threshold_rank(29, 1 - Fraction("0.9")) == 3
 
 
 def test_the_score_that_decides_is_still_ok_and_the_next_one_is_not() -> None:
@@ -159,14 +152,14 @@ def test_a_map_that_decides_lights_up_nowhere() -> None:
 
 def test_the_calibration_says_what_it_rests_on(tmp_path: Path) -> None:
     paths = scored(tmp_path, range(10, 110), range(109, 9, -1))
-    view = View(Scored(), "steel plate", ignore=(((0.0, 0.0), (0.5, 0.0), (0.5, 0.5)),))
+    setup = ReadingSetup(Scored(), "steel plate", ignore=(((0.0, 0.0), (0.5, 0.0), (0.5, 0.5)),))
     rate = Fraction("0.05")
-    one = calibration_of(view, look(view, paths, needed(rate)), rate)
+    one = make_calibration(setup, read_good_pictures(setup, paths, pictures_needed(rate)), rate)
     fifth = np.float32(105 / 255)  # five of 101 may be above; four of these are
     assert one.threshold == one.map_threshold == float(np.nextafter(fifth, np.float32(1)))
     assert (one.good_pictures, one.false_alarm_rate, one.class_name) == (100, 0.05, "steel plate")
     assert (one.model_sha256, one.checkpoint_sha256) == ("a" * 64, "b" * 64)
-    assert one.false_alarm_interval == interval(100, 5)
+    assert one.false_alarm_interval == false_alarm_interval(100, 5)
     assert one.score_quantiles is not None
     assert list(one.score_quantiles) == [str(level) for level in QUANTILES]
     assert one.score_quantiles["0"] == pytest.approx(10 / 255)
@@ -176,7 +169,7 @@ def test_the_calibration_says_what_it_rests_on(tmp_path: Path) -> None:
     assert re.fullmatch(rf"c-{one.created:%Y%m%d}-[0-9a-f]{{6}}", one.id)
     write_calibration(one, tmp_path / "made.json")
     assert read_calibration(tmp_path / "made.json") == one
-    assert calibration_of(view, look(view, paths, needed(rate)), rate).id != one.id
+    assert make_calibration(setup, read_good_pictures(setup, paths, pictures_needed(rate)), rate).id != one.id
 
 
 # What is refused, and what does not count
@@ -217,18 +210,18 @@ def test_the_detector_looks_at_nothing_once_there_are_too_few(tmp_path: Path) ->
     for path in paths[10:12]:
         path.write_bytes(b"")
     detector = Scored()
-    few = look(View(detector, "object"), paths, 30)
+    few = read_good_pictures(ReadingSetup(detector, "object"), paths, 30)
     assert (few.n, len(few.skipped)) == (28, 2)
     assert detector.pictures == 8  # the first batch, before the empty files were met
     with pytest.raises(EdgeAgentError, match=r"28 good pictures \(2 more are broken\) are too few"):
-        calibration_of(View(detector, "object"), few, Fraction(1, 31))
+        make_calibration(ReadingSetup(detector, "object"), few, Fraction(1, 31))
 
 
 def test_good_pictures_with_the_highest_score_leave_no_threshold() -> None:
     scores = np.array([0.2] * 7 + [1.0, 1.0])
     with pytest.raises(EdgeAgentError, match="2 of 9 good pictures have the highest score there is, 1"):
-        calibration_of(View(Scored(), "object"), seen(scores), FIFTH)
-    assert calibration_of(View(Scored(), "object"), seen(scores), Fraction("0.3")).threshold < 0.21
+        make_calibration(ReadingSetup(Scored(), "object"), seen(scores), FIFTH)
+    assert make_calibration(ReadingSetup(Scored(), "object"), seen(scores), Fraction("0.3")).threshold < 0.21
 
 
 def test_good_pictures_that_light_up_fully_leave_the_highest_map_threshold(tmp_path: Path, capfd, monkeypatch) -> None:
@@ -241,7 +234,7 @@ def test_good_pictures_that_light_up_fully_leave_the_highest_map_threshold(tmp_p
 
 
 def test_maps_of_zeros_give_a_map_threshold_that_can_be_drawn() -> None:
-    one = calibration_of(View(Scored(), "object"), seen(np.linspace(0, 0.9, 9), np.zeros(9)), FIFTH)
+    one = make_calibration(ReadingSetup(Scored(), "object"), seen(np.linspace(0, 0.9, 9), np.zeros(9)), FIFTH)
     assert one.map_threshold == 1e-6
 
 
@@ -251,7 +244,7 @@ def test_a_detector_that_gives_no_number_is_an_error_that_names_the_picture(tmp_
             return [Reading(float("nan"), reading.heatmap) for reading in super().read(images)]
 
     with pytest.raises(EdgeAgentError, match=r"0\.png: scored gave a score or map that is not a number"):
-        look(View(Lost(), "object"), scored(tmp_path, range(9)), 4)
+        read_good_pictures(ReadingSetup(Lost(), "object"), scored(tmp_path, range(9)), 4)
 
 
 @pytest.mark.parametrize("rate", ["0", "1", "-0.1", "nan", "0.1 %", "1/0", "few"])
@@ -338,7 +331,7 @@ def test_twelve_bits_are_read_as_the_station_reads_them(tmp_path: Path) -> None:
 
 
 def test_a_station_that_looks_otherwise_than_it_was_calibrated_is_warned_of(tmp_path: Path) -> None:
-    one = calibration_of(View(Scored(), "plate"), seen(np.linspace(0, 0.9, 9)), FIFTH)
+    one = make_calibration(ReadingSetup(Scored(), "plate"), seen(np.linspace(0, 0.9, 9)), FIFTH)
     write_calibration(one, tmp_path / "c.json")
     station = {"name": "cam1", "source": {"folder": "."}, "calibration": "c.json"}
     plain = station | {"detector": {"class_name": "plate"}}
@@ -376,6 +369,6 @@ def test_what_the_station_says_is_not_said_twice(parts: Path, tmp_path: Path, ca
 
 def test_a_verdict_changes_exactly_at_the_threshold() -> None:
     scores = np.random.default_rng(6).random(99).astype(np.float32)
-    rules = Rules(just_above(scores, rank(99, Fraction("0.05"))))
+    rules = Rules(just_above(scores, threshold_rank(99, Fraction("0.05"))))
     verdicts = [judge(Reading(float(score), np.zeros((4, 4), np.float32)), rules, (8, 8)) for score in scores]
     assert sum(verdict.evaluation.value == "NotOK" for verdict in verdicts) == 4

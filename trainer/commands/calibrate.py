@@ -1,10 +1,9 @@
-"""`trainer calibrate`: a threshold from good pictures, with a promise of how many good parts it will call NotOK."""
+"""`trainer calibrate`: a threshold from good pictures, with a bound on the share of good parts that are called NotOK."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -14,8 +13,7 @@ from edge_agent.commands.arguments import count, windows, words
 from trainer.commands.output import bar, writable
 
 if TYPE_CHECKING:
-    from edge_agent.line.calibration import Calibration
-    from trainer.calibrate import Seen, View
+    from trainer.calibrate.setup import ReadingSetup
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -50,95 +48,54 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _calibrate(options: argparse.Namespace) -> int:
-    from trainer.calibrate import calibration_of, look, needed, require_replaceable, write_calibration
+    from trainer.calibrate.calibration import make_calibration, require_replaceable, write_calibration
+    from trainer.calibrate.conformal import pictures_needed
+    from trainer.calibrate.readings import read_good_pictures
+    from trainer.calibrate.summary import summary
     from trainer.data.examples import good_pictures
 
     rate = options.false_alarm_rate
     writable(options.out)
     require_replaceable(options.out)
     paths = good_pictures(options.good)
-    view = _view(options)
+    setup = _setup(options)
     with bar(len(paths), "good pictures") as progress:
-        seen = look(view, paths, needed(rate), report=progress.update)
-    for one in seen.skipped:
+        readings = read_good_pictures(setup, paths, pictures_needed(rate), report=progress.update)
+    for one in readings.skipped:
         print(f"skipped {one.path}: {one.reason}", file=sys.stderr)
-    for copy, first in seen.copies:
+    for copy, first in readings.copies:
         print(f"skipped {copy}: the same picture as {first}", file=sys.stderr)
-    made = calibration_of(view, seen, rate)
-    write_calibration(made, options.out)
-    for line in _said(made, seen, rate):
+    calibration = make_calibration(setup, readings, rate)
+    write_calibration(calibration, options.out)
+    for line in summary(calibration, readings, rate):
         print(line)
     print(
-        f"the calibration is {options.out}, and {made.id} its name: a station takes it with calibration: {options.out}"
+        f"wrote calibration {calibration.id} to {options.out}; to use it, set calibration: {options.out} for the station"
     )
     return 0
 
 
-def _view(options: argparse.Namespace) -> View:
-    """What looks at the pictures: the station of a config, or what the command line names."""
-    from edge_agent import build
-    from edge_agent.config.load import load_config
+def _setup(options: argparse.Namespace) -> ReadingSetup:
     from edge_agent.errors import EdgeAgentError
-    from edge_agent.inference.load import Loader
-    from trainer.calibrate import View
+    from trainer.calibrate.setup import setup_of_model, setup_of_station
 
-    named = [
-        name
+    model = {
+        name: getattr(options, name)
         for name in ("model", "checkpoint", "method", "class_name", "image_size", "windows")
         if getattr(options, name) is not None
-    ]
+    }
     if not options.config:
         if options.station:
             raise EdgeAgentError("--station needs a --config: the station is one of that file")
-        class_name = options.class_name or "object"
-        model = options.model or "embedded"
-        loader = Loader()
-        whole = loader.detector(
-            model, options.checkpoint, class_name, method=options.method, image_size=options.image_size
-        )
-        return View(loader.windowed(whole, options.windows or 1), class_name)
-    if named:
-        flags = ", ".join(f"--{name.replace('_', '-')}" for name in named)
+        return setup_of_model(**model)
+    if model:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in model)
         raise EdgeAgentError(f"{flags}: with --config, the station says that: leave out one of them")
-    config = load_config(options.config)
-    station = config.station(options.station)
-    # Its earlier calibration, which this one may be there to replace, need not fit its checkpoint any more.
-    built = build.station(station.model_copy(update={"calibration": None}), build.loader(config), config.sha256)
-    return View(
-        built.detector,
-        station.detector.class_name,
-        station.include,
-        station.ignore,
-        built.keep,
-        max_megapixels=config.limits.max_megapixels,
-        bit_depth=station.source.bit_depth,
-        batch=config.limits.batch_size,
-    )
-
-
-def _said(made: Calibration, seen: Seen, rate: Fraction) -> Iterator[str]:
-    """What the calibration promises, in plain words."""
-    from trainer.calibrate import interval, left_out, percent, rank, tied
-
-    n, m = seen.n, rank(seen.n, rate)
-    low, high = map(percent, interval(n, m))
-    reach, lit = int((seen.scores >= made.threshold).sum()), int((seen.peaks >= (made.map_threshold or 1)).sum())
-    yield f"calibrated on {n} good pictures{left_out(seen)}"
-    yield f"threshold      {made.threshold:.4f}; {reach} of them reach it and would be NotOK"
-    yield f"map threshold  {made.map_threshold:.4f}; {lit} of them reach it somewhere and would be outlined there"
-    yield (
-        f"promise        the next good part like these is called NotOK with a chance of at most {m} in {n + 1},"
-        f" {percent(Fraction(m, n + 1))}; asked for: {percent(rate)}"
-    )
-    sure = f"at most {high}" if tied(seen.scores, m) else f"between {low} and {high}"
-    yield f"this time      by the luck of these {n}, its own rate is {sure}, with 95 % confidence; more pictures narrow that"
-    yield "it holds       while parts, camera, light, polygons and checkpoint stay as they are"
-    if lit >= m:
-        yield f"but            no map threshold keeps good parts dark: {lit} of them light up as high as maps go"
+    return setup_of_station(options.config, options.station)
 
 
 def _rate(text: str) -> Fraction:
-    # Exactly as it is written: see rank() for why.
+    # A Fraction, not a float: see threshold_rank.
     with suppress(ValueError, ZeroDivisionError):
         rate = Fraction(text)
         if 0 < rate < 1:

@@ -21,8 +21,9 @@ $(VENV)/.ready: pyproject.toml
 demo: setup
 	$(BIN)/edge-agent replay edge_agent/samples --out demo-out --again
 
+# Bytecode is kept, whatever the shell says: the tests start some hundred interpreters.
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from scipy.ndimage import gaussian_filter
 
 from edge_agent.backbones.tips import Tips
 from edge_agent.core import Reading
@@ -32,6 +31,8 @@ class AsPublished:
     @torch.no_grad()
     def read(self, image: np.ndarray) -> Reading:
         """image: (H, W, 3) uint8 RGB."""
+        from scipy.ndimage import gaussian_filter
+
         resized = Image.fromarray(image).resize((self._size, self._size), Image.Resampling.BILINEAR)
         x = torch.from_numpy(np.array(resized)).permute(2, 0, 1).unsqueeze(0).float().div(255).to(self._device)
         features = self._tower(x)

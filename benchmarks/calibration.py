@@ -20,7 +20,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import betabinom
 
 import edge_agent
 from benchmarks.results_file import RESULTS, commit
@@ -60,6 +59,8 @@ def over_splits(good: np.ndarray, bad: np.ndarray, rule: Rule, splits: int) -> t
 
 def measure(good: np.ndarray, bad: np.ndarray, asked: str, splits: int) -> Mapping[str, object]:
     """One rate on one set, all shares in [0, 1]."""
+    from scipy.stats import betabinom
+
     rate, n = Fraction(asked), len(good) // 2
     rest, m = len(good) - n, threshold_rank(n, rate)
     figures: dict[str, object] = {"rate": float(rate), "calibrated_on": n, "counted_on": rest}

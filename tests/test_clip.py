@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
-from open_clip.coca_model import CoCa
-from open_clip.model import CLIP, CustomTextCLIP
-from open_clip.tokenizer import SimpleTokenizer
 from PIL import Image
-from torchvision import transforms
 
 from edge_agent.backbones.clip import Clip, require_supported
 from edge_agent.backbones.weights.clip_names import fault_of
@@ -78,6 +73,8 @@ def test_the_value_stream_is_attention_of_values_to_values_beside_the_ordinary_o
 
 
 def test_text_run_up_to_its_end_is_the_text_run_at_full_length(clip):
+    from open_clip.tokenizer import SimpleTokenizer
+
     theirs = clip.model.encode_text(SimpleTokenizer()(list(SENTENCES)))  # 77 tokens each, padding and all
     close(clip.encode_text(SENTENCES), theirs)
     for index, sentence in enumerate(SENTENCES):
@@ -85,6 +82,8 @@ def test_text_run_up_to_its_end_is_the_text_run_at_full_length(clip):
 
 
 def test_text_is_computed_no_further_than_its_end(clip):
+    from open_clip.tokenizer import SimpleTokenizer
+
     lengths = []
     block = clip.model.transformer.resblocks[0]
     handle = block.register_forward_pre_hook(lambda module, inputs: lengths.append(inputs[0].shape[1]))
@@ -143,6 +142,9 @@ def test_prompts_learn_through_a_frozen_tower(clip):
 
 def test_pictures_are_what_the_authors_transform_makes_of_them(clip):
     """torchvision's bicubic resize of a PIL picture, mean and std; one level of 255 apart at most."""
+    import open_clip
+    from torchvision import transforms
+
     transform = transforms.Compose(
         [
             transforms.Resize((32, 32), transforms.InterpolationMode.BICUBIC),
@@ -176,19 +178,23 @@ def test_half_precision_gives_nearly_the_same(clip, dtype):
         assert F.cosine_similarity(ours.float(), theirs, dim=-1).min() > 0.99
 
 
-def tiny(**changed) -> dict:
-    return CONFIG | {key: CONFIG.get(key, {}) | value for key, value in changed.items()}
+def open_clips(class_name: str, **changed) -> torch.nn.Module:
+    """One of open_clip's models of the tiny configuration with some of its values changed."""
+    from open_clip import coca_model, model
+
+    config = CONFIG | {key: CONFIG.get(key, {}) | value for key, value in changed.items()}
+    return getattr(coca_model if class_name == "CoCa" else model, class_name)(**config)
 
 
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: CLIP(**tiny(vision_cfg={"layers": [1, 1, 1, 1], "width": 8})), "vision tower is a ModifiedResNet"),
-        (lambda: CLIP(**tiny(vision_cfg={"pool_type": "avg"})), "no class token"),
-        (lambda: CLIP(**tiny(text_cfg={"no_causal_mask": True})), "not CLIP's own causal one"),
-        (lambda: CLIP(**tiny(vision_cfg={"qk_norm": True})), "blocks are not CLIP's own"),
-        (lambda: CustomTextCLIP(**CONFIG), "not CLIP's own causal one"),
-        (lambda: CoCa(**CONFIG, multimodal_cfg=CONFIG["text_cfg"]), "not CLIP's own causal one"),
+        (lambda: open_clips("CLIP", vision_cfg={"layers": [1, 1, 1, 1], "width": 8}), "tower is a ModifiedResNet"),
+        (lambda: open_clips("CLIP", vision_cfg={"pool_type": "avg"}), "no class token"),
+        (lambda: open_clips("CLIP", text_cfg={"no_causal_mask": True}), "not CLIP's own causal one"),
+        (lambda: open_clips("CLIP", vision_cfg={"qk_norm": True}), "blocks are not CLIP's own"),
+        (lambda: open_clips("CustomTextCLIP"), "not CLIP's own causal one"),
+        (lambda: open_clips("CoCa", multimodal_cfg=CONFIG["text_cfg"]), "not CLIP's own causal one"),
         (lambda: torch.nn.Linear(2, 2), "vision tower is a NoneType"),
     ],
 )
@@ -198,8 +204,10 @@ def test_a_model_of_another_make_is_refused_and_says_why(make, said):
 
 
 def test_what_its_configuration_allows_its_modules_allow_too():
+    import open_clip
+
     models = [name for name in open_clip.list_models() if not fault_of(open_clip.get_model_config(name))]
     assert {"ViT-L-14-336", "ViT-B-16", "ViT-bigG-14"} < set(models)
     for name in models:
         with torch.device("meta"):
-            require_supported(CLIP(**open_clip.get_model_config(name)), name)
+            require_supported(open_clip.model.CLIP(**open_clip.get_model_config(name)), name)

@@ -133,3 +133,25 @@ def test_every_command_explains_itself(program, command, capsys):
         (parser if program == "edge-agent" else trainer_parser)().parse_args([*command.split(), "--help"])
     assert ended.value.code == 0
     assert f"usage: {program}" in capsys.readouterr().out
+
+
+SLOW = {"open_clip", "torchvision", "timm", "sklearn", "scipy", "ray", "pyarrow", "pandas", "onnx", "onnxruntime"}
+
+
+def test_collecting_the_tests_imports_nothing_that_few_of_them_need():
+    """Every worker collects every file. torch alone may be imported there, as half of the files are about it."""
+    for path in [*(ROOT / "tests").rglob("*.py"), *(ROOT / "benchmarks").glob("*.py")]:
+        names: set[str] = set()
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.Import):
+                names |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names.add(node.module.split(".")[0])
+        assert not names & SLOW, path
+
+
+@pytest.mark.parametrize(
+    "module", ["edge_agent.backbones.clip", "edge_agent.backbones.clip_weights", "trainer.evaluate.metrics"]
+)
+def test_a_module_imports_what_is_slow_only_when_it_is_used(module):
+    assert not loaded_by(f"import {module}") & SLOW

@@ -10,10 +10,8 @@ from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
-import open_clip
 import pytest
 import torch
-from open_clip.model import CLIP
 from torch import nn
 
 from edge_agent.backbones.clip import Clip
@@ -43,6 +41,8 @@ SIDE = 64
 
 @pytest.fixture(scope="module", autouse=True)
 def known_models(tmp_path_factory):
+    import open_clip
+
     tiny_clip.register()
     config = tmp_path_factory.mktemp("models") / f"{EVEN}.json"
     config.write_text(str({**tiny_clip.CONFIG, "embed_dim": 16}).replace("'", '"').replace("True", "true"))
@@ -52,6 +52,8 @@ def known_models(tmp_path_factory):
 @pytest.fixture(scope="module")
 def clips(known_models, tmp_path_factory) -> dict[str, str]:
     """Names of two saved CLIPs, by the method that is to be tried on them."""
+    from open_clip.model import CLIP
+
     folder = tmp_path_factory.mktemp("weights")
     torch.manual_seed(3)
     even = CLIP(**{**tiny_clip.CONFIG, "embed_dim": 16}).state_dict()

@@ -6,8 +6,6 @@ import math
 
 import numpy as np
 import pytest
-from scipy import ndimage
-from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 from trainer.evaluate import bootstrap, metrics, pixel_counts
 from trainer.evaluate.pixel_counts import Tally
@@ -17,6 +15,8 @@ SIDE = 48
 
 def pictures(count: int, seed: int, low: float = 0.0, high: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
     """Smooth random maps (n, SIDE, SIDE) in [low, high] and masks of several blobs, some of which the map shows."""
+    from scipy import ndimage
+
     rng = np.random.default_rng(seed)
     noise = ndimage.gaussian_filter(rng.normal(size=(count, SIDE, SIDE)), (0, 2, 2))
     masks = ndimage.gaussian_filter(rng.normal(size=(count, SIDE, SIDE)), (0, 3, 3)) > 0.12
@@ -35,6 +35,8 @@ def tallied(maps: np.ndarray, masks: np.ndarray) -> Tally:
 
 def aupro_by_definition(maps: np.ndarray, masks: np.ndarray, limit: float) -> float:
     """Threshold by threshold and region by region, with scipy's components: mean overlap over false-positive rate."""
+    from scipy import ndimage
+
     regions = []
     for one, mask in zip(maps, masks, strict=True):
         labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
@@ -53,12 +55,16 @@ def aupro_by_definition(maps: np.ndarray, masks: np.ndarray, limit: float) -> fl
 
 
 def f1_of_scikit_learn(truth: np.ndarray, scores: np.ndarray) -> float:
+    from sklearn.metrics import precision_recall_curve
+
     precision, recall, _ = precision_recall_curve(truth, scores)
     return 100 * float(np.max(2 * precision * recall / np.maximum(precision + recall, 1e-12)))
 
 
 @pytest.mark.parametrize(("low", "high", "within"), [(0, 1, 0.05), (0.45, 0.47, 0.1), (0, 1e-5, 0.3), (0.9999, 1, 0.3)])
 def test_pixel_figures_are_scikit_learns_within_the_quantisation(low, high, within):
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
     """within: percent; a range as narrow as the last two has but a few hundred levels."""
     maps, masks = pictures(6, seed=1, low=low, high=high)
     counted = tallied(maps, masks)
@@ -70,6 +76,8 @@ def test_pixel_figures_are_scikit_learns_within_the_quantisation(low, high, with
 
 
 def test_pixel_figures_are_exact_where_no_two_scores_share_a_level():
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
     maps, masks = pictures(6, seed=2)
     maps = pixel_counts.score_of(pixel_counts.level_of(maps) // 64 * 64 + 0.5).astype(np.float32)
     counted = tallied(maps, masks)
@@ -108,6 +116,8 @@ def test_levels_keep_the_order_and_span_from_zero_to_one():
 
 
 def test_image_figures_are_scikit_learns_with_ties_too():
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
     rng = np.random.default_rng(4)
     truth = rng.random(200) < 0.3
     scores = (rng.random(200) * 0.6 + 0.3 * truth).round(2)

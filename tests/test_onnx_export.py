@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from open_clip.tokenizer import SimpleTokenizer
 
 from edge_agent.backbones.backbone import Backbone
 from edge_agent.backbones.clip import Clip
@@ -29,9 +29,10 @@ from edge_agent.onnx.export import Graph, export, fix_positions, reference, resi
 from edge_agent.onnx.run import OnnxFile
 from tests.tiny_clip import CONFIG, weights
 
-onnx = pytest.importorskip("onnx", reason="the extra [onnx] is not installed")
-pytest.importorskip("onnxscript", reason="the extra [onnx] is not installed")
-pytest.importorskip("onnxruntime", reason="the extra [onnx] is not installed")
+pytestmark = pytest.mark.skipif(
+    not all(find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime")),
+    reason="the extra [onnx] is not installed",
+)
 
 ALLOWED = 1e-3
 TIGHT = 2e-5  # of random towers, which tell pictures and patches less apart than a fitted detector does
@@ -66,6 +67,8 @@ def tiny_tips(**more) -> Tips:
 
 def small_clip() -> Clip:
     """As tiny_clip, and quicker to export."""
+    from open_clip.tokenizer import SimpleTokenizer
+
     config = {
         **CONFIG,
         "vision_cfg": {**CONFIG["vision_cfg"], "layers": 1},
@@ -109,6 +112,8 @@ def test_the_embedded_detector_says_the_same_of_frames_as_where_it_came_from(exp
 
 
 def test_the_file_says_what_it_is_and_where_it_was_made_does_not_stand_in_it(exported, detector):
+    import onnx
+
     model = onnx.load(exported)
     about = {entry.key: entry.value for entry in model.metadata_props}
     assert about["model_sha256"] == detector.info.model_sha256
@@ -181,6 +186,8 @@ def test_the_gate_lets_the_file_through_that_was_exported(exported, capsys):
 
 
 def test_the_gate_stops_a_file_whose_weights_changed(exported, tmp_path, capsys):
+    import onnx
+
     model = onnx.load(exported)
     weight = max(model.graph.initializer, key=lambda each: len(each.raw_data))
     values = onnx.numpy_helper.to_array(weight)

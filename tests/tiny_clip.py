@@ -7,10 +7,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-import open_clip
 import torch
-from open_clip.model import CLIP
-from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor
 
 from edge_agent.backbones.clip import Clip
@@ -28,6 +25,8 @@ CONFIG: dict = {
 @cache
 def register() -> None:
     """From now on clip:ViT-tiny-8@FILE is a name of this process."""
+    import open_clip
+
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, f"{MODEL}.json")
         path.write_text(json.dumps(CONFIG))
@@ -36,6 +35,8 @@ def register() -> None:
 
 def weights(seed: int = 0, config: dict = CONFIG) -> dict[str, Tensor]:
     """As a weight file holds them: random, in the range of trained ones."""
+    from open_clip.model import CLIP
+
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return {
@@ -45,6 +46,8 @@ def weights(seed: int = 0, config: dict = CONFIG) -> dict[str, Tensor]:
 
 def tiny_clip(seed: int = 0, text_width: int = 16) -> Clip:
     """Never saved, so without a digest. text_width: of its tokens; its features are 24 long."""
+    from open_clip.tokenizer import SimpleTokenizer
+
     config = CONFIG | {"text_cfg": CONFIG["text_cfg"] | {"width": text_width}}
     model = assembled(config, weights(seed, config), "made here")
     return Clip(model, SimpleTokenizer(), f"clip:{MODEL}").eval().requires_grad_(False)

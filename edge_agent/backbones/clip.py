@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
-from open_clip.model import CLIP
-from open_clip.tokenizer import SimpleTokenizer
-from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 
 from edge_agent.backbones.backbone import ImageFeatures, Look
 from edge_agent.backbones.weights.clip_names import Colour
 from edge_agent.backbones.windows import encode_each
 from edge_agent.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from open_clip.tokenizer import SimpleTokenizer
+
+# open_clip's OPENAI_DATASET_MEAN and _STD; open_clip itself takes seconds to import.
+OPENAI_MEAN: Colour = (0.48145466, 0.4578275, 0.40821073)
+OPENAI_STD: Colour = (0.26862954, 0.26130258, 0.27577711)
 
 
 class Clip(nn.Module):
@@ -42,8 +45,8 @@ class Clip(nn.Module):
         tokenizer: SimpleTokenizer,
         name: str,
         sha256: str = "",
-        mean: Colour = OPENAI_DATASET_MEAN,
-        std: Colour = OPENAI_DATASET_STD,
+        mean: Colour = OPENAI_MEAN,
+        std: Colour = OPENAI_STD,
     ) -> None:
         super().__init__()
         require_supported(model, name)
@@ -217,6 +220,9 @@ def causal_mask(length: int) -> Tensor:
 
 def require_supported(model: nn.Module, name: str) -> None:
     """Raises CheckpointError, saying why, for an open_clip model that is not a ViT and CLIP's causal text tower."""
+    from open_clip.model import CLIP
+    from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
+
     visual = getattr(model, "visual", None)
     if not isinstance(visual, VisionTransformer):
         raise CheckpointError(f"{name}: its vision tower is a {type(visual).__name__}, not CLIP's ViT; {_REMEDY}")

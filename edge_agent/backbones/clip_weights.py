@@ -9,13 +9,11 @@ import pickle
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import safetensors.torch
 import torch
 from huggingface_hub import constants, try_to_load_from_cache
-from open_clip.model import CLIP
-from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor
 
 from edge_agent.backbones.clip import Clip, causal_mask
@@ -32,6 +30,9 @@ from edge_agent.backbones.weights.digests import measure
 from edge_agent.backbones.weights.store import PINS, read_pins
 from edge_agent.errors import CheckpointError
 
+if TYPE_CHECKING:
+    from open_clip.model import CLIP
+
 OPEN_CLIP_CACHE = Path("~/.cache/clip")  # where open_clip puts what it downloads itself
 _NO_WEIGHTS = ("input_resolution", "context_length", "vocab_size")  # numbers beside OpenAI's weights
 
@@ -42,6 +43,8 @@ def load_clip(name: str, folders: Sequence[Path] = ()) -> Clip:
     Raises CheckpointError, with the remedy, for a name that is not known and weights that are missing, damaged, of
     another model, or only to be had by unpickling.
     """
+    from open_clip.tokenizer import SimpleTokenizer  # takes seconds
+
     wanted = parse_clip(name)
     path = find_weights(wanted, folders)
     sha256 = _measured(path)
@@ -90,6 +93,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 def assembled(config: Mapping[str, object], weights: Mapping[str, Tensor], where: str) -> CLIP:
     """open_clip's CLIP of that configuration with these weights and no other. where: to name in a CheckpointError."""
+    from open_clip.model import CLIP  # takes seconds
+
     with torch.device("meta"):  # drawing random weights first would only cost time
         model = CLIP(**config)
     shapes = {key: value.shape for key, value in model.state_dict().items()}

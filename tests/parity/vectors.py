@@ -7,8 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from open_clip.model import CLIP
-from open_clip.tokenizer import SimpleTokenizer
 
 from edge_agent.backbones import tips
 from edge_agent.backbones.clip import Clip
@@ -86,6 +84,9 @@ def towers(config: dict) -> tuple[tips.VisionTower, tips.TextTower]:
 
 def clip(config: dict) -> Clip:
     """The small CLIP of the vip2 and cops files, with those weights, as the loader builds it."""
+    from open_clip.model import CLIP
+    from open_clip.tokenizer import SimpleTokenizer
+
     architecture = {
         "embed_dim": config["embed_dim"],
         "quick_gelu": True,

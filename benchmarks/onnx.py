@@ -19,11 +19,12 @@ import torch
 from benchmarks.results_file import about, save
 from edge_agent.backbones.random_weights import drawn
 from edge_agent.backbones.weights.catalog import EMBEDDED
+from edge_agent.detectors.methods import lookup
 from edge_agent.diagnostics.bench import fresh
 from edge_agent.inference.detector import PromptDetector
 from edge_agent.inference.load import Loader
 from edge_agent.onnx import golden
-from edge_agent.onnx.export import FIXED, Graph, export, reference, resized
+from edge_agent.onnx.export import Graph, export, reference, resized
 from edge_agent.onnx.run import OnnxFile
 
 BATCHES = (1, 8)
@@ -85,7 +86,7 @@ def apart(label: str) -> dict[str, object]:
     shown = list(golden.originals().values())
     pictures = resized(detector, [*shown[:3], shown[-1]])
     begun = time.perf_counter()
-    made = export(detector, graph, threshold=0.5, map_threshold=0.5, batch=2 if method in FIXED else None)
+    made = export(detector, graph, threshold=0.5, map_threshold=0.5, batch=2 if lookup(method).fixed_batch else None)
     seconds = time.perf_counter() - begun
     scores, maps = OnnxFile(made.onnx, threads=1).read(pictures)
     wanted_scores, wanted_maps = reference(graph, pictures)

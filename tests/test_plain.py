@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from edge_agent.backbones import windows
-from edge_agent.detectors.methods import unfitted
+from edge_agent.detectors.checkpoint import unfitted_checkpoint
 from edge_agent.detectors.plain import Plain
 from edge_agent.detectors.winclip import ANOMALOUS, NORMAL, SIDES, TEMPLATES, Seen, WinClip, harmonic, spread_back
 from edge_agent.errors import CheckpointError
@@ -54,7 +54,7 @@ def no_grad():
 
 
 def detector(name: str, backbone, size: int = 64) -> PromptDetector:
-    return PromptDetector(backbone, unfitted(name, backbone), "metal_plate", image_size=size)
+    return PromptDetector(backbone, unfitted_checkpoint(name, backbone), "metal_plate", image_size=size)
 
 
 def close(ours: torch.Tensor, theirs: torch.Tensor) -> None:
@@ -97,7 +97,7 @@ def test_what_is_masked_out_is_not_shown(name, clip):
 def test_the_class_name_is_in_what_pictures_are_compared_with(name, clip):
     assert (Plain if name == "clip" else WinClip)(clip, "metal_plate").text.shape == (2, clip.width)
     (plate,) = detector(name, clip).read(PICTURES[:1])
-    (nut,) = PromptDetector(clip, unfitted(name, clip), "nut", image_size=64).read(PICTURES[:1])
+    (nut,) = PromptDetector(clip, unfitted_checkpoint(name, clip), "nut", image_size=64).read(PICTURES[:1])
     assert plate.score != nut.score
 
 

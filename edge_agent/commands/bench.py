@@ -6,6 +6,7 @@ import argparse
 
 from edge_agent.commands.arguments import count
 from edge_agent.commands.exits import OK
+from edge_agent.detectors.methods import DEFAULT_METHOD, METHODS
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -20,7 +21,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="as `edge-agent models` lists it, or clip:MODEL/TAG; where it is not here, random weights of its shape serve"
         " (tips-s14, tips-b14, tips-l14, clip:MODEL/TAG)",
     )
-    bench.add_argument("--method", default="tipsomaly", help="tipsomaly (default), vip2clip, cops, plain or winclip")
+    bench.add_argument("--method", choices=METHODS, default=DEFAULT_METHOD, help="default %(default)s")
     bench.add_argument("--image-size", type=count, help="side at which pictures are read (default: the backbone's own)")
     bench.add_argument("--frame", type=_frame, default=(1200, 1920), metavar="WxH", help="frames (default 1920x1200)")
     bench.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from edge_agent.commands.arguments import count, words
 from edge_agent.commands.exits import FAILED, OK
+from edge_agent.detectors.methods import unfitted_methods
 from edge_agent.errors import EdgeAgentError
 
 if TYPE_CHECKING:
@@ -34,14 +35,16 @@ def add(export: argparse.ArgumentParser, what: argparse._MutuallyExclusiveGroup)
     onnx = export.add_argument_group("with --onnx")
     onnx.add_argument("--model", type=words, help="default: embedded, or as the config says")
     onnx.add_argument("--checkpoint", type=Path, help="fitted prompts; default: as the config says")
-    onnx.add_argument("--method", help="one that needs no checkpoint: clip or winclip; default: as the config says")
+    onnx.add_argument(
+        "--method", choices=unfitted_methods(), help="one that needs no checkpoint; default: as the config says"
+    )
     onnx.add_argument("--class-name", type=words, help="default: object, or as the config says")
     onnx.add_argument(
         "--batch",
         type=_batch,
         default="any",
         metavar="N",
-        help="how many pictures the file takes at once (default: any; winclip and cops need a number)",
+        help="how many pictures the file takes at once (default: any; some methods need a number)",
     )
     check = export.add_argument_group("with --check")
     check.add_argument(

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from edge_agent.backbones.weights.catalog import BACKBONES, lookup
 from edge_agent.backbones.weights.clip_names import is_clip, parse_clip
+from edge_agent.detectors.methods import unfitted_methods
 from edge_agent.errors import CheckpointError
 from edge_agent.inference.image_size import MOST_WINDOWS, whole_patches
 from edge_agent.settings.section import Section
@@ -36,6 +38,16 @@ def _model(text: str, info: ValidationInfo) -> str:
 Model = Annotated[Text, AfterValidator(_model)]
 
 
+def _method(name: str) -> str:
+    if name not in unfitted_methods():
+        choices = " or ".join(map(repr, unfitted_methods()))
+        raise PydanticCustomError("literal_error", "wants {expected}", {"expected": choices})
+    return name
+
+
+Method = Annotated[Text, AfterValidator(_method)]
+
+
 class DetectorConfig(Section):
     """What looks at the pictures; stations that say the same share one.
 
@@ -46,7 +58,7 @@ class DetectorConfig(Section):
     """
 
     model: Model = "embedded"
-    method: Literal["clip", "winclip"] | None = None
+    method: Method | None = None
     checkpoint: ReadableFile | None = Field(default=None, validate_default=True)
     class_name: Text = "object"
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -62,8 +74,9 @@ class DetectorConfig(Section):
         if checkpoint is not None and method is not None:
             raise wrong(f"goes with no method that needs none: remove it, or method: {method}")
         if checkpoint is None and method is None and model != "embedded":
+            methods = " or ".join(unfitted_methods())
             raise wrong(
-                f"is missing: {model} comes without prompts, name a checkpoint that was fitted for it, or method: clip or winclip"
+                f"is missing: {model} comes without prompts, name a checkpoint that was fitted for it, or method: {methods}"
             )
         return checkpoint
 

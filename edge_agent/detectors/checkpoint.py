@@ -7,15 +7,19 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
 
+from edge_agent.detectors.methods import METHODS, lookup, unfitted_methods
 from edge_agent.errors import CheckpointError
 from edge_agent.io.files import write_durably
+
+if TYPE_CHECKING:
+    from edge_agent.backbones.backbone import Backbone
 
 FORMAT = "edge-agent/checkpoint/1"
 
@@ -86,6 +90,31 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
         raise CheckpointError(f"{path}: holds numbers that are not finite; refit")
     return Checkpoint(header, tensors, hashlib.sha256(data).hexdigest(), path)
+
+
+def unfitted_checkpoint(method: str, backbone: Backbone) -> Checkpoint:
+    """Return what stands for a checkpoint where a method needs none.
+
+    Its digest changes with whatever changes scores: the header, and what the method says of itself (its sentences).
+    Raises CheckpointError for an unknown method, and for one whose prompts are fitted.
+    """
+    own = lookup(method)
+    if METHODS[method].fitted:
+        raise CheckpointError(
+            f"{method} inspects with fitted prompts: name a checkpoint, or take one of {', '.join(unfitted_methods())}"
+        )
+    header = {
+        "format": FORMAT,
+        "method": method,
+        "backbone": backbone.name,
+        "backbone_sha256": backbone.sha256,
+        "image_size": backbone.image_size,
+        "fitted_on": "nothing",
+        "threshold": 0.5,
+        "map_threshold": 0.5,
+    }
+    facts = json.dumps([header, own.facts()], sort_keys=True)
+    return Checkpoint(header, {}, hashlib.sha256(facts.encode()).hexdigest())
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:

@@ -66,6 +66,7 @@ class Cops(Method):
     name = "cops"
     sigma = 4.0
     upsampling = "nearest"
+    fixed_batch = True
     values = True
 
     def __init__(

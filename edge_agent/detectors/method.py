@@ -27,12 +27,14 @@ class Method(nn.Module):
     """One method on one backbone; its parameters are what is fitted. Fitting and inspecting call the same `forward`.
 
     name: as in a checkpoint's header. sigma: of the blur of its map, pixels at 518. upsampling: from patches to map.
-    layers, values: what it wants of Backbone.encode_image.
+    layers, values: what it wants of Backbone.encode_image. fixed_batch: it cuts batches into parts, which an exported graph does
+    for one size of batch only.
     """
 
     name: ClassVar[str]
     sigma: ClassVar[float]
     upsampling: ClassVar[Literal["bilinear", "nearest"]] = "bilinear"
+    fixed_batch: ClassVar[bool] = False
     layers: Sequence[int] = ()
     values: bool = False
 
@@ -73,6 +75,11 @@ class Method(nn.Module):
     def settings(self) -> dict[str, Any]:
         """What a checkpoint's header says beside its tensors, so that the method can be built again (JSON values)."""
         return {}
+
+    @classmethod
+    def facts(cls) -> Any:
+        """Return what changes the scores of a method without a checkpoint, such as its sentences (a JSON value)."""
+        return None
 
     def hold(self) -> None:
         """Before inspecting: compute once what no longer changes, such as text features of prompts. Call under no_grad."""

@@ -1,57 +1,103 @@
-"""The methods there are, by the name that checkpoints call them."""
+"""The methods there are, by the name that checkpoints, configs and command lines call them; lists them without importing torch."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-
-from edge_agent.backbones.backbone import Backbone
-from edge_agent.detectors.checkpoint import FORMAT, Checkpoint
-from edge_agent.detectors.cops import Cops
-from edge_agent.detectors.method import Method
-from edge_agent.detectors.plain import Plain
-from edge_agent.detectors.tipsomaly import Tipsomaly
-from edge_agent.detectors.vip2clip import ViP2Clip
-from edge_agent.detectors.winclip import WinClip
 from edge_agent.errors import CheckpointError
 
-METHODS: Mapping[str, type[Method]] = {method.name: method for method in (Tipsomaly, ViP2Clip, Cops, Plain, WinClip)}
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from edge_agent.backbones.backbone import Backbone
+    from edge_agent.detectors.method import Method
+
+
+@dataclass(frozen=True, slots=True)
+class MethodEntry:
+    """One method of the list.
+
+    name: as the class has it. load: imports the class, and torch with it. fitted: it inspects with prompts from a checkpoint;
+    the others need none.
+    """
+
+    name: str
+    load: Callable[[], type[Method]]
+    fitted: bool = True
+
+
+def _tipsomaly() -> type[Method]:
+    from edge_agent.detectors.tipsomaly import Tipsomaly
+
+    return Tipsomaly
+
+
+def _vip2clip() -> type[Method]:
+    from edge_agent.detectors.vip2clip import ViP2Clip
+
+    return ViP2Clip
+
+
+def _cops() -> type[Method]:
+    from edge_agent.detectors.cops import Cops
+
+    return Cops
+
+
+def _plain() -> type[Method]:
+    from edge_agent.detectors.plain import Plain
+
+    return Plain
+
+
+def _winclip() -> type[Method]:
+    from edge_agent.detectors.winclip import WinClip
+
+    return WinClip
+
+
+DEFAULT_METHOD = "tipsomaly"  # of the prompts that come with the embedded model
+
+METHODS: dict[str, MethodEntry] = {
+    entry.name: entry
+    for entry in (
+        MethodEntry(DEFAULT_METHOD, _tipsomaly),
+        MethodEntry("vip2clip", _vip2clip),
+        MethodEntry("cops", _cops),
+        MethodEntry("clip", _plain, fitted=False),
+        MethodEntry("winclip", _winclip, fitted=False),
+    )
+}
+
+
+def fitted_methods() -> list[str]:
+    """Names of the methods that need a checkpoint of fitted prompts."""
+    return [entry.name for entry in METHODS.values() if entry.fitted]
+
+
+def unfitted_methods() -> list[str]:
+    """Names of the methods that need no checkpoint."""
+    return [entry.name for entry in METHODS.values() if not entry.fitted]
 
 
 def lookup(name: str) -> type[Method]:
-    """The method of that name. Raises CheckpointError with the names there are."""
+    """Import and return the method of that name. Raises CheckpointError with the names there are."""
     if name not in METHODS:
         raise CheckpointError(f"{name!r} is no method of this version, which knows {', '.join(METHODS)}")
-    return METHODS[name]
+    return METHODS[name].load()
 
 
 def restore(backbone: Backbone, header: Mapping[str, Any], tensors: Mapping[str, Tensor], class_name: str) -> Method:
-    """The fitted method of a checkpoint on its backbone. Raises CheckpointError, or KeyError and the like when it is damaged."""
-    return lookup(header["method"]).restored(backbone, header, tensors, class_name)
+    """Build the fitted method of a checkpoint on its backbone.
 
+    Args:
+        backbone: the one that the checkpoint was fitted for.
+        header: of the checkpoint; `method` names the method.
+        tensors: of the checkpoint.
+        class_name: what is in the pictures, in a word or two.
 
-def unfitted(name: str, backbone: Backbone) -> Checkpoint:
-    """What stands for a checkpoint where a method needs none; its digest changes with whatever changes scores, sentences too.
-
-    Raises CheckpointError for a method whose prompts are fitted.
+    Raises CheckpointError for an unknown method, and KeyError and the like for a damaged checkpoint.
     """
-    method = lookup(name)
-    if not issubclass(method, Plain):
-        plain = ", ".join(each.name for each in METHODS.values() if issubclass(each, Plain))
-        raise CheckpointError(f"{name} inspects with fitted prompts: name a checkpoint, or take one of {plain}")
-    header = {
-        "format": FORMAT,
-        "method": name,
-        "backbone": backbone.name,
-        "backbone_sha256": backbone.sha256,
-        "image_size": backbone.image_size,
-        "fitted_on": "nothing",
-        "threshold": 0.5,
-        "map_threshold": 0.5,
-    }
-    facts = json.dumps([header, method.sentences], sort_keys=True)
-    return Checkpoint(header, {}, hashlib.sha256(facts.encode()).hexdigest())
+    return lookup(header["method"]).restored(backbone, header, tensors, class_name)

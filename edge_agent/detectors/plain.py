@@ -47,6 +47,11 @@ class Plain(Method):
         """See methods.restore. Nothing was fitted, so there is nothing to restore."""
         return cls(backbone, class_name)
 
+    @classmethod
+    def facts(cls) -> States:
+        """See Method."""
+        return cls.sentences
+
     def tensors(self) -> dict[str, Tensor]:
         """See Method."""
         return {}

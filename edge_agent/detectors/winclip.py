@@ -75,6 +75,7 @@ class WinClip(Plain):
     """
 
     name = "winclip"
+    fixed_batch = True
     sentences: ClassVar[States] = (composed(NORMAL), composed(ANOMALOUS))
 
     def see(self, x: Tensor) -> Seen:

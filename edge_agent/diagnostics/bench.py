@@ -22,7 +22,7 @@ from edge_agent.backbones.precision import halve
 from edge_agent.backbones.random_weights import drawn
 from edge_agent.backbones.weights.catalog import EMBEDDED
 from edge_agent.detectors.checkpoint import Checkpoint, load_checkpoint
-from edge_agent.detectors.methods import lookup
+from edge_agent.detectors.methods import DEFAULT_METHOD, lookup
 from edge_agent.errors import CheckpointError
 from edge_agent.inference.detector import PromptDetector
 from edge_agent.inference.load import EMBEDDED_CHECKPOINT, Loader, choose_device, choose_dtype
@@ -64,7 +64,7 @@ class Figures:
 
 def assemble(
     backbone: str = EMBEDDED,
-    method: str = "tipsomaly",
+    method: str = DEFAULT_METHOD,
     *,
     image_size: int | None = None,
     device: str = "auto",

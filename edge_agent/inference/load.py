@@ -15,8 +15,7 @@ from edge_agent.backbones.tips import Tips, load_tips
 from edge_agent.backbones.weights.catalog import BACKBONES, EMBEDDED
 from edge_agent.backbones.weights.clip_names import is_clip
 from edge_agent.backbones.weights.store import EMBEDDED_FOLDER, BackboneFiles, default_folder, find
-from edge_agent.detectors.checkpoint import load_checkpoint
-from edge_agent.detectors.methods import unfitted
+from edge_agent.detectors.checkpoint import load_checkpoint, unfitted_checkpoint
 from edge_agent.errors import CheckpointError
 from edge_agent.inference.detector import PromptDetector
 from edge_agent.inference.windowed import WindowedDetector
@@ -89,7 +88,7 @@ class Loader:
         if key not in self._detectors:
             dtype = choose_dtype(precision, choose_device(device))
             backbone = self.backbone(model, device, dtype)
-            loaded = unfitted(prompts, backbone) if isinstance(prompts, str) else load_checkpoint(prompts)
+            loaded = unfitted_checkpoint(prompts, backbone) if isinstance(prompts, str) else load_checkpoint(prompts)
             if loaded.header["backbone_sha256"] != backbone.sha256:
                 backbone.encode_text(["object"])  # is it another one, or damaged? A file that cannot be read is named
             self._detectors[key] = PromptDetector(backbone, loaded, class_name, image_size=image_size, dtype=dtype)

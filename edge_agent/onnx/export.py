@@ -35,7 +35,6 @@ INPUT, SCORES, MAPS = "pictures", "scores", "maps"
 OPSET = 18  # the least that torch writes without converting; TensorRT 10 reads 9 to 20
 MOST = 1024  # pictures at once, where their number is left open
 LARGEST = 2_000_000_000  # bytes of weights: protobuf ends at 2 GiB
-FIXED = ("winclip", "cops")  # they cut their batches into parts, which an exported graph does for one size only
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +123,7 @@ def export(
     """
     onnx = _onnx()
     info, method, backbone = detector.info, detector.method, detector.method.backbone
-    if batch is None and method.name in FIXED:
+    if batch is None and method.fixed_batch:
         raise EdgeAgentError(f"{method.name} is exported for a fixed number of pictures at once: add --batch 1")
     weights = sum(value.numel() * value.element_size() for value in graph.state_dict().values())
     if weights > LARGEST:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_agent.commands.arguments import count, windows, words
+from edge_agent.detectors.methods import unfitted_methods
 from trainer.commands.output import bar, writable
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     calibrate.add_argument("--checkpoint", type=Path, help="prompts fitted for it (default: the embedded model's own)")
     calibrate.add_argument(
         "--method",
-        choices=("clip", "winclip"),
+        choices=unfitted_methods(),
         help="plain prompts or WinCLIP, which need no checkpoint, in place of one",
     )
     calibrate.add_argument("--class-name", type=words, help="what is in the pictures (default: object)")

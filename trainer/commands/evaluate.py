@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edge_agent.commands.arguments import count, seed, windows
+from edge_agent.detectors.methods import unfitted_methods
 from trainer.commands.output import bar, writable
 
 
@@ -23,7 +24,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     evaluate.add_argument("--checkpoint", type=Path, help="prompts fitted for it (default: the embedded model's own)")
     evaluate.add_argument(
         "--method",
-        choices=("clip", "winclip"),
+        choices=unfitted_methods(),
         help="plain prompts or WinCLIP, which need no checkpoint, in place of one",
     )
     named = evaluate.add_mutually_exclusive_group()

@@ -8,15 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from edge_agent.commands.arguments import count, seed
+from edge_agent.detectors.methods import DEFAULT_METHOD, fitted_methods
 from trainer.commands.output import writable
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """The command line of `trainer fit`."""
     fit = commands.add_parser("fit", help="fit a method's prompts on labelled pictures, or on good ones alone")
-    fit.add_argument(
-        "--method", choices=("tipsomaly", "vip2clip", "cops"), default="tipsomaly", help="default tipsomaly"
-    )
+    fit.add_argument("--method", choices=fitted_methods(), default=DEFAULT_METHOD, help="default %(default)s")
     fit.add_argument(
         "--backbone", default="embedded", help="a name of `edge-agent models`, or a folder (default embedded)"
     )

@@ -1,0 +1,56 @@
+"""Names of methods stand in one list: whatever a --help offers, the command takes."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+
+import pytest
+
+from edge_agent.cli import main
+from edge_agent.cli import parser as agent_parser
+from edge_agent.detectors.methods import METHODS, fitted_methods, unfitted_methods
+from trainer.cli import parser as trainer_parser
+from trainer.fit.recipes import RECIPES
+
+
+def offered(parser: argparse.ArgumentParser, option: str) -> Iterator[tuple[str, str]]:
+    """(command, choice) of every command that has the option, below this parser."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for below in action.choices.values():
+                yield from offered(below, option)
+        elif option in action.option_strings and action.choices:
+            yield from ((parser.prog, choice) for choice in action.choices)
+
+
+OFFERED = [*offered(agent_parser(), "--method"), *offered(trainer_parser(), "--method")]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_of_the_list_is_named_there_as_its_class_is(name):
+    assert METHODS[name].load().name == name
+
+
+def test_every_method_is_offered_by_a_help_and_every_offered_one_is_in_the_list():
+    assert {choice for _, choice in OFFERED} == set(METHODS)
+    commands = {command for command, _ in OFFERED}
+    assert commands == {f"edge-agent {one}" for one in ("bench", "export")} | {
+        f"trainer {one}" for one in ("fit", "import", "evaluate", "calibrate")
+    }
+
+
+@pytest.mark.parametrize("method", [choice for command, choice in OFFERED if command == "edge-agent bench"])
+def test_every_method_that_bench_offers_is_timed(method, capsys):
+    command = ["bench", "--method", method, "--batch", "1", "--seconds", "0", "--frame", "64x64"]
+    assert main([*command, "--image-size", "32", "--device", "cpu"]) == 0
+    assert f"{method}/embedded" in capsys.readouterr().out
+
+
+def test_every_method_that_fit_offers_has_a_recipe():
+    assert {choice for command, choice in OFFERED if command == "trainer fit"} == set(fitted_methods()) == set(RECIPES)
+
+
+def test_commands_without_a_checkpoint_offer_the_methods_that_need_none():
+    for command in ("edge-agent export", "trainer evaluate", "trainer calibrate"):
+        assert [choice for own, choice in OFFERED if own == command] == unfitted_methods(), command

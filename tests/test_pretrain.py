@@ -19,10 +19,12 @@ from edge_agent.backbones.weights.catalog import TEXT, TOKENIZER, VISION
 from edge_agent.backbones.weights.store import EMBEDDED_FOLDER
 from edge_agent.errors import CheckpointError, ConfigError
 from trainer import synthesis
-from trainer.pretrain.loop import Given, Pupil, Recipe, pretrain
+from trainer.pretrain.loop import Inputs, pretrain
 from trainer.pretrain.muon import Muon, orthogonal
+from trainer.pretrain.recipe import Recipe
+from trainer.pretrain.student import Student
 from trainer.pretrain.teacher import UNITS, Teacher, Trunk
-from trainer.pretrain.weight_average import averaged
+from trainer.pretrain.weight_average import average_weights
 
 TINY = Recipe(
     image_size=64,
@@ -113,10 +115,10 @@ def test_muon_steps_as_torch_does_but_in_fp32():
 def test_a_run_begins_with_anothers_weights_and_the_same_function_but_for_the_first_class_token(run):
     _, tips = run
     torch.manual_seed(1)
-    pupil = Pupil(TINY, tips.tokenizer)
+    student = Student(TINY, tips.tokenizer)
     x = torch.rand(16, 3, 64, 64)
-    pupil.start_from(tips, x)
-    begun = pupil.tips(tips.tokenizer, "begun").encode_image(x)
+    student.load_embedded(tips, x)
+    begun = student.tips(tips.tokenizer, "begun").encode_image(x)
     whole = tips.encode_image(x)
     assert (begun.patches - whole.patches).abs().mean() < 0.2 * whole.patches.abs().mean()
     assert not torch.equal(begun.globals[:, 0], whole.globals[:, 0])
@@ -124,9 +126,9 @@ def test_a_run_begins_with_anothers_weights_and_the_same_function_but_for_the_fi
 
 def test_a_model_that_is_built_otherwise_is_refused(run):
     _, tips = run
-    other = Pupil(replace(TINY, width=128), tips.tokenizer)
-    with pytest.raises(CheckpointError, match="built otherwise"):
-        other.start_from(tips, torch.rand(4, 3, 64, 64))
+    other = Student(replace(TINY, width=128), tips.tokenizer)
+    with pytest.raises(CheckpointError, match="has other shapes"):
+        other.load_embedded(tips, torch.rand(4, 3, 64, 64))
 
 
 def test_a_mean_of_models_has_the_mean_of_their_weights_and_its_own_figures_of_appearance(taught):
@@ -136,7 +138,7 @@ def test_a_mean_of_models_has_the_mean_of_their_weights_and_its_own_figures_of_a
         for weight in other.state_dict().values():
             weight.add_(1)
     other.temperature = tips.temperature + 0.02
-    made = averaged(tips, [other])
+    made = average_weights(tips, [other])
     assert made.temperature == pytest.approx(tips.temperature + 0.01)
     for key, weight in made.state_dict().items():
         torch.testing.assert_close(weight, tips.state_dict()[key] + (0 if "appearance" in key else 0.5))
@@ -144,29 +146,31 @@ def test_a_mean_of_models_has_the_mean_of_their_weights_and_its_own_figures_of_a
 
 def test_a_run_finds_out_before_it_trains_that_it_cannot_be_averaged(run, tmp_path):
     rows = []
-    with pytest.raises(CheckpointError, match="embedded is built otherwise"):
-        pretrain(TINY, tmp_path, workers=0, given=Given(average_with=(EMBEDDED_FOLDER,)), report=rows.append)
+    with pytest.raises(CheckpointError, match="embedded has other shapes"):
+        pretrain(TINY, tmp_path, workers=0, inputs=Inputs(average_with=(EMBEDDED_FOLDER,)), report=rows.append)
     assert not rows
     assert not (tmp_path / "state.pt").exists()
 
 
 def test_only_models_of_one_descent_have_a_mean(run):
     _, tips = run
-    with pytest.raises(CheckpointError, match="other is built otherwise"):
-        averaged(tips, [Pupil(replace(TINY, depth=1, compared=(0,)), tips.tokenizer).tips(tips.tokenizer, "other")])
-    with pytest.raises(CheckpointError, match="other is built otherwise"):
-        averaged(tips, [Pupil(replace(TINY, depth=3), tips.tokenizer).tips(tips.tokenizer, "other")])
+    with pytest.raises(CheckpointError, match="other has other shapes"):
+        average_weights(
+            tips, [Student(replace(TINY, depth=1, compared=(0,)), tips.tokenizer).tips(tips.tokenizer, "other")]
+        )
+    with pytest.raises(CheckpointError, match="other has other shapes"):
+        average_weights(tips, [Student(replace(TINY, depth=3), tips.tokenizer).tips(tips.tokenizer, "other")])
     foreign = copy.deepcopy(tips)
     words = tips.tokenizer
     foreign.tokenizer = lambda sentences: words([sentence[::-1] for sentence in sentences])
     with pytest.raises(CheckpointError, match="another vocabulary"):
-        averaged(tips, [foreign])
+        average_weights(tips, [foreign])
 
 
 def test_the_class_tokens_differ_from_the_start(run):
     torch.manual_seed(0)
-    pupil = Pupil(TINY, run[1].tokenizer)
-    assert not torch.equal(pupil.vision.vit.cls_token, pupil.vision.vit.reg_token)
+    student = Student(TINY, run[1].tokenizer)
+    assert not torch.equal(student.vision.vit.cls_token, student.vision.vit.reg_token)
 
 
 def test_a_description_says_how_large_the_defect_is_and_where():
@@ -182,7 +186,7 @@ def test_a_description_says_how_large_the_defect_is_and_where():
 
 @pytest.fixture(scope="module")
 def trunk(tmp_path_factory):
-    """A file of the teacher's layout, its weights drawn."""
+    """A file of the teacher's layout, with random weights."""
     rng = np.random.default_rng(0)
     arrays = {}
 
@@ -246,18 +250,18 @@ def test_arrays_that_are_no_such_trunk_are_refused(tmp_path):
 def taught(trunk, tmp_path_factory):
     """A small run with a teacher: its folder, its model, what it reported."""
     folder, rows = tmp_path_factory.mktemp("taught"), []
-    recipe = replace(TINY, steps=12, taught_width=8, taught_by=1, rate=3e-3)
+    recipe = replace(TINY, steps=12, teacher_width=8, teacher_block=1, rate=3e-3)
     return (
         folder,
-        pretrain(recipe, folder, workers=0, log_every=1, given=Given(teacher=trunk), report=rows.append),
+        pretrain(recipe, folder, workers=0, log_every=1, inputs=Inputs(teacher=trunk), report=rows.append),
         rows,
     )
 
 
-def test_a_pupil_comes_to_know_what_its_teacher_says_and_remembers_the_directions(taught):
+def test_a_student_comes_to_know_what_its_teacher_says_and_remembers_the_directions(taught):
     folder, _, rows = taught
-    assert rows[0]["taught"] == pytest.approx(1, abs=0.5)
-    assert rows[-1]["taught"] < 0.8 * rows[0]["taught"]
+    assert rows[0]["teacher"] == pytest.approx(1, abs=0.5)
+    assert rows[-1]["teacher"] < 0.8 * rows[0]["teacher"]
     assert torch.load(folder / "state.pt", weights_only=True)["taught"][1].shape == (8, 2048)
 
 
@@ -265,8 +269,8 @@ TWO = f"""
 import hashlib, sys
 from pathlib import Path
 import torch
-from trainer.pretrain.loop import Recipe
 from trainer.pretrain.loop import pretrain
+from trainer.pretrain.recipe import Recipe
 from trainer.io.processes import rank
 torch.set_num_threads(1)
 folder = Path(sys.argv[1])
@@ -305,8 +309,8 @@ def test_what_a_teacher_taught_is_one_more_variant_of_the_file_and_tells_how_unl
     told = again.encode_image(x).unlike
     assert told.shape == (2, 16)
     torch.testing.assert_close(told, tips.encode_image(x).unlike, atol=0.05, rtol=0.05)  # half precision on the way
-    begun = Pupil(TINY, tips.tokenizer)
-    begun.start_from(tips, torch.rand(16, 3, 64, 64))  # without a teacher it goes on without
+    begun = Student(TINY, tips.tokenizer)
+    begun.load_embedded(tips, torch.rand(16, 3, 64, 64))  # without a teacher it goes on without
 
 
 def test_a_patch_that_looks_like_none_of_its_picture_is_the_most_unlike():

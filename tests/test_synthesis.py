@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from trainer.pretrain.pool import Pool, view
+from trainer.pretrain.pool import Pool
+from trainer.pretrain.views import make_view
 from trainer.synthesis import DEFECTS, NOUNS, camera, caption, normal, sample, spoil
 from trainer.synthesis.boards import BOARDS
 from trainer.synthesis.parts import PARTS
@@ -199,7 +200,7 @@ def test_views_show_the_border_of_a_picture_and_elongated_ones_squeezed_into_a_s
     pool = Pool(picture[None], np.ones((1, side, side), bool), ["object"])
     spans, borders = [], 0
     for seed in range(200):
-        seen = view(pool, np.random.default_rng(seed), 64, 0.0).pixels.astype(int)
+        seen = make_view(pool, np.random.default_rng(seed), 64, 0.0).pixels.astype(int)
         span = np.ptp(seen[..., :2], axis=(0, 1))
         spans.append(span.max() / span.min())
         borders += span.max() < 115 and (seen[..., :2].min() < 6 or seen[..., :2].max() > side - 7)

@@ -18,9 +18,11 @@ from edge_agent.inference.detector import PromptDetector
 from trainer.data.examples import categories, read_examples, read_mask
 from trainer.evaluate.measure import LocalContrast, evaluate
 from trainer.evaluate.metrics import auroc, balanced_threshold, best_f1_threshold
-from trainer.pretrain.loop import Recipe, pretrain
-from trainer.pretrain.package import embed
-from trainer.pretrain.pool import KINDS, make_pool, view
+from trainer.pretrain.loop import pretrain
+from trainer.pretrain.package import write_embedded_model
+from trainer.pretrain.pool import make_pool
+from trainer.pretrain.recipe import Recipe
+from trainer.pretrain.views import KINDS, make_view
 
 TINY = Recipe(
     image_size=64,
@@ -70,10 +72,10 @@ def test_the_pool_is_made_once_and_its_views_are_fixed_by_their_number(tmp_path)
     made_at = (tmp_path / "pictures.npy").stat().st_mtime_ns
     again = make_pool(tmp_path, 4, 48, seed=3, workers=1)
     assert (tmp_path / "pictures.npy").stat().st_mtime_ns == made_at
-    one, other = (view(pool, np.random.default_rng(5), 32, 1.0) for pool in (first, again))
+    one, other = (make_view(pool, np.random.default_rng(5), 32, 1.0) for pool in (first, again))
     np.testing.assert_array_equal(one.pixels, other.pixels)
     assert KINDS[one.labels.max() - 1] == one.kind
-    assert not view(first, np.random.default_rng(5), 32, 0.0).labels.any()
+    assert not make_view(first, np.random.default_rng(5), 32, 0.0).labels.any()
 
 
 def test_a_pretraining_that_was_cut_off_resumes_to_the_same_weights(run, tmp_path):
@@ -88,7 +90,9 @@ def test_a_pretraining_that_was_cut_off_resumes_to_the_same_weights(run, tmp_pat
 def test_a_run_ends_in_a_model_that_loads_with_prompts_that_fit_it(run, tmp_path):
     folder, tips = run
     pool = make_pool(folder / "pool", TINY.pool, TINY.image_size + 32, TINY.seed)
-    figures = embed(tips, (folder / "tokenizer.model").read_bytes(), pool, TINY, tmp_path, fit_views=50, check_views=50)
+    figures = write_embedded_model(
+        tips, (folder / "tokenizer.model").read_bytes(), pool, TINY, tmp_path, fit_views=50, check_views=50
+    )
     assert all(0 <= value <= 100 for value in figures.values())
     backbone = load_tips(tmp_path / "vision.npz", tmp_path / "text.npz", tmp_path / "tokenizer.model", "embedded")
     detector = PromptDetector(backbone, load_checkpoint(tmp_path / "tipsomaly.safetensors"), "metal_plate")

@@ -1,4 +1,4 @@
-"""`trainer pretrain`: the embedded model, from pictures that nobody owns."""
+"""`trainer pretrain`: train the embedded model on procedural pictures."""
 
 from __future__ import annotations
 
@@ -7,27 +7,31 @@ from dataclasses import fields
 from pathlib import Path
 
 from edge_agent.commands.arguments import seed
+from trainer.pretrain.recipe import Recipe
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """The command line of `trainer pretrain`."""
+    """Add the command line of `trainer pretrain`."""
+    recipe = Recipe()
     pretrain = commands.add_parser(
         "pretrain",
-        help="train the embedded model from pictures drawn by program; several GPUs: torchrun --nproc-per-node N -m trainer pretrain ...",
+        help="train the embedded model on procedural pictures; on several GPUs: torchrun --nproc-per-node N -m trainer pretrain ...",
     )
-    pretrain.add_argument("--out", type=Path, required=True, help="folder of the run; one that holds a run is resumed")
     pretrain.add_argument(
-        "--start", type=Path, help="folder of an embedded model to begin with, instead of with nothing"
+        "--out", type=Path, required=True, help="folder of the run; a run that is there already is resumed"
+    )
+    pretrain.add_argument(
+        "--start", type=Path, help="folder of an embedded model to start from (default: random weights)"
     )
     pretrain.add_argument(
         "--teacher",
         type=Path,
-        help="arrays (.npz) of resnet50-v2's first stages, whose view of each patch is learnt too",
+        help="arrays (.npz) of the first stages of resnet50-v2, whose features of each patch are learnt too",
     )
     pretrain.add_argument(
         "--materials",
         type=Path,
-        help="folder of photographed materials that some surfaces and parts are made of, as `trainer materials` writes it",
+        help="folder of photographed materials for some surfaces and parts, as `trainer materials` writes it",
     )
     pretrain.add_argument(
         "--average-with",
@@ -35,39 +39,57 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         nargs="+",
         default=[],
         metavar="MODEL",
-        help="folders of embedded models of the same descent, whose weights are averaged with the run's in the end",
+        help="folders of embedded models of the same descent, whose weights are averaged with the run's at the end",
     )
-    pretrain.add_argument("--steps", type=int, help="optimizer steps in all")
     pretrain.add_argument(
-        "--decay-steps", type=int, help="the last steps, over which the learning rate falls to nothing"
+        "--steps", type=int, default=recipe.steps, help="optimizer steps in all (default %(default)s)"
     )
-    pretrain.add_argument("--small-steps", type=int, help="the first steps, on smaller views")
-    pretrain.add_argument("--pool", type=int, help="good pictures to make, which every use spoils afresh")
-    pretrain.add_argument("--batch", type=int, help="pictures a step")
-    pretrain.add_argument("--rate", type=float, help="highest learning rate")
-    pretrain.add_argument("--seed", type=seed, help="decides everything")
+    pretrain.add_argument(
+        "--decay-steps",
+        type=int,
+        default=recipe.decay_steps,
+        help="the last steps, over which the learning rate falls to 0 (default %(default)s)",
+    )
+    pretrain.add_argument(
+        "--small-steps",
+        type=int,
+        default=recipe.small_steps,
+        help="the first steps, on smaller views (default %(default)s)",
+    )
+    pretrain.add_argument(
+        "--pool",
+        type=int,
+        default=recipe.pool,
+        help="good pictures to make; each use cuts one and may paint a defect on it (default %(default)s)",
+    )
+    pretrain.add_argument("--batch", type=int, default=recipe.batch, help="views a step (default %(default)s)")
+    pretrain.add_argument("--rate", type=float, default=recipe.rate, help="highest learning rate (default %(default)s)")
+    pretrain.add_argument(
+        "--seed", type=seed, default=recipe.seed, help="decides every random number (default %(default)s)"
+    )
     pretrain.add_argument("--workers", type=int, default=1, help="processes that make pictures (default 1)")
-    pretrain.add_argument("--threads", type=int, help="threads of the training itself (default: all cores)")
+    pretrain.add_argument("--threads", type=int, help="threads of the training itself (default: as many as cores)")
     pretrain.set_defaults(run=_pretrain)
 
 
 def _pretrain(options: argparse.Namespace) -> int:
     import torch
 
+    from edge_agent.backbones.weights.catalog import TOKENIZER
     from trainer.io.processes import rank
-    from trainer.pretrain.loop import Given, Recipe, pretrain
-    from trainer.pretrain.package import embed
+    from trainer.pretrain.loop import Inputs, pretrain
+    from trainer.pretrain.package import write_embedded_model
     from trainer.pretrain.pool import make_pool
 
     if options.threads:
         torch.set_num_threads(options.threads)
     known = {field.name for field in fields(Recipe)}
-    recipe = Recipe(**{key: value for key, value in vars(options).items() if key in known and value is not None})
+    recipe = Recipe(**{key: value for key, value in vars(options).items() if key in known})
     tips = pretrain(
         recipe,
         options.out,
         options.workers,
-        given=Given(options.start, options.teacher, options.materials, tuple(options.average_with)),
+        inputs=Inputs(options.start, options.teacher, options.materials, tuple(options.average_with)),
         report=lambda row: print({key: round(value, 4) for key, value in row.items()}, flush=True),
     )
     if rank() > 0:
@@ -75,8 +97,9 @@ def _pretrain(options: argparse.Namespace) -> int:
     pool = make_pool(
         options.out / "pool", recipe.pool, recipe.image_size + 32, recipe.seed, materials=options.materials
     )
-    figures = embed(tips, (options.out / "tokenizer.model").read_bytes(), pool, recipe, options.out / "embedded")
+    folder, vocabulary = options.out / "embedded", options.out / TOKENIZER
+    figures = write_embedded_model(tips, vocabulary.read_bytes(), pool, recipe, folder)
     for name, value in figures.items():
         print(f"{name}: {value:.1f}")
-    print(f"the model lies in {options.out / 'embedded'}")
+    print(f"wrote the model to {folder}")
     return 0

@@ -1,4 +1,4 @@
-"""A folder of photographed materials: pictures, and materials.json that names each, its nouns, its source and its licence."""
+"""A folder of photographed materials: pictures, and materials.json with the nouns, source and licence of each."""
 
 from __future__ import annotations
 
@@ -16,20 +16,22 @@ LIST = "materials.json"
 
 
 def read_materials(folder: Path) -> Materials:
-    """The folder's pictures in the order of its list. Raises ConfigError with the file and what is wrong with it."""
+    """Read the folder's pictures in the order of its list. Raises ConfigError naming the file and the fault."""
     listed = _listed(folder)
     pictures, nouns = [], []
     for name, entry in listed.items():
         try:
             pictures.append(decode(folder / name, min_side=SMALLEST))
         except PictureError as error:
-            raise ConfigError(f"{error}; {LIST} says it is one of at least {SMALLEST} pixels a side") from None
+            raise ConfigError(
+                f"{error}; {LIST} lists it, so it has to be a picture of at least {SMALLEST} pixels a side"
+            ) from None
         nouns.append(tuple(entry["nouns"]))
     return Materials(tuple(pictures), tuple(nouns))
 
 
 def digest(folder: Path) -> str:
-    """SHA-256 over the list and every picture: what the pictures made of them depend on. Raises ConfigError."""
+    """Return the SHA-256 (hex) of the list and every picture, on which all pictures made of them depend. Raises ConfigError."""
     try:
         sums = {name: measure(folder / name)["sha256"] for name in (LIST, *_listed(folder))}
     except OSError as error:
@@ -42,11 +44,11 @@ def _listed(folder: Path) -> dict[str, dict[str, list[str]]]:
     try:
         listed = json.loads(path.read_text(encoding="utf-8"))
         named = (entry["nouns"] for entry in listed.values())
-        whole = listed and all(isinstance(nouns, list) and nouns and all(map(str.strip, nouns)) for nouns in named)
+        complete = listed and all(isinstance(nouns, list) and nouns and all(map(str.strip, nouns)) for nouns in named)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        whole = False
-    if not whole:
+        complete = False
+    if not complete:
         raise ConfigError(
-            f'{path}: needed is {{"PICTURE.png": {{"nouns": ["wood"], ...}}, ...}}; `trainer materials` writes it'
+            f'{path}: expected {{"PICTURE.png": {{"nouns": ["wood"], ...}}, ...}}; `trainer materials` writes it'
         )
     return listed

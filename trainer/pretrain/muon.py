@@ -1,4 +1,4 @@
-"""Muon (momentum, made orthogonal by Newton-Schulz iterations) in fp32.
+"""The Muon optimizer (momentum, made orthogonal by Newton-Schulz iterations) in fp32.
 
 torch.optim.Muon iterates in bfloat16, which a CPU without units for it emulates: there one step of the embedded model took
 13 s instead of under one.
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 
 class Muon(torch.optim.Optimizer):
-    """For matrices only. The update's size is matched to AdamW's, so that both can share a learning rate."""
+    """Muon for matrices only. The update's size is matched to AdamW's, so that both can share a learning rate."""
 
     def __init__(
         self, matrices: Iterable[nn.Parameter], lr: float, weight_decay: float, momentum: float = 0.95
@@ -23,7 +23,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """One update. Matrices of one shape are made orthogonal together."""
+        """Update all matrices; those of one shape are made orthogonal together."""
         for group in self.param_groups:
             alike: dict[torch.Size, list[tuple[nn.Parameter, Tensor]]] = defaultdict(list)
             for matrix in group["params"]:
@@ -43,7 +43,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(x: Tensor, steps: int = 5) -> Tensor:
-    """Matrices (M, r, c) with their singular values pushed to about 1: a quintic Newton-Schulz iteration (Keller Jordan's numbers)."""
+    """Push the singular values of matrices (M, r, c) to about 1: a quintic Newton-Schulz iteration (Keller Jordan's numbers)."""
     a, b, c = 3.4445, -4.7750, 2.0315
     tall = x.shape[1] > x.shape[2]
     x = x.float().transpose(1, 2) if tall else x.float()

@@ -1,4 +1,4 @@
-"""From a pretraining run to the folder that the package ships: weights, vocabulary, fitted prompts, digests."""
+"""The folder of the embedded model, made from a pretraining run: weights, vocabulary, fitted prompts, digests."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ from trainer.fit.features import Kept, Labelled, View, keep
 from trainer.fit.loop import Plan, fit
 from trainer.fit.pictures_to_checkpoint import EVIDENCES, choose_score, default_epochs, header_of, measure
 from trainer.fit.recipes import RECIPES
-from trainer.pretrain.loop import Recipe, Views
+from trainer.pretrain.batches import ViewDataset
 from trainer.pretrain.pool import Pool
+from trainer.pretrain.recipe import Recipe
 
-EVIDENCE = EVIDENCES[-1]  # real pictures are told apart far better by it, drawn ones two points worse
+EVIDENCE = EVIDENCES[-1]  # separates real pictures far better, and synthetic ones two points worse
 
 
-def embed(
+def write_embedded_model(
     tips: Tips,
     tokenizer: bytes,
     pool: Pool,
@@ -36,9 +37,18 @@ def embed(
     fit_views: int = 1000,
     check_views: int = 1000,
 ) -> dict[str, float]:
-    """Write all files of the embedded model and return what they score on synthetic pictures of neither training nor fitting.
+    """Write all files of the embedded model and return its figures on synthetic pictures of neither training nor fitting.
 
-    The weights are rounded to half precision first: prompts are fitted on what is shipped.
+    The weights are rounded to half precision first, as prompts have to be fitted on what is shipped.
+
+    Args:
+        tips: the pretrained model.
+        tokenizer: its SentencePiece vocabulary.
+        pool: good pictures.
+        recipe: of the pretraining; its seed and sizes are used here too.
+        folder: to write into; made if it is not there.
+        fit_views: views to fit the prompts on; default 1000.
+        check_views: views to choose the score and measure on; default 1000.
     """
     folder.mkdir(parents=True, exist_ok=True)
     vision, text = to_official(tips)
@@ -54,8 +64,8 @@ def embed(
     plan = Plan(published, epochs, published.batch, recipe.seed)
     torch.manual_seed(recipe.seed)
     method = Tipsomaly(shipped)
-    fit(method, _seen(shipped, pool, recipe, 11, fit_views), plan)
-    check = _seen(shipped, pool, recipe, 12, check_views)
+    fit(method, _features(shipped, pool, recipe, 11, fit_views), plan)
+    check = _features(shipped, pool, recipe, 12, check_views)
     choose_score(method, check)
     method.evidence = EVIDENCE
     figures, thresholds = measure(method, check)
@@ -65,14 +75,14 @@ def embed(
     return figures
 
 
-def _seen(tips: Tips, pool: Pool, recipe: Recipe, stream: int, count: int) -> Kept:
-    """Views of the pool that no training saw, as the model sees them."""
+def _features(tips: Tips, pool: Pool, recipe: Recipe, stream: int, count: int) -> Kept:
+    """Encode views that no training used. stream: number of the stream of views, other than 0."""
     view = View(recipe.image_size, recipe.image_size // 4)
     return keep(tips, _labelled(pool, recipe, stream, count), count, view, batch=50)
 
 
 def _labelled(pool: Pool, recipe: Recipe, stream: int, count: int) -> Iterator[Labelled]:
-    views = Views(pool, replace(recipe, seed=recipe.seed + stream, small_steps=0), 0, count)
+    views = ViewDataset(pool, replace(recipe, seed=recipe.seed + stream, small_steps=0), 0, count)
     for number in range(count):
         pixels, labels, *_ = views[number]
         yield Labelled(pixels, labels > 0)

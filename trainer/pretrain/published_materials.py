@@ -1,4 +1,4 @@
-"""Photographs that their authors gave to the public (CC0 or public domain), out of packages that anybody may fetch.
+"""Photographs in the public domain or under CC0, taken out of packages that anybody may download.
 
     apt-get download ufoai-textures sweethome3d-furniture mypaint-data-extras supertuxkart-data endless-sky-data
     pip download --no-deps --only-binary :all: --python-version 37 scikit-image==0.16.2
@@ -34,7 +34,11 @@ _GROUND = ("surface", "road", "pavement")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """package: how its file's name begins. archive: a zip inside of it, whose members are meant. pictures: member to nouns."""
+    """Photographs in one package.
+
+    package: prefix of the package's file name. licence: of the photographs. archive: path of a zip file inside the package
+    that holds them; "" for none. folder: prefix of the members' paths. pictures: nouns by member.
+    """
 
     package: str
     licence: str
@@ -235,11 +239,14 @@ SOURCES: tuple[Source, ...] = (
 
 
 def write_materials(packages: list[Path], folder: Path) -> int:
-    """Take the pictures of SOURCES out of the packages into the folder, with its list; how many. Raises EdgeAgentError."""
+    """Write the pictures of SOURCES and their list into the folder and return how many there are.
+
+    packages: files, one for each source. Raises EdgeAgentError when one is missing or damaged, or the folder cannot be written.
+    """
     read = [(source, _read(source, packages)) for source in SOURCES]
     with written_or_told(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / LIST).unlink(missing_ok=True)  # written last: without it the folder is not whole
+        (folder / LIST).unlink(missing_ok=True)  # written last: without it the folder is not complete
     listed: dict[str, dict[str, object]] = {}
     for source, data in read:
         for member, nouns in source.pictures.items():
@@ -251,10 +258,10 @@ def write_materials(packages: list[Path], folder: Path) -> int:
 
 
 def _read(source: Source, packages: list[Path]) -> dict[str, bytes]:
-    """The listed members of the source's package."""
+    """Return the listed members of the source's package."""
     found = [path for path in packages if path.name.startswith(source.package)]
     if len(found) != 1:
-        raise ConfigError(f"{len(found)} of the packages named are {source.package}; exactly one is needed")
+        raise ConfigError(f"{source.package}: {len(found)} of the packages given are it; give exactly one")
     paths = {source.folder + member: member for member in source.pictures}
     try:
         if found[0].suffix != ".deb":
@@ -266,7 +273,9 @@ def _read(source: Source, packages: list[Path]) -> dict[str, bytes]:
             files = _packed(found[0], set(paths))
         return {member: files[path] for path, member in paths.items()}
     except KeyError as missing:
-        raise ConfigError(f"{found[0]}: {missing} is not in it; is it another version?") from None
+        raise ConfigError(
+            f"{found[0]}: {missing} is not in it: it may be another version; download the one that SOURCES was written for"
+        ) from None
     except (OSError, tarfile.TarError, zipfile.BadZipFile) as error:
         raise ConfigError(f"{found[0]}: cannot be opened as a package ({error})") from error
 

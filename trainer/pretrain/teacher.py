@@ -1,7 +1,7 @@
-"""An ImageNet trunk as teacher of what a patch looks like: ResNet-50 v2 up to its third stage, from arrays by Gluon's names.
+"""A teacher of what a patch looks like: ResNet-50 v2 trained on ImageNet, up to its third stage, from arrays by Gluon's names.
 
 Source: the ONNX model zoo's resnet50-v2 (Apache-2.0; He et al., "Identity mappings in deep residual networks", 2016). Left
-out: its fourth stage and its classes. None of its weights goes into what it teaches.
+out: its fourth stage and its classes. None of its weights goes into the student.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from edge_agent.errors import CheckpointError
 
 UNITS = (3, 4, 6)  # of stages 1 to 3
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-PATCH = 16  # pixels a feature is apart from the next
+PATCH = 16  # pixels from one feature to the next
 
 
 class Norm(nn.Module):
-    """A batch norm at rest, and ReLU."""
+    """A batch norm in evaluation mode, and ReLU."""
 
     scale: Tensor
     shift: Tensor
@@ -44,7 +44,7 @@ class Norm(nn.Module):
 
 
 class Unit(nn.Module):
-    """A pre-activation bottleneck; the first of a stage also widens its shortcut, and from stage 2 on halves the resolution."""
+    """A pre-activation bottleneck. The first of a stage widens its shortcut and, from stage 2 on, halves the resolution."""
 
     def __init__(self, arrays: dict[str, np.ndarray], stage: int, number: int, *, first: bool) -> None:
         super().__init__()
@@ -68,12 +68,12 @@ class Unit(nn.Module):
 
 
 class Trunk(nn.Module):
-    """Pictures to the features of its second and third stage."""
+    """The features of the second and third stage."""
 
     conv: Tensor
 
     def __init__(self, path: Path) -> None:
-        """path: .npz of the arrays. Raises CheckpointError when it is not this trunk."""
+        """Load the arrays of an .npz file. Raises CheckpointError when they are not this trunk's."""
         super().__init__()
         arrays = read_arrays(path)
         try:
@@ -91,7 +91,7 @@ class Trunk(nn.Module):
 
     @torch.inference_mode()
     def forward(self, x: Tensor) -> Tensor:
-        """x: (B, 3, H, W) in [0, 1], sides multiples of 16. Returns (B, H/16 * W/16, 1024 + 2 * 512), each part unit."""
+        """Return features (B, H/16 * W/16, 1024 + 2 * 512), each part unit, of x (B, 3, H, W) in [0, 1], sides multiples of 16."""
         x = (x - x.new_tensor(MEAN).view(3, 1, 1)) / x.new_tensor(STD).view(3, 1, 1)
         x = x.contiguous(memory_format=torch.channels_last)
         x = F.max_pool2d(self.norm(F.conv2d(self.incoming(x), self.conv, stride=2, padding=3)), 3, 2, 1)
@@ -103,9 +103,9 @@ class Trunk(nn.Module):
 
 
 class Teacher:
-    """The trunk's features as what is to be learnt: their main directions, each of about the same weight.
+    """Targets to learn from a trunk's features: their principal directions, evened out in weight.
 
-    mean: (F,). directions: (K, F), scaled so that over the pictures they were found on the targets' squares sum to 1.
+    mean: (F,). directions: (K, F), scaled so that the targets' squares sum to 1 over the pictures they were found on.
     """
 
     def __init__(self, trunk: Trunk, mean: Tensor, directions: Tensor) -> None:
@@ -113,17 +113,23 @@ class Teacher:
 
     @classmethod
     def of(cls, trunk: Trunk, x: Tensor, width: int) -> Teacher:
-        """x: (B, 3, H, W), pictures to find the directions on. width: how many (K)."""
+        """Find the directions.
+
+        Args:
+            trunk: gives the features.
+            x: (B, 3, H, W) in [0, 1], pictures to find them on.
+            width: number of directions, K.
+        """
         features = torch.cat([trunk(part) for part in x.split(16)]).flatten(0, 1).double()  # (B * N, F)
         mean = features.mean(dim=0)
         centred = features - mean
         values, vectors = torch.linalg.eigh(centred.T @ centred / len(centred))
         values, vectors = values[-width:].clamp(min=1e-9), vectors[:, -width:]
-        scale = values**-0.25  # half way to white: small directions are heard, but not as loud as large ones
+        scale = values**-0.25  # half way to whitening: small directions count, but less than large ones
         scale = scale / (values * scale.square()).sum().sqrt()
         return cls(trunk, mean.float(), (vectors * scale).T.float().contiguous())
 
     @torch.inference_mode()
     def __call__(self, x: Tensor) -> Tensor:
-        """x: (B, 3, H, W) in [0, 1]. Returns (B, N, K), a target a patch."""
+        """Return targets (B, N, K), one a patch, of x (B, 3, H, W) in [0, 1]."""
         return (self.trunk(x) - self.mean.to(x.device)) @ self.directions.T.to(x.device)

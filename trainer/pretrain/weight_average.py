@@ -1,4 +1,4 @@
-"""The mean of the weights of models that descend from one another: it keeps what each of them is sure of.
+"""The mean of the weights of models that descend from one another, which keeps much of what each of them has learnt.
 
 Source: Wortsman et al., "Model soups" (ICML 2022) and "Robust fine-tuning of zero-shot models" (CVPR 2022).
 """
@@ -16,13 +16,13 @@ from edge_agent.backbones.tips import Tips
 from edge_agent.errors import CheckpointError
 from trainer import synthesis
 
-OWN = "vision.appearance."  # each run finds its teacher's directions anew: their mean would mean nothing
+_NOT_AVERAGED = "vision.appearance."  # each run finds its teacher's directions anew: their mean would mean nothing
 
 
-def averaged(tips: Tips, others: Sequence[Tips]) -> Tips:
-    """`tips` with the mean of all their weights; the figures of what patches look like stay those of `tips`.
+def average_weights(tips: Tips, others: Sequence[Tips]) -> Tips:
+    """Return a copy of `tips` with the mean of all their weights; its weights learnt from a teacher stay its own.
 
-    Raises CheckpointError when one is built otherwise or reads words otherwise.
+    Raises CheckpointError when the models differ in shapes or vocabulary.
     """
     require_alike(tips, others)
     made = copy.deepcopy(tips)
@@ -35,16 +35,16 @@ def averaged(tips: Tips, others: Sequence[Tips]) -> Tips:
 
 
 def _weights(tips: Tips) -> dict[str, Tensor]:
-    return {key: weight for key, weight in tips.state_dict().items() if not key.startswith(OWN)}
+    return {key: weight for key, weight in tips.state_dict().items() if not key.startswith(_NOT_AVERAGED)}
 
 
 def require_alike(tips: Tips, others: Sequence[Tips]) -> None:
-    """Raises CheckpointError when one of `others` is built otherwise than `tips` or reads words otherwise."""
+    """Raise CheckpointError when one of `others` has other shapes or another vocabulary than `tips`."""
     for other in others:
         shapes, theirs = ({(key, weight.shape) for key, weight in _weights(one).items()} for one in (tips, other))
         if unlike := sorted(key for key, _ in shapes ^ theirs):
             raise CheckpointError(
-                f"{other.name} is built otherwise ({unlike[0]}): only models of one descent can be averaged"
+                f"{other.name} has other shapes ({unlike[0]}): only models of one descent can be averaged"
             )
         assert tips.tokenizer is not None
         assert other.tokenizer is not None

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from edge_agent.config.checks import takes_commands
 from edge_agent.config.config import Config
@@ -15,7 +12,6 @@ from edge_agent.config.evidence import EvidenceConfig
 from edge_agent.config.station import StationConfig
 from edge_agent.core import Detector, Evidence, Inspection, Message, Source, Trace
 from edge_agent.errors import ConfigError
-from edge_agent.evidence.overlay import overlay
 from edge_agent.evidence.store import Gallery
 from edge_agent.inference.load import Loader
 from edge_agent.journal.journal import Journal
@@ -213,11 +209,10 @@ def replay_sender(mqtt: MqttConfig, agent: str, journal: Journal) -> MqttSink:
     return MqttSink(broker(own, f"{agent}-replay"), journal)
 
 
-def gallery(evidence: EvidenceConfig, stations: Mapping[str, Station]) -> Gallery:
-    """What keeps pictures as evidence, drawn as their stations judge them."""
+def gallery(evidence: EvidenceConfig) -> Gallery:
+    """What keeps pictures as evidence."""
     return Gallery(
         evidence.folder,
-        render=draw(stations),
         originals=evidence.originals,
         overlays=evidence.overlays,
         fmt=evidence.format,
@@ -278,26 +273,3 @@ def announce(mqtt: MqttConfig | None) -> Announce:
         return result if alarm is None else [alarm, *result]
 
     return messages if mqtt else lambda inspection, evidence: ()
-
-
-def draw(stations: Mapping[str, Station]) -> Callable[[Inspection], np.ndarray]:
-    """What draws an inspection's overlay, (H, W, 3) uint8 RGB, with its station's map threshold."""
-
-    def render(inspection: Inspection) -> np.ndarray:
-        rules = stations[inspection.frame.station].rules
-        return overlay(
-            inspection.frame.pixels,
-            inspection.reading,
-            inspection.verdict,
-            threshold=inspection.threshold,
-            map_threshold=rules.map_threshold,
-            title=title(inspection),
-        )
-
-    return render
-
-
-def title(inspection: Inspection) -> str:
-    """What a person knows the picture by: its part, or the name of its file."""
-    frame = inspection.frame
-    return frame.part_id or (Path(frame.origin).name if frame.origin else f"{frame.station} {frame.seq}")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
+from pathlib import PurePath
 from threading import Event
 from typing import Protocol
 
@@ -60,6 +61,23 @@ class Frame:
     file: StoredFile | None = None
     fault: str | None = None
 
+    @property
+    def title(self) -> str:
+        """What a person knows the picture by."""
+        return picture_title(self.station, self.seq, self.part_id, self.origin)
+
+
+def picture_title(station: str, seq: int, part_id: str | None, origin: str | None) -> str:
+    """Return what a person knows a picture by: its part, else the name of its file, else station and number.
+
+    Args:
+        station: name of the station.
+        seq: number of the frame within its source, from 0.
+        part_id: identity of the part, if known.
+        origin: path of the stored picture; None for cameras.
+    """
+    return part_id or (PurePath(origin).name if origin else f"{station} {seq}")
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reading:
@@ -105,13 +123,18 @@ class Trace:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Inspection:
-    """One picture inspected. reading is None when the verdict is NotDecidable. timings: milliseconds by stage."""
+    """One picture inspected, with the rules that its verdict was made by.
+
+    reading: None when the verdict is NotDecidable. threshold: of the score, in [0, 1]. map_threshold: of the heatmap, in
+    (0, 1]. timings: milliseconds by stage.
+    """
 
     id: str  # UUID version 7, so that ids sort by time
     frame: Frame
     reading: Reading | None
     verdict: Verdict
     threshold: float
+    map_threshold: float
     trace: Trace
     timings: Mapping[str, float] = field(default_factory=dict)
     simulated: bool = False

@@ -32,6 +32,7 @@ def inspection(
         reading=None if score is None else Reading(score, np.zeros((4, 6), np.float32)),
         verdict=Verdict(evaluation, regions, reason, alarm),
         threshold=0.62,
+        map_threshold=0.5,
         trace=Trace("tipsomaly/tips-l14", SHA256, SHA256, "c12", SHA256),
         simulated=simulated,
     )

@@ -63,6 +63,7 @@ def inspected(
         Reading(np.float32(0.875 if bad else 0.25), np.zeros((6, 8), np.float32)),
         Verdict(Evaluation.NOT_OK if bad else Evaluation.OK, DEFECTS if bad else (), None, alarm),
         0.62,
+        0.5,
         TRACE,
         {"read": 31.5, "judge": 0.25},
         simulated,

@@ -587,4 +587,4 @@ def wait_until(true: Callable[[], bool]) -> None:
 
 def record(journal: Journal, frame: Frame) -> None:
     verdict = Verdict(Evaluation.NOT_DECIDABLE, reason=frame.fault or "no detector here")
-    journal.record(Inspection(str(uuid6.uuid7()), frame, None, verdict, 0.5, TRACE), Evidence(), ())
+    journal.record(Inspection(str(uuid6.uuid7()), frame, None, verdict, 0.5, 0.5, TRACE), Evidence(), ())

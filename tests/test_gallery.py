@@ -351,7 +351,7 @@ def inspection(
     if at is not None:
         made = uuid6.UUID(int=made.int & ((1 << 80) - 1) | int(at.timestamp() * 1000) << 80)
     frame = Frame(station, 0, NOON, pixels, part_id=part_id)
-    return Inspection(str(made), frame, None, Verdict(evaluation), 0.5, TRACE)
+    return Inspection(str(made), frame, None, Verdict(evaluation), 0.5, 0.5, TRACE)
 
 
 def stored(saved: SavedFile | str) -> Path:

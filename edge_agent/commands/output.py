@@ -26,8 +26,6 @@ def as_json(inspection: Inspection, evidence: Evidence) -> str:
 
 def one_line(inspection: Inspection, *, colour: bool) -> str:
     """One inspection on one line: verdict, score against threshold, milliseconds, picture, what else is to be said."""
-    from edge_agent.build import title
-
     verdict, reading = inspection.verdict, inspection.reading
     word = f"{verdict.evaluation.value:12}"
     if colour:
@@ -36,9 +34,7 @@ def one_line(inspection: Inspection, *, colour: bool) -> str:
     said = [f"{len(verdict.regions)} region{'s' * (len(verdict.regions) != 1)}"] if verdict.regions else []
     said += [verdict.reason] if verdict.reason else []
     said += [f"alarm {verdict.alarm.value}"] if verdict.alarm else []
-    return (
-        f"{word} {score}  {sum(inspection.timings.values()):5.0f} ms  {title(inspection)}  {'; '.join(said)}".rstrip()
-    )
+    return f"{word} {score}  {sum(inspection.timings.values()):5.0f} ms  {inspection.frame.title}  {'; '.join(said)}".rstrip()
 
 
 def fields(inspection: Inspection) -> str:

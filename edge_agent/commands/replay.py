@@ -168,13 +168,13 @@ def _inspect_stored(config: Config, chosen: StationConfig, options: argparse.Nam
             evidence_config = EvidenceConfig.model_construct(
                 folder=out / "evidence", originals="none", overlays=options.overlays, keep_days=1e9, keep_gb=1e9
             )
-            gallery = build.gallery(evidence_config, {station.name: station})
+            gallery = build.gallery(evidence_config)
             inspected = replay(
                 source, station, gallery, journal, announce, batch=batch, stop=stop, alarms=earlier.alarms
             )
         for inspection, evidence in inspected:
             counts[inspection.verdict.evaluation] += 1
-            _show(sheet, inspection, evidence, station.rules.map_threshold, drawn=bool(options.distributed))
+            _show(sheet, inspection, evidence, drawn=bool(options.distributed))
             bar.clear()
             told = as_json(inspection, evidence) if options.json else one_line(inspection, colour=sys.stdout.isatty())
             print(told, flush=True)
@@ -206,19 +206,15 @@ def _taken_up(journal: Journal, station: Station, after: int, sheet: ContactShee
     return earlier
 
 
-def _show(
-    sheet: ContactSheet, inspection: Inspection, evidence: Evidence, map_threshold: float, *, drawn: bool
-) -> None:
+def _show(sheet: ContactSheet, inspection: Inspection, evidence: Evidence, *, drawn: bool) -> None:
     """Put an inspection on the sheet. drawn: elsewhere, so that its overlay is all there is of it."""
-    from edge_agent.build import title
-
     frame, reading, verdict = inspection.frame, inspection.reading, inspection.verdict
     if drawn:
         uri = evidence.overlay.uri if evidence.overlay else None
         tile = partial(_tile_from_evidence, uri, frame.pixels.shape[:2])
-        sheet.add_drawn(verdict.evaluation, reading.score if reading else None, tile, title=title(inspection))
+        sheet.add_drawn(verdict.evaluation, reading.score if reading else None, tile, title=frame.title)
     else:
-        sheet.add(frame.pixels, reading, verdict, map_threshold=map_threshold, title=title(inspection))
+        sheet.add(frame.pixels, reading, verdict, map_threshold=inspection.map_threshold, title=frame.title)
 
 
 def _tile_from_evidence(uri: str | None, shape: tuple[int, int]) -> np.ndarray:

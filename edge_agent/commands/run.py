@@ -67,8 +67,7 @@ def _watch(config: Config, path: Path, hung_up: Event, options: argparse.Namespa
         log.info("station %s: %s, threshold %.3f", station.name, station.trace.model, station.rules.threshold)
     picture_s = warm_up(stations.values(), config.limits.batch_size)
     with closing(Journal.open(config.database.full_url(), ballast=True)) as journal:
-        drawn = dict(stations)  # as the inspections that are being kept were judged
-        gallery = build.gallery(config.evidence, drawn)
+        gallery = build.gallery(config.evidence)
         alarms = journal.last_alarm_states()
         sinks: list[Sink] = [
             Retention(
@@ -144,7 +143,6 @@ def _watch(config: Config, path: Path, hung_up: Event, options: argparse.Namespa
                 config = planned.config
 
                 def follow() -> None:
-                    drawn.update(stations)
                     drift.expect({one.name: one.calibration for one in planned.config.stations})
 
                 line.change(stations, follow)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from edge_agent.core import Reading, Region, Verdict
+from edge_agent.core import Inspection, Reading, Region, Verdict
 from edge_agent.evidence import heat
 from edge_agent.evidence.header import MAT, card, header
 from edge_agent.line.judge import stretch
@@ -18,6 +18,18 @@ SMALLEST = 400  # pixels: smaller ones are drawn larger by a whole factor, to be
 NARROWEST = 480  # pixels: what the header needs; narrower pictures stand in the middle of it
 
 _WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
+
+
+def draw(inspection: Inspection) -> np.ndarray:
+    """Draw the overlay of an inspection by the rules it was judged by, as (H, W, 3) uint8 RGB."""
+    return overlay(
+        inspection.frame.pixels,
+        inspection.reading,
+        inspection.verdict,
+        threshold=inspection.threshold,
+        map_threshold=inspection.map_threshold,
+        title=inspection.frame.title,
+    )
 
 
 def overlay(

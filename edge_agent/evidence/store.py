@@ -31,6 +31,7 @@ import cv2
 import numpy as np
 
 from edge_agent.core import Evaluation, Evidence, Inspection, SavedFile
+from edge_agent.evidence.overlay import draw
 from edge_agent.io.files import sync_folder, write_durably
 
 log = logging.getLogger(__name__)
@@ -73,7 +74,7 @@ class Gallery:
         self,
         folder: str | os.PathLike[str],
         *,
-        render: Callable[[Inspection], np.ndarray | bytes],
+        render: Callable[[Inspection], np.ndarray | bytes] = draw,
         originals: Kept = "not_ok",
         overlays: Kept = "not_ok",
         fmt: Format = "jpg",

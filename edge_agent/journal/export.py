@@ -35,6 +35,7 @@ COLUMNS: dict[str, type] = {
     "evaluation": str,
     "score": float,
     "threshold": float,
+    "map_threshold": float,
     "reason": str,
     "alarm": str,
     "regions": str,  # JSON, as the two below
@@ -84,6 +85,7 @@ def row(one: RecordedInspection) -> dict[str, object]:
         "evaluation": one.verdict.evaluation.value,
         "score": one.score,
         "threshold": one.threshold,
+        "map_threshold": one.map_threshold,
         "reason": one.verdict.reason,
         "alarm": alarm.value if alarm else None,
         "regions": json.dumps([asdict(region) for region in one.verdict.regions]),

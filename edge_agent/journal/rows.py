@@ -20,6 +20,7 @@ from edge_agent.core import (
     StoredFile,
     Trace,
     Verdict,
+    picture_title,
 )
 
 
@@ -36,7 +37,8 @@ class OutboxRow:
 class RecordedInspection:
     """An inspection as the journal holds it: all but the pixels and the heatmap.
 
-    score: None when nothing was read. evidence: the files that still exist, as far as retention has told the journal.
+    score: None when nothing was read. map_threshold: None in rows from before schema 0005. evidence: the files that still
+    exist, as far as retention has told the journal.
     """
 
     id: str
@@ -51,11 +53,17 @@ class RecordedInspection:
     height: int
     score: float | None
     threshold: float
+    map_threshold: float | None
     verdict: Verdict
     trace: Trace
     timings: Mapping[str, float]
     evidence: Evidence
     simulated: bool
+
+    @property
+    def title(self) -> str:
+        """What a person knows the picture by."""
+        return picture_title(self.station, self.seq, self.part_id, self.origin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +104,7 @@ def inspection_row(inspection: Inspection, evidence: Evidence, now: datetime) ->
         "evaluation": verdict.evaluation.value,
         "score": None if reading is None else float(reading.score),
         "threshold": float(inspection.threshold),
+        "map_threshold": float(inspection.map_threshold),
         "reason": verdict.reason,
         "alarm": None if verdict.alarm is None else verdict.alarm.value,
         **asdict(inspection.trace),
@@ -157,6 +166,7 @@ def recorded(row: Row[Any], region_rows: Sequence[Row[Any]]) -> RecordedInspecti
         height=row.height,
         score=row.score,
         threshold=row.threshold,
+        map_threshold=row.map_threshold,
         verdict=Verdict(Evaluation(row.evaluation), found, row.reason, alarm),
         trace=Trace(row.model, row.model_sha256, row.checkpoint_sha256, row.calibration_id, row.config_sha256),
         timings=row.timings,

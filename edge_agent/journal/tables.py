@@ -106,6 +106,7 @@ inspections = Table(
     Column("evaluation", Text, nullable=False),
     Column("score", Float(53)),
     Column("threshold", Float(53), nullable=False),
+    Column("map_threshold", Float(53)),  # NULL: recorded before schema 0005
     Column("reason", Words),
     Column("alarm", Text),
     Column("model", Text, nullable=False),

@@ -113,6 +113,7 @@ class Begun:
                     reading=seen,
                     verdict=replace(verdict, alarm=event),
                     threshold=station.rules.threshold,
+                    map_threshold=station.rules.map_threshold,
                     trace=station.trace,
                     timings=timings,
                     simulated=simulated,

@@ -22,6 +22,7 @@ import numpy as np
 from edge_agent import build
 from edge_agent.core import Evidence, Inspection
 from edge_agent.errors import EdgeAgentError
+from edge_agent.evidence.overlay import draw
 from edge_agent.evidence.store import Format, Gallery, Kept, encode, is_kept
 from edge_agent.inference.load import Loader
 from edge_agent.io.pictures import nothing
@@ -67,7 +68,6 @@ class Inspector:
         self._source, self._overlays = task.source, task.overlays
         station = build.station(task.station, Loader([task.models]), task.config_sha256)
         self._stations = {station.name: station}
-        self._draw = build.draw(self._stations)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, np.ndarray]:
         """{"path": bytes of paths} to {"found": Found}, both arrays of objects, in the same order."""
@@ -79,7 +79,7 @@ class Inspector:
 
     def _found(self, inspection: Inspection) -> Found:
         is_drawn = is_kept(self._overlays, inspection.verdict.evaluation)
-        overlay = encode(self._draw(inspection), OVERLAY) if is_drawn else None
+        overlay = encode(draw(inspection), OVERLAY) if is_drawn else None
         height, width = inspection.frame.pixels.shape[:2]
         reading = inspection.reading and replace(inspection.reading, heatmap=np.empty((0, 0), np.float32))
         bare = replace(inspection, reading=reading, frame=replace(inspection.frame, pixels=nothing()))

@@ -17,8 +17,9 @@ from typing import Any
 from urllib.parse import quote
 
 from edge_agent.cli import main
+from tests.conftest import PATIENCE_S, wait_until
 from tests.made import gradient, png
-from tests.mosquitto import PATIENCE_S, Mosquitto, eventually
+from tests.mosquitto import Mosquitto
 
 ALL_NOT_OK, ALL_OK = 0.0, 1.0  # thresholds under which a verdict says nothing of the model
 
@@ -86,13 +87,13 @@ class Daemon:
 
     def until(self, said: str) -> None:
         """Wait until it has said this."""
-        eventually(lambda: said in self.log or not self._process.is_alive(), f"the daemon says {said!r}")
+        wait_until(lambda: said in self.log or not self._process.is_alive(), f"the daemon says {said!r}")
         assert said in self.log, self.log
 
     def has_inspected(self, *names: str) -> None:
         """Wait until just these pictures, by their files' names and in any order, are in its journal."""
         try:
-            eventually(
+            wait_until(
                 lambda: sorted(self.inspected) == sorted(names) or not self._process.is_alive(), f"all of {names}"
             )
         finally:

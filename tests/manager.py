@@ -7,7 +7,7 @@ import threading
 import time
 from pathlib import Path
 
-from tests.mosquitto import eventually
+from tests.conftest import wait_until
 
 
 class Manager:
@@ -33,7 +33,7 @@ class Manager:
         return [message[key] for _, message in list(self.messages) if key in message]
 
     def until(self, key: str, value: str, times: int = 1) -> None:
-        eventually(lambda: self.values(key).count(value) >= times, f"{key}={value}, {times} times")
+        wait_until(lambda: self.values(key).count(value) >= times, f"{key}={value}, {times} times")
 
     def pings_since(self, moment: float) -> int:
         return sum("WATCHDOG" in message for at, message in list(self.messages) if at >= moment)

@@ -10,8 +10,7 @@ import signal
 import socket
 import ssl
 import subprocess
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -23,16 +22,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-PATIENCE_S = 60.0  # for what takes a moment; only a failing test waits this long
-
-
-def eventually(condition: Callable[[], object], what: str, within_s: float = PATIENCE_S) -> None:
-    """Wait until the condition holds; fail saying that `what` never came to be."""
-    deadline = time.monotonic() + within_s
-    while not condition():
-        if time.monotonic() > deadline:
-            pytest.fail(f"not within {within_s:.0f} s: {what}")
-        time.sleep(0.02)
+from tests.conftest import PATIENCE_S, wait_until
 
 
 def program(name: str) -> str:
@@ -98,7 +88,7 @@ def _certificate(folder: Path, name: str, extensions: str, signed_by: Certificat
 
 
 def _openssl(*arguments: object) -> None:
-    subprocess.run([program("openssl"), *map(str, arguments)], check=True, capture_output=True, timeout=60)
+    subprocess.run([program("openssl"), *map(str, arguments)], check=True, capture_output=True, timeout=PATIENCE_S)
 
 
 class Mosquitto:
@@ -136,7 +126,7 @@ class Mosquitto:
             passwords.touch(0o600)
             for name, password in users.items():
                 command = [program("mosquitto_passwd"), "-b", str(passwords), name, password]
-                subprocess.run(command, check=True, capture_output=True, timeout=60)
+                subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE_S)
             lines.append(f"password_file {passwords}")
         if server:
             lines += [f"certfile {server.cert}", f"keyfile {server.key}"]
@@ -167,7 +157,7 @@ class Mosquitto:
         log = self._folder / "log"
         with log.open("ab") as file:
             self._process = subprocess.Popen([self._program, "-c", settings], stdout=file, stderr=file)
-        eventually(lambda: self._listens() or self._process.poll() is not None, "mosquitto listens")
+        wait_until(lambda: self._listens() or self._process.poll() is not None, "mosquitto listens")
         assert self._process.poll() is None, f"mosquitto does not start:\n{log.read_text()}"
 
     def stop(self) -> None:
@@ -244,7 +234,7 @@ class Listener:
         lasting.SessionExpiryInterval = 3600
         client.connect("127.0.0.1", broker.port, keepalive=10, clean_start=False, properties=lasting)
         client.loop_start()
-        eventually(lambda: self._subscribed, "the listener is subscribed")
+        wait_until(lambda: self._subscribed, "the listener is subscribed")
 
     def __enter__(self) -> Listener:
         return self

@@ -9,13 +9,14 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+
+from tests.conftest import PATIENCE_S, wait_until
 
 PASSWORD = "hush/hush@night"
 
@@ -38,19 +39,20 @@ class Server:
             self.process = subprocess.Popen(
                 [self.programs / "postgres", *places, *settings], stderr=log, user=self.user, cwd=self.folder
             )
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and self.process.poll() is None:
-            if not subprocess.run([self.programs / "pg_isready", "-q", "-h", self.folder], check=False).returncode:
-                return
-            time.sleep(0.05)
-        raise RuntimeError((self.folder / "log").read_text())
+        process = self.process
+        wait_until(lambda: self._accepts() or process.poll() is not None, "PostgreSQL takes connections")
+        if process.poll() is not None:
+            raise RuntimeError((self.folder / "log").read_text())
 
     def stop(self) -> None:
         """Stop at once, as in a power cut: connections are cut, nothing is tidied up."""
         if self.process is not None:
             self.process.send_signal(signal.SIGQUIT)
-            self.process.wait(timeout=60)
+            self.process.wait(timeout=PATIENCE_S)
             self.process = None
+
+    def _accepts(self) -> bool:
+        return not subprocess.run([self.programs / "pg_isready", "-q", "-h", self.folder], check=False).returncode
 
     def url(self, schema: str = "public", user: str = "postgres", password: str = PASSWORD, more: str = "") -> str:
         """The URL of a schema; more: further settings, such as "-cwork_mem=64MB"."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.conftest import PATIENCE_S
 from tests.mosquitto import free_port
 
 PYTHON = "/usr/bin/python3"  # the one that Debian's GStreamer packages are for
@@ -26,7 +27,7 @@ def _missing() -> str | None:
         "Gst.init(None); assert all(map(Gst.ElementFactory.find, ['appsrc', 'x264enc', 'rtph264pay'])), 'elements'"
     )
     try:
-        tried = subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, timeout=60)
+        tried = subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, timeout=PATIENCE_S)
     except OSError as error:
         return str(error)
     return tried.stderr.strip().splitlines()[-1] if tried.returncode else None

@@ -21,8 +21,8 @@ from edge_agent.backbones.weights.store import EMBEDDED_FOLDER
 from edge_agent.cli import main
 from edge_agent.inference.load import EMBEDDED_CHECKPOINT
 from tests.agent import Daemon, journalled, part, station, write_config
+from tests.conftest import PATIENCE_S, wait_until
 from tests.made import gradient, png, png_of, unprivileged_folder
-from tests.mosquitto import PATIENCE_S, eventually
 
 
 def huge() -> bytes:
@@ -193,10 +193,10 @@ def test_the_daemon_waits_for_a_folder_that_may_not_be_read_and_goes_on_without_
     (tmp_path / "pictures").mkdir(0o500)
     journal = tmp_path / "data" / "journal.db"
     with unprivileged(tmp_path, sys.executable, "-m", "edge_agent.cli", "run", "--config", config) as (daemon, log):
-        eventually(lambda: origins(journal) == ["a.png"], "the other station is inspected", 2 * PATIENCE_S)
-        eventually(lambda: f"{tmp_path}/closed cannot be read (Permission denied" in log.read_text(), "it is said")
+        wait_until(lambda: origins(journal) == ["a.png"], "the other station is inspected")
+        wait_until(lambda: f"{tmp_path}/closed cannot be read (Permission denied" in log.read_text(), "it is said")
         (tmp_path / "closed").chmod(0o700)
-        eventually(lambda: origins(journal) == ["a.png", "b.png"], "it is inspected once it may be")
+        wait_until(lambda: origins(journal) == ["a.png", "b.png"], "it is inspected once it may be")
         daemon.send_signal(signal.SIGTERM)
         assert daemon.wait(PATIENCE_S) == 0
     assert f"evidence in {tmp_path}/pictures: Permission denied: let user" in log.read_text()
@@ -289,18 +289,18 @@ def test_a_disk_that_is_full_for_a_while_costs_the_daemon_no_picture(tmp_path: P
     (tmp_path / "cam1").mkdir()
     with on_small_disk(tmp_path / "data", "4m", "run", "--config", config, "--verbose") as (daemon, log):
         disk = Path(f"/proc/{daemon.pid}/root{tmp_path}/data")  # the daemon's own view of it
-        eventually(lambda: "station cam1: watches" in log.read_text(), "it watches", 2 * PATIENCE_S)
+        wait_until(lambda: "station cam1: watches" in log.read_text(), "it watches")
         part(tmp_path / "cam1" / "before.png", 1)
-        eventually(lambda: "before" in log.read_text(), "it is inspected")
+        wait_until(lambda: "before" in log.read_text(), "it is inspected")
         fill(disk / "ballast")
         for number in range(3):
             part(tmp_path / "cam1" / f"full{number}.png", 2 + number)
-        eventually(lambda: "disk is full: nothing of this was written: free space" in log.read_text(), "it is said")
-        eventually(lambda: "evidence in" in log.read_text(), "that pictures are not kept is said, too")
+        wait_until(lambda: "disk is full: nothing of this was written: free space" in log.read_text(), "it is said")
+        wait_until(lambda: "evidence in" in log.read_text(), "that pictures are not kept is said, too")
         assert daemon.poll() is None
         assert "  full2" not in log.read_text(), "evidence that makes way may let one more in, but not all"
         (disk / "ballast").unlink()
-        eventually(lambda: log.read_text().count("cam1: NotOK") == 4, "all are inspected once there is room")
+        wait_until(lambda: log.read_text().count("cam1: NotOK") == 4, "all are inspected once there is room")
         for name in ("journal.db", "journal.db-wal"):
             shutil.copyfile(disk / name, tmp_path / name)
         assert origins(tmp_path / "journal.db") == ["before.png", "full0.png", "full1.png", "full2.png"]
@@ -313,7 +313,7 @@ def test_a_disk_that_is_full_for_a_while_costs_the_daemon_no_picture(tmp_path: P
 def test_a_disk_without_room_ends_a_replay_with_the_reason(tmp_path: Path) -> None:
     picture = part(tmp_path / "a.png")
     with on_small_disk(tmp_path / "out", "64k", "replay", picture, "--out", tmp_path / "out") as (replay, log):
-        assert replay.wait(2 * PATIENCE_S) == 1
+        assert replay.wait(PATIENCE_S) == 1
     assert f"edge-agent: journal {tmp_path}/out/journal.db: database or disk is full" in log.read_text()
     assert "Traceback" not in log.read_text()
 

@@ -34,9 +34,9 @@ from edge_agent.sources.camera.slot import Slot, State
 from edge_agent.sources.camera.source import CameraSource
 from edge_agent.sources.camera.trigger_files import TriggerFiles
 from tests.agent import ALL_OK, Daemon, station, write_config
+from tests.conftest import PATIENCE_S, wait_until
 from tests.detectors import SynchronousDetector
 from tests.mjpeg import MjpegServer
-from tests.mosquitto import eventually
 from tests.rtsp import COLOUR, RtspServer, colour_of, number_of
 
 NOW = datetime.now(timezone.utc)
@@ -81,7 +81,7 @@ class Watcher:
 
     def stop(self) -> None:
         self._stop.set()
-        self._thread.join(20)
+        self._thread.join(PATIENCE_S)
         assert not self._thread.is_alive()
 
     @property
@@ -94,12 +94,12 @@ class Watcher:
             self.frames.append(frame)
 
     def sees(self, count: int = 1) -> None:
-        eventually(lambda: len(self.frames) >= count, f"{count} frames")
+        wait_until(lambda: len(self.frames) >= count, f"{count} frames")
 
     def comes_back(self) -> Frame:
         """Wait for the next frame that the camera has just taken, for BACK_S at most."""
         before = len(self.frames)
-        eventually(lambda: len(self.frames) > before, "the camera is back", BACK_S)
+        wait_until(lambda: len(self.frames) > before, "the camera is back", BACK_S)
         return self.frames[before]
 
 
@@ -147,7 +147,7 @@ def test_a_camera_that_is_switched_off_and_on_again_is_back_in_its_right_colours
         other.sees(3)
         begun = len(other.came)
         rtsp.kill()
-        eventually(lambda: seen.source.trouble, "it is told")
+        wait_until(lambda: seen.source.trouble, "it is told")
         time.sleep(1.5)
         rtsp.start()
         assert like(colour_of(seen.comes_back().pixels))
@@ -168,7 +168,7 @@ def test_a_camera_that_answers_no_more_is_given_up_and_back_when_it_answers(rtsp
     with Watcher(camera(rtsp.url, timeout_s=1)) as seen:
         seen.sees(3)
         rtsp.hang()
-        eventually(lambda: seen.source.trouble, "it is told")
+        wait_until(lambda: seen.source.trouble, "it is told")
         time.sleep(2)
         assert "answer" in (seen.source.trouble or "") or "no picture for 1 s" in (seen.source.trouble or "")
         rtsp.go_on()
@@ -183,17 +183,17 @@ def test_a_frozen_camera_and_a_silent_one_are_told_once_and_nothing_of_them_is_i
     with Watcher(camera(rtsp.url, timeout_s=1, freeze_s=1.5)) as seen:
         seen.sees(3)
         rtsp.do("freeze")
-        eventually(lambda: seen.source.trouble, "the freeze is told")
+        wait_until(lambda: seen.source.trouble, "the freeze is told")
         assert "the same picture over and over" in (seen.source.trouble or "")
         frozen = len(seen.frames)
         time.sleep(2)
         assert len(seen.frames) == frozen
-        eventually(lambda: seen.source.counts.dropped.get("repeated"), "what repeats is counted")
+        wait_until(lambda: seen.source.counts.dropped.get("repeated"), "what repeats is counted")
         rtsp.do("go")
         assert number_of(seen.comes_back().pixels) > number_of(seen.frames[frozen - 1].pixels)
 
         rtsp.do("silence")
-        eventually(lambda: seen.source.trouble, "the silence is told")
+        wait_until(lambda: seen.source.trouble, "the silence is told")
         assert "no picture for 1 s" in (seen.source.trouble or "")
         time.sleep(2)
         rtsp.do("go")
@@ -210,7 +210,7 @@ def test_a_capture_that_hangs_or_dies_is_replaced(rtsp: RtspServer) -> None:
             seen.sees(len(seen.frames) + 2)
             (hung,) = captures()
             os.kill(hung, number)
-            eventually(lambda: seen.source.trouble, "it is told")
+            wait_until(lambda: seen.source.trouble, "it is told")
             seen.comes_back()
             assert hung not in captures()
         assert seen.source.counts.kills == 1
@@ -223,12 +223,12 @@ def test_memory_and_open_files_stay_as_they_are_however_often_a_camera_comes_bac
         def round_() -> tuple[int, int]:
             seen.sees(len(seen.frames) + 2)
             rtsp.kill()
-            eventually(lambda: seen.source.trouble, "it is told")
+            wait_until(lambda: seen.source.trouble, "it is told")
             rtsp.start()
             seen.comes_back()
             for pid in captures():
                 os.kill(pid, signal.SIGKILL)
-            eventually(lambda: seen.source.trouble, "it is told")
+            wait_until(lambda: seen.source.trouble, "it is told")
             seen.comes_back()
             seen.frames[:] = seen.frames[-1:]
             pages = int(Path("/proc/self/statm").read_text().split()[1])
@@ -243,7 +243,7 @@ def test_memory_and_open_files_stay_as_they_are_however_often_a_camera_comes_bac
 
 def test_a_camera_that_is_not_there_is_tried_with_pauses_that_grow(caplog: pytest.LogCaptureFixture) -> None:
     with Watcher(camera("/dev/video97")) as seen:
-        eventually(lambda: seen.source.counts.attempts >= 4, "it is tried again and again")
+        wait_until(lambda: seen.source.counts.attempts >= 4, "it is tried again and again")
         begun, before = time.monotonic(), seen.source.counts.attempts
         time.sleep(4)
         # Pauses are of 1 to 2 s by now.
@@ -255,11 +255,11 @@ def test_a_camera_that_is_not_there_is_tried_with_pauses_that_grow(caplog: pytes
 def test_whoever_captures_does_not_outlive_the_agent(rtsp: RtspServer, tmp_path: Path) -> None:
     config = write_config(tmp_path, station(source={"camera": rtsp.url, "fps": 2}))
     with Daemon(config) as daemon:
-        eventually(lambda: daemon.rows, "something is inspected")
+        wait_until(lambda: daemon.rows, "something is inspected")
         pids = captures(daemon.pid)
         assert pids
         daemon.kill()
-    eventually(lambda: not [pid for pid in pids if Path(f"/proc/{pid}").exists()], "the captures end")
+    wait_until(lambda: not [pid for pid in pids if Path(f"/proc/{pid}").exists()], "the captures end")
 
 
 # What is captured
@@ -281,7 +281,7 @@ def test_a_video_is_played_as_if_it_were_live_and_ends(tmp_path: Path) -> None:
     path = clip(tmp_path / "line.avi")
     begun = time.monotonic()
     with Watcher(camera(path)) as seen:
-        eventually(lambda: seen.ended, "it ends")
+        wait_until(lambda: seen.ended, "it ends")
         assert time.monotonic() - begun > 0.9  # 30 frames at 30 a second
     assert seen.source.counts.captured == 30
     assert balanced(seen.source)
@@ -292,7 +292,7 @@ def test_a_video_is_played_as_if_it_were_live_and_ends(tmp_path: Path) -> None:
 def test_a_rate_takes_some_of_the_pictures_and_counts_the_others(tmp_path: Path) -> None:
     path = clip(tmp_path / "line.avi", frames=60)
     with Watcher(camera(path, fps=10)) as seen:
-        eventually(lambda: seen.ended, "it ends")
+        wait_until(lambda: seen.ended, "it ends")
     assert 14 <= len(seen.frames) <= 21
     assert seen.source.counts.captured == 60
     assert seen.source.counts.dropped["not_due"] >= 39
@@ -300,7 +300,7 @@ def test_a_rate_takes_some_of_the_pictures_and_counts_the_others(tmp_path: Path)
 
 def test_a_video_that_repeats_goes_on(tmp_path: Path) -> None:
     with Watcher(camera(clip(tmp_path / "line.avi", frames=10), repeat=True)) as seen:
-        eventually(lambda: seen.source.counts.captured > 25, "it is played again")
+        wait_until(lambda: seen.source.counts.captured > 25, "it is played again")
         assert not seen.ended
 
 
@@ -322,7 +322,7 @@ def test_a_camera_that_sends_jpegs_over_http_is_seen() -> None:
         seen.sees(5)
         assert like(colour_of(seen.frames[0].pixels))
         server.stop()
-        eventually(lambda: seen.source.trouble, "it is told")
+        wait_until(lambda: seen.source.trouble, "it is told")
         server.start()
         assert like(colour_of(seen.comes_back().pixels))
 
@@ -331,7 +331,7 @@ def test_a_camera_that_returns_and_ignores_the_first_to_connect_is_back_as_soon(
     with MjpegServer(COLOUR) as server, Watcher(camera(server.url)) as seen:
         seen.sees(3)
         server.stop()
-        eventually(lambda: seen.source.trouble, "it is told")
+        wait_until(lambda: seen.source.trouble, "it is told")
         server.start(ignored=1)
         assert like(colour_of(seen.comes_back().pixels))
 
@@ -341,7 +341,7 @@ def test_a_camera_that_takes_long_to_open_is_given_the_time_it_asks_for(monkeypa
     with MjpegServer(COLOUR) as server, Watcher(camera(server.url)) as seen:
         seen.sees(3)
         server.stop()
-        eventually(lambda: seen.source.trouble, "it is told")
+        wait_until(lambda: seen.source.trouble, "it is told")
         attempts = seen.source.counts.attempts
         server.start(late_s=2.0)
         seen.sees(len(seen.frames) + 1)
@@ -361,9 +361,9 @@ def test_the_newest_picture_is_what_a_slow_detector_gets_and_the_others_are_coun
     stop = threading.Event()
     running = threading.Thread(target=line.run, args=(stop,))
     running.start()
-    eventually(lambda: len(kept.recorded) >= 8, "some are inspected")
+    wait_until(lambda: len(kept.recorded) >= 8, "some are inspected")
     stop.set()
-    running.join(20)
+    running.join(PATIENCE_S)
     counts = source.counts
     assert line.inbox.dropped["cam1", "superseded"] >= 8
     assert counts.given == line.inbox.captured["cam1"]
@@ -394,7 +394,7 @@ def test_each_trigger_has_one_picture_that_was_taken_after_it(rtsp: RtspServer, 
     ledger = Remembered()
     source = camera(rtsp.url, ledger=ledger, trigger={"folder": str(tmp_path), "timeout_s": 60})
     with Watcher(source) as seen:
-        eventually(lambda: seen.source.trouble is None, "the camera is open")
+        wait_until(lambda: seen.source.trouble is None, "the camera is open")
         wanted = [f"SN{number}" for number in range(5)]
         for name in wanted:
             (tmp_path / f"{name}.trg").touch()
@@ -408,7 +408,7 @@ def test_each_trigger_has_one_picture_that_was_taken_after_it(rtsp: RtspServer, 
         assert seen.frames[5].part_id == "SN1"
         assert len(list((tmp_path / ".taken").iterdir())) == 6
         ledger.files += [frame.file for frame in seen.frames if frame.file]
-        eventually(lambda: not list((tmp_path / ".taken").iterdir()), "what is recorded is deleted")
+        wait_until(lambda: not list((tmp_path / ".taken").iterdir()), "what is recorded is deleted")
         assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["not-a-trigger.txt"]
         assert len(seen.frames) == 6
         assert source.counts.dropped["untriggered"] > 0
@@ -418,7 +418,7 @@ def test_each_trigger_has_one_picture_that_was_taken_after_it(rtsp: RtspServer, 
 def test_a_trigger_without_a_picture_is_not_decidable_and_says_why(tmp_path: Path) -> None:
     trigger = {"folder": str(tmp_path), "timeout_s": 0.5}
     with Watcher(camera("/dev/video97", trigger=trigger)) as seen:
-        eventually(lambda: seen.source.counts.attempts, "it is tried")
+        wait_until(lambda: seen.source.counts.attempts, "it is tried")
         (tmp_path / "SN1.trg").touch()
         seen.sees()
     (frame,) = seen.frames
@@ -476,11 +476,11 @@ def test_a_killed_agent_answers_the_triggers_it_had_taken_at_its_next_start(tmp_
         daemon.until("is open")
         for number in range(20):
             (triggers / f"SN{number}.trg").touch()
-        eventually(lambda: len(daemon.rows) > 2, "some are inspected")
+        wait_until(lambda: len(daemon.rows) > 2, "some are inspected")
         daemon.kill()
     with Daemon(config) as daemon:
-        eventually(lambda: len(daemon.rows) >= 20, "each has its verdict")
-        eventually(lambda: not list(triggers.glob("*.trg")) + list((triggers / ".taken").iterdir()), "all are deleted")
+        wait_until(lambda: len(daemon.rows) >= 20, "each has its verdict")
+        wait_until(lambda: not list(triggers.glob("*.trg")) + list((triggers / ".taken").iterdir()), "all are deleted")
         daemon.stop()
     assert Counter(row["part_id"] for row in daemon.rows) == {f"SN{number}": 1 for number in range(20)}
     for row in daemon.rows:
@@ -599,7 +599,7 @@ def test_the_password_is_in_no_log_no_argument_no_environment_and_no_file_of_the
         with Daemon(config) as daemon:
             daemon.until("401")
             password.write_text(SECRET + "\n")  # it is read anew at every attempt
-            eventually(lambda: len(daemon.rows) >= 2, "something is inspected")
+            wait_until(lambda: len(daemon.rows) >= 2, "something is inspected")
             server.kill()
             daemon.until("nothing listens")
             for process in Path("/proc").glob("[0-9]*"):

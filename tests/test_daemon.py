@@ -20,7 +20,8 @@ from edge_agent.cli import main
 from edge_agent.io.pictures import decode
 from edge_agent.mqtt.messages import schema
 from tests.agent import ALL_OK, Daemon, journalled, part, station, write_config
-from tests.mosquitto import Listener, Mosquitto, eventually
+from tests.conftest import PATIENCE_S, wait_until
+from tests.mosquitto import Listener, Mosquitto
 
 # How long the broker stays away; a minute or more is worth a try where there is time.
 DOWN_S = float(os.environ.get("EDGE_AGENT_BROKER_DOWN_S", "3"))
@@ -76,7 +77,7 @@ def test_a_stop_amid_the_work_loses_nothing_and_repeats_nothing(tmp_path: Path) 
     config = write_config(tmp_path)
     names = [part(tmp_path / "cam1" / f"{number}.png", number).name for number in range(40)]  # more than may wait
     with Daemon(config) as daemon:
-        eventually(lambda: daemon.rows, "something is inspected")
+        wait_until(lambda: daemon.rows, "something is inspected")
         daemon.stop()
         at_stop = len(daemon.rows)
         assert f"stopped: {at_stop} inspected" in daemon.log
@@ -93,16 +94,16 @@ def test_a_killed_agent_is_told_lost_and_its_next_run_goes_on_where_it_was(
     config = write_config(tmp_path, broker=broker)
     names = [part(tmp_path / "cam1" / f"{number}.png", number).name for number in range(20)]
     with Daemon(config) as daemon:
-        eventually(lambda: status(listener) == ["connected"], "it is online")
-        eventually(lambda: daemon.rows, "something is inspected")
+        wait_until(lambda: status(listener) == ["connected"], "it is online")
+        wait_until(lambda: daemon.rows, "something is inspected")
         daemon.kill()
-    eventually(lambda: status(listener) == ["connected", "lost"], "the broker tells that it is gone")
+    wait_until(lambda: status(listener) == ["connected", "lost"], "the broker tells that it is gone")
     with Daemon(config) as daemon:
         daemon.has_inspected(*names)
-        eventually(lambda: len(listener.ids("alarm")) == 20, "all alarms arrive")
+        wait_until(lambda: len(listener.ids("alarm")) == 20, "all alarms arrive")
         daemon.stop()
     assert arrived_in_order(listener) == [row["id"] for row in daemon.rows]
-    eventually(lambda: status(listener)[2:] == ["connected", "stopped"], "it says goodbye")
+    wait_until(lambda: status(listener)[2:] == ["connected", "stopped"], "it says goodbye")
 
 
 def test_what_is_published_keeps_to_the_schemas_and_what_it_names_lies_on_disk(
@@ -123,9 +124,9 @@ def test_what_is_published_keeps_to_the_schemas_and_what_it_names_lies_on_disk(
         part(tmp_path / "cam1" / "a.png")
         part(tmp_path / "cam2" / "b.png")
         daemon.has_inspected("a.png", "b.png")
-        eventually(lambda: len(listener.heard("state")) >= 2 and listener.heard("alarm"), "all is told")
+        wait_until(lambda: len(listener.heard("state")) >= 2 and listener.heard("alarm"), "all is told")
         daemon.stop()
-    eventually(lambda: status(listener) == ["connected", "stopped"], "it says goodbye")
+    wait_until(lambda: status(listener) == ["connected", "stopped"], "it says goodbye")
 
     (alarm,) = listener.heard("alarm")
     for kind in ("alarm", "state", "status"):
@@ -136,7 +137,7 @@ def test_what_is_published_keeps_to_the_schemas_and_what_it_names_lies_on_disk(
     }  # fmt: skip
     assert (alarm.payload["event"], alarm.payload["simulated"]) == ("raised", False)
     with Listener(broker) as later:
-        eventually(lambda: len(later.heard("state")) == 2, "states are retained")
+        wait_until(lambda: len(later.heard("state")) == 2, "states are retained")
         evaluations = {payload["station"]: payload["evaluation"] for payload in later.payloads("state")}
     assert evaluations == {"cam1": "NotOK", "cam2": "OK"}
 
@@ -162,9 +163,9 @@ def test_alarms_arrive_in_order_while_the_broker_is_up_restarts_and_is_down(
     with Daemon(config) as daemon:
         inspect(daemon, "before1.png", "before2.png")
         broker.start()
-        eventually(lambda: len(listener.ids("alarm")) == 2, "what waited arrives")
+        wait_until(lambda: len(listener.ids("alarm")) == 2, "what waited arrives")
         inspect(daemon, "up.png")
-        eventually(lambda: len(listener.ids("alarm")) == 3, "it arrives at once")
+        wait_until(lambda: len(listener.ids("alarm")) == 3, "it arrives at once")
         broker.restart()
         inspect(daemon, "restarted.png")
         broker.stop()
@@ -172,7 +173,7 @@ def test_alarms_arrive_in_order_while_the_broker_is_up_restarts_and_is_down(
         time.sleep(DOWN_S)
         broker.start()
         inspect(daemon, "up_again.png")
-        eventually(lambda: len(listener.ids("alarm")) == len(names), "every alarm arrives")
+        wait_until(lambda: len(listener.ids("alarm")) == len(names), "every alarm arrives")
         daemon.stop()
     assert arrived_in_order(listener) == [row["id"] for row in daemon.rows]
     late = {payload["part_id"]: payload["historical"] for payload in listener.payloads("alarm")}
@@ -212,7 +213,7 @@ def test_the_doctor_and_a_replay_may_visit_while_the_daemon_works(
     config = write_config(tmp_path, broker=broker)
     stored = part(tmp_path / "stored.png", 7)
     with Daemon(config) as daemon:
-        eventually(lambda: status(listener) == ["connected"], "it is online")
+        wait_until(lambda: status(listener) == ["connected"], "it is online")
         assert main(["doctor", "--config", str(config)]) == 0
         said = capsys.readouterr().out
         assert f"ok       journal   sqlite:///{tmp_path}/data/journal.db: in use, as it is while the agent runs" in said
@@ -221,14 +222,14 @@ def test_the_doctor_and_a_replay_may_visit_while_the_daemon_works(
         assert main(["replay", str(stored), "--config", str(config), "--out", str(out), "--publish"]) == 0
         part(tmp_path / "cam1" / "a.png")
         daemon.has_inspected("a.png")
-        eventually(lambda: len(listener.ids("alarm")) == 2, "both alarms arrive")
+        wait_until(lambda: len(listener.ids("alarm")) == 2, "both alarms arrive")
         assert "no longer connected" not in daemon.log
         assert "not connected" not in daemon.log
         daemon.stop()
     replayed, inspected = listener.payloads("alarm")
     assert (replayed["simulated"], inspected["simulated"]) == (True, False)
     assert [replayed["id"]] == [row["id"] for row in journalled(out / "journal.db")]
-    eventually(lambda: status(listener) == ["connected", "stopped"], "only the daemon tells how the daemon is")
+    wait_until(lambda: status(listener) == ["connected", "stopped"], "only the daemon tells how the daemon is")
     assert all(payload["inspection_id"] != replayed["id"] for payload in listener.payloads("state"))
 
 
@@ -245,7 +246,7 @@ def test_an_alarm_that_was_on_at_a_stop_is_on_at_the_next_start(
         daemon.until("station cam1: watches")
         part(tmp_path / "cam1" / "good.png", 2)
         daemon.has_inspected("bad.png", "good.png")
-        eventually(lambda: len(listener.ids("alarm")) == 2, "it is cleared")
+        wait_until(lambda: len(listener.ids("alarm")) == 2, "it is cleared")
         daemon.stop()
     assert [payload["event"] for payload in listener.payloads("alarm")] == ["raised", "cleared"]
 
@@ -257,9 +258,9 @@ def test_the_command_itself_runs_until_it_is_interrupted(tmp_path: Path) -> None
     command = [sys.executable, "-m", "edge_agent.cli", "run", "--config", str(config), "--verbose"]
     with log.open("wb") as file, subprocess.Popen(command, stdout=file, stderr=file) as process:
         try:
-            eventually(lambda: "cam1: NotOK" in log.read_text() or process.poll() is not None, "it inspects", 120)
+            wait_until(lambda: "cam1: NotOK" in log.read_text() or process.poll() is not None, "it inspects", 120)
             process.send_signal(signal.SIGINT)
-            assert process.wait(60) == 0, log.read_text()
+            assert process.wait(PATIENCE_S) == 0, log.read_text()
         finally:
             process.kill()
     assert "stopped: 1 inspected, 1 NotOK, 0 NotDecidable" in log.read_text()

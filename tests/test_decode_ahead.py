@@ -22,8 +22,8 @@ from edge_agent.core import Frame
 from edge_agent.errors import PictureError
 from edge_agent.sources.decode_ahead import MOST_AHEAD, MOST_AHEAD_BYTES, decoded
 from edge_agent.sources.stored import StoredSource
+from tests.conftest import PATIENCE_S, wait_until
 from tests.made import gradient, png
-from tests.mosquitto import eventually
 from tests.test_stored_source import put, write_video
 
 
@@ -109,7 +109,7 @@ def test_a_stop_is_heard_while_a_process_hangs(photos: Path) -> None:
     os.kill(child, signal.SIGSTOP)
     threading.Timer(0.3, stop.set).start()
     assert len(list(frames)) < 30
-    eventually(lambda: children() == before, "it is gone")
+    wait_until(lambda: children() == before, "it is gone")
 
 
 def test_only_so_many_are_asked_for_ahead_and_fewer_of_large_ones(tmp_path: Path) -> None:
@@ -150,5 +150,5 @@ def test_a_process_whose_answers_nobody_reads_ends_without_a_complaint(photos: P
     ours.send(json.dumps(str(photos / "1.png")).encode())
     assert select.select([ours], [], [], 60)[0], "it has answered"
     ours.close()
-    assert process.communicate(timeout=60) == (None, "")
+    assert process.communicate(timeout=PATIENCE_S) == (None, "")
     assert process.returncode == 0

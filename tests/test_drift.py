@@ -20,8 +20,9 @@ from edge_agent.line.judge import Rules
 from edge_agent.line.pipeline import Station, inspect
 from edge_agent.mqtt.messages import schema
 from tests.agent import Daemon, part, station, write_config
+from tests.conftest import wait_until
 from tests.detectors import SynchronousDetector, info
-from tests.mosquitto import Listener, Mosquitto, eventually, free_port
+from tests.mosquitto import Listener, Mosquitto, free_port
 from tests.test_health import get, samples
 from tests.test_pipeline import TRACE
 
@@ -182,7 +183,7 @@ def test_the_agent_logs_it_measures_it_and_tells_it_in_the_stations_state(tmp_pa
         config = write_config(tmp_path, cam1, broker=broker, health={"port": port})
         with Daemon(config, before=small_windows) as daemon:
             daemon.until("the brightness of its last 20 pictures is no longer what it was calibrated with")
-            eventually(lambda: listener.payloads("state")[-1]["drift"] == ["brightness"], "it is told")
+            wait_until(lambda: listener.payloads("state")[-1]["drift"] == ["brightness"], "it is told")
             assert samples(get(port, "/metrics")[1])["drift", "brightness", "cam1"] == 1
             daemon.stop()
         for payload in listener.payloads("state"):

@@ -23,7 +23,6 @@ from edge_agent.journal.rows import RecordedInspection
 from tests.agent import write_config
 from tests.line import NOON, evidence, inspected, not_decidable, stored_file
 
-pytest_plugins = ["tests.postgres"]
 DAY = timedelta(days=1)
 
 

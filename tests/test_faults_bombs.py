@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import PATIENCE_S
 from tests.made import gradient, png, png_of
 
 SPENT_MB = 150  # beyond what Python and the decoders take themselves; the largest picture allowed here is 60
@@ -109,7 +110,11 @@ def spent(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, floa
     assert all((folder / name).stat().st_size < 25e6 for name in BOMBS)
     paths = [good, *(folder / name for name in BOMBS)]
     done = subprocess.run(
-        [sys.executable, "-c", DECODE % MEGAPIXELS, *paths], capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, "-c", DECODE % MEGAPIXELS, *paths],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     told = [json.loads(line) for line in done.stdout.splitlines()]

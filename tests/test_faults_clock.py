@@ -18,8 +18,9 @@ from edge_agent.evidence.store import Gallery
 from edge_agent.io.clock import CautiousClock
 from edge_agent.journal.journal import Journal
 from tests.agent import journalled, part, write_config
+from tests.conftest import PATIENCE_S, wait_until
 from tests.line import inspected
-from tests.mosquitto import PATIENCE_S, Listener, Mosquitto, eventually
+from tests.mosquitto import Listener, Mosquitto
 from tests.test_daemon import arrived_in_order
 
 
@@ -49,15 +50,15 @@ def test_a_clock_that_is_set_costs_no_picture_and_no_alarm(faketime: str, tmp_pa
         command = [sys.executable, "-m", "edge_agent.cli", "run", "--config", config]
         with log.open("wb") as file, subprocess.Popen(command, stdout=file, stderr=file, env=environment) as process:
             try:
-                eventually(lambda: "station cam1: watches" in log.read_text(), "it watches", 10 * PATIENCE_S)
+                wait_until(lambda: "station cam1: watches" in log.read_text(), "it watches")
                 days = set()
                 for step, said in enumerate(("+0", "-2h", "+3d", "-10d")):
                     clock.write_text(said)
                     for number in range(3):
                         part(tmp_path / "cam1" / f"{step}{number}.png", 3 * step + number)
-                    eventually(lambda: len(journalled(journal)) == 3 * step + 3, f"all are inspected at {said}")  # noqa: B023
+                    wait_until(lambda: len(journalled(journal)) == 3 * step + 3, f"all are inspected at {said}")  # noqa: B023
                     days.add(journalled(journal)[-1]["inspected_at"][:10])
-                    eventually(lambda: len(listener.ids("alarm")) == 3 * step + 3, f"all alarms come at {said}")  # noqa: B023
+                    wait_until(lambda: len(listener.ids("alarm")) == 3 * step + 3, f"all alarms come at {said}")  # noqa: B023
                 assert len(days) >= 3, "the clock was really set"
                 process.send_signal(signal.SIGTERM)
                 assert process.wait(PATIENCE_S) == 0, log.read_text()

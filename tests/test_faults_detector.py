@@ -14,8 +14,8 @@ from edge_agent.core import Evaluation, Evidence, Inspection, Reading
 from edge_agent.errors import DetectorLost
 from edge_agent.line.pipeline import MOST_FAILURES, Line
 from tests.agent import Daemon, part, write_config
+from tests.conftest import wait_until
 from tests.made import png
-from tests.mosquitto import eventually
 from tests.test_pipeline import Brightness, Given, Kept, frame, nothing, run_until, station
 
 OUT_OF_MEMORY = torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
@@ -114,7 +114,7 @@ def test_a_daemon_without_memory_for_one_picture_says_so_of_that_one_and_goes_on
         (tmp_path / "cam1" / "b.png").write_bytes(png(np.full((48, 64, 3), 77, np.uint8)))
         part(tmp_path / "cam1" / "c.png", 2)
         daemon.has_inspected("a.png", "b.png", "c.png")
-        eventually(lambda: "OutOfMemoryError" in daemon.log, "it says why")
+        wait_until(lambda: "OutOfMemoryError" in daemon.log, "it says why")
         daemon.stop()
         assert "stopped: 3 inspected, 2 NotOK, 1 NotDecidable" in daemon.log
     evaluations = {Path(row["origin"]).name: (row["evaluation"], row["reason"]) for row in daemon.rows}

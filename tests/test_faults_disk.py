@@ -19,9 +19,10 @@ from edge_agent.errors import JournalError
 from edge_agent.journal import ballast
 from edge_agent.journal.journal import Journal
 from tests.agent import ALL_OK, station, write_config
+from tests.conftest import PATIENCE_S, wait_until
 from tests.line import evidence, inspected, message
 from tests.made import png
-from tests.mosquitto import PATIENCE_S, Listener, Mosquitto, eventually
+from tests.mosquitto import Listener, Mosquitto
 from tests.test_bad_input import on_small_disk
 from trainer.cli import main as trainer
 
@@ -135,14 +136,14 @@ def test_a_daemon_on_a_full_disk_delivers_every_alarm_and_keeps_the_newest_evide
         )
         with on_small_disk(tmp_path / "data", "64m", "run", "--config", config, "--verbose") as (daemon, log):
             disk = Path(f"/proc/{daemon.pid}/root{tmp_path}/data")  # the daemon's own view of it
-            eventually(lambda: "station bad: watches" in log.read_text(), "it watches", 2 * PATIENCE_S)
+            wait_until(lambda: "station bad: watches" in log.read_text(), "it watches")
             for number, content in enumerate(noise[:24]):
                 (tmp_path / "good" / f"{number}.png").write_bytes(content)
-            eventually(lambda: log.read_text().count("good: OK") == 24, "evidence is there")
+            wait_until(lambda: log.read_text().count("good: OK") == 24, "evidence is there")
             fill(disk)
             for number, content in enumerate(noise[24:]):
                 (tmp_path / "bad" / f"{number}.png").write_bytes(content)
-            eventually(lambda: len(listener.ids("alarm")) == 5, "all alarms arrive while the disk is full")
+            wait_until(lambda: len(listener.ids("alarm")) == 5, "all alarms arrive while the disk is full")
             assert "the oldest evidence goes, OK first" in log.read_text()
             kept = sorted(path.name for path in (disk / "evidence").rglob("*.png"))
             assert sum("_NotOK_" in name for name in kept) == 5

@@ -11,7 +11,8 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
 from tests.agent import Daemon, part, write_config
-from tests.mosquitto import Listener, Mosquitto, eventually
+from tests.conftest import wait_until
+from tests.mosquitto import Listener, Mosquitto
 
 HOSTILE = [
     {"path": "/etc/passwd", "image": {"uri": "file:///etc/shadow"}},
@@ -28,7 +29,7 @@ def test_hostile_messages_on_every_topic_change_nothing(tmp_path: Path) -> None:
             daemon.until("mqtt: online")
             part(tmp_path / "cam1" / "a.png", 1)
             daemon.has_inspected("a.png")
-            eventually(lambda: listener.ids("alarm"), "its alarm comes")
+            wait_until(lambda: listener.ids("alarm"), "its alarm comes")
             before = files(tmp_path)
             client = paho.Client(CallbackAPIVersion.VERSION2, "stranger", protocol=paho.MQTTv5)
             client.connect("127.0.0.1", broker.port)

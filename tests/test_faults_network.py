@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.agent import journalled, part, write_config
-from tests.mosquitto import PATIENCE_S, eventually
+from tests.conftest import PATIENCE_S, wait_until
 
 # Python tells its audit hooks of every socket; what other code opens would fail, as there is no network.
 WATCHED = """
@@ -49,7 +49,7 @@ def test_a_replay_without_a_network_does_all_and_opens_no_socket(alone: list[str
     pictures = [part(tmp_path / "photos" / f"{number}.png", number) for number in range(3)]
     told, out = tmp_path / "told", tmp_path / "out"
     command = [*alone, sys.executable, "-c", WATCHED, told, "replay", "--json", *pictures, "--out", out]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=10 * PATIENCE_S, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 0, done.stderr
     assert len([json.loads(line) for line in done.stdout.splitlines()]) == 3
     assert not told.exists(), told.read_text()
@@ -62,7 +62,7 @@ def test_a_daemon_without_a_network_does_all_and_opens_no_socket(alone: list[str
     command = [*alone, sys.executable, "-c", WATCHED, told, "run", "--config", config, "--verbose"]
     with log.open("wb") as file, subprocess.Popen(command, stdout=file, stderr=file) as process:
         try:
-            eventually(lambda: journalled(journal) or process.poll() is not None, "it inspects", 10 * PATIENCE_S)
+            wait_until(lambda: journalled(journal) or process.poll() is not None, "it inspects")
             process.send_signal(signal.SIGTERM)
             assert process.wait(PATIENCE_S) == 0, log.read_text()
         finally:

@@ -13,10 +13,9 @@ from urllib.parse import quote
 import pytest
 
 from tests.agent import part, station, write_config
-from tests.mosquitto import PATIENCE_S, Listener, Mosquitto, eventually
+from tests.conftest import PATIENCE_S, wait_until
+from tests.mosquitto import Listener, Mosquitto
 from tests.postgres import PASSWORD, Server
-
-pytest_plugins = ["tests.postgres"]
 
 RIGHT, WRONG = "r1ght-pony/charger", "wr0ng-h@rse:battery"
 SECRETS = (RIGHT, WRONG, PASSWORD)
@@ -62,17 +61,17 @@ def test_a_daemon_never_tells_its_passwords_whatever_fails(tmp_path: Path, postg
         command = [sys.executable, "-X", "dev", "-m", "edge_agent.cli", "run", "--config", config, "--verbose"]
         with log.open("wb") as file, subprocess.Popen(command, stdout=file, stderr=file) as process:
             try:
-                eventually(lambda: "refuses the connection" in log.read_text(), "it is refused", 10 * PATIENCE_S)
+                wait_until(lambda: "refuses the connection" in log.read_text(), "it is refused")
                 login.unlink()
-                eventually(lambda: "password cannot be read" in log.read_text(), "it misses its password")
+                wait_until(lambda: "password cannot be read" in log.read_text(), "it misses its password")
                 private(login, RIGHT)
                 with Listener(broker, username="listener", password="heard") as listener:
-                    eventually(lambda: listener.ids("alarm"), "it gets in")
+                    wait_until(lambda: listener.ids("alarm"), "it gets in")
                 postgresql.stop()
                 part(tmp_path / "cam1" / "b.png", 2)
-                eventually(lambda: "check that the server runs" in log.read_text(), "it misses its database")
+                wait_until(lambda: "check that the server runs" in log.read_text(), "it misses its database")
                 postgresql.start()
-                eventually(lambda: log.read_text().count("cam1: NotOK") == 2, "it goes on")
+                wait_until(lambda: log.read_text().count("cam1: NotOK") == 2, "it goes on")
                 broker.stop()
                 process.send_signal(signal.SIGTERM)
                 assert process.wait(PATIENCE_S) == 0, log.read_text()
@@ -103,7 +102,7 @@ def test_no_command_tells_a_password_that_is_wrong(command: str, tmp_path: Path,
             [sys.executable, "-m", "edge_agent.cli", command, "--config", config],
             capture_output=True,
             text=True,
-            timeout=10 * PATIENCE_S,
+            timeout=PATIENCE_S,
             env={**os.environ, "BROKER_PASSWORD": WRONG},
             check=False,
         )

@@ -12,7 +12,6 @@ import ssl
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from edge_agent.backbones.weights.fetch import bring, fetch
 from edge_agent.backbones.weights.store import PINS, find, read_pins
 from edge_agent.errors import CheckpointError
 from tests import weights_server
+from tests.conftest import wait_until
 from tests.weights_server import WeightsServer, serving
 
 NAME = "tips-s14"
@@ -127,7 +127,7 @@ def test_a_fetch_that_was_killed_goes_on_where_it_stopped(server: WeightsServer,
     server.cuts, server.hold = [100_000], threading.Event()
     child = subprocess.Popen([sys.executable, "-c", FETCH, NAME, tmp_path, server.url])
     part = tmp_path / NAME / "vision.npz.part"
-    wait_until(lambda: part.exists() and part.stat().st_size == 100_000)
+    wait_until(lambda: part.exists() and part.stat().st_size == 100_000, "the first part is there")
     child.send_signal(signal.SIGKILL)
     child.wait()
     server.hold.set()
@@ -522,7 +522,7 @@ def test_two_fetches_at_once_do_the_work_once(server: WeightsServer, tmp_path: P
     server.cuts, server.hold = [100_000], threading.Event()
     command = [sys.executable, "-c", FETCH, NAME, str(tmp_path), server.url]
     first = subprocess.Popen(command)
-    wait_until(lambda: server.asked_for(VISION) == [None])
+    wait_until(lambda: server.asked_for(VISION) == [None], "the server is asked")
     second = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert second.stderr is not None
     assert "another fetch works in" in second.stderr.readline()
@@ -574,10 +574,3 @@ def test_a_read_only_disk_that_has_everything_will_do(server: WeightsServer, tmp
     copy = f'cp -r "{tmp_path}/ready/{NAME}" . && mount -o remount,ro "$4"'
     assert on_small_disk(server, tmp_path / "disk", copy, size="1m").returncode == 0
     assert server.asked == []
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.01)

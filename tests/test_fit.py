@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from edge_agent.detectors.methods import lookup
 from edge_agent.detectors.tipsomaly import NO_CONTRAST
 from edge_agent.errors import EdgeAgentError
 from edge_agent.inference.load import Loader, load_detector
+from tests.conftest import wait_until
 from trainer import synthesis
 from trainer.cli import main
 from trainer.fit.features import OWN, Fresh, Kept, Labelled, View, keep
@@ -271,11 +271,10 @@ def test_a_fit_killed_again_and_again_ends_in_the_same_checkpoint(folder, tmp_pa
     for _ in range(2):  # each time a little further on
         process = subprocess.Popen(fitting, stderr=subprocess.DEVNULL)
         before = state.stat().st_mtime_ns if state.exists() else 0
-        deadline = time.monotonic() + 60
-        while process.poll() is None and time.monotonic() < deadline:
-            if state.exists() and state.stat().st_mtime_ns != before:
-                break
-            time.sleep(0.005)
+        wait_until(
+            lambda: process.poll() is not None or (state.exists() and state.stat().st_mtime_ns != before),  # noqa: B023
+            "it saves how far it has come",
+        )
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert not out.exists()

@@ -11,7 +11,7 @@ import sqlite3
 import threading
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
@@ -24,9 +24,9 @@ from edge_agent.core import Evaluation, Evidence, Frame, Inspection, StoredFile,
 from edge_agent.journal.journal import Journal
 from edge_agent.sources.folder.source import FolderSource
 from edge_agent.sources.folder.watch import Watch, needs_polling
+from tests.conftest import PATIENCE_S, wait_until
 from tests.made import gradient, png, unprivileged_folder
 
-DEADLINE_S = 60
 LONG_AGO = 1_500_000_000
 TRACE = Trace("model", "0" * 64, "0" * 64, None, "0" * 64)
 
@@ -53,7 +53,7 @@ class Line:
             self.failure = error
 
     def take(self, count: int = 1) -> list[Frame]:
-        return [self.frames.get(timeout=DEADLINE_S) for _ in range(count)]
+        return [self.frames.get(timeout=PATIENCE_S) for _ in range(count)]
 
     def names(self, count: int) -> list[str]:
         return [Path(frame.origin or "").name for frame in self.take(count)]
@@ -67,7 +67,7 @@ class Line:
 
     def close(self) -> None:
         self.stop.set()
-        self._thread.join(DEADLINE_S)
+        self._thread.join(PATIENCE_S)
         assert not self._thread.is_alive()
         if self.failure:
             raise self.failure
@@ -324,7 +324,7 @@ def test_a_file_that_vanishes_is_counted_and_gives_no_frame(
     source = FolderSource("cam1", folder, journal, settle_s=0.1)
     stop = threading.Event()
     frames = source.frames(stop)
-    give_up = threading.Timer(DEADLINE_S, stop.set)
+    give_up = threading.Timer(PATIENCE_S, stop.set)
     give_up.start()
     assert next(frames).origin == str(first)
     second.unlink()  # found and settled, but not read yet
@@ -368,13 +368,13 @@ def test_a_folder_may_come_later_and_go_and_come_again(
 ) -> None:
     folder.rmdir()
     with running(folder, journal, polling=polling) as line:
-        wait_until(lambda: "create or mount it" in caplog.text)
+        says(caplog, "create or mount it")
         assert line.nothing_more(0.8)
         assert caplog.text.count("create or mount it") == 1
         folder.mkdir()
         put(folder / "1.png", seed=1)
         assert line.names(1) == ["1.png"]
-        wait_until(lambda: "is well" in caplog.text)
+        says(caplog, "is well")
         put(folder / "2.png", seed=2)
         assert line.names(1) == ["2.png"]
         folder.rename(folder.parent / "away")
@@ -392,12 +392,12 @@ def test_an_unreadable_folder_is_complained_of_and_tried_again(mode: int, caplog
         put(folder / "1.png", seed=1)
         folder.chmod(mode)
         with running(folder, journal) as line:
-            wait_until(lambda: "read and enter it" in caplog.text)
+            says(caplog, "read and enter it")
             assert line.nothing_more()
             assert caplog.text.count("read and enter it") == 1
             folder.chmod(0o700)
             assert line.names(1) == ["1.png"]
-            wait_until(lambda: "is well" in caplog.text)
+            says(caplog, "is well")
 
 
 def test_a_journal_that_fails_for_a_while_loses_no_picture(
@@ -408,7 +408,7 @@ def test_a_journal_that_fails_for_a_while_loses_no_picture(
         blocker = sqlite3.connect(tmp_path / "journal.db", isolation_level=None)
         blocker.execute("ALTER TABLE ledger RENAME TO ledger_away")
         put(folder / "1.png", seed=1)
-        wait_until(lambda: "cannot be compared with the journal" in caplog.text)
+        says(caplog, "cannot be compared with the journal")
         blocker.execute("ALTER TABLE ledger_away RENAME TO ledger")
         blocker.close()
         assert line.names(1) == ["1.png"]
@@ -419,7 +419,7 @@ def test_a_file_in_the_place_of_a_folder_is_said_to_be_none(
     folder: Path, journal: Journal, caplog: pytest.LogCaptureFixture
 ) -> None:
     with running(put(folder / "file.png"), journal):
-        wait_until(lambda: "give a folder" in caplog.text)
+        says(caplog, "give a folder")
 
 
 def test_a_link_to_a_folder_is_followed_wherever_it_points(folder: Path, journal: Journal) -> None:
@@ -473,11 +473,11 @@ def test_a_stop_ends_it_soon_and_leaves_no_thread_behind(folder: Path, journal: 
         wait_until_watched(line, folder)
         for i in range(20):
             put(folder / f"{i}.png", seed=i)
-    wait_until(lambda: set(threading.enumerate()) <= before)
-    wait_until(lambda: not inotify_instances())
+    wait_until(lambda: set(threading.enumerate()) <= before, "all threads end")
+    wait_until(lambda: not inotify_instances(), "inotify is given back")
     with running(folder.parent / "missing", journal):
         pass
-    wait_until(lambda: set(threading.enumerate()) <= before)
+    wait_until(lambda: set(threading.enumerate()) <= before, "all threads end")
 
 
 def test_a_consumer_that_leaves_ends_it_too(folder: Path, journal: Journal) -> None:
@@ -486,7 +486,7 @@ def test_a_consumer_that_leaves_ends_it_too(folder: Path, journal: Journal) -> N
     frames = FolderSource("cam1", folder, journal, settle_s=0.1).frames(threading.Event())
     next(frames)
     frames.close()
-    wait_until(lambda: set(threading.enumerate()) <= before)
+    wait_until(lambda: set(threading.enumerate()) <= before, "all threads end")
 
 
 def test_memory_stays_flat_while_pictures_come_and_go(
@@ -538,7 +538,7 @@ def test_a_watch_says_what_it_may_have_missed(folder: Path, monkeypatch: pytest.
             seen.extend(finished)
             return some
 
-        wait_until(missed)
+        wait_until(missed, "it is missed")
         assert len(seen) >= 3
     finally:
         watch.close()
@@ -573,16 +573,13 @@ def inotify_instances() -> list[str]:
     return found
 
 
+def says(caplog: pytest.LogCaptureFixture, text: str) -> None:
+    wait_until(lambda: text in caplog.text, f"it says {text!r}", state=lambda: caplog.text)
+
+
 def wait_until_watched(line: Line, folder: Path) -> None:
     put(folder / "probe.png", seed=49)
     assert line.names(1) == ["probe.png"]
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def record(journal: Journal, frame: Frame) -> None:

@@ -21,12 +21,13 @@ from edge_agent.health.systemd import Notifier
 from edge_agent.health.watchdog import Watchdog
 from edge_agent.line.heartbeat import Stage
 from tests.agent import ALL_NOT_OK, ALL_OK, Daemon, part, station, write_config
-from tests.mosquitto import Mosquitto, eventually, free_port
+from tests.conftest import PATIENCE_S, wait_until
+from tests.mosquitto import Mosquitto, free_port
 
 
 def get(port: int, path: str) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=20) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=PATIENCE_S) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -56,8 +57,8 @@ def test_a_running_agent_tells_what_it_has_captured_inspected_dropped_and_what_w
     (tmp_path / "cam2" / "broken.png").write_bytes(b"no picture")
     with Daemon(config) as daemon:
         daemon.until("ready")
-        eventually(lambda: len(daemon.rows) == 4, "all that is whole is inspected")
-        eventually(lambda: samples(get(port, "/metrics")[1])["outbox_messages",] == 3, "what waits is counted")
+        wait_until(lambda: len(daemon.rows) == 4, "all that is whole is inspected")
+        wait_until(lambda: samples(get(port, "/metrics")[1])["outbox_messages",] == 3, "what waits is counted")
         code, text = get(port, "/metrics")
         assert code == 200
         found = samples(text)
@@ -139,7 +140,7 @@ def test_an_agent_that_hangs_or_is_not_ready_is_not_well(port: int) -> None:
         ready.append(True)
         assert get(port, "/healthz")[0] == 200
         stage.beat()
-        eventually(lambda: get(port, "/healthz")[0] == 503, "it is told to hang")
+        wait_until(lambda: get(port, "/healthz")[0] == 503, "it is told to hang")
         assert json.loads(get(port, "/healthz")[1])["hanging"] == ["detector"]
 
 

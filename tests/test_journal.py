@@ -15,9 +15,9 @@ from sqlalchemy.exc import StatementError
 
 from edge_agent.core import AlarmEvent, Evaluation, Evidence, SavedFile
 from edge_agent.journal.journal import Journal
+from tests.conftest import PATIENCE_S
 from tests.line import DEFECTS, NOON, TRACE, evidence, inspected, message, not_decidable, stored_file
 
-pytest_plugins = ["tests.postgres"]
 RAISED, REPEATED, CLEARED = AlarmEvent.RAISED, AlarmEvent.REPEATED, AlarmEvent.CLEARED
 
 
@@ -304,7 +304,7 @@ def test_sources_the_recorder_and_the_sender_work_at_once(journal: Journal) -> N
         assert journal.record(inspection, evidence(), [message(inspection)])
     done.set()
     for thread in threads:
-        thread.join(timeout=60)
+        thread.join(timeout=PATIENCE_S)
     assert failures == []
     assert len(delivered) == len(files)
     assert delivered == sorted(set(delivered))

@@ -20,6 +20,7 @@ from edge_agent.core import AlarmEvent, Evidence
 from edge_agent.errors import JournalError
 from edge_agent.journal import sqlite
 from edge_agent.journal.journal import Journal
+from tests.conftest import PATIENCE_S
 from tests.line import evidence, inspected, message, stored_file
 
 
@@ -208,7 +209,7 @@ def test_a_second_agent_is_refused_with_the_process_of_the_first(path: Path) -> 
     assert ours.recv() == "open"
     assert f"another agent uses it (process {agent.pid})" in refusal(path)
     agent.kill()
-    agent.join(60)
+    agent.join(PATIENCE_S)
     Journal.open(f"sqlite:///{path}").close()
 
 

@@ -14,9 +14,8 @@ from edge_agent.core import AlarmEvent
 from edge_agent.errors import JournalError
 from edge_agent.journal.journal import Journal
 from edge_agent.journal.rows import RecordedInspection
+from tests.conftest import PATIENCE_S, wait_until
 from tests.line import DEFECTS, NOON, evidence, inspected, message, stored_file
-
-pytest_plugins = ["tests.postgres"]
 
 
 def record_for_ever(url: str, acknowledged: Path, first: int) -> None:
@@ -35,26 +34,25 @@ def record_for_ever(url: str, acknowledged: Path, first: int) -> None:
 
 def open_when_let_go(url: str) -> Journal:
     """Open the journal of a killed process: a PostgreSQL server needs a moment to see that it is gone."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
+
+    def opened() -> Journal | None:
         with suppress(JournalError):
             return Journal.open(url)
-        time.sleep(0.02)
-    return Journal.open(url)
+        return None
+
+    return wait_until(opened, f"{url} can be opened")
 
 
 def kill_while_it_works(process: BaseProcess, acknowledged: Path, records: int, pause: float) -> None:
     """Start, wait for so many records (0: for it to open the journal), and kill it so many seconds later."""
     size = acknowledged.stat().st_size
     process.start()
-    deadline = time.monotonic() + 60
-    while acknowledged.stat().st_size <= size + 37 * records:  # an id and the end of its line
-        assert time.monotonic() < deadline
-        assert process.is_alive()
-        time.sleep(0.001)
+    enough = size + 37 * records  # an id and the end of its line
+    wait_until(lambda: acknowledged.stat().st_size > enough or not process.is_alive(), f"{records} records")
+    assert process.is_alive()
     time.sleep(pause)
     process.kill()
-    process.join(60)
+    process.join(PATIENCE_S)
     assert process.exitcode == -9
 
 

@@ -21,8 +21,6 @@ from edge_agent.journal.purge import Forgotten
 from edge_agent.journal.reader import visiting
 from tests.line import evidence, inspected, message, stored_file
 
-pytest_plugins = ["tests.postgres"]
-
 NOW = datetime(2026, 11, 25, 12, tzinfo=timezone.utc)
 DAY = timedelta(days=1)
 COUNTED = 100  # SQLite tells of every so many of its steps

@@ -16,8 +16,6 @@ from edge_agent.journal.journal import Journal
 from tests.line import evidence, inspected, message
 from tests.postgres import PASSWORD, Server
 
-pytest_plugins = ["tests.postgres"]
-
 
 def refusal(url: str) -> str:
     """What is said when `url` is opened; never the password."""

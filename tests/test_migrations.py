@@ -21,8 +21,6 @@ from edge_agent.journal.journal import Journal
 from edge_agent.journal.tables import metadata
 from tests.line import evidence, inspected, message, stored_file
 
-pytest_plugins = ["tests.postgres"]
-
 
 def scripts(connection: Connection | None = None) -> Config:
     config = Config(attributes={"connection": connection})

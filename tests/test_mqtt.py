@@ -26,8 +26,9 @@ from edge_agent.journal.journal import Journal
 from edge_agent.mqtt.broker import default_client_id
 from edge_agent.mqtt.messages import alarm_message, result_message, schema
 from edge_agent.mqtt.sender import Broker, MqttSink, Outbox, Tls, probe
+from tests.conftest import PATIENCE_S, wait_until
 from tests.inspected import inspection
-from tests.mosquitto import PATIENCE_S, Listener, Mosquitto, authority, certificate, eventually, free_port
+from tests.mosquitto import Listener, Mosquitto, authority, certificate, free_port
 
 DOWN_S = float(os.environ.get("EDGE_AGENT_BROKER_DOWN_S", "3"))  # how long the broker is away; ten minutes is 600
 SECRET = "corr3ct-horse-battery"
@@ -76,12 +77,12 @@ def waiting(journal: Journal) -> int:
 
 
 def all_sent(journal: Journal) -> None:
-    eventually(lambda: waiting(journal) == 0, "nothing waits in the journal")
+    wait_until(lambda: waiting(journal) == 0, "nothing waits in the journal")
 
 
 def assert_each_came_in_order(listener: Listener, ids: list[str]) -> None:
     """Each at least once, the first of each in the order of recording, nothing else, and no id with two contents."""
-    eventually(lambda: len(listener.ids("alarm")) >= len(ids), f"all {len(ids)} alarms are heard")
+    wait_until(lambda: len(listener.ids("alarm")) >= len(ids), f"all {len(ids)} alarms are heard")
     assert listener.ids("alarm") == ids
     contents = {
         (payload["id"], str({key: value for key, value in payload.items() if key != "historical"}))
@@ -95,7 +96,7 @@ def assert_each_came_in_order(listener: Listener, ids: list[str]) -> None:
 
 def test_alarms_arrive_in_order_and_keep_to_the_schemas(broker: Mosquitto, journal: Journal) -> None:
     with Listener(broker) as listener, sending(to(broker.port), journal) as sink:
-        eventually(lambda: sink.online, "the sink is online")
+        wait_until(lambda: sink.online, "the sink is online")
         ids = [alarm(journal, sink) for _ in range(25)]
         assert_each_came_in_order(listener, ids)
         all_sent(journal)
@@ -115,9 +116,9 @@ def test_what_was_recorded_before_the_broker_was_there_says_that_it_is_late(tmp_
     broker = Mosquitto(tmp_path)
     early = [alarm(journal) for _ in range(30)]
     with sending(to(broker.port), journal) as sink:
-        eventually(lambda: "nothing listens" in str(sink.counters().last_error), "the sink says that nobody is there")
+        wait_until(lambda: "nothing listens" in str(sink.counters().last_error), "the sink says that nobody is there")
         with broker, Listener(broker) as listener:
-            eventually(lambda: sink.online, "the sink is online")
+            wait_until(lambda: sink.online, "the sink is online")
             prompt = alarm(journal, sink)
             assert_each_came_in_order(listener, [*early, prompt])
             late = {payload["id"]: payload["historical"] for payload in listener.payloads("alarm")}
@@ -127,9 +128,9 @@ def test_what_was_recorded_before_the_broker_was_there_says_that_it_is_late(tmp_
 
 def test_a_message_that_waited_long_is_late_even_on_an_old_connection(broker: Mosquitto, journal: Journal) -> None:
     with Listener(broker) as listener, sending(to(broker.port), journal, late_s=0.0) as sink:
-        eventually(lambda: sink.online, "the sink is online")
+        wait_until(lambda: sink.online, "the sink is online")
         alarm(journal, sink)
-        eventually(lambda: listener.payloads("alarm"), "the alarm is heard")
+        wait_until(lambda: listener.payloads("alarm"), "the alarm is heard")
         assert listener.payloads("alarm")[0]["historical"] is True
 
 
@@ -155,12 +156,12 @@ def test_alarms_of_a_time_without_broker_arrive_after_it(broker: Mosquitto, jour
         worker = threading.Thread(target=work)
         worker.start()
         try:
-            eventually(lambda: len(listener.ids("alarm")) > 10, "alarms are heard")
+            wait_until(lambda: len(listener.ids("alarm")) > 10, "alarms are heard")
             broker.stop()
             time.sleep(DOWN_S)
             assert not sink.online
             broker.start()
-            eventually(lambda: sink.online, "the sink is online again", DOWN_S + PATIENCE_S)
+            wait_until(lambda: sink.online, "the sink is online again", DOWN_S + PATIENCE_S)
         finally:
             enough.set()
             worker.join()
@@ -172,12 +173,12 @@ def test_what_a_hanging_broker_never_acknowledged_is_sent_again_with_the_same_id
     broker: Mosquitto, journal: Journal
 ) -> None:
     with Listener(broker) as listener, sending(to(broker.port, keepalive_s=1), journal) as sink:
-        eventually(lambda: sink.online, "the sink is online")
+        wait_until(lambda: sink.online, "the sink is online")
         ids = [alarm(journal, sink)]
         all_sent(journal)
         broker.freeze()
         ids += [alarm(journal, sink) for _ in range(40)]
-        eventually(lambda: not sink.online, "the sink sees that the broker hangs")
+        wait_until(lambda: not sink.online, "the sink sees that the broker hangs")
         assert waiting(journal) == 40
         broker.thaw()
         assert_each_came_in_order(listener, ids)
@@ -198,7 +199,7 @@ def test_results_go_the_same_way_as_alarms(broker: Mosquitto, journal: Journal) 
     with Listener(broker) as listener, sending(to(broker.port), journal) as sink:
         journal.record(made, Evidence(), [result_message(made, Evidence())])
         sink.write(made, Evidence())
-        eventually(lambda: listener.payloads("result"), "the result is heard")
+        wait_until(lambda: listener.payloads("result"), "the result is heard")
     (heard,) = listener.heard("result")
     assert heard.topic == "acme/line4/cam1/result"
     assert heard.payload["reason"] == "a.png: truncated"
@@ -217,14 +218,14 @@ def test_a_refused_message_is_said_waits_and_does_not_hold_up_the_others(
         refused = [alarm(journal, sink, "cam1") for _ in range(25)]
         taken = [alarm(journal, sink, "cam2") for _ in range(25)]
         assert_each_came_in_order(listener, taken)
-        eventually(lambda: waiting(journal) == 25, "the refused ones wait")
+        wait_until(lambda: waiting(journal) == 25, "the refused ones wait")
         assert "acme/line4/cam1/alarm is refused: " in caplog.text
-        eventually(lambda: "access list" in str(sink.counters().last_error), "the counters tell of it")
+        wait_until(lambda: "access list" in str(sink.counters().last_error), "the counters tell of it")
 
         broker.allow("topic readwrite #")
         all_sent(journal)
         assert_each_came_in_order(listener, taken + refused)
-        eventually(lambda: sink.counters().last_error is None, "all is well")
+        wait_until(lambda: sink.counters().last_error is None, "all is well")
 
 
 def test_a_broker_that_ends_the_connection_over_a_message_is_found_out(
@@ -240,7 +241,7 @@ def test_a_broker_that_ends_the_connection_over_a_message_is_found_out(
         taken = [alarm(journal, sink, "cam2") for _ in range(25)]
         assert_each_came_in_order(listener, taken)
         assert "acme/line4/cam1/alarm is refused: the broker ends the connection over it" in caplog.text
-        eventually(lambda: waiting(journal) == 25, "the refused ones wait")
+        wait_until(lambda: waiting(journal) == 25, "the refused ones wait")
 
         cutter.forbidden = None
         all_sent(journal)
@@ -349,41 +350,41 @@ def test_the_state_of_a_station_is_retained(broker: Mosquitto, journal: Journal)
 
         def last_state() -> dict[str, Any]:
             with Listener(broker) as listener:
-                eventually(lambda: listener.payloads("state"), "the state is heard")
+                wait_until(lambda: listener.payloads("state"), "the state is heard")
                 return listener.payloads("state")[-1]
 
-        eventually(lambda: last_state()["counts"]["OK"] == 1, "the newest state is retained")
+        wait_until(lambda: last_state()["counts"]["OK"] == 1, "the newest state is retained")
         assert last_state()["alarm_active"] is True
         assert last_state()["evaluation"] == "OK"
         sink.write(inspection(Evaluation.OK, AlarmEvent.CLEARED, 0.1), Evidence())
-        eventually(lambda: last_state()["alarm_active"] is False, "the alarm is over")
+        wait_until(lambda: last_state()["alarm_active"] is False, "the alarm is over")
 
 
 def test_states_and_status_come_back_to_a_broker_that_forgot_them(broker: Mosquitto, journal: Journal) -> None:
     with sending(to(broker.port), journal, alarms={"cam1": True, "cam2": False}) as sink:
-        eventually(lambda: sink.online, "the sink is online")
+        wait_until(lambda: sink.online, "the sink is online")
         broker.stop()
         broker.forget()
         broker.start()
         with Listener(broker) as listener:
-            eventually(lambda: len(listener.payloads("state")) >= 2, "both states are heard")
+            wait_until(lambda: len(listener.payloads("state")) >= 2, "both states are heard")
             states = {payload["station"]: payload for payload in listener.payloads("state")}
             assert states["cam1"]["alarm_active"] is True
             assert states["cam2"]["alarm_active"] is False
-            eventually(lambda: listener.payloads("status"), "the status is heard")
+            wait_until(lambda: listener.payloads("status"), "the status is heard")
             assert listener.payloads("status")[-1]["online"] is True
 
 
 def test_an_agent_that_stops_says_so(broker: Mosquitto, journal: Journal) -> None:
     with Listener(broker) as listener:
         with sending(to(broker.port), journal) as sink:
-            eventually(lambda: listener.payloads("status"), "the agent is there")
-        eventually(lambda: len(listener.payloads("status")) == 2, "the agent has said that it stops")
+            wait_until(lambda: listener.payloads("status"), "the agent is there")
+        wait_until(lambda: len(listener.payloads("status")) == 2, "the agent has said that it stops")
         assert not sink.online
     said = [(payload["online"], payload["reason"]) for payload in listener.payloads("status")]
     assert said == [(True, "connected"), (False, "stopped")]
     with Listener(broker) as newcomer:
-        eventually(lambda: newcomer.heard("status"), "the status is retained")
+        wait_until(lambda: newcomer.heard("status"), "the status is retained")
         assert newcomer.heard("status")[0].retained
 
 
@@ -417,12 +418,12 @@ def test_a_killed_agent_is_told_lost_and_its_next_run_sends_the_rest(broker: Mos
             cwd=Path(__file__).parents[1],
         )
         try:
-            eventually(lambda: len(listener.ids("alarm")) > 10, "alarms are heard")
+            wait_until(lambda: len(listener.ids("alarm")) > 10, "alarms are heard")
         finally:
             agent.send_signal(signal.SIGKILL)
             said, _ = agent.communicate()
         recorded = said.split("\n")[:-1]
-        eventually(lambda: len(listener.payloads("status")) == 2, "the broker tells of the loss")
+        wait_until(lambda: len(listener.payloads("status")) == 2, "the broker tells of the loss")
         jsonschema.validate(listener.payloads("status")[1], schema("status"))
         told = [(payload["online"], payload["reason"]) for payload in listener.payloads("status")]
         assert told == [(True, "connected"), (False, "lost")]
@@ -430,7 +431,7 @@ def test_a_killed_agent_is_told_lost_and_its_next_run_sends_the_rest(broker: Mos
         journal = Journal.open(url)
         last = alarm(journal)
         with sending(to(broker.port), journal):
-            eventually(lambda: last in listener.ids("alarm"), "the next run goes on")
+            wait_until(lambda: last in listener.ids("alarm"), "the next run goes on")
             all_sent(journal)
         journal.close()
     heard = listener.ids("alarm")
@@ -455,9 +456,9 @@ def test_a_refused_connection_is_not_online_and_the_password_is_never_told(
         sending(to(broker.port, **login), journal) as sink,
     ):
         sent = alarm(journal, sink)
-        eventually(lambda: "password cannot be read" in str(sink.counters().last_error), "it misses its password")
+        wait_until(lambda: "password cannot be read" in str(sink.counters().last_error), "it misses its password")
         password.write_text(wrong)
-        eventually(lambda: "the broker refuses the connection" in str(sink.counters().last_error), "it is refused")
+        wait_until(lambda: "the broker refuses the connection" in str(sink.counters().last_error), "it is refused")
         assert "mqtt.username and mqtt.password" in str(sink.counters().last_error)
         assert "the broker refuses the connection" in caplog.text
         assert not sink.online
@@ -493,7 +494,7 @@ def test_a_broker_that_another_authority_signed_gets_nothing(
     server = certificate(tmp_path, "server", ca, usage="serverAuth")
     with Mosquitto(tmp_path, server=server) as broker, sending(to(broker.port, tls=Tls(other.cert)), journal) as sink:
         alarm(journal, sink)
-        eventually(lambda: sink.counters().last_error, "it cannot connect")
+        wait_until(lambda: sink.counters().last_error, "it cannot connect")
         assert f"{other.cert} did not sign it: set mqtt.tls.ca" in caplog.text
         assert not sink.online
     assert waiting(journal) == 1
@@ -503,7 +504,7 @@ def test_a_broker_of_another_name_gets_nothing(tmp_path: Path, journal: Journal)
     ca = authority(tmp_path, "ca")
     server = certificate(tmp_path, "server", ca, usage="serverAuth", subject="DNS:broker.example")
     with Mosquitto(tmp_path, server=server) as broker, sending(to(broker.port, tls=Tls(ca.cert)), journal) as sink:
-        eventually(lambda: sink.counters().last_error, "it cannot connect")
+        wait_until(lambda: sink.counters().last_error, "it cannot connect")
         assert "set mqtt.host to an address or name that it is for" in str(sink.counters().last_error)
         assert not sink.online
 
@@ -518,7 +519,7 @@ def test_mutual_tls_needs_a_certificate_that_the_broker_trusts(
     with Mosquitto(tmp_path, server=server, clients_by=ca) as broker, Listener(broker, ca=ca.cert, own=own) as listener:
         sent = alarm(journal)
         with sending(to(broker.port, tls=none), journal) as sink:
-            eventually(lambda: "mqtt.tls.cert" in caplog.text, "it says that a certificate is wanted")
+            wait_until(lambda: "mqtt.tls.cert" in caplog.text, "it says that a certificate is wanted")
             assert not sink.online
             assert sink.counters().connections == 0
         with sending(to(broker.port, tls=trusted), journal):
@@ -568,7 +569,7 @@ def test_a_server_that_is_no_broker_is_tried_again_until_it_is_one(
     thread.start()
     sent = alarm(journal)
     with sending(to(broker.port), journal) as sink:
-        eventually(lambda: sink.counters().last_error, "it cannot connect")
+        wait_until(lambda: sink.counters().last_error, "it cannot connect")
         assert not sink.online
         server.shutdown(socket.SHUT_RDWR)
         server.close()
@@ -582,10 +583,10 @@ def test_a_network_thread_that_dies_is_counted_and_replaced(
     broker: Mosquitto, journal: Journal, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Listener(broker) as listener, sending(to(broker.port), journal) as sink:
-        eventually(lambda: sink.online, "the sink is online")
+        wait_until(lambda: sink.online, "the sink is online")
         with monkeypatch.context() as patch:
             patch.setattr("edge_agent.mqtt.connection._Client.loop_misc", lambda self: 1 / 0)
-            eventually(lambda: sink.counters().thread_deaths > 0, "the thread dies of a bug in paho")
+            wait_until(lambda: sink.counters().thread_deaths > 0, "the thread dies of a bug in paho")
         sent = alarm(journal, sink)
         assert_each_came_in_order(listener, [sent])
     assert "the network thread died (ZeroDivisionError" in caplog.text
@@ -595,7 +596,7 @@ def test_a_client_that_takes_its_id_is_named_and_does_not_keep_it_away(
     broker: Mosquitto, journal: Journal, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Listener(broker) as listener, sending(to(broker.port), journal) as sink:
-        eventually(lambda: sink.online, "the sink is online")
+        wait_until(lambda: sink.online, "the sink is online")
         thief = paho.Client(
             CallbackAPIVersion.VERSION2,
             client_id=default_client_id("agent1"),
@@ -604,7 +605,7 @@ def test_a_client_that_takes_its_id_is_named_and_does_not_keep_it_away(
         )
         thief.connect("127.0.0.1", broker.port)
         thief.loop_start()
-        eventually(lambda: "another client" in caplog.text, "it says who may have it")
+        wait_until(lambda: "another client" in caplog.text, "it says who may have it")
         sent = alarm(journal, sink)
         assert_each_came_in_order(listener, [sent])
         thief.loop_stop()
@@ -633,7 +634,7 @@ def test_closing_without_a_broker_leaves_the_messages_in_the_journal(
 
 def test_closing_does_not_wait_for_a_broker_that_hangs(broker: Mosquitto, journal: Journal) -> None:
     with sending(to(broker.port), journal) as sink:
-        eventually(lambda: sink.online, "the sink is online")
+        wait_until(lambda: sink.online, "the sink is online")
         broker.freeze()
         alarm(journal, sink)
         begun = time.monotonic()
@@ -647,11 +648,11 @@ def test_a_hanging_broker_tells_of_an_agent_that_stopped_meanwhile_once_it_goes_
 ) -> None:
     with Listener(broker) as listener:
         with sending(to(broker.port), journal) as sink:
-            eventually(lambda: listener.payloads("status"), "the agent is there")
+            wait_until(lambda: listener.payloads("status"), "the agent is there")
             broker.freeze()
             sink.close(1.0)
         broker.thaw()
-        eventually(lambda: listener.payloads("status")[-1]["online"] is False, "the agent is told to be gone")
+        wait_until(lambda: listener.payloads("status")[-1]["online"] is False, "the agent is told to be gone")
 
 
 # Identity

@@ -18,10 +18,9 @@ from edge_agent.errors import JournalError
 from edge_agent.journal.journal import Journal
 from edge_agent.journal.reader import visiting
 from tests.agent import Daemon, part, write_config
+from tests.conftest import PATIENCE_S, wait_until
 from tests.line import evidence, inspected, message
-from tests.mosquitto import Listener, Mosquitto, eventually
-
-pytest_plugins = ["tests.postgres"]
+from tests.mosquitto import Listener, Mosquitto
 
 
 def record(journal: Journal, count: int, station: str = "cam1") -> None:
@@ -72,7 +71,7 @@ def test_who_visits_writes_while_the_agent_does_and_neither_loses_anything(tmp_p
             "print(len(list(visitor.waiting())))"
         )
         others = [subprocess.Popen([sys.executable, "-c", script, url]) for _ in range(2)]
-        assert [other.wait(120) for other in others] == [0, 0]
+        assert [other.wait(PATIENCE_S) for other in others] == [0, 0]
         thread.join()
         assert len(seqs(agent)) == 150
     with closing(Journal.open(url)) as again:  # which checks the file throughout
@@ -130,9 +129,9 @@ def test_the_command_lists_drops_and_retries_what_a_running_agent_then_sends(
         assert "2 messages dropped" in outbox("drop", "1-2", "--reason", "a trial\nrun")
         assert "dropped: a trial run\n" in outbox("list", "--dropped")
         with broker, Listener(broker) as listener:
-            eventually(lambda: len(listener.ids("alarm")) == 1, "what was left arrives")
+            wait_until(lambda: len(listener.ids("alarm")) == 1, "what was left arrives")
             assert "1 message will be sent again" in outbox("retry", "2")
-            eventually(lambda: len(listener.ids("alarm")) == 2, "what was brought back arrives")
+            wait_until(lambda: len(listener.ids("alarm")) == 2, "what was brought back arrives")
             daemon.stop()
     assert listener.ids("alarm") == [listed[2]["id"], listed[1]["id"]]
 

@@ -16,6 +16,7 @@ from edge_agent.errors import JournalError
 from edge_agent.line.inbox import Inbox
 from edge_agent.line.judge import Rules
 from edge_agent.line.pipeline import Line, Station, inspect, replay, warm_up
+from tests.conftest import PATIENCE_S, wait_until
 from tests.detectors import SynchronousDetector, info
 
 TRACE = Trace("brightness/none", "0" * 64, "1" * 64, None, "2" * 64)
@@ -114,18 +115,18 @@ def nothing(inspection: Inspection, evidence: Evidence) -> list[Message]:
     return []
 
 
-def run_until(line: Line, done, timeout_s: float = 20.0) -> None:
+def run_until(line: Line, done) -> None:
     """Run the line in a thread until `done()` holds, then stop it."""
     stop = threading.Event()
     thread = threading.Thread(target=line.run, args=(stop,))
     thread.start()
-    deadline = time.monotonic() + timeout_s
-    while not done() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    stop.set()
-    thread.join(timeout_s)
+    try:
+        wait_until(lambda: done() or not thread.is_alive(), "the line has done what the test waits for")
+        assert done()
+    finally:
+        stop.set()
+        thread.join(PATIENCE_S)
     assert not thread.is_alive()
-    assert done()
 
 
 def test_a_batch_of_two_stations_with_one_detector_is_read_at_once():
@@ -256,7 +257,7 @@ def test_a_full_inbox_makes_a_stored_source_wait_and_a_close_frees_it():
     thread.join(0.3)
     assert thread.is_alive()
     inbox.close()
-    thread.join(10)
+    thread.join(PATIENCE_S)
     assert answers == [True, True, False]
     assert len(inbox.take(8, 0.1)) == 2
     assert inbox.drained

@@ -18,6 +18,7 @@ from edge_agent.backbones.tips import Comparison, VisionShape, VisionTower, load
 from edge_agent.backbones.weights.catalog import TEXT, TOKENIZER, VISION
 from edge_agent.backbones.weights.store import EMBEDDED_FOLDER
 from edge_agent.errors import CheckpointError, ConfigError
+from tests.conftest import PATIENCE_S
 from trainer import synthesis
 from trainer.pretrain.loop import Inputs, pretrain
 from trainer.pretrain.muon import Muon, orthogonal
@@ -285,7 +286,9 @@ def test_two_processes_of_torchrun_take_the_same_steps_and_one_of_them_writes(tm
     script.write_text(TWO)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
     environment = os.environ | {"PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, env=environment, timeout=300)
+    done = subprocess.run(
+        [*command, str(tmp_path)], capture_output=True, text=True, env=environment, timeout=PATIENCE_S
+    )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "weights0").read_text() == (tmp_path / "weights1").read_text()
     steps = [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]

@@ -19,7 +19,7 @@ import pytest
 from edge_agent.config.load import load_config
 from edge_agent.config.reload import change
 from tests.agent import ALL_NOT_OK, ALL_OK, Daemon, part, station, write_config
-from tests.mosquitto import eventually
+from tests.conftest import PATIENCE_S, wait_until
 
 LEFT = [[[0, 0], [0.5, 0], [0.5, 1], [0, 1]]]
 
@@ -57,18 +57,18 @@ def test_every_picture_of_a_steady_flow_is_inspected_once_while_thresholds_and_m
     config = write_config(tmp_path, station(threshold=ALL_NOT_OK))
     with Daemon(config) as daemon, a_flow_of_pictures(tmp_path / "cam1", daemon) as names:
         daemon.until("ready")
-        eventually(lambda: len(daemon.rows) > 5, "it inspects")
+        wait_until(lambda: len(daemon.rows) > 5, "it inspects")
         write_config(tmp_path, station(threshold=ALL_OK))
         reload(daemon, "config.yaml: cam1.threshold")
-        eventually(lambda: daemon.rows[-1]["evaluation"] == "OK", "it judges by the new threshold")
+        wait_until(lambda: daemon.rows[-1]["evaluation"] == "OK", "it judges by the new threshold")
         write_config(tmp_path, station(threshold=ALL_NOT_OK, ignore=LEFT, debounce={"raise_after": 3, "of": 5}))
         reload(daemon, "config.yaml: cam1.threshold, cam1.ignore, cam1.debounce")
-        eventually(lambda: daemon.rows[-1]["evaluation"] == "NotOK", "it judges by the old one again")
+        wait_until(lambda: daemon.rows[-1]["evaluation"] == "NotOK", "it judges by the old one again")
         for _ in range(20):  # one upon another: each is heeded, or the last one is
             os.kill(daemon.pid, signal.SIGHUP)
             time.sleep(0.01)
         more = len(daemon.rows) + 3
-        eventually(lambda: len(daemon.rows) > more, "pictures go on to be inspected")
+        wait_until(lambda: len(daemon.rows) > more, "pictures go on to be inspected")
         daemon.stop()
     with Daemon(config) as daemon:  # what came after the stop
         daemon.has_inspected(*names)
@@ -167,6 +167,6 @@ def test_a_hangup_ends_the_agent_only_when_its_terminal_was_closed(closed: bool)
         if closed:
             os.close(ours)
         process.send_signal(signal.SIGHUP)
-        assert process.wait(30) == (3 if closed else 4)
+        assert process.wait(PATIENCE_S) == (3 if closed else 4)
     if not closed:
         os.close(ours)

@@ -26,8 +26,9 @@ from edge_agent.journal.journal import Journal
 from edge_agent.journal.rows import RecordedInspection
 from edge_agent.mqtt.messages import schema
 from tests.agent import ALL_NOT_OK, ALL_OK, Daemon, journalled, part, station, write_config
+from tests.conftest import PATIENCE_S, wait_until
 from tests.made import gradient
-from tests.mosquitto import Listener, Mosquitto, eventually
+from tests.mosquitto import Listener, Mosquitto
 
 SAMPLES = Path(edge_agent.__file__).parent / "samples"
 
@@ -244,7 +245,7 @@ def test_nothing_is_published_unless_it_is_asked_for_and_then_it_says_that_it_is
         for alarm in listener.heard("alarm"):
             assert (alarm.topic, alarm.payload["simulated"]) == ("plant/line/cam1/alarm", True)
             jsonschema.validate(alarm.payload, schema("alarm"))
-        eventually(lambda: len(listener.heard("status")) == 2, "it says goodbye")
+        wait_until(lambda: len(listener.heard("status")) == 2, "it says goodbye")
         assert {heard.topic for heard in listener.heard("status")} == {"plant/line/box-replay/status"}
         assert listener.heard("state") == [], "what is retained of a station is the daemon's to say"
 
@@ -280,7 +281,7 @@ def test_an_interrupted_replay_keeps_and_sums_up_what_it_has_done(tmp_path: Path
         assert process.stdout is not None
         process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        said, errors = process.communicate(timeout=60)
+        said, errors = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130
     assert "interrupted: the rest was not inspected" in errors
     assert "contact sheet" in said

@@ -18,7 +18,7 @@ import pytest
 from edge_agent.cli import main
 from edge_agent.io.pictures import decode
 from tests.agent import forks, journalled, part, run_logged, station, write_config
-from tests.mosquitto import PATIENCE_S, eventually
+from tests.conftest import PATIENCE_S, wait_until
 
 PICTURES = 40
 
@@ -84,12 +84,12 @@ def test_one_that_is_killed_again_and_again_ends_as_one_that_never_was(
     for _ in range(3):
         with replaying(tmp_path / "log", archive, "--config", config, "--out", out, "--workers", 1) as process:
             enough = done + chance.randint(1, 8)
-            eventually(lambda: len(findings(out)) >= enough, "some are inspected")  # noqa: B023
+            wait_until(lambda: len(findings(out)) >= enough, "some are inspected")  # noqa: B023
             time.sleep(chance.uniform(0, 0.05))
             decoding = children(process)
             process.kill()
             process.join(PATIENCE_S)
-        eventually(lambda: not any(map(is_there, decoding)), "what decoded for it ends, too")  # noqa: B023
+        wait_until(lambda: not any(map(is_there, decoding)), "what decoded for it ends, too")  # noqa: B023
         assert done < len(findings(out)) < PICTURES
         done = len(findings(out))
     capsys.readouterr()
@@ -114,7 +114,7 @@ def test_after_ctrl_c_in_a_terminal_nothing_is_left_running_and_the_rest_is_done
 ) -> None:
     out, log = tmp_path / "out", tmp_path / "log"
     with replaying(log, archive, "--out", out, "--workers", 2) as process:
-        eventually(lambda: findings(out), "some are inspected")
+        wait_until(lambda: findings(out), "some are inspected")
         decoding = children(process)
         assert len(decoding) == 2
         assert process.pid is not None

@@ -18,8 +18,6 @@ from edge_agent.journal.purge import Forgotten
 from tests.line import evidence, inspected, message, not_decidable, stored_file
 from tests.postgres import Server
 
-pytest_plugins = ["tests.postgres"]
-
 RAISED = AlarmEvent.RAISED
 FOR_EVER = 1e9
 ROOM = 40_000  # bytes: some dozens of rows

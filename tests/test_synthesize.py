@@ -7,7 +7,6 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import cv2
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 
 from edge_agent.io.pictures import decode
+from tests.conftest import wait_until
 from trainer.cli import main
 from trainer.data.foreground import foreground
 from trainer.data.labelled_set import MANIFEST, PAGE
@@ -258,11 +258,10 @@ def killed_midway(arguments: list[str], out: Path) -> None:
     """Run the command, and kill it once some pictures are painted."""
     process = subprocess.Popen([sys.executable, "-m", "trainer", *arguments], stderr=subprocess.DEVNULL)
     unfinished = out.with_name(f".{out.name}.unfinished")
-    deadline = time.monotonic() + 60
-    while process.poll() is None and time.monotonic() < deadline:
-        if len(list(unfinished.glob("*/ground_truth/*/*.png"))) > 3:
-            break
-        time.sleep(0.005)
+    wait_until(
+        lambda: process.poll() is not None or len(list(unfinished.glob("*/ground_truth/*/*.png"))) > 3,
+        "some pictures are painted",
+    )
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
 

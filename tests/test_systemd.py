@@ -24,8 +24,9 @@ from edge_agent.line.heartbeat import Stage
 from edge_agent.line.pipeline import Line, warm_up
 from edge_agent.mqtt.sender import POLL_S, Broker, MqttSink, OutboxRow
 from tests.agent import Daemon, part, write_config
+from tests.conftest import wait_until
 from tests.manager import Manager
-from tests.mosquitto import Mosquitto, eventually
+from tests.mosquitto import Mosquitto
 from tests.test_pipeline import Brightness, Given, Kept, frame, nothing
 from tests.test_pipeline import station as inspected_by
 
@@ -63,7 +64,7 @@ def running(line: Line, manager: Manager, *, until: Callable[[], object] = lambd
         with watching(watchdog, LIMIT_S / 2):
             manager.until("WATCHDOG", "1")
             yield
-            eventually(until, "what the test waits for")
+            wait_until(until, "what the test waits for")
     finally:
         stop.set()
         thread.join()
@@ -128,8 +129,8 @@ def test_a_detector_that_hangs_stops_the_pings_and_its_place_is_logged(
             assert manager.pings_since(hung_at) == 0
             detector.hangs.clear()
             detector.free.set()
-            eventually(lambda: line.counts.inspected == 3, "it goes on once it is free")
-            eventually(lambda: manager.pings_since(hung_at), "and is told to live again")
+            wait_until(lambda: line.counts.inspected == 3, "it goes on once it is free")
+            wait_until(lambda: manager.pings_since(hung_at), "and is told to live again")
     finally:
         detector.free.set()
     assert "the detector hangs: silent for" in caplog.text
@@ -212,7 +213,7 @@ def test_a_sender_without_a_broker_lives(tmp_path: Path, manager: Manager) -> No
     with Daemon(config, NOTIFY_SOCKET=manager.address, WATCHDOG_USEC="1000000") as daemon:
         daemon.until("mqtt: not connected")
         begun = time.monotonic()
-        eventually(lambda: manager.pings_since(begun) >= 6, "pings go on")
+        wait_until(lambda: manager.pings_since(begun) >= 6, "pings go on")
         daemon.stop()
     assert not any("hangs" in status for status in manager.values("STATUS"))
 
@@ -249,7 +250,7 @@ def test_journald_gets_a_line_a_verdict_with_its_level_and_words_to_search_for(t
     stat = log.stat()
     with Daemon(config, JOURNAL_STREAM=f"{stat.st_dev}:{stat.st_ino}") as daemon:
         daemon.until("ready")
-        eventually(lambda: len(daemon.rows) == 2, "both are inspected")
+        wait_until(lambda: len(daemon.rows) == 2, "both are inspected")
         os.kill(daemon.pid, signal.SIGHUP)
         config.write_text("stations: 7")
         os.kill(daemon.pid, signal.SIGHUP)

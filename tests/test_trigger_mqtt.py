@@ -22,7 +22,8 @@ from edge_agent.errors import ConfigError
 from edge_agent.mqtt.messages import schema
 from edge_agent.mqtt.triggers import WAITED, Command, parse
 from tests.agent import ALL_NOT_OK, ALL_OK, Daemon, station, write_config
-from tests.mosquitto import PATIENCE_S, Listener, Mosquitto, eventually, free_port
+from tests.conftest import PATIENCE_S, wait_until
+from tests.mosquitto import Listener, Mosquitto, free_port
 from tests.test_camera import clip
 
 TOPIC = "plant/line/box/cmd/trigger"
@@ -77,7 +78,7 @@ def once(*numbers: int) -> Counter[tuple[str, str]]:
 
 def has_told(daemon: Daemon, *numbers: int) -> None:
     """Wait until just these commands have their verdicts, and each one."""
-    eventually(lambda: len(daemon.rows) >= len(numbers), f"verdicts on {numbers}")
+    wait_until(lambda: len(daemon.rows) >= len(numbers), f"verdicts on {numbers}")
     assert told(daemon) == once(*numbers), daemon.log
 
 
@@ -89,7 +90,7 @@ def test_each_command_has_one_verdict_with_its_part_and_its_trigger(tmp_path: Pa
             send(broker, command(number))
             has_told(daemon, *range(number + 1))
         for kind in ("result", "alarm"):
-            eventually(lambda kind=kind: len(listener.ids(kind)) == 5, f"each {kind} is published")
+            wait_until(lambda kind=kind: len(listener.ids(kind)) == 5, f"each {kind} is published")
             told_of = [(payload["trigger_id"], payload["part_id"]) for payload in listener.payloads(kind)]
             assert Counter(told_of) == once(*range(5))
         daemon.stop()
@@ -126,7 +127,7 @@ def test_commands_are_heard_again_after_the_broker_was_down(tmp_path: Path, brok
         broker.start()
         send(broker, command(1))  # the agent may be back by now, or not yet
         has_told(daemon, 0, 1)
-        eventually(lambda: daemon.log.count("hears plant/line/box") == 2, "it hears again")
+        wait_until(lambda: daemon.log.count("hears plant/line/box") == 2, "it hears again")
         send(broker, command(2))
         has_told(daemon, 0, 1, 2)
         assert daemon.rows[2]["evaluation"] == "OK"
@@ -204,10 +205,10 @@ def test_an_agent_killed_again_and_again_amid_its_verdicts_gives_each_command_on
             daemon.until("is open")
             daemon.until("hears plant/line/box/cmd/trigger")
             send(broker, *map(command, range(begin, begin + 20)))
-            eventually(lambda least=begin + 2: len(daemon.rows) > least, "some are inspected")
+            wait_until(lambda least=begin + 2: len(daemon.rows) > least, "some are inspected")
             daemon.kill()
     with Daemon(config) as daemon:
-        eventually(lambda: len(daemon.rows) >= 60, "each has its verdict")
+        wait_until(lambda: len(daemon.rows) >= 60, "each has its verdict")
         send(broker, command(60))
         has_told(daemon, *range(61))
         daemon.stop()
@@ -265,7 +266,7 @@ def test_what_is_no_command_is_told_and_does_no_harm(tmp_path: Path, broker: Mos
         send(broker, {"station": "cam1", "trigger_id": "../../T\\etc", "part_id": "/etc/passwd"})
         send(broker, {"station": "cam1", "trigger_id": 4711, "part_id": 12, "more": {}})
         send(broker, {"station": "cam1", "trigger_id": "no part"})
-        eventually(lambda: len(daemon.rows) == 6, "each that can be answered is")
+        wait_until(lambda: len(daemon.rows) == 6, "each that can be answered is")
         daemon.until("a command is malformed")
         with urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
             counted = dict(

@@ -1,0 +1,37 @@
+"""What all tests share: the one way to wait for something, and how long."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import pytest
+
+pytest_plugins = ["tests.postgres"]  # the fixture `postgresql`
+
+PATIENCE_S = 300.0  # for what takes seconds on a quiet machine; only a failing test waits this long
+_POLL_S = 0.01
+T = TypeVar("T")
+
+
+def wait_until(
+    condition: Callable[[], T], what: str, timeout_s: float = PATIENCE_S, *, state: Callable[[], object] | None = None
+) -> T:
+    """Wait until `condition` gives something true, and return that.
+
+    Args:
+        condition: Asked again and again; what it raises is raised here.
+        what: What is waited for, for the message.
+        timeout_s: Seconds to wait at most. Give one only where the time itself is what a test is about.
+        state: What to show beside the message when the wait fails, such as a log.
+
+    Raises:
+        pytest.fail.Exception: It did not come true in that time; says what was waited for and how things stand.
+    """
+    deadline = time.monotonic() + timeout_s
+    while not (found := condition()):
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {timeout_s:g} s: {what}\n{found if state is None else state()}")
+        time.sleep(_POLL_S)
+    return found

@@ -55,7 +55,9 @@ def procedural(kind: str | None, count: int) -> Iterator[tuple[np.ndarray, np.nd
         shown = synthesis.normal(rng, SIDE)
         pixels, mask = shown.pixels, np.zeros((SIDE, SIDE), bool)
         if kind is not None:
-            pixels, mask, _ = synthesis.spoil(rng, pixels, shown.foreground, synthesis.normal(rng, SIDE).pixels, kind)
+            pixels, mask, _ = synthesis.paint_defect(
+                rng, pixels, shown.foreground, synthesis.normal(rng, SIDE).pixels, kind
+            )
         yield synthesis.camera(rng, pixels), mask
 
 

@@ -37,7 +37,7 @@ def pictures(count: int, defective: bool) -> Iterator[tuple[np.ndarray, np.ndarr
             part = max(parts, key=lambda part: shown.foreground[part].mean())
             other = synthesis.normal(rng, PART).pixels
             kind = kinds[index % len(kinds)]
-            pixels[part], mask[part], _ = synthesis.spoil(rng, pixels[part], shown.foreground[part], other, kind)
+            pixels[part], mask[part], _ = synthesis.paint_defect(rng, pixels[part], shown.foreground[part], other, kind)
         small = cv2.resize(mask, (GRID, GRID), interpolation=cv2.INTER_AREA)
         yield synthesis.camera(rng, pixels), small > 0.5
 

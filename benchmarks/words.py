@@ -48,7 +48,7 @@ def seen(backbone: Backbone, pixels: np.ndarray) -> tuple[Tensor, Tensor]:
 
 
 def named(backbone: Backbone, text: Tensor) -> tuple[list[int], int]:
-    """Of each defective picture, how many kinds its spoiled patches are nearer to than to their own; and how many kinds there are."""
+    """Of each defective picture, how many kinds its defective patches are nearer to than to their own; and how many kinds there are."""
     places = []
     for number, kind in enumerate(sorted(synthesis.DEFECTS)):
         for pixels, mask in procedural(kind, EACH):
@@ -109,8 +109,8 @@ def moved(backbone: Backbone, text: Tensor, count: int) -> list[bool]:
         rng = np.random.default_rng([SEED, 98, index])
         first, second = rng.choice(len(kinds), 2, replace=False)
         shown, donor = synthesis.normal(rng, SIDE), synthesis.normal(rng, SIDE).pixels
-        pixels, one, _ = synthesis.spoil(rng, shown.pixels, shown.foreground, donor, kinds[first])
-        pixels, other, _ = synthesis.spoil(rng, pixels, shown.foreground, donor, kinds[second])
+        pixels, one, _ = synthesis.paint_defect(rng, shown.pixels, shown.foreground, donor, kinds[first])
+        pixels, other, _ = synthesis.paint_defect(rng, pixels, shown.foreground, donor, kinds[second])
         patches, _ = seen(backbone, synthesis.camera(rng, pixels))
         by_words = patches @ (text[first] - text[second])  # (h, w)
         here, there = (covered(mask, patches.shape[:2]) for mask in (one & ~other, other))

@@ -20,7 +20,7 @@ M = TypeVar("M", bound=Method)
 
 
 def procedural(count: int) -> list[synthesis.Sample]:
-    """Procedural pictures, half of them spoiled."""
+    """Procedural pictures, half of them with a defect."""
     return [synthesis.sample(np.random.default_rng([3, number]), SIDE) for number in range(count)]
 
 

@@ -51,7 +51,7 @@ def tips() -> Tips:
 
 @pytest.fixture(scope="module")
 def shown() -> list[Labelled]:
-    """Procedural pictures of three sizes, half of them spoiled."""
+    """Procedural pictures of three sizes, half of them with a defect."""
     drawn = [synthesis.sample(np.random.default_rng([1, number]), 80 + 8 * (number % 3)) for number in range(20)]
     return [Labelled(one.pixels, one.mask) for one in drawn]
 

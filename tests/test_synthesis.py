@@ -1,4 +1,4 @@
-"""The procedural pictures: repeatable, of the promised shapes, spoiled just where their masks say."""
+"""The procedural pictures: repeatable, of the promised shapes, defective just where their masks say."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from trainer.pretrain.pool import Pool
 from trainer.pretrain.views import make_view
-from trainer.synthesis import DEFECTS, NOUNS, camera, caption, normal, sample, spoil
+from trainer.synthesis import DEFECTS, NOUNS, camera, caption, normal, paint_defect, sample
 from trainer.synthesis.boards import BOARDS
 from trainer.synthesis.parts import PARTS
 from trainer.synthesis.scenes import _light, _place, _sheet
@@ -92,7 +92,7 @@ def test_a_mask_holds_the_changed_pixels_and_nothing_else(kind: str, good: list)
     touched, held = [], []
     for seed, made in enumerate(good):
         before = made.pixels.copy()
-        pixels, mask, named = spoil(
+        pixels, mask, named = paint_defect(
             np.random.default_rng(seed), made.pixels, made.foreground, good[seed - 1].pixels, kind
         )
         assert named == kind
@@ -110,7 +110,7 @@ def test_a_mask_holds_the_changed_pixels_and_nothing_else(kind: str, good: list)
 def test_every_kind_is_reached_by_chance(good: list) -> None:
     rng, seen = np.random.default_rng(0), set()
     for _ in range(1200):
-        seen.add(spoil(rng, good[0].pixels, good[0].foreground, good[1].pixels)[2])
+        seen.add(paint_defect(rng, good[0].pixels, good[0].foreground, good[1].pixels)[2])
         if seen == set(DEFECTS):
             break
     assert seen == set(DEFECTS)
@@ -122,7 +122,7 @@ def test_defects_lie_mostly_on_the_product() -> None:
     pixels = np.where(foreground[..., None], np.uint8(150), np.uint8(60)).repeat(3, 2)
     on, off = 0, 0
     for seed in range(80):
-        mask = spoil(np.random.default_rng(seed), pixels, foreground)[1]
+        mask = paint_defect(np.random.default_rng(seed), pixels, foreground)[1]
         on, off = on + (mask & foreground).sum(), off + (mask & ~foreground).sum()
     assert on > 4 * off
 
@@ -131,24 +131,24 @@ def test_defects_lie_mostly_on_the_product() -> None:
 def test_a_defect_shows_on_a_flat_picture_without_a_donor(level: int) -> None:
     pixels = np.full((60, 90, 3), level, np.uint8)
     for seed in range(40):
-        spoiled, mask, _ = spoil(np.random.default_rng(seed), pixels, np.ones((60, 90), bool))
-        assert spoiled.shape == pixels.shape
-        assert _change(pixels, spoiled)[mask].max() >= 5
+        painted, mask, _ = paint_defect(np.random.default_rng(seed), pixels, np.ones((60, 90), bool))
+        assert painted.shape == pixels.shape
+        assert _change(pixels, painted)[mask].max() >= 5
 
 
-def test_gray_and_coloured_and_heavily_noisy_pictures_can_be_spoiled(good: list) -> None:
+def test_gray_and_coloured_and_heavily_noisy_pictures_can_be_painted_on(good: list) -> None:
     rng = np.random.default_rng(1)
     gray = np.repeat(good[2].pixels[..., :1], 3, axis=2)
     noise = rng.integers(0, 256, (96, 96, 3), dtype=np.uint8)
     for seed in range(30):
         for pixels in (gray, noise):
-            _, mask, _ = spoil(np.random.default_rng(seed), pixels, np.ones((96, 96), bool), noise)
+            _, mask, _ = paint_defect(np.random.default_rng(seed), pixels, np.ones((96, 96), bool), noise)
             assert 0 < mask.mean() < 0.9
 
 
-def test_a_picture_without_foreground_is_spoiled_all_the_same() -> None:
+def test_a_picture_without_foreground_is_painted_on_all_the_same() -> None:
     pixels = np.full((32, 32, 3), 90, np.uint8)
-    assert spoil(np.random.default_rng(3), pixels, np.zeros((32, 32), bool), pixels, "contamination")[1].any()
+    assert paint_defect(np.random.default_rng(3), pixels, np.zeros((32, 32), bool), pixels, "contamination")[1].any()
 
 
 def test_the_camera_keeps_shape_and_scene_and_often_loses_colour(good: list) -> None:

@@ -18,7 +18,7 @@ from tests.conftest import wait_until
 from trainer.cli import main
 from trainer.data.foreground import foreground
 from trainer.data.labelled_set import MANIFEST, PAGE
-from trainer.data.painted import painted, softness
+from trainer.data.painted_pictures import paint_picture, softness
 from trainer.io.whole_folder import beside
 
 
@@ -79,7 +79,7 @@ def test_a_defect_is_no_sharper_than_a_soft_picture():
         pixels, _ = disc(side=400, blur=blur)
         shares = []
         for seed in range(12):
-            changed, _, _ = painted(np.random.default_rng(seed), pixels, pixels)
+            changed, _, _ = paint_picture(np.random.default_rng(seed), pixels, pixels)
             change = changed.astype(np.float32) - pixels
             shares.append(1 - (cv2.GaussianBlur(change, (0, 0), 1.0) ** 2).sum() / (change**2).sum())
         lost[blur] = float(np.median(shares))
@@ -91,7 +91,7 @@ def test_defects_are_painted_on_the_part_and_their_masks_hold_what_changed():
     on = off = 0
     for seed in range(40):
         pixels, part = disc(blur=4.0 * (seed % 2))
-        changed, mask, _ = painted(np.random.default_rng(seed), pixels, pixels)
+        changed, mask, _ = paint_picture(np.random.default_rng(seed), pixels, pixels)
         change = np.abs(changed.astype(int) - pixels).max(axis=2)
         assert changed.shape == pixels.shape
         assert changed.dtype == np.uint8
@@ -139,7 +139,7 @@ def test_a_set_is_the_same_to_the_byte_however_many_threads_make_it(good, made, 
     assert ours != theirs
 
 
-def test_a_set_is_the_good_pictures_and_spoiled_ones_with_masks_of_what_changed(good, made):
+def test_a_set_is_the_good_pictures_and_painted_ones_with_masks_of_what_changed(good, made):
     said = json.loads((made / MANIFEST).read_text())
     held = {name: [one for one in said["pictures"] if name in one["picture"]] for name in ("/train/", "/test/")}
     assert len(held["/train/"]) == 3
@@ -161,7 +161,7 @@ def test_a_set_is_the_good_pictures_and_spoiled_ones_with_masks_of_what_changed(
         assert change[mask > 0].max() >= 5
 
 
-def test_the_page_shows_every_spoiled_picture_of_a_small_set(made):
+def test_the_page_shows_every_painted_picture_of_a_small_set(made):
     page = decode(made / PAGE)
     assert page.shape[1] > 1000
     marked = (page == (0, 255, 255)).all(axis=2)

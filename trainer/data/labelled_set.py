@@ -24,7 +24,7 @@ from edge_agent.errors import EdgeAgentError, PictureError
 from edge_agent.io.pictures import MIN_SIDE, decode
 from trainer.data.contact_page import contact_page, shown
 from trainer.data.examples import Skipped, good_pictures
-from trainer.data.painted import painted
+from trainer.data.painted_pictures import paint_picture
 from trainer.io.files import png
 from trainer.io.prefetch import in_order
 from trainer.io.whole_folder import beside, put, seal, sealed, write
@@ -166,7 +166,7 @@ def _copy(work: Path, good: Path, item: tuple[Path, str]) -> Entry:
 def _paint(work: Path, good: Path, test: Sequence[Path], wanted: Wanted, number: int) -> Entry:
     rng = np.random.default_rng([wanted.seed, number])
     source, donor = test[number % len(test)], test[int(rng.integers(len(test)))]
-    pixels, mask, kind = painted(rng, decode(source), decode(donor))
+    pixels, mask, kind = paint_picture(rng, decode(source), decode(donor))
     kind = kind.replace(" ", "_")
     name = f"{wanted.category}/test/{kind}/{number:03}.png"
     masked = f"{wanted.category}/ground_truth/{kind}/{number:03}_mask.png"

@@ -38,7 +38,7 @@ from edge_agent.errors import EdgeAgentError
 from edge_agent.inference.image_size import whole_patches
 from edge_agent.kernels import scoring
 from trainer.data.examples import Example, Skipped, good_pictures, read_examples, readable
-from trainer.data.painted import spoiled
+from trainer.data.painted_pictures import painted_pictures
 from trainer.evaluate.metrics import auroc, balanced_threshold, best_f1_threshold
 from trainer.fit.features import Batch, Features, Labelled, View, bytes_of, keep
 from trainer.fit.loop import Plan, Share, fit
@@ -147,7 +147,7 @@ def from_good(folder: Path, count: int, seed: int, part: tuple[int, int] = (0, 1
     source = f"{count} pictures made of {len(good)} good ones of {folder.name}"
 
     def pictures(skipped: list[Skipped]) -> Iterator[Labelled]:
-        for pixels, mask, _ in spoiled(good, range(own.start, own.stop), seed, skipped):
+        for pixels, mask, _ in painted_pictures(good, range(own.start, own.stop), seed, skipped):
             yield Labelled(pixels, mask)
 
     return Pictures(pictures, own.stop - own.start, source, digest(good))

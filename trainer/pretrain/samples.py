@@ -24,7 +24,7 @@ def write_samples(folder: Path) -> None:
         pixels, kind = good.pixels, "good"
         if number in DEFECTIVE:
             donor = synthesis.normal(rng, SIDE).pixels
-            pixels, _, kind = synthesis.spoil(rng, pixels, good.foreground, donor)
+            pixels, _, kind = synthesis.paint_defect(rng, pixels, good.foreground, donor)
         pixels = synthesis.camera(rng, pixels)
         name = f"{number:02}_{good.noun}_{kind}.jpg".replace(" ", "-")
         cv2.imwrite(str(folder / name), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88])

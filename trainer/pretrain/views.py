@@ -58,7 +58,7 @@ def make_view(pool: Pool, rng: np.random.Generator, size: int, p_defect: float) 
     if rng.random() < p_defect:
         donor = cv2.resize(pool.pictures[donor_index], (size, size), interpolation=cv2.INTER_AREA)
         for _ in range(rng.choice([1, 2, 3], p=[0.75, 0.17, 0.08])):
-            pixels, changed, kind = synthesis.spoil(rng, pixels, foreground, donor)
+            pixels, changed, kind = synthesis.paint_defect(rng, pixels, foreground, donor)
             labels[changed] = 1 + KINDS.index(kind)
     return TrainingView(synthesis.camera(rng, pixels), labels, pool.nouns[index], kind)
 

@@ -1,4 +1,4 @@
-"""Flat assemblies: circuit boards and solar cells. Each is (rng, size) -> (RGB float32, foreground bool)."""
+"""Flat assemblies: circuit boards, solar cells, connectors. See Board."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from trainer.synthesis.noise import (
 )
 
 Board = Callable[[Rng, int], tuple[Array, Array]]
+"""Makes one board: (rng, side in pixels) to RGB float32 (size, size, 3) and foreground bool (size, size)."""
 
 
 _WAYS = np.array([(1, 0), (1, 1), (0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1)])
@@ -71,14 +72,14 @@ def _solder_rows(rng: Rng, pads: Array, holes: Array, pitch: float) -> None:
 
 
 def _poured(traces: Array, pads: Array, gap: int) -> Array:
-    """Copper everywhere but in a gap around traces and pads."""
+    """Return copper everywhere but in a gap around traces and pads."""
     kernel = np.ones((2 * gap + 1, 2 * gap + 1), np.uint8)
     keep = np.maximum(traces, pads)
     return np.maximum(255 - cv2.dilate(keep, kernel), keep)
 
 
 def circuit_board(rng: Rng, size: int) -> tuple[Array, Array]:
-    """Solder mask, traces, pads, vias, legends, chips and small parts."""
+    """Make a circuit board: solder mask, traces, pads, vias, legends, chips and small parts."""
     base = colour(
         rng,
         [(0.05, 0.3, 0.12), (0.05, 0.15, 0.4), (0.35, 0.05, 0.05), (0.06, 0.06, 0.06), (0.7, 0.7, 0.66)][
@@ -131,7 +132,7 @@ def circuit_board(rng: Rng, size: int) -> tuple[Array, Array]:
 
 
 def solar_cell(rng: Rng, size: int) -> tuple[Array, Array]:
-    """Silicon cell, seen or by its own glow: fingers, busbars, crystal grains, cut corners."""
+    """Make a silicon cell, lit or by electroluminescence: fingers, busbars, crystal grains, cut corners."""
     x, y = plane((size, size), rng.choice([0, math.pi / 2]) + rng.normal(0, 0.01))
     glow = chance(rng, 0.6)
     base = rng.uniform(0.3, 0.75) if glow else rng.uniform(0.08, 0.3)
@@ -162,7 +163,7 @@ def solar_cell(rng: Rng, size: int) -> tuple[Array, Array]:
 
 
 def connector(rng: Rng, size: int) -> tuple[Array, Array]:
-    """Rows of pins, wires or contacts in a housing."""
+    """Make rows of pins, wires or contacts in a housing."""
     housing = any_colour(rng) * np.ones((size, size, 3), np.float32)
     housing = housing * (1 + 0.02 * turned(rng, (size, size), 2, 30, 0))[..., None]
     columns, rows = int(rng.integers(3, 14)), int(rng.integers(1, 7))
@@ -193,4 +194,4 @@ BOARDS: tuple[tuple[Board, tuple[str, ...], float], ...] = (
     (solar_cell, ("solar cell", "photovoltaic cell"), 1.0),
     (connector, ("connector", "cable", "electronic part"), 0.6),
 )
-"""(maker, what it may be called, how often relative to the others)."""
+"""(maker, nouns for it, how often relative to the others)."""

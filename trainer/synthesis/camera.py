@@ -1,4 +1,4 @@
-"""What cameras do to any picture, good or bad: blur, noise, exposure, colour, compression. Makes no defects."""
+"""A camera model for any picture, good or defective: blur, noise, exposure, colour, compression. It makes no defects."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from trainer.synthesis.noise import Array, Rng, chance
 
 
 def camera(rng: Rng, pixels: Array) -> Array:
-    """The picture (uint8 RGB (H, W, 3)) as some camera might have taken it: same shape, nothing moved."""
+    """Return the picture, uint8 RGB (H, W, 3), as some camera might have taken it: same shape, nothing moved."""
     h, w = pixels.shape[:2]
     if chance(rng, 0.3):
         pixels = cv2.merge([cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)] * 3)
@@ -35,7 +35,7 @@ def camera(rng: Rng, pixels: Array) -> Array:
 
 
 def _toned(rng: Rng, pixels: Array) -> Array:
-    """Exposure, gamma and contrast for all channels, a white balance for each, in one table."""
+    """Apply exposure, gamma and contrast to all channels and a white balance to each, in one table."""
     levels = np.linspace(0, 1, 256, dtype=np.float32)
     gamma, gain, lift = np.exp(rng.normal(0, 0.22)), np.exp(rng.normal(0, 0.13)), rng.normal(0, 0.025)
     balance = np.exp(rng.normal(0, 0.05, 3)) if chance(rng, 0.4) else np.ones(3)
@@ -51,7 +51,7 @@ def _vignetted(rng: Rng, pixels: Array) -> Array:
 
 
 def _noisy(rng: Rng, pixels: Array) -> Array:
-    """Sensor noise: mostly in brightness, sometimes in colour; one field of noise serves all channels, shifted."""
+    """Add sensor noise, mostly in brightness, sometimes in colour; one field of noise serves all channels, shifted."""
     h, w = pixels.shape[:2]
     sigma = 1 + abs(rng.normal(0, 3.5))
     grain = rng.standard_normal((h, w), dtype=np.float32) * np.float32(sigma)

@@ -1,8 +1,8 @@
-"""What a picture shows, in words: a product's noun with or without a defect, and where. Knows no pixels but a mask's."""
+"""Sentences about a picture: the product's noun, with or without a defect, and where the defect lies."""
 
 from __future__ import annotations
 
-from trainer.synthesis.defects import DEFECTS
+from trainer.synthesis.defects.kinds import DEFECTS
 from trainer.synthesis.noise import Array, Rng, chance
 
 _FRAMES = (
@@ -60,16 +60,20 @@ _NAMED = (
 
 
 def with_article(words: str) -> str:
-    """The words with "a" or "an" before them; plurals stay bare."""
+    """Return the words with "a" or "an" before them; plurals stay as they are."""
     if words.endswith("s") and not words.endswith("ss"):
         return words
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
 def caption(rng: Rng, noun: str, kind: str | None, *, named: bool = False) -> str:
-    """A sentence on a product with a defect of this kind (a key of DEFECTS), or, with None, without any.
+    """Make a sentence about a product with or without a defect.
 
-    named: it says which kind; otherwise some sentences only say that there is one.
+    Args:
+        rng: chooses the sentence.
+        noun: of the product.
+        kind: a key of DEFECTS, or None for no defect.
+        named: whether the sentence always names the kind; default False, some only say that there is a defect.
     """
     frame = _FRAMES[rng.integers(len(_FRAMES))]
     words = {"noun": noun, "a_noun": with_article(noun)}
@@ -90,7 +94,14 @@ _ROWS, _COLUMNS = ("top", "middle", "bottom"), ("left", "centre", "right")
 
 
 def description(rng: Rng, noun: str, kind: str | None, mask: Array) -> str:
-    """A longer sentence that also says how large the defect is and where: mask bool (H, W), empty for kind None."""
+    """Make a longer sentence that also says how large the defect is and where.
+
+    Args:
+        rng: chooses the sentence.
+        noun: of the product.
+        kind: a key of DEFECTS, or None for no defect.
+        mask: bool (H, W), of the defect; empty for kind None.
+    """
     if kind is None or not mask.any():
         words = ("no defect can be seen", "nothing is wrong with it", "all of it looks alike and intact")
         return f"{with_article(noun)}, {words[rng.integers(3)]}"

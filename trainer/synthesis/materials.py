@@ -1,4 +1,4 @@
-"""Pieces of photographed materials: the wood, cloth, stone and print that no program draws as they are."""
+"""Pieces of photographed materials: wood, cloth, stone and print that procedures cannot imitate well."""
 
 from __future__ import annotations
 
@@ -10,18 +10,24 @@ import numpy as np
 from trainer.synthesis.noise import Array, Rng, any_colour, chance, log_uniform
 
 SMALLEST = 96
-"""Pixels of a photograph's side below which no piece is cut: less shows no material."""
+"""Least side in pixels of a photograph: smaller ones show no material."""
 
 
 @dataclass(frozen=True, eq=False)
 class Materials:
-    """pictures: uint8 RGB (H, W, 3), sides of at least 96 pixels. nouns: what each may be called."""
+    """Photographs of materials. pictures: uint8 RGB (H, W, 3), sides of at least SMALLEST pixels. nouns: of each picture."""
 
     pictures: tuple[Array, ...]
     nouns: tuple[tuple[str, ...], ...]
 
     def piece(self, style: Rng, own: Rng, size: int) -> tuple[Array, str]:
-        """RGB float32 (size, size, 3) in [0, 1], and a noun. `style` draws which material in what tone, `own` from where."""
+        """Cut a piece, RGB float32 (size, size, 3) in [0, 1], and return it with a noun.
+
+        Args:
+            style: decides which material and in what tone.
+            own: decides from where it is cut.
+            size: side in pixels.
+        """
         index = int(style.integers(len(self.pictures)))
         picture, nouns = self.pictures[index], self.nouns[index]
         height, width = picture.shape[:2]
@@ -45,6 +51,6 @@ class Materials:
         return np.clip(tone, 0, 1).astype(np.float32), nouns[int(style.integers(len(nouns)))]
 
     def grain(self, style: Rng, own: Rng, size: int) -> Array:
-        """What a material does to a painted one: RGB float32 (size, size, 3) to multiply it with, about 1."""
+        """Return a factor, RGB float32 (size, size, 3), about 1, that gives a procedural surface a material's grain; see piece."""
         piece, _ = self.piece(style, own, size)
         return np.clip(piece / np.maximum(piece.mean(axis=(0, 1)), 0.05), 0.2, 2.5)

@@ -1,4 +1,4 @@
-"""Random fields, colours and light: what surfaces, parts and defects are made of. Knows nothing of products.
+"""Random fields, colours and light, from which surfaces, parts and defects are made.
 
 Fields are float32 (H, W); colours and pictures are float32 RGB in [0, 1]; heights are in pixels.
 """
@@ -16,17 +16,17 @@ Rng = np.random.Generator
 
 
 def log_uniform(rng: Rng, low: float, high: float) -> float:
-    """One number between low and high, as likely to be in any octave; low where high is below it."""
+    """Draw a number between low and high, uniform in its logarithm; low where high is below it."""
     return float(math.exp(rng.uniform(math.log(low), math.log(max(low, high)))))
 
 
 def chance(rng: Rng, p: float) -> bool:
-    """True with probability p."""
+    """Return True with probability p."""
     return bool(rng.random() < p)
 
 
 def field(rng: Rng, shape: tuple[int, int], cell: float, cell_x: float | None = None) -> Array:
-    """Smooth noise (H, W), about zero mean and unit deviation, its bumps `cell` pixels high and `cell_x` wide."""
+    """Make smooth noise (H, W) of about zero mean and unit deviation, its bumps `cell` pixels high and `cell_x` wide."""
     h, w = shape
     rows = max(2, min(h, math.ceil(h / max(cell, 1.0)) + 1))
     columns = max(2, min(w, math.ceil(w / max(cell if cell_x is None else cell_x, 1.0)) + 1))
@@ -37,7 +37,7 @@ def field(rng: Rng, shape: tuple[int, int], cell: float, cell_x: float | None = 
 
 
 def octaves(rng: Rng, shape: tuple[int, int], cell: float, steps: int = 4, keep: float = 0.55) -> Array:
-    """Cloud-like noise (H, W): `steps` fields, each half as coarse and `keep` times as strong as the one before."""
+    """Make cloud-like noise (H, W): `steps` fields, each half as coarse and `keep` times as strong as the one before."""
     total, weight, norm = field(rng, shape, cell), 1.0, 1.0
     for _ in range(steps - 1):
         cell /= 2
@@ -50,7 +50,7 @@ def octaves(rng: Rng, shape: tuple[int, int], cell: float, steps: int = 4, keep:
 
 
 def plane(shape: tuple[int, int], angle: float = 0.0) -> tuple[Array, Array]:
-    """Coordinates x, y (H, W) in pixels from the picture's middle, turned by `angle` radians."""
+    """Return coordinates x, y (H, W) in pixels from the picture's middle, turned by `angle` radians."""
     h, w = shape
     y, x = np.mgrid[0:h, 0:w].astype(np.float32)
     x -= (w - 1) / 2
@@ -60,7 +60,7 @@ def plane(shape: tuple[int, int], angle: float = 0.0) -> tuple[Array, Array]:
 
 
 def turned(rng: Rng, shape: tuple[int, int], cell: float, cell_x: float, angle: float) -> Array:
-    """Streaky noise (H, W) whose long direction lies at `angle` radians."""
+    """Make streaky noise (H, W) whose long direction lies at `angle` radians; cell, cell_x: see field."""
     h, w = shape
     side = math.ceil(math.hypot(h, w)) + 2
     streaks = field(rng, (side, side), cell, cell_x)
@@ -70,7 +70,7 @@ def turned(rng: Rng, shape: tuple[int, int], cell: float, cell_x: float, angle: 
 
 
 def warped(rng: Rng, picture: Array, cell: float, reach: float) -> Array:
-    """The picture (H, W[, C]) pushed about by at most some `reach` pixels, smoothly over `cell` pixels."""
+    """Displace the picture (H, W[, C]) at random by about `reach` pixels, smoothly over `cell` pixels."""
     h, w = picture.shape[:2]
     y, x = np.mgrid[0:h, 0:w].astype(np.float32)
     x += np.float32(reach) * field(rng, (h, w), cell)
@@ -79,7 +79,7 @@ def warped(rng: Rng, picture: Array, cell: float, reach: float) -> Array:
 
 
 def cells(rng: Rng, shape: tuple[int, int], spacing: float, jitter: float = 1.0) -> tuple[Array, Array]:
-    """Distance to the nearest of scattered points in pixels (H, W) and that point's number int32 (H, W)."""
+    """Scatter points about `spacing` pixels apart; return the distance to the nearest in pixels (H, W) and its number int32 (H, W)."""
     h, w = shape
     rows, columns = max(1, round(h / spacing)), max(1, round(w / spacing))
     y, x = np.mgrid[0:rows, 0:columns].astype(np.float32)
@@ -92,7 +92,7 @@ def cells(rng: Rng, shape: tuple[int, int], spacing: float, jitter: float = 1.0)
 
 
 def blurred(picture: Array, sigma: float) -> Array:
-    """The picture under a Gaussian of `sigma` pixels; broad ones are taken on a smaller copy, many times as fast."""
+    """Blur with a Gaussian of `sigma` pixels; a broad one is applied to a smaller copy, which is many times as fast."""
     if sigma <= 4:
         return cv2.GaussianBlur(picture, (0, 0), sigma)
     h, w = picture.shape[:2]
@@ -102,13 +102,13 @@ def blurred(picture: Array, sigma: float) -> Array:
 
 
 def colour(rng: Rng, base: Sequence[float], spread: float = 0.06) -> Array:
-    """A colour (3,) near `base`: mostly lighter or darker, a little off in hue."""
+    """Draw a colour (3,) near `base`: mostly lighter or darker, a little different in hue."""
     shift = rng.normal(0, spread) + rng.normal(0, spread / 3, 3)
     return np.clip(np.asarray(base) + shift, 0.02, 0.98).astype(np.float32)
 
 
 def any_colour(rng: Rng) -> Array:
-    """A colour (3,): grays, muted and now and then vivid ones."""
+    """Draw a colour (3,): gray, muted or in 15 % vivid."""
     value, saturation = rng.uniform(0.08, 0.95), rng.choice([0.0, 0.1, 0.35, 0.8], p=[0.35, 0.25, 0.25, 0.15])
     hue = rng.random(3)
     hue = hue / max(hue.max(), 1e-3)
@@ -116,23 +116,23 @@ def any_colour(rng: Rng) -> Array:
 
 
 def mix(a: Array, b: Array, alpha: Array) -> Array:
-    """b over a, both (H, W, 3) or (3,), with alpha (H, W) in [0, 1]."""
+    """Blend b over a, both (H, W, 3) or (3,), with alpha (H, W) in [0, 1]."""
     return a + (b - a) * alpha[..., None]
 
 
 def slopes(height: Array) -> tuple[Array, Array]:
-    """Slope of a height field (H, W) along x and y, in pixels per pixel."""
+    """Return the slopes of a height field (H, W) along x and y, in pixels per pixel."""
     height = height.astype(np.float32, copy=False)
     return cv2.Sobel(height, cv2.CV_32F, 1, 0, scale=0.125), cv2.Sobel(height, cv2.CV_32F, 0, 1, scale=0.125)
 
 
 def relief(height: Array, azimuth: float, strength: float = 1.0) -> Array:
-    """Factor (H, W) around 1 by which a light from `azimuth` radians changes the slopes of a height field."""
+    """Return the factor (H, W), around 1, by which a light from `azimuth` radians brightens a height field."""
     gx, gy = slopes(height)
     lean = -(gx * np.float32(math.cos(azimuth)) + gy * np.float32(math.sin(azimuth))) * np.float32(strength)
     return 1 + lean / np.sqrt(1 + lean * lean)
 
 
 def to_uint8(picture: Array) -> Array:
-    """Float RGB in [0, 1] to uint8 RGB."""
+    """Convert float RGB in [0, 1] to uint8 RGB."""
     return cv2.convertScaleAbs(np.clip(picture, 0, 1), alpha=255)

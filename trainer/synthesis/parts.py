@@ -1,7 +1,6 @@
-"""Single products seen from above: nuts, screws, pills, castings. Each is (style, own, side) -> Part.
+"""Single products seen from above: nuts, screws, pills, castings. See Maker.
 
-`style` draws the design, shared by all instances of a product; `own` draws what naturally differs from piece to piece.
-Parts are unlit layers on a square canvas; `scenes` turns, lights and places them.
+Parts are unlit layers on a square canvas; scenes.py turns, lights and places them.
 """
 
 from __future__ import annotations
@@ -40,15 +39,17 @@ class Part:
 
 
 Maker = Callable[[Rng, Rng, int], Part]
+"""Makes one part: (style, own, side in pixels). style decides the design, which all pieces of a product share; own decides
+what naturally differs from piece to piece."""
 
 
 def _inside(distance: Array) -> Array:
-    """Anti-aliased coverage of a signed distance in pixels, negative inside."""
+    """Return the anti-aliased coverage of a signed distance in pixels, negative inside."""
     return np.clip(0.5 - distance, 0, 1)
 
 
 def _dome(distance: Array, reach: float, rise: float) -> Array:
-    """Height rising from an outline over `reach` pixels in a quarter circle to `rise` pixels."""
+    """Return a height that rises from an outline to `rise` pixels over `reach` pixels, as a quarter circle does."""
     t = np.clip(1 + distance / max(reach, 1e-3), 0, 1)
     return np.float32(rise) * np.sqrt(1 - t * t + 1e-4)
 
@@ -67,7 +68,7 @@ def _grainy(own: Rng, albedo: Array, amount: float, cell: float = 1.0) -> Array:
 
 
 def _polygon(x: Array, y: Array, sides: int, radius: float) -> Array:
-    """Signed distance to a regular polygon of that inradius."""
+    """Return the signed distance to a regular polygon with an inradius of `radius`."""
     step = 2 * math.pi / sides
     angle = np.mod(np.arctan2(y, x), step) - step / 2
     return np.hypot(x, y) * np.cos(angle) - np.float32(radius)
@@ -86,7 +87,7 @@ def _text(own: Rng, side: int, style: Rng, centre: tuple[float, float], height: 
 
 
 def disc(style: Rng, own: Rng, side: int) -> Part:
-    """Washer, ring, plate or turned disc: concentric steps, perhaps holes on a circle."""
+    """Make a washer, ring, plate or turned disc: concentric steps, sometimes holes on a circle."""
     x, y = plane((side, side))
     r = np.hypot(x, y)
     outer = side * 0.47
@@ -110,7 +111,7 @@ def disc(style: Rng, own: Rng, side: int) -> Part:
 
 
 def hex_nut(style: Rng, own: Rng, side: int) -> Part:
-    """Hexagon or square nut with chamfer and threaded hole."""
+    """Make a nut of four to twelve sides with chamfer and threaded hole."""
     x, y = plane((side, side))
     r = np.hypot(x, y)
     flat = _polygon(x, y, int(style.choice([4, 6, 6, 6, 8, 12])), side * 0.41)
@@ -124,7 +125,7 @@ def hex_nut(style: Rng, own: Rng, side: int) -> Part:
 
 
 def gear(style: Rng, own: Rng, side: int) -> Part:
-    """Toothed wheel with bore, hub and perhaps spokes or windows."""
+    """Make a toothed wheel with bore, hub and sometimes windows between spokes."""
     x, y = plane((side, side))
     r, angle = np.hypot(x, y), np.arctan2(y, x)
     teeth, depth = int(style.integers(8, 40)), side * style.uniform(0.02, 0.06)
@@ -146,7 +147,7 @@ def gear(style: Rng, own: Rng, side: int) -> Part:
 
 
 def screw(style: Rng, own: Rng, side: int) -> Part:
-    """Screw or bolt lying on its side: head, neck, thread, tip."""
+    """Make a screw or bolt lying on its side: head, neck, thread, tip."""
     x, y = plane((side, side))
     t = y / side + 0.5
     head, tip = style.uniform(0.08, 0.2), style.uniform(0.85, 0.97)
@@ -170,7 +171,7 @@ def screw(style: Rng, own: Rng, side: int) -> Part:
 
 
 def pill(style: Rng, own: Rng, side: int) -> Part:
-    """Tablet or capsule, with score line, imprint or speckles."""
+    """Make a tablet or capsule, sometimes with score line, imprint or speckles."""
     x, y = plane((side, side))
     radius = side * style.uniform(0.14, 0.46)
     length = side * 0.46 - radius
@@ -192,7 +193,7 @@ def pill(style: Rng, own: Rng, side: int) -> Part:
 
 
 def baked(style: Rng, own: Rng, side: int) -> Part:
-    """Biscuit or cookie: uneven outline, crumbly cracked top, chips, browned rim (all of it normal)."""
+    """Make a biscuit: uneven outline, crumbly cracked top, chips, browned rim (all of which is normal)."""
     x, y = plane((side, side), own.uniform(0, 6.28))
     stretch = 1 + own.uniform(0, style.uniform(0, 0.35))
     x, y = x / 1.0, y * stretch
@@ -219,7 +220,7 @@ def baked(style: Rng, own: Rng, side: int) -> Part:
 
 
 def kernel(style: Rng, own: Rng, side: int) -> Part:
-    """Nut, bean, seed or fruit: a pointed oval with streaks and a paler cap."""
+    """Make a nut, bean, seed or fruit: a pointed oval with streaks and sometimes a paler cap."""
     x, y = plane((side, side))
     pointed = style.uniform(0, 0.5) + own.uniform(-0.08, 0.08)
     oval = style.uniform(0.75, 1.4) * own.uniform(0.92, 1.08)
@@ -247,7 +248,7 @@ def kernel(style: Rng, own: Rng, side: int) -> Part:
 
 
 def bottle(style: Rng, own: Rng, side: int) -> Part:
-    """Bottle, can or cap from above: nested bright and dark rings with wandering reflections."""
+    """Make a bottle, can or cap from above: nested bright and dark rings with reflections at random places."""
     x, y = plane((side, side))
     r, angle = np.hypot(x, y), np.arctan2(y, x)
     rings = np.sort(style.uniform(0.05, 0.46, style.integers(3, 8))) * side
@@ -287,7 +288,7 @@ def bottle(style: Rng, own: Rng, side: int) -> Part:
 
 
 def segmented(style: Rng, own: Rng, side: int) -> Part:
-    """Commutator or stator: a ring of bars with gaps, hub and bore."""
+    """Make a commutator or stator: a ring of bars with gaps, hub and bore."""
     x, y = plane((side, side))
     r, angle = np.hypot(x, y), np.arctan2(y, x)
     bars = int(style.integers(8, 40))
@@ -310,7 +311,7 @@ def segmented(style: Rng, own: Rng, side: int) -> Part:
 
 
 def casting(style: Rng, own: Rng, side: int) -> Part:
-    """Casting: rough skin, flanges, ribs, machined bright faces, bores."""
+    """Make a casting: rough skin, flanges, ribs, machined bright faces, bores."""
     x, y = plane((side, side))
     r, angle = np.hypot(x, y), np.arctan2(y, x)
     if chance(style, 0.6):
@@ -341,7 +342,7 @@ def casting(style: Rng, own: Rng, side: int) -> Part:
 
 
 def plate(style: Rng, own: Rng, side: int) -> Part:
-    """Stamped or cut sheet with holes, slots, folds and a mark."""
+    """Make a stamped or cut sheet with holes, slots, folds and a mark."""
     x, y = plane((side, side))
     half_x, half_y, corner = side * style.uniform(0.2, 0.44), side * 0.44, side * style.uniform(0, 0.12)
     distance = (
@@ -370,7 +371,7 @@ def plate(style: Rng, own: Rng, side: int) -> Part:
 
 
 def odd(style: Rng, own: Rng, side: int) -> Part:
-    """A moulded part of arbitrary smooth outline with raised and sunk features."""
+    """Make a moulded part of arbitrary smooth outline with raised and sunk features."""
     x, y = plane((side, side))
     r, angle = np.hypot(x, y), np.arctan2(y, x)
     outline = sum(style.normal(0, 0.25 / k**1.3) * np.cos(k * angle + style.uniform(0, 6.28)) for k in range(1, 7))
@@ -412,4 +413,4 @@ PARTS: tuple[tuple[Maker, tuple[str, ...], float], ...] = (
     (plate, ("metal plate", "bracket", "part"), 1.2),
     (odd, ("part", "plastic part", "product", "object"), 1.2),
 )
-"""(maker, what it may be called, how often relative to the others)."""
+"""(maker, nouns for it, how often relative to the others)."""

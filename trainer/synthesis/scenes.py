@@ -30,9 +30,10 @@ from trainer.synthesis.surfaces import SURFACES, surface
 
 @dataclass(frozen=True, eq=False)
 class Normal:
-    """A defect-free picture: uint8 RGB (size, size, 3), where its product lies (bool (size, size)), what it is.
+    """A defect-free picture.
 
-    parts: how many pieces it shows.
+    pixels: uint8 RGB (size, size, 3). foreground: bool (size, size), where the product lies. noun: what it is. parts: how
+    many pieces it shows.
     """
 
     pixels: Array
@@ -66,7 +67,7 @@ def _background(rng: Rng, size: int, materials: Materials | None) -> Array:
 
 
 def _with_rail(rng: Rng, ground: Array) -> Array:
-    """A tray's rim, a belt's edge or a fixture along one side."""
+    """Add a tray's rim, a belt's edge or a fixture along one side."""
     size = ground.shape[0]
     x, _ = plane((size, size), rng.choice([0, 1, 2, 3]) * math.pi / 2 + rng.normal(0, 0.05))
     start = size * rng.uniform(0.3, 0.49)
@@ -76,7 +77,7 @@ def _with_rail(rng: Rng, ground: Array) -> Array:
 
 
 def _with_crumbs(rng: Rng, ground: Array) -> Array:
-    """Dust and crumbs beside the product, which no inspector minds."""
+    """Add dust and crumbs beside the product, which are not defects."""
     size = ground.shape[0]
     dots = np.zeros((size, size), np.uint8)
     for _ in range(int(rng.integers(1, 25))):
@@ -87,7 +88,7 @@ def _with_crumbs(rng: Rng, ground: Array) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class _Light:
-    """Lamp from `azimuth` radians, the lower the nearer `softness` is to 1; glossy parts mirror the room (32, 32)."""
+    """A lamp at `azimuth` radians and ambient light; glossy parts reflect `room` (32, 32). softness near 1: the lamp is low."""
 
     azimuth: float
     ambient: float
@@ -147,7 +148,7 @@ def _place(canvas: Array, cover: Array, part: Part, centre: Array, side: float, 
 
 
 def _still_life(rng: Rng, size: int, materials: Materials | None) -> tuple[Array, Array, str, int]:
-    """One to many pieces of one product on a background."""
+    """Make 1 to 16 pieces of one product on a background."""
     weights = np.array([weight for _, _, weight in PARTS])
     make, nouns, _ = PARTS[rng.choice(len(PARTS), p=weights / weights.sum())]
     design, noun = int(rng.integers(2**31)), nouns[rng.integers(len(nouns))]
@@ -181,7 +182,7 @@ def _still_life(rng: Rng, size: int, materials: Materials | None) -> tuple[Array
 
 
 def _sheet(rng: Rng, size: int, materials: Materials | None) -> tuple[Array, Array, str, int]:
-    """A surface that fills the picture, or nearly: now and then its edges show against a background."""
+    """Make a surface that fills the picture; in 40 % its edges may show against a background."""
     picture, noun = surface(rng, size, materials)
     foreground = np.ones((size, size), bool)
     if chance(rng, 0.4):
@@ -205,7 +206,7 @@ def _sheet(rng: Rng, size: int, materials: Materials | None) -> tuple[Array, Arr
 
 
 def _margin(rng: Rng) -> float:
-    """How far from the picture's border a sheet ends, as a fraction of its side: mostly a sliver or not at all (negative)."""
+    """Choose how far from the picture's border a sheet ends, as a fraction of its side; negative where it does not end."""
     return float(rng.choice([-0.3, log_uniform(rng, 0.004, 0.07), rng.uniform(0.01, 0.2)], p=[0.45, 0.37, 0.18]))
 
 
@@ -217,7 +218,7 @@ def _board(rng: Rng, size: int, materials: Materials | None) -> tuple[Array, Arr
 
 
 def _uneven_light(rng: Rng, picture: Array) -> Array:
-    """Gradient, hot spot, soft shadow, vignette: what no inspector would call a defect."""
+    """Apply uneven light that no inspector would call a defect: gradient, hot spot, soft shadow, vignette."""
     size = picture.shape[0]
     light = np.ones((size, size), np.float32)
     x, y = plane((size, size), rng.uniform(0, 2 * math.pi))
@@ -234,7 +235,7 @@ def _uneven_light(rng: Rng, picture: Array) -> Array:
     if chance(rng, 0.2):
         light *= 1 - rng.uniform(0.1, 0.8) * (x * x + y * y)
     if chance(rng, 0.1):
-        steep = rng.uniform(2, 8)  # of something round, seen from the side
+        steep = rng.uniform(2, 8)  # the shading of something round, seen from the side
         light *= 1 - rng.uniform(0.2, 0.8) * np.clip(np.abs(2 * x + rng.uniform(-0.2, 0.2)), 0, 1) ** steep
     if chance(rng, 0.1):
         burnt_x, burnt_y = rng.choice([-0.5, 0.5, rng.uniform(-0.5, 0.5)], 2)  # too bright: mostly a corner or a side
@@ -244,9 +245,12 @@ def _uneven_light(rng: Rng, picture: Array) -> Array:
 
 
 def normal(rng: Rng, size: int, materials: Materials | None = None) -> Normal:
-    """One defect-free picture of a random product, uint8 RGB (size, size, 3); size in pixels, at least 8.
+    """Make one defect-free picture of a random product.
 
-    materials: photographed ones, of which some surfaces and parts are then made; None: all is drawn.
+    Args:
+        rng: decides everything.
+        size: side in pixels, at least 8.
+        materials: photographed ones for some surfaces and parts; default none, everything is procedural.
     """
     make = (_sheet, _still_life, _board)[rng.choice(3, p=[0.45, 0.43, 0.12])]
     picture, foreground, noun, count = make(rng, size, materials)

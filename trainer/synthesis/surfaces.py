@@ -1,4 +1,4 @@
-"""Flat products that fill the picture: metals, cloths, wood, stone, prints, grids. Each is (rng, size) -> RGB."""
+"""Flat products that fill the picture: metals, cloths, wood, stone, prints, grids. See Surface."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from trainer.synthesis.noise import (
 )
 
 Surface = Callable[[Rng, int], Array]
+"""Makes one surface: (rng, side in pixels) to RGB (size, size, 3), about [0, 1]."""
 
 
 def _gray(values: Array, tint: Array | float = 1.0) -> Array:
@@ -38,7 +39,7 @@ def _steel_tint(rng: Rng) -> Array:
 
 
 def brushed_metal(rng: Rng, size: int) -> Array:
-    """Fine parallel lines, often crossed by soft bands of light."""
+    """Make fine parallel lines, often crossed by soft bands of light."""
     angle = rng.choice([0, math.pi / 2, rng.uniform(0, math.pi)])
     lines = turned(rng, (size, size), rng.uniform(0.8, 1.6), rng.uniform(20, size + 20), angle)
     coarse = turned(rng, (size, size), rng.uniform(3, 8), size, angle)
@@ -53,7 +54,7 @@ def brushed_metal(rng: Rng, size: int) -> Array:
 
 
 def _bands(rng: Rng, size: int, angle: float, strength: float) -> Array:
-    """Lines and bands along `angle`, most of them faint and a few strong, that fade in and out, as tools leave them."""
+    """Make lines and bands (size, size) along `angle` as tools leave them: most faint, a few strong, fading in and out."""
     profile = rng.standard_normal(2 * size).astype(np.float32) ** 3 / 4
     profile = cv2.GaussianBlur(profile[None], (0, 0), rng.uniform(0.4, 1.5))[0]
     broad = np.interp(np.arange(2 * size), np.linspace(0, 2 * size, 12), rng.standard_normal(12))
@@ -64,7 +65,7 @@ def _bands(rng: Rng, size: int, angle: float, strength: float) -> Array:
 
 
 def rolled_steel(rng: Rng, size: int) -> Array:
-    """Grey strip: rolling streaks, scale mottle, a strong gradient of light."""
+    """Make a gray strip: rolling streaks, mottled scale, a strong gradient of light."""
     angle = rng.choice([0, math.pi / 2]) + rng.normal(0, 0.03)
     base = rng.uniform(0.25, 0.75)
     value = base + rng.uniform(0.005, 0.05) * octaves(rng, (size, size), size / rng.uniform(3, 16))
@@ -76,7 +77,7 @@ def rolled_steel(rng: Rng, size: int) -> Array:
 
 
 def dark_tile(rng: Rng, size: int) -> Array:
-    """Dark ground ceramic: fine grain, faint grinding marks, sometimes paler rims."""
+    """Make dark ground ceramic: fine grain, faint grinding marks, sometimes paler rims."""
     base = rng.uniform(0.12, 0.45)
     value = base + rng.uniform(0.005, 0.03) * field(rng, (size, size), rng.uniform(1, 2))
     value += rng.uniform(0.005, 0.03) * octaves(rng, (size, size), size / rng.uniform(2, 6), 3)
@@ -94,7 +95,7 @@ def dark_tile(rng: Rng, size: int) -> Array:
 
 
 def woven_fabric(rng: Rng, size: int) -> Array:
-    """Warp over weft with uneven yarns; plain weave or twill."""
+    """Make a plain weave or twill with uneven yarns."""
     angle = rng.choice([0.0, rng.normal(0, 0.05), rng.uniform(0, math.pi)])
     pitch = log_uniform(rng, 2.5, max(3.0, size / 14))
     x, y = plane((size, size), angle)
@@ -116,7 +117,7 @@ def woven_fabric(rng: Rng, size: int) -> Array:
 
 
 def knit(rng: Rng, size: int) -> Array:
-    """Columns of V stitches."""
+    """Make columns of V stitches."""
     pitch = log_uniform(rng, 5, max(6.0, size / 8))
     x, y = plane((size, size), rng.choice([0.0, rng.uniform(-0.3, 0.3)]))
     x = x + 0.1 * pitch * field(rng, (size, size), size / 6)
@@ -128,7 +129,7 @@ def knit(rng: Rng, size: int) -> Array:
 
 
 def carpet(rng: Rng, size: int) -> Array:
-    """Tufts seen from above: strong fine clutter."""
+    """Make tufts seen from above: strong fine clutter."""
     tuft = rng.uniform(1.5, 5)
     value = field(rng, (size, size), tuft) * rng.uniform(0.06, 0.16) + rng.uniform(0.02, 0.06) * field(
         rng, (size, size), 1
@@ -142,7 +143,7 @@ def carpet(rng: Rng, size: int) -> Array:
 
 
 def leather(rng: Rng, size: int) -> Array:
-    """Pebbled grain with creases, lit from one side."""
+    """Make a pebbled grain with creases, lit from one side."""
     grain = log_uniform(rng, 3, max(4.0, size / 18))
     distance, _ = cells(rng, (size, size), grain)
     distance = warped(rng, distance, grain * 2, grain * 0.3)
@@ -157,7 +158,7 @@ def leather(rng: Rng, size: int) -> Array:
 
 
 def wood(rng: Rng, size: int) -> Array:
-    """Grain from stretched, bent rings; pores; now and then a knot; sometimes planks."""
+    """Make a grain from stretched, bent rings, with pores and sometimes a knot."""
     angle = rng.choice([0, math.pi / 2, rng.uniform(0, math.pi)])
     x, y = plane((size, size), angle)
     bend = turned(rng, (size, size), size / rng.uniform(2, 6), size * rng.uniform(0.7, 2), angle)
@@ -176,7 +177,7 @@ def wood(rng: Rng, size: int) -> Array:
 
 
 def granite(rng: Rng, size: int) -> Array:
-    """Crystals of two to four colours, with fine speckle: terrazzo, granite, stone tile."""
+    """Make crystals of up to four colours, with fine speckle: terrazzo, granite, stone tile."""
     grain = log_uniform(rng, 1.5, size / 16)
     _, labels = cells(rng, (size, size), grain)
     palette = np.stack(
@@ -190,7 +191,7 @@ def granite(rng: Rng, size: int) -> Array:
 
 
 def marble(rng: Rng, size: int) -> Array:
-    """Pale stone with soft natural veins (which are no cracks)."""
+    """Make pale stone with soft natural veins, which are not cracks."""
     flow = octaves(rng, (size, size), size / rng.uniform(1.5, 4), 5)
     veins = np.exp(-np.abs(flow) * rng.uniform(3, 14)) * np.clip(0.5 + field(rng, (size, size), size / 3), 0, 1)
     base = colour(rng, [rng.uniform(0.5, 0.9)] * 3)
@@ -199,7 +200,7 @@ def marble(rng: Rng, size: int) -> Array:
 
 
 def concrete(rng: Rng, size: int) -> Array:
-    """Cloudy grey with sand grain and pores; coarse enough it is asphalt."""
+    """Make a cloudy gray with sand grain and pores; with coarse grain it looks like asphalt."""
     value = rng.uniform(0.3, 0.75) + rng.uniform(0.02, 0.06) * octaves(
         rng, (size, size), size / rng.uniform(2, 6), 5, 0.7
     )
@@ -210,7 +211,7 @@ def concrete(rng: Rng, size: int) -> Array:
 
 
 def road(rng: Rng, size: int) -> Array:
-    """Asphalt or pavement: aggregate, a painted line, a seam, darker where wet or oily."""
+    """Make asphalt or pavement: aggregate, a painted line, a seam, darker where wet or oily."""
     ground = concrete(rng, size)
     x, y = plane((size, size), rng.uniform(0, math.pi))
     grit = np.clip(field(rng, (size, size), rng.uniform(1, 3)) - rng.uniform(0.8, 1.8), 0, 1)
@@ -233,7 +234,7 @@ def road(rng: Rng, size: int) -> Array:
 
 
 def ceramic_tiles(rng: Rng, size: int) -> Array:
-    """Tiles or bricks in a bond, with joints."""
+    """Make tiles or bricks in a bond, with joints."""
     height = size / rng.uniform(1.5, 7)
     width = height * rng.choice([1, 1, 2, 3])
     joint = rng.uniform(1, 5) * size / 256
@@ -252,7 +253,7 @@ def ceramic_tiles(rng: Rng, size: int) -> Array:
 
 
 def wire_grid(rng: Rng, size: int) -> Array:
-    """Mesh: bright or dark wires over another ground."""
+    """Make a mesh: bright or dark wires over another ground."""
     angle = rng.choice([0, math.pi / 4, rng.uniform(0, math.pi)])
     pitch = size / rng.uniform(5, 22)
     x, y = plane((size, size), angle)
@@ -268,7 +269,7 @@ def wire_grid(rng: Rng, size: int) -> Array:
 
 
 def perforated(rng: Rng, size: int) -> Array:
-    """Sheet with rows of round or long holes, or of raised dots."""
+    """Make a sheet with rows of round or long holes, or of raised dots."""
     pitch = size / rng.uniform(4, 16)
     x, y = plane((size, size), rng.choice([0, rng.uniform(0, math.pi)]))
     x, y = x + rng.uniform(0, pitch), y + rng.uniform(0, pitch)
@@ -285,7 +286,7 @@ def perforated(rng: Rng, size: int) -> Array:
 
 
 def printed(rng: Rng, size: int) -> Array:
-    """Paper, film or plastic with a repeating motif and lines of characters."""
+    """Make paper, film or plastic with a repeated motif or characters."""
     base = any_colour(rng)
     sheet = np.ones((size, size, 3), np.float32) * base
     ink = any_colour(rng) * 0.7
@@ -317,14 +318,14 @@ def printed(rng: Rng, size: int) -> Array:
 
 
 def plain(rng: Rng, size: int) -> Array:
-    """Smooth painted, moulded or rubber surface with orange peel."""
+    """Make a smooth painted, moulded or rubber surface with orange peel."""
     cell = log_uniform(rng, 1.5, size / 10)
     shade = relief(octaves(rng, (size, size), cell, 3) * cell * 0.1, rng.uniform(0, 6.28), rng.uniform(0.1, 1.0))
     return any_colour(rng) * shade[..., None] + rng.uniform(0.002, 0.02) * field(rng, (size, size), 1)[..., None]
 
 
 def cast_skin(rng: Rng, size: int) -> Array:
-    """Sand-cast or forged skin: rough relief at several scales."""
+    """Make a sand-cast or forged skin: rough relief at several scales."""
     cell = rng.uniform(3, 14)
     height = octaves(rng, (size, size), cell, 4, 0.6) * cell * rng.uniform(0.05, 0.2)
     value = rng.uniform(0.25, 0.65) * relief(height, rng.uniform(0, 6.28), rng.uniform(0.4, 1.3))
@@ -332,7 +333,7 @@ def cast_skin(rng: Rng, size: int) -> Array:
 
 
 def machined(rng: Rng, size: int) -> Array:
-    """Milled or turned face: arcs of tool marks."""
+    """Make a milled or turned face: arcs of tool marks."""
     x, y = plane((size, size))
     cx, cy = rng.uniform(-1.5, 1.5, 2) * size
     radius = np.hypot(x - cx, y - cy)
@@ -346,7 +347,7 @@ def machined(rng: Rng, size: int) -> Array:
 
 
 def corrugated(rng: Rng, size: int) -> Array:
-    """Regular ribs: corrugated board, cable, extrusion, conveyor belt."""
+    """Make regular ribs: corrugated board, cable, extrusion, conveyor belt."""
     pitch = size / rng.uniform(4, 30)
     x, _ = plane((size, size), rng.choice([0, math.pi / 2, rng.uniform(0, math.pi)]))
     wave = np.sin(2 * np.pi * (x + 0.04 * pitch * field(rng, (size, size), size / 4)) / pitch)
@@ -376,11 +377,17 @@ SURFACES: tuple[tuple[Surface, tuple[str, ...], float], ...] = (
     (machined, ("machined surface", "metal", "steel"), 0.9),
     (corrugated, ("corrugated board", "belt", "cable"), 0.5),
 )
-"""(maker, what it may be called, how often relative to the others)."""
+"""(maker, nouns for it, how often relative to the others)."""
 
 
 def surface(rng: Rng, size: int, materials: Materials | None = None) -> tuple[Array, str]:
-    """One surface: RGB float32 (size, size, 3), about [0, 1], and its noun; of photographed materials now and then, if there are any."""
+    """Make one surface, RGB float32 (size, size, 3), about [0, 1], and return it with its noun.
+
+    Args:
+        rng: decides everything.
+        size: side in pixels.
+        materials: photographed ones, used for 55 % of the surfaces; default none.
+    """
     if materials is not None and chance(rng, 0.55):
         return materials.piece(rng, rng, size)
     weights = np.array([weight for _, _, weight in SURFACES])

@@ -1,4 +1,4 @@
-"""Labelled pictures made of the user's own good ones: defects painted onto them, as sharp as they are, with exact masks."""
+"""Labelled pictures made from the user's own good ones: defects painted onto them, as sharp as the pictures, with exact masks."""
 
 from __future__ import annotations
 
@@ -12,21 +12,29 @@ from edge_agent.errors import EdgeAgentError, PictureError
 from edge_agent.io.pictures import MIN_SIDE, decode
 from trainer.data.examples import Skipped
 from trainer.data.foreground import foreground
-from trainer.synthesis import spoil
+from trainer.synthesis import paint_defect
 
 P_DEFECT = 0.5
-_COARSER = (4.0, 3.0, 2.0, 1.5)  # how much smaller a picture may be painted on, the most first
+_SCALES = (4.0, 3.0, 2.0, 1.5)  # factors by which a picture may be reduced before painting, the largest first
 _SOFT = 1.25  # pixels, see softness()
-_NO_SMALLER = 64  # pixels a side
+_LEAST_SIDE = 64  # pixels
 
 
-def spoiled(
+def painted_pictures(
     good: Sequence[Path], numbers: range, seed: int, skipped: list[Skipped]
 ) -> Iterator[tuple[np.ndarray, np.ndarray, str | None]]:
-    """Pixels (H, W, 3) uint8 RGB, mask (H, W) bool and kind of defect, None for none, of the pictures `numbers`, at their own size.
+    """Yield pictures of an endless series by number, about half of them with a defect, at their own size.
 
-    The n-th is the same whichever others are made. Good pictures that cannot be read are added to `skipped`, once each. Raises
-    EdgeAgentError when none can be read.
+    Picture n is the same whichever others are made.
+
+    Args:
+        good: files of good pictures.
+        numbers: which pictures of the series.
+        seed: of the series.
+        skipped: good pictures that cannot be read are added to it, once each.
+
+    Yields pixels (H, W, 3) uint8 RGB, mask (H, W) bool and kind of defect, None for none. Raises EdgeAgentError when no good
+    picture can be read.
     """
     broken: set[Path] = set()
     for number in numbers:
@@ -36,19 +44,28 @@ def spoiled(
         if rng.random() >= P_DEFECT:
             yield pixels, np.zeros(pixels.shape[:2], bool), None
             continue
-        yield painted(rng, pixels, _first(good, rng.permutation(order), broken, skipped))
+        yield paint_picture(rng, pixels, _first(good, rng.permutation(order), broken, skipped))
 
 
-def painted(rng: np.random.Generator, pixels: np.ndarray, donor: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
-    """The picture (H, W, 3) uint8 RGB with a defect, mask (H, W) bool, and the defect's kind. donor: another, of any size.
+def paint_picture(
+    rng: np.random.Generator, pixels: np.ndarray, donor: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """Paint a defect on a picture, as sharp as the picture is.
 
-    Where the picture is not sharp it is painted on a smaller copy that is, and the change is stretched: on a soft picture an edge
-    sharper than the camera's betrays itself.
+    A picture that is not sharp is reduced until it is, painted on, and the change enlarged: on a soft picture, edges
+    sharper than the camera's would give the defect away.
+
+    Args:
+        rng: decides the defect.
+        pixels: (H, W, 3) uint8 RGB, the good picture.
+        donor: another picture, of any size, for foreign texture.
+
+    Returns the picture with the defect, its mask (H, W) bool and its kind.
     """
     h, w = pixels.shape[:2]
     scale = _scale(pixels)
     small = pixels if scale == 1 else _shrunk(pixels, (round(w / scale), round(h / scale)))
-    changed, mask, kind = spoil(rng, small, foreground(small), _shrunk(donor, small.shape[1::-1]))
+    changed, mask, kind = paint_defect(rng, small, foreground(small), _shrunk(donor, small.shape[1::-1]))
     if scale == 1:
         return changed, mask, kind
     change = cv2.resize(cv2.subtract(changed, small, dtype=cv2.CV_16S), (w, h), interpolation=cv2.INTER_LINEAR)
@@ -57,10 +74,10 @@ def painted(rng: np.random.Generator, pixels: np.ndarray, donor: np.ndarray) -> 
 
 
 def softness(gray: np.ndarray) -> float:
-    """Sigma in pixels of the blur of the steepest edges, some 0.8 where they are as steep as pixels allow, less in noise.
+    """Estimate the sigma in pixels by which the steepest edges of a picture (H, W) uint8 are blurred.
 
-    gray: (H, W) uint8. From how much shallower they get when they are blurred again by one pixel (Zhuo and Sim, "Defocus map
-    estimation from a single image", 2011).
+    About 0.8 where they are as steep as pixels allow, less in noise. It follows from how much less steep they get when the
+    picture is blurred again by one pixel (Zhuo and Sim, "Defocus map estimation from a single image", 2011).
     """
     plain = gray.astype(np.float32)
     before, after = (_steepness(one) for one in (plain, cv2.GaussianBlur(plain, (0, 0), 1.0)))
@@ -74,12 +91,12 @@ def _steepness(gray: np.ndarray) -> np.ndarray:
 
 
 def _scale(pixels: np.ndarray) -> float:
-    """How much smaller the picture may be without losing anything; its noise hides that from a look at full size."""
+    """Return the factor by which the picture can be reduced without loss. At full size its noise would hide that it is soft."""
     h, w = pixels.shape[:2]
     gray = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
-    for scale in _COARSER:
+    for scale in _SCALES:
         size = (round(w / scale), round(h / scale))
-        if min(size) >= _NO_SMALLER and softness(_shrunk(gray, size)) > _SOFT:
+        if min(size) >= _LEAST_SIDE and softness(_shrunk(gray, size)) > _SOFT:
             return scale
     return 1.0
 
@@ -89,7 +106,7 @@ def _shrunk(pixels: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
 
 
 def _first(good: Sequence[Path], order: np.ndarray, broken: set[Path], skipped: list[Skipped]) -> np.ndarray:
-    """The first picture, in this order, that can be read."""
+    """Return the first picture in this order that can be read."""
     for index in order:
         path = good[int(index)]
         if path in broken:

@@ -1,4 +1,4 @@
-"""One defect, with its exact mask, on any good picture. What kinds there are is said in `defects`."""
+"""Painting one defect, with its exact mask, on any good picture. The kinds of defect are in kinds.py."""
 
 from __future__ import annotations
 
@@ -7,42 +7,50 @@ import math
 import cv2
 import numpy as np
 
-from trainer.synthesis.defects import DEFECTS, Site
-from trainer.synthesis.marks import blob
+from trainer.synthesis.defects.coverage import blob
+from trainer.synthesis.defects.kinds import DEFECTS
+from trainer.synthesis.defects.site import Site
 from trainer.synthesis.noise import Array, Rng, blurred, chance, log_uniform
 
 _TRIES = 8
 _KINDS = tuple(DEFECTS)
 _SHARES = np.cumsum([defect.weight for defect in DEFECTS.values()]) / sum(defect.weight for defect in DEFECTS.values())
 _BOLD = 0.25
-"""Share of the defects that are large and strong: broken-off halves, spilt paint, a crack from side to side."""
+"""Share of the defects that are large and strong: broken-off halves, spilt paint, a crack across the picture."""
 _FAINTEST = 5.0
-"""Gray levels below which a change is not called visible, however smooth the picture."""
+"""Gray levels below which a change does not count as visible, however smooth the picture."""
 
 
-def spoil(
+def paint_defect(
     rng: Rng, pixels: Array, foreground: Array, donor: Array | None = None, kind: str | None = None
 ) -> tuple[Array, Array, str]:
-    """The picture with one defect, mask bool (H, W) of the pixels visibly changed, and the defect's kind.
+    """Paint one defect, in 12 % of the pictures two to four times.
 
-    pixels: uint8 RGB (H, W, 3). foreground: bool (H, W), where the product lies. donor: another uint8 RGB picture.
-    kind: a key of DEFECTS, or None for a random one; now and then it comes two to four times in a picture. Retries,
-    ever stronger, until something shows; at worst a bare spot.
+    Painting is retried with growing strength until the change is visible; after the last try a plain spot is painted.
+
+    Args:
+        rng: decides everything.
+        pixels: uint8 RGB (H, W, 3), the good picture.
+        foreground: bool (H, W), where the product lies.
+        donor: another picture, uint8 RGB, to take foreign texture from; default the picture itself.
+        kind: a key of DEFECTS; default a random one.
+
+    Returns the picture with the defect, a mask bool (H, W) of the visibly changed pixels, and the kind.
     """
     noise = _noise(pixels)
     donor = pixels if donor is None else donor
-    spoiled, mask, kind = _once(rng, pixels, foreground, donor, kind, noise)
+    painted, mask, kind = _paint_once(rng, pixels, foreground, donor, kind, noise)
     if chance(rng, 0.12):
         for _ in range(int(rng.integers(1, 4))):
-            spoiled, more, _ = _once(rng, spoiled, foreground, donor, kind, noise)
+            painted, more, _ = _paint_once(rng, painted, foreground, donor, kind, noise)
             mask = mask | more
-    return spoiled, mask, kind
+    return painted, mask, kind
 
 
-def _once(
+def _paint_once(
     rng: Rng, pixels: Array, foreground: Array, donor: Array, kind: str | None, noise: float
 ) -> tuple[Array, Array, str]:
-    # A gray camera sees no coloured defects; the few left coloured are for gray products before colour cameras.
+    # A monochrome camera records no coloured defects; the few left coloured are for gray products and colour cameras.
     gray = _is_gray(pixels) and chance(rng, 0.85)
     for attempt in range(_TRIES):
         chosen = kind or _KINDS[int(np.searchsorted(_SHARES, rng.random()))]
@@ -69,14 +77,14 @@ def _once(
 
 def _pasted(pixels: Array, changed: Array, mask: Array, top: int, left: int, kind: str) -> tuple[Array, Array, str]:
     h, w = mask.shape
-    spoiled, whole = pixels.copy(), np.zeros(pixels.shape[:2], bool)
-    spoiled[top : top + h, left : left + w] = cv2.convertScaleAbs(np.clip(changed, 0, 255).astype(np.float32))
-    whole[top : top + h, left : left + w] = mask
-    return spoiled, whole, kind
+    painted, whole_mask = pixels.copy(), np.zeros(pixels.shape[:2], bool)
+    painted[top : top + h, left : left + w] = cv2.convertScaleAbs(np.clip(changed, 0, 255).astype(np.float32))
+    whole_mask[top : top + h, left : left + w] = mask
+    return painted, whole_mask, kind
 
 
 def _noise(pixels: Array) -> float:
-    """Typical difference of neighbouring pixels, gray levels (of green, on a part of the picture)."""
+    """Return the typical difference of neighbouring pixels in gray levels, from the green channel of every second row."""
     green = pixels[::2, :, 1].astype(np.int16)
     if green.shape[1] < 2:
         return 1.0
@@ -91,6 +99,7 @@ def _is_gray(pixels: Array) -> bool:
 def _site(
     rng: Rng, pixels: Array, foreground: Array, donor: Array, kind: str, noise: float, boost: float
 ) -> tuple[Site, int, int]:
+    """Choose a site for a kind of defect; `boost` raises its least size and contrast. Returns also its top and left."""
     h, w = pixels.shape[:2]
     side, defect = min(h, w), DEFECTS[kind]
     smallest = min(max(3.0, side * 0.02) * boost, side * 0.3)
@@ -113,7 +122,7 @@ def _site(
 
 
 def _spot(rng: Rng, foreground: Array, edge: bool) -> tuple[int, int]:
-    """A pixel (x, y) of the product, or of its outline; anywhere now and then."""
+    """Choose a pixel (x, y) of the product, or with `edge` of its outline; in a few cases anywhere."""
     h, w = foreground.shape
     if edge:
         inside = foreground.astype(np.uint8)
@@ -133,9 +142,9 @@ def _spot(rng: Rng, foreground: Array, edge: bool) -> tuple[int, int]:
 
 
 def _stands_out(site: Site, changed: Array, mask: Array, swaps: bool) -> bool:
-    """Whether an inspector could tell: a change must rise above the texture it lies in.
+    """Return whether an inspector could see the change: it must rise above the texture it lies in.
 
-    One that only swaps texture for texture must alter something larger than the texture's grain, or its strength.
+    One that replaces texture by texture (`swaps`) must change something larger than the texture's grain, or its strength.
     """
     before, after = site.patch[..., 1], np.clip(changed[..., 1], 0, 255).astype(np.float32)
     if not swaps:
@@ -152,7 +161,7 @@ def _stands_out(site: Site, changed: Array, mask: Array, swaps: bool) -> bool:
 
 
 def _visible(site: Site, after: Array, coverage: Array, thin: bool) -> Array:
-    """Mask (h, w) of the pixels whose change stands out; with a solid defect, its chance likenesses too."""
+    """Return the mask (h, w) of visibly changed pixels; in a solid defect also those that look unchanged by chance."""
     change = np.abs(np.clip(after, 0, 255) - site.patch).max(2)
     floor = min(max(_FAINTEST, 0.6 * site.noise), 16.0)
     core = change[coverage > 0.5]

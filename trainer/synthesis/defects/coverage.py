@@ -1,6 +1,6 @@
-"""Coverages of defects, float32 (H, W) in [0, 1]: blobs, chunks, strokes, cracks, hairs. They have no colour.
+"""Coverages of defects, without colour, float32 (H, W) in [0, 1]: blobs, chunks, strokes, cracks, hairs.
 
-Every shape fits about a box of `extent` pixels around `centre` = (x, y); thin lines are drawn finer than a pixel.
+Every shape fits roughly into a box of `extent` pixels around `centre` = (x, y); thin lines have widths below a pixel.
 """
 
 from __future__ import annotations
@@ -13,11 +13,19 @@ import numpy as np
 from trainer.synthesis.noise import Array, Rng, chance, field, log_uniform, octaves
 
 _FINE = 4
-"""Lines are drawn this many times larger, then averaged down: below it half-pixel cracks turn into dots."""
+"""Lines are drawn this many times larger, then averaged down: with less, half-pixel cracks turn into dots."""
 
 
 def polar(shape: tuple[int, int], centre: tuple[float, float], extent: float, angle: float, stretch: float) -> Array:
-    """Distance from the centre (H, W), 1 on an ellipse whose long axis is `extent` pixels, at `angle`."""
+    """Return the distance from the centre (H, W), 1 on an ellipse.
+
+    Args:
+        shape: (H, W).
+        centre: (x, y) in pixels.
+        extent: length of the ellipse's long axis in pixels.
+        angle: of the long axis, radians.
+        stretch: ratio of the axes, at least 1.
+    """
     y, x = np.ogrid[0 : shape[0], 0 : shape[1]]
     x, y = (x - centre[0]).astype(np.float32), (y - centre[1]).astype(np.float32)
     c, s = np.float32(math.cos(angle)), np.float32(math.sin(angle))
@@ -27,7 +35,7 @@ def polar(shape: tuple[int, int], centre: tuple[float, float], extent: float, an
 def blob(
     rng: Rng, shape: tuple[int, int], centre: tuple[float, float], extent: float, ragged: float, soft: float
 ) -> Array:
-    """Closed shape with an outline that is `ragged` (0 an ellipse, 1 torn) and an edge `soft` pixels wide."""
+    """Return a closed shape with an outline that is `ragged` (0 an ellipse, 1 torn) and an edge `soft` pixels wide."""
     r = polar(shape, centre, extent * 0.9, rng.uniform(0, math.pi), log_uniform(rng, 1, 3))
     if ragged > 0:
         r = r + np.float32(0.35 * ragged) * octaves(rng, shape, max(extent / rng.uniform(1.5, 5), 2), 3, 0.6)
@@ -35,14 +43,14 @@ def blob(
 
 
 def haze(rng: Rng, shape: tuple[int, int], centre: tuple[float, float], extent: float) -> Array:
-    """A cloud without an edge."""
+    """Return a cloud without an edge."""
     r = polar(shape, centre, extent, rng.uniform(0, math.pi), log_uniform(rng, 1, 3))
     cloud = np.clip(1 + rng.uniform(0, 0.7) * octaves(rng, shape, max(extent / 3, 2), 3), 0, 1.5)
     return np.clip(np.exp(-((r * 1.3) ** 2) * np.float32(rng.uniform(0.7, 2))) * cloud, 0, 1)
 
 
 def chunk(rng: Rng, shape: tuple[int, int], centre: tuple[float, float], extent: float) -> Array:
-    """Angular piece: a polygon of 3 to 8 uneven corners."""
+    """Return an angular piece: a polygon of 3 to 8 uneven corners."""
     corners = int(rng.integers(3, 9))
     angles = np.sort(rng.uniform(0, 2 * math.pi, corners))
     reach = rng.uniform(0.45, 1, corners) * extent / 2
@@ -53,7 +61,7 @@ def chunk(rng: Rng, shape: tuple[int, int], centre: tuple[float, float], extent:
 def box(
     rng: Rng, shape: tuple[int, int], centre: tuple[float, float], extent: float, angle: float | None = None
 ) -> Array:
-    """Rectangle, mostly turned."""
+    """Return a rectangle at an angle in radians, random where it is None."""
     angle = rng.uniform(0, math.pi) if angle is None else angle
     half = np.array([extent / 2.2, extent / 2.2 / log_uniform(rng, 1, 4)])
     c, s = math.cos(angle), math.sin(angle)
@@ -70,7 +78,16 @@ def _filled(shape: tuple[int, int], points: Array) -> Array:
 def walk(
     rng: Rng, centre: tuple[float, float], length: float, steps: int, wander: float, angle: float | None = None
 ) -> Array:
-    """Points (steps + 1, 2) of a path through the centre whose direction wanders by `wander` radians a step."""
+    """Return points (steps + 1, 2) of a path whose bounding box is centred.
+
+    Args:
+        rng: decides the path.
+        centre: (x, y) in pixels.
+        length: of the path in pixels.
+        steps: number of its segments.
+        wander: standard deviation of the change of direction a step, radians.
+        angle: first direction, radians; random where it is None.
+    """
     angle = rng.uniform(0, 2 * math.pi) if angle is None else angle
     turns = angle + np.cumsum(rng.normal(0, wander, steps))
     points = np.zeros((steps + 1, 2))
@@ -79,7 +96,7 @@ def walk(
 
 
 def stroke(shape: tuple[int, int], points: Array, widths: Array) -> Array:
-    """A path (N + 1, 2) drawn with a width in pixels for each of its N segments."""
+    """Draw a path (N + 1, 2) with a width in pixels for each of its N segments."""
     canvas = np.zeros((shape[0] * _FINE, shape[1] * _FINE), np.uint8)
     _draw(canvas, points, widths)
     return _averaged(canvas, shape)
@@ -96,7 +113,7 @@ def _averaged(canvas: Array, shape: tuple[int, int]) -> Array:
 
 
 def crack(rng: Rng, shape: tuple[int, int], centre: tuple[float, float], extent: float, width: float) -> Array:
-    """Jagged line that thins out at its ends and may branch."""
+    """Return a jagged line, `width` pixels wide, that thins out at its ends and may branch."""
     canvas = np.zeros((shape[0] * _FINE, shape[1] * _FINE), np.uint8)
     steps = int(np.clip(extent / rng.uniform(2, 6), 4, 40))
     jag = rng.uniform(0.15, 0.6)
@@ -116,7 +133,7 @@ def crack(rng: Rng, shape: tuple[int, int], centre: tuple[float, float], extent:
 
 
 def scratches(rng: Rng, shape: tuple[int, int], centre: tuple[float, float], extent: float, width: float) -> Array:
-    """One straight or bent scratch, or a few side by side, uneven in depth."""
+    """Return one straight or bent scratch, or a few side by side, uneven in depth and about `width` pixels wide."""
     canvas = np.zeros((shape[0] * _FINE, shape[1] * _FINE), np.uint8)
     angle, bend = rng.uniform(0, 2 * math.pi), rng.choice([0.0, 0.02, 0.12])
     count = int(rng.choice([1, 2, 3, 6], p=[0.65, 0.15, 0.12, 0.08]))
@@ -143,7 +160,7 @@ def scratches(rng: Rng, shape: tuple[int, int], centre: tuple[float, float], ext
 
 
 def hair(rng: Rng, shape: tuple[int, int], centre: tuple[float, float], extent: float, width: float) -> Array:
-    """Curled thread of even width."""
+    """Return a curled thread, `width` pixels wide."""
     steps = int(np.clip(extent, 12, 48))
     curl = np.cumsum(rng.normal(0, 0.09, steps)) + rng.uniform(-0.12, 0.12)
     turns = rng.uniform(0, 6.28) + np.cumsum(curl * 12 / steps)
@@ -154,7 +171,7 @@ def hair(rng: Rng, shape: tuple[int, int], centre: tuple[float, float], extent: 
 
 
 def spatter(rng: Rng, shape: tuple[int, int], centre: tuple[float, float], extent: float) -> Array:
-    """Several dots of various sizes."""
+    """Return 2 to 60 dots of various sizes."""
     canvas = np.zeros((shape[0] * _FINE, shape[1] * _FINE), np.uint8)
     for _ in range(round(log_uniform(rng, 2, 60))):
         spot = np.asarray(centre) + np.clip(rng.normal(0, extent / 5, 2), -extent / 2, extent / 2)

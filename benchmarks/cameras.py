@@ -53,7 +53,8 @@ class NoLedger:
 class Watched:
     """Takes the frames of a camera in a thread, as the line does, and keeps the last one."""
 
-    def __init__(self, frames: Callable[[threading.Event], Iterator[Frame]], balanced: Callable[[], bool]) -> None:
+    def __init__(self, frames: Callable[[threading.Event], Iterator[Frame]], balanced: Callable[[int], bool]) -> None:
+        """balanced: whether the counts of the source agree with that many frames given."""
         self.count, self.longest_gap_s, self.unbalanced, self.came = 0, 0.0, 0, 0.0
         self.last: Frame | None = None
         self._stop = threading.Event()
@@ -65,7 +66,7 @@ class Watched:
         for frame in frames(self._stop):
             now = time.monotonic()
             self.longest_gap_s = max(self.longest_gap_s, now - self.came if self.came else 0.0)
-            self.unbalanced += not self._balanced()
+            self.unbalanced += not self._balanced(self.count + 1)
             self.came, self.last, self.count = now, frame, self.count + 1
 
     def stop(self) -> None:
@@ -85,9 +86,9 @@ class Watched:
 def ours(url: str) -> tuple[CameraSource, Watched]:
     source = build.camera("cam1", CameraConfig(camera=url, fps=10), NoLedger(), 100)
 
-    def balanced() -> bool:
-        counts = source.counts
-        return counts.captured == counts.given + sum(counts.dropped.values())
+    def balanced(given: int) -> bool:
+        counts = source.counts()
+        return counts.captured == given + sum(counts.dropped.values())
 
     return source, Watched(source.frames, balanced)
 
@@ -107,7 +108,7 @@ def naive(url: str) -> Watched:
             video.release()
             stop.wait(1.0)
 
-    return Watched(frames, lambda: True)
+    return Watched(frames, lambda given: True)
 
 
 def captures() -> list[int]:
@@ -187,7 +188,7 @@ def main() -> int:
                 f" {usage[-1][1]:.0f} MB, longest gap of the other camera {calm.longest_gap_s:.2f} s",
                 flush=True,
             )
-        counts, calm_counts = source.counts, calm_source.counts
+        counts, calm_counts = source.counts(), calm_source.counts()
         camera.stop()
         loop = naive(server.url)
         loop.next()
@@ -212,14 +213,12 @@ def main() -> int:
         "back_after_s": {kind: summary(all_) for kind, all_ in seconds.items()},
         "loop_back_after_s": {kind: summary(all_) for kind, all_ in naive_seconds.items()},
         "captured": counts.captured,
-        "given": counts.given,
+        "given": counts.captured - sum(counts.dropped.values()),
         "dropped": dict(counts.dropped),
-        "attempts": counts.attempts,
-        "losses": counts.losses,
-        "kills": counts.kills,
+        **counts.events,
         "open_files": [usage[0][0], usage[-1][0]],
         "resident_mb": [round(usage[0][1], 1), round(usage[-1][1], 1)],
-        "other_camera": {"longest_gap_s": round(calm.longest_gap_s, 2), "losses": calm_counts.losses},
+        "other_camera": {"longest_gap_s": round(calm.longest_gap_s, 2), "losses": calm_counts.events["losses"]},
     }
     print(json.dumps(found, indent=2))
     for kind, all_ in naive_seconds.items():

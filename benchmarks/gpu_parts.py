@@ -21,7 +21,7 @@ from benchmarks.fp8 import to_fp8
 from edge_agent.backbones.backbone import Look
 from edge_agent.backbones.precision import halve
 from edge_agent.backbones.tips import Tips
-from edge_agent.core import Evidence, Frame, Inspection, Message, Trace
+from edge_agent.core import Evidence, Frame, Inspection, Message, SourceCounts, SourceStatus, Trace
 from edge_agent.diagnostics.bench import assemble, flop, matrix_rate, measure, pattern, timed
 from edge_agent.inference.detector import PromptDetector
 from edge_agent.inference.load import choose_device, choose_dtype
@@ -237,6 +237,14 @@ class SimulatedCamera:
             image = self._images[self.taken % len(self._images)]
             yield Frame(self.station, self.taken, datetime.now(timezone.utc), image)
             self.taken += 1
+
+    def counts(self) -> SourceCounts:
+        """See core.Source."""
+        return SourceCounts(self.taken)
+
+    def status(self) -> SourceStatus:
+        """See core.Source."""
+        return SourceStatus(up=True)
 
 
 class NoJournal:

@@ -10,7 +10,7 @@ from edge_agent.config.config import Config
 from edge_agent.config.detector import DetectorConfig
 from edge_agent.config.evidence import EvidenceConfig
 from edge_agent.config.station import StationConfig
-from edge_agent.core import Detector, Evidence, Inspection, Message, Source, Trace
+from edge_agent.core import Detector, Evidence, Inspection, Ledger, Message, Source, Trace, Triggers
 from edge_agent.errors import ConfigError
 from edge_agent.evidence.store import Gallery
 from edge_agent.inference.load import Loader
@@ -26,9 +26,9 @@ from edge_agent.mqtt.triggers import MqttTriggers
 from edge_agent.sources.camera.capture import Capture
 from edge_agent.sources.camera.config import CameraConfig
 from edge_agent.sources.camera.settings import Settings, require_backend
-from edge_agent.sources.camera.source import CameraSource, Triggers
+from edge_agent.sources.camera.source import CameraSource
 from edge_agent.sources.camera.trigger_files import TriggerFiles
-from edge_agent.sources.folder.source import FolderSource, Ledger
+from edge_agent.sources.folder.source import FolderSource
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -167,14 +167,83 @@ class Message:
     payload: Mapping[str, object]  # JSON, see edge_agent/mqtt/schemas/
 
 
+class Ledger(Protocol):
+    """Knows which files a station has inspected, in this run and in earlier ones. Both raise JournalError."""
+
+    def seen(self, station: str, file: StoredFile) -> bool:
+        """Return whether this content was inspected: at this path, or in this very file under any path."""
+        ...
+
+    def seen_stat(self, station: str, path: str, inode: int, size: int, mtime_ns: int) -> bool:
+        """Return whether the file at `path` was inspected, as far as its stat tells; its content need not be read."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PictureRequest:
+    """A request for one picture of a live station, from a trigger file or a command.
+
+    part_id: of the part in front of the camera; None if unknown. trigger_id: names the request.
+    at: when it arrived, in seconds of time.monotonic(). file: what the ledger knows the request by; None: not recorded.
+    fault: why no picture can be taken for it, so that the verdict is NotDecidable; None: take one.
+    """
+
+    part_id: str | None
+    trigger_id: str
+    at: float
+    file: StoredFile | None = None
+    fault: str | None = None
+
+
+class Triggers(Protocol):
+    """Requests for pictures of one station, in the order of their arrival."""
+
+    def requests(self) -> Iterable[PictureRequest]:
+        """Return the requests that are new since the last call; never block."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SourceCounts:
+    """What a source has counted since it was made.
+
+    captured: pictures that came, those that cannot be decoded too. dropped: how many of them became no frame, by reason;
+    captured = frames of pictures that were yielded + dropped. events: what else is worth counting, by kind, such as
+    connections that were lost.
+    """
+
+    captured: int = 0
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    events: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStatus:
+    """Whether a source can give pictures now. reason: why not, as the end of a sentence about it; None while it is up."""
+
+    up: bool
+    reason: str | None = None
+
+
 class Source(Protocol):
-    """Where frames come from. live: the newest frame counts and older ones may be dropped; stored ones never are."""
+    """Where the frames of one station come from.
+
+    live: the newest frame is wanted, and older ones that still wait may be dropped; frames of stored pictures never are.
+    """
 
     station: str
     live: bool
 
     def frames(self, stop: Event) -> Iterator[Frame]:
         """Yield frames until `stop` is set or the source is exhausted. Raises SourceLost when it is gone for good."""
+        ...
+
+    def counts(self) -> SourceCounts:
+        """Return the counts so far, consistent with each other. Call from any thread."""
+        ...
+
+    def status(self) -> SourceStatus:
+        """Return whether the source can give pictures now. Call from any thread."""
         ...
 
 

@@ -331,7 +331,7 @@ def test_a_file_that_vanishes_is_counted_and_gives_no_frame(
     assert next(frames).part_id == "3"
     give_up.cancel()
     frames.close()
-    assert source.counts["vanished"] == 1
+    assert source.counts().events["vanished"] == 1
     assert f"{second}: cannot be read (No such file or directory)" in caplog.text
 
 
@@ -348,7 +348,7 @@ def test_a_file_that_may_not_be_read_is_told_of_once_and_inspected_when_it_may()
             (frame,) = line.take()
             assert (frame.fault, frame.origin) == (None, str(secret))
             assert line.nothing_more()
-        assert line.source.counts == {"unreadable": 1}
+        assert line.source.counts().events == {"vanished": 0, "unreadable": 1}
 
 
 def test_permissions_that_come_late_are_waited_for() -> None:

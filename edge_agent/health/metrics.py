@@ -22,7 +22,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from edge_agent import __version__
-from edge_agent.core import Evidence, Inspection
+from edge_agent.core import Evidence, Inspection, Source
 from edge_agent.health.drift import DriftWatch
 from edge_agent.health.watchdog import Watchdog
 from edge_agent.line.pipeline import Line
@@ -89,16 +89,16 @@ def about() -> Iterator[Metric]:
     yield info
 
 
-def frames(line: Line, sources: Sequence[Any], meter: Meter) -> Iterator[Metric]:
+def frames(line: Line, sources: Sequence[Source], meter: Meter) -> Iterator[Metric]:
     captured = _counter("frames_captured", "Frames that a station's source took.", "station")
     dropped = _counter("frames_dropped", "Frames that were not inspected, or not recorded.", "station", "reason")
     inspected = _counter("frames_inspected", "Inspections that are in the journal.", "station", "evaluation")
     age = _gauge("frame_age_seconds", "Since a station's newest frame came.", "station")
     lost: Counter[tuple[str, str]] = line.inbox.dropped + line.counts.dropped
     for source in sources:
-        own = getattr(source, "counts", None)
-        lost.update({(source.station, reason): times for reason, times in getattr(own, "dropped", {}).items()})
-        captured.add_metric([source.station], getattr(own, "captured", line.inbox.captured[source.station]))
+        counts = source.counts()
+        lost.update({(source.station, reason): times for reason, times in counts.dropped.items()})
+        captured.add_metric([source.station], counts.captured)
         if source.station in line.came_at:
             age.add_metric([source.station], time.monotonic() - line.came_at[source.station])
     for (station, reason), times in lost.items():
@@ -108,19 +108,14 @@ def frames(line: Line, sources: Sequence[Any], meter: Meter) -> Iterator[Metric]
     yield from (captured, dropped, inspected, age)
 
 
-def connections(sources: Sequence[Any]) -> Iterator[Metric]:
-    """What befell the sources: of cameras attempts, losses and kills; of folders files that vanished or were unreadable."""
-    events = _counter("source_events", "What befell a station's source, by kind.", "station", "event")
-    up = _gauge("source_up", "0 while a camera gives no pictures.", "station")
+def connections(sources: Sequence[Source]) -> Iterator[Metric]:
+    """Collect each source's status and events, such as a camera's losses or a folder's unreadable files."""
+    events = _counter("source_events", "Events of a station's source, by kind.", "station", "event")
+    up = _gauge("source_up", "0 while a station's source cannot give pictures.", "station")
     for source in sources:
-        counts = source.counts
-        kinds = {kind: getattr(counts, kind, None) for kind in ("attempts", "losses", "kills")}
-        kinds |= dict(counts) if isinstance(counts, Counter) else {}
-        for kind, times in kinds.items():
-            if times is not None:
-                events.add_metric([source.station, kind], times)
-        if hasattr(source, "trouble"):
-            up.add_metric([source.station], source.trouble is None)
+        for kind, times in source.counts().events.items():
+            events.add_metric([source.station, kind], times)
+        up.add_metric([source.station], source.status().up)
     yield from (events, up)
 
 

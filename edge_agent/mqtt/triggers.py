@@ -18,14 +18,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
-from edge_agent.core import StoredFile
+from edge_agent.core import Ledger, PictureRequest, StoredFile
 from edge_agent.errors import JournalError, SinkDown
 from edge_agent.line.heartbeat import DATABASE_S, Stage
 from edge_agent.mqtt.broker import Broker, default_client_id
 from edge_agent.mqtt.connection import Accepted, Arrived, Connection, Ended, Fact, Subscription
 from edge_agent.mqtt.messages import topic
-from edge_agent.sources.camera.trigger_files import Request
-from edge_agent.sources.folder.source import Ledger
 
 log = logging.getLogger(__name__)
 
@@ -90,9 +88,9 @@ def _text(value: object) -> str | None:
 class Commands:
     """The requests of one station's commands; for its camera's thread."""
 
-    queue: SimpleQueue[Request]
+    queue: SimpleQueue[PictureRequest]
 
-    def requests(self) -> Iterator[Request]:
+    def requests(self) -> Iterator[PictureRequest]:
         """Those that are new; never waits."""
         while True:
             try:
@@ -238,7 +236,7 @@ class MqttTriggers:
             self.counts["waited" if arrived.waited else "asked"] += 1
         fault = command.fault or (WAITED if arrived.waited else None)
         self._unrecorded[key] = command
-        request = Request(command.part_id, command.trigger_id, arrived.at, command.file, fault)
+        request = PictureRequest(command.part_id, command.trigger_id, arrived.at, command.file, fault)
         self._stations[command.station].queue.put(request)
         return command
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from edge_agent.core import Frame
+from edge_agent.core import Frame, SourceCounts, SourceStatus
 from edge_agent.errors import EdgeAgentError, PictureError
 from edge_agent.io import pictures
 from edge_agent.sources.decode_ahead import decoded, sensible_workers
@@ -69,6 +69,7 @@ class StoredSource:
         self.station = station
         self._every, self._max_megapixels, self._bit_depth = every, max_megapixels, bit_depth
         self._known: Known = _never
+        self._given = 0
         self._files = _files(paths, leave_out)
         self._workers = sensible_workers(len(self._files)) if workers is None else workers
 
@@ -79,8 +80,16 @@ class StoredSource:
     def part(self, files: Sequence[str]) -> StoredSource:
         """The same source, of these files alone, whether they are there or not; decoded in the process that reads it."""
         part = copy(self)
-        part._files, part._workers, part._known = list(files), 0, _never
+        part._files, part._workers, part._known, part._given = list(files), 0, _never, 0
         return part
+
+    def counts(self) -> SourceCounts:
+        """Count the frames given so far. Call from any thread."""
+        return SourceCounts(self._given)
+
+    def status(self) -> SourceStatus:
+        """Report that stored files can always be tried; what cannot be read becomes a frame with a fault."""
+        return SourceStatus(up=True)
 
     @property
     def unknown_pictures(self) -> list[str]:
@@ -107,6 +116,7 @@ class StoredSource:
                 if stop.is_set():
                     return
                 if pixels is not None:
+                    self._given += 1
                     yield Frame(
                         self.station,
                         seq,

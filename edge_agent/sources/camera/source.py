@@ -5,28 +5,19 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from threading import Event
-from typing import Protocol
 
 import numpy as np
 
-from edge_agent.core import Frame
-from edge_agent.sources.camera.capture import Capture, Counts, Shot
-from edge_agent.sources.camera.trigger_files import LOOK_S, Request
+from edge_agent.core import Frame, PictureRequest, SourceCounts, SourceStatus, Triggers
+from edge_agent.sources.camera.capture import Capture, Shot
+from edge_agent.sources.camera.trigger_files import LOOK_S
 
 log = logging.getLogger(__name__)
 
 TICK_S = 0.1  # how often a stop is looked for
-
-
-class Triggers(Protocol):
-    """Who asks for pictures."""
-
-    def requests(self) -> Iterable[Request]:
-        """Those that are new, and at once; never waits."""
-        ...
 
 
 class CameraSource:
@@ -52,18 +43,19 @@ class CameraSource:
         self.station = station
         self._capture, self._triggers = capture, triggers
         self._patience_s, self._delay_s = patience_s, delay_s
-        self._waiting: deque[Request] = deque()
+        self._waiting: deque[PictureRequest] = deque()
         self._seq = 0
 
-    @property
-    def counts(self) -> Counts:
-        """What became of the camera's pictures; from any thread."""
-        return self._capture.counts
+    def counts(self) -> SourceCounts:
+        """Count pictures, and attempts to open the camera, losses of it and kills of hung processes. From any thread."""
+        counts = self._capture.counts
+        events = {"attempts": counts.attempts, "losses": counts.losses, "kills": counts.kills}
+        return SourceCounts(counts.captured, counts.dropped, events)
 
-    @property
-    def trouble(self) -> str | None:
-        """Why there are no pictures at present; None when all is well. From any thread."""
-        return self._capture.trouble
+    def status(self) -> SourceStatus:
+        """Report whether the camera gives pictures now. Call from any thread."""
+        trouble = self._capture.trouble
+        return SourceStatus(trouble is None, trouble)
 
     def frames(self, stop: Event) -> Iterator[Frame]:
         """Yield frames until `stop` is set, or a video has come to its end."""
@@ -78,7 +70,7 @@ class CameraSource:
                     return
         finally:
             self._capture.close()
-            counts = self.counts
+            counts = self._capture.counts
             dropped = ", ".join(f"{count} {reason}" for reason, count in counts.dropped.items()) or "none"
             log.info(
                 "station %s: of %d pictures captured %d were given to the detector; dropped: %s",
@@ -104,13 +96,15 @@ class CameraSource:
                 self._waiting.popleft(), f"no picture within {self._patience_s:g} s of the trigger: the camera {why}"
             )
 
-    def _frame(self, shot: Shot, request: Request | None = None) -> Frame:
+    def _frame(self, shot: Shot, request: PictureRequest | None = None) -> Frame:
         return self._numbered(shot.taken_at, shot.pixels, request, None)
 
-    def _fault(self, request: Request, why: str) -> Frame:
+    def _fault(self, request: PictureRequest, why: str) -> Frame:
         return self._numbered(datetime.now(timezone.utc), np.zeros((0, 0, 3), np.uint8), request, why)
 
-    def _numbered(self, taken_at: datetime, pixels: np.ndarray, request: Request | None, fault: str | None) -> Frame:
+    def _numbered(
+        self, taken_at: datetime, pixels: np.ndarray, request: PictureRequest | None, fault: str | None
+    ) -> Frame:
         self._seq += 1
         return Frame(
             self.station,

@@ -14,36 +14,20 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
 import uuid6
 
-from edge_agent.core import StoredFile
+from edge_agent.core import Ledger, PictureRequest, StoredFile
 from edge_agent.errors import JournalError
 from edge_agent.io.pictures import printable
-from edge_agent.sources.folder.source import Ledger
 
 log = logging.getLogger(__name__)
 
 TAKEN = ".taken"  # the subfolder
 LOOK_S = 0.02  # how often the folder is looked at
 DONE_S = 0.5  # how often the journal is asked what is recorded
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A picture is wanted. at: since when, in seconds of time.monotonic(). file: what the ledger knows it by.
-
-    fault: why there can be none.
-    """
-
-    part_id: str | None
-    trigger_id: str
-    at: float
-    file: StoredFile | None = None
-    fault: str | None = None
 
 
 class TriggerFiles:
@@ -57,7 +41,7 @@ class TriggerFiles:
         self._recovered = False
         self._trouble: str | None = None
 
-    def requests(self) -> Iterator[Request]:
+    def requests(self) -> Iterator[PictureRequest]:
         """Those that are new. Looks at most every LOOK_S seconds."""
         now = time.monotonic()
         if now - self._looked_at < LOOK_S:
@@ -84,7 +68,7 @@ class TriggerFiles:
             self._asked_at = now
             self._delete_recorded()
 
-    def _new(self, since: float | None, now: float) -> Iterator[Request]:
+    def _new(self, since: float | None, now: float) -> Iterator[PictureRequest]:
         """Claim what has appeared, the oldest first. since: the last look (monotonic); None: nobody has looked yet."""
         found = []
         with os.scandir(self._folder) as entries:
@@ -105,7 +89,7 @@ class TriggerFiles:
             file = self._claimed[str(claimed)] = _stored(claimed)
             yield _request(name, at, file)
 
-    def _recover(self, now: float) -> Iterator[Request]:
+    def _recover(self, now: float) -> Iterator[PictureRequest]:
         """Answer what an earlier run has claimed and not answered."""
         for claimed in sorted(self._taken.iterdir()):
             if str(claimed) in self._claimed or not claimed.is_file():
@@ -144,5 +128,5 @@ def _stored(claimed: Path) -> StoredFile:
     return StoredFile(path, claimed.stat().st_ino, 0, 0, hashlib.sha256(path.encode()).hexdigest())
 
 
-def _request(name: str, at: float, file: StoredFile, fault: str | None = None) -> Request:
-    return Request(printable(Path(name).stem), printable(name), at, file, fault)
+def _request(name: str, at: float, file: StoredFile, fault: str | None = None) -> PictureRequest:
+    return PictureRequest(printable(Path(name).stem), printable(name), at, file, fault)

@@ -10,11 +10,10 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from threading import Event
-from typing import Protocol
 
 import numpy as np
 
-from edge_agent.core import Frame, StoredFile
+from edge_agent.core import Frame, Ledger, SourceCounts, SourceStatus, StoredFile
 from edge_agent.errors import JournalError, PictureError
 from edge_agent.io import pictures
 from edge_agent.sources.folder.seen_files import Given, Noted, Stat, stat_of
@@ -31,22 +30,12 @@ MOST_KNOWN = 200_000  # files that are kept in mind; for those beyond, the ledge
 MOST_GIVEN = 4096  # frames that may wait to be recorded; a line holds some hundred
 
 
-class Ledger(Protocol):
-    """Knows what has been inspected, now and in earlier runs."""
-
-    def seen(self, station: str, file: StoredFile) -> bool: ...
-
-    def seen_stat(self, station: str, path: str, inode: int, size: int, mtime_ns: int) -> bool: ...
-
-
 class FolderSource:
     """A core.Source of the pictures in a folder, those that lie there at the start too, in the order they were written.
 
     A file is read once its writer has closed it or moved it in. One that is only found there, by a scan or by polling,
     is read once it has not changed for `settle_s`. A picture that cannot be decoded becomes a frame with a fault.
     taken_at is when the file was modified, part_id its name without the suffix.
-
-    counts: "vanished", files that were gone before they were read, and "unreadable", those that could not be read.
     """
 
     live = False
@@ -70,7 +59,7 @@ class FolderSource:
         between scans for what the operating system did not tell. max_megapixels, bit_depth: see pictures.decode.
         """
         self.station = station
-        self.counts: Counter[str] = Counter()
+        self._events = Counter({"vanished": 0, "unreadable": 0})
         self._path = os.fspath(path)
         self._ledger = ledger
         self._names = Names(tuple(pattern.lower() for pattern in patterns), recursive)
@@ -85,6 +74,14 @@ class FolderSource:
         self._known = Noted(MOST_KNOWN)  # those that need not be read
         self._refused = Noted(MOST_KNOWN)  # those that a frame has told to be unreadable
         self._given = Given(MOST_GIVEN)  # what the ledger may not know yet
+
+    def counts(self) -> SourceCounts:
+        """Count frames, and files that vanished before they were read or could not be read. Call from any thread."""
+        return SourceCounts(self._seq, events=dict(self._events))
+
+    def status(self) -> SourceStatus:
+        """Report whether the folder can be read now. Call from any thread."""
+        return SourceStatus(self._trouble is None, self._trouble)
 
     def frames(self, stop: Event) -> Iterator[Frame]:
         """Yield every new picture until `stop` is set. While the folder is not there, wait for it."""
@@ -226,7 +223,7 @@ class FolderSource:
             return None
 
     def _count(self, path: str, error: OSError) -> None:
-        self.counts["vanished" if isinstance(error, FileNotFoundError) else "unreadable"] += 1
+        self._events["vanished" if isinstance(error, FileNotFoundError) else "unreadable"] += 1
         log.warning("station %s: %s", self.station, pictures.unreadable(path, error))
 
     def _frame(self, path: str, *, finished: bool) -> Frame | None:

@@ -1,4 +1,4 @@
-"""What a line gives the journal: inspections, their files and messages, made up but whole."""
+"""Inspections, their files, evidence and messages as the line makes them, made up but whole."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import hashlib
 import itertools
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+from types import EllipsisType
 
 import numpy as np
-from uuid6 import uuid7
+from uuid6 import UUID, uuid7
 
 from edge_agent.core import (
     AlarmEvent,
@@ -43,30 +44,64 @@ def inspected(
     file: StoredFile | None = None,
     taken_at: datetime | None = None,
     simulated: bool = False,
+    *,
+    evaluation: Evaluation | None = None,
+    score: float | None = None,
+    regions: tuple[Region, ...] | None = None,
+    reason: str | None = None,
+    part_id: str | EllipsisType | None = ...,
+    trigger_id: str | None = None,
+    pixels: np.ndarray | None = None,
+    at: datetime | None = None,
 ) -> Inspection:
-    """An inspection of a 48 x 64 picture: NotOK with two regions when the alarm is raised or repeated, else OK."""
+    """Build an inspection as the pipeline makes it. Each has a number, counted over all, as its seq and its part's name.
+
+    Args:
+        alarm: What it did to the station's alarm.
+        station: The station's name.
+        file: The file that the picture was read from.
+        taken_at: When the picture was taken; default as many seconds after NOON as its number.
+        simulated: Whether a replay made it.
+        evaluation: Default NotOK when the alarm is raised or repeated, else OK.
+        score: In [0, 1]; default 0.875 for NotOK, 0.25 for OK, and no reading for NotDecidable.
+        regions: What is wrong; default DEFECTS for NotOK, else none.
+        reason: Why it is NotDecidable.
+        part_id: Default SN and its number.
+        trigger_id: Of the signal that asked for the picture.
+        pixels: (H, W, 3) uint8 RGB; default black, 48 x 64.
+        at: When it was inspected, as its id says; default now.
+    """
     number = next(_count)
-    bad = alarm in (AlarmEvent.RAISED, AlarmEvent.REPEATED)
+    if evaluation is None:
+        bad = alarm in (AlarmEvent.RAISED, AlarmEvent.REPEATED)
+        evaluation = Evaluation.NOT_OK if bad else Evaluation.OK
+    if score is None:  # a detector's is NumPy's, not Python's
+        score = {Evaluation.NOT_OK: np.float32(0.875), Evaluation.OK: np.float32(0.25)}.get(evaluation)
+    if regions is None:
+        regions = DEFECTS if evaluation is Evaluation.NOT_OK else ()
+    made = uuid7()
+    if at is not None:
+        made = UUID(int=made.int & ((1 << 80) - 1) | int(at.timestamp() * 1000) << 80)
     frame = Frame(
         station,
         number,
         taken_at or NOON + timedelta(seconds=number),
-        np.zeros((48, 64, 3), np.uint8),
-        part_id=f"SN{number}",
+        np.zeros((48, 64, 3), np.uint8) if pixels is None else pixels,
+        part_id=f"SN{number}" if part_id is ... else part_id,
+        trigger_id=trigger_id,
         origin=None if file is None else file.path,
         file=file,
     )
     return Inspection(
-        str(uuid7()),
-        frame,
-        # A detector's score is NumPy's, not Python's.
-        Reading(np.float32(0.875 if bad else 0.25), np.zeros((6, 8), np.float32)),
-        Verdict(Evaluation.NOT_OK if bad else Evaluation.OK, DEFECTS if bad else (), None, alarm),
-        0.62,
-        0.5,
-        TRACE,
-        {"read": 31.5, "judge": 0.25},
-        simulated,
+        id=str(made),
+        frame=frame,
+        reading=None if score is None else Reading(score, np.zeros((6, 8), np.float32)),
+        verdict=Verdict(evaluation, regions, reason, alarm),
+        threshold=0.62,
+        map_threshold=0.5,
+        trace=TRACE,
+        timings={"read": 31.5, "judge": 0.25},
+        simulated=simulated,
     )
 
 
@@ -84,7 +119,5 @@ def evidence(name: str = "1") -> Evidence:
 
 def not_decidable(reason: str) -> Inspection:
     """An inspection of a file that holds no picture."""
-    inspection = inspected()
-    frame = replace(inspection.frame, pixels=np.zeros((0, 0, 3), np.uint8), fault=reason)
-    verdict = Verdict(Evaluation.NOT_DECIDABLE, reason=reason)
-    return replace(inspection, frame=frame, reading=None, verdict=verdict)
+    one = inspected(evaluation=Evaluation.NOT_DECIDABLE, reason=reason, pixels=np.zeros((0, 0, 3), np.uint8))
+    return replace(one, frame=replace(one.frame, fault=reason))

@@ -13,22 +13,22 @@ import time
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
 import pytest
-import uuid6
 
-from edge_agent.core import Evaluation, Evidence, Frame, Inspection, StoredFile, Trace, Verdict
+from edge_agent.core import Evaluation, Evidence, Frame, StoredFile
 from edge_agent.journal.journal import Journal
 from edge_agent.sources.folder.source import FolderSource
 from edge_agent.sources.folder.watch import Watch, needs_polling
 from tests.conftest import PATIENCE_S, wait_until
+from tests.line import inspected
 from tests.made import gradient, png, unprivileged_folder
 
 LONG_AGO = 1_500_000_000
-TRACE = Trace("model", "0" * 64, "0" * 64, None, "0" * 64)
 
 
 class Line:
@@ -583,5 +583,5 @@ def wait_until_watched(line: Line, folder: Path) -> None:
 
 
 def record(journal: Journal, frame: Frame) -> None:
-    verdict = Verdict(Evaluation.NOT_DECIDABLE, reason=frame.fault or "no detector here")
-    journal.record(Inspection(str(uuid6.uuid7()), frame, None, verdict, 0.5, 0.5, TRACE), Evidence(), ())
+    one = inspected(evaluation=Evaluation.NOT_DECIDABLE, reason=frame.fault or "no detector here")
+    journal.record(replace(one, frame=frame), Evidence(), ())

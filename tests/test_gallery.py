@@ -11,18 +11,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlparse
 
 import numpy as np
 import pytest
-import uuid6
 
-from edge_agent.core import Evaluation, Frame, Inspection, SavedFile, Trace, Verdict
+from edge_agent.core import Evaluation, Inspection, SavedFile
 from edge_agent.evidence.store import Gallery
 from edge_agent.io.pictures import decode
+from tests.line import inspected
 from tests.made import gradient, unprivileged_folder
 
-TRACE = Trace("model", "0" * 64, "0" * 64, None, "0" * 64)
 NOON = datetime(2026, 11, 20, 12, tzinfo=timezone.utc)
 PIXELS = gradient(48, 64, 3)
 NOISE = np.random.default_rng(5).integers(0, 256, (100, 100, 3), np.uint8)  # 30 kB, however it is packed
@@ -338,20 +338,8 @@ def gallery(folder: Path, **options: object) -> Gallery:
     return Gallery(folder, render=lambda inspection: 255 - inspection.frame.pixels, **options)  # type: ignore[arg-type]
 
 
-def inspection(
-    evaluation: Evaluation = Evaluation.NOT_OK,
-    *,
-    station: str = "cam1",
-    part_id: str | None = None,
-    at: datetime | None = None,
-    pixels: np.ndarray = PIXELS,
-) -> Inspection:
-    """One made at that moment, as its id says."""
-    made = uuid6.uuid7()
-    if at is not None:
-        made = uuid6.UUID(int=made.int & ((1 << 80) - 1) | int(at.timestamp() * 1000) << 80)
-    frame = Frame(station, 0, NOON, pixels, part_id=part_id)
-    return Inspection(str(made), frame, None, Verdict(evaluation), 0.5, 0.5, TRACE)
+def inspection(evaluation: Evaluation = Evaluation.NOT_OK, *, pixels: np.ndarray = PIXELS, **more: Any) -> Inspection:
+    return inspected(evaluation=evaluation, pixels=pixels, **({"part_id": None} | more))
 
 
 def stored(saved: SavedFile | str) -> Path:

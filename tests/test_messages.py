@@ -35,18 +35,20 @@ from edge_agent.mqtt.messages import (
     timestamp,
     topic,
 )
-from tests.inspected import NOON, SHA256, inspection
+from tests.line import NOON, TRACE, inspected
 
+RAISED = AlarmEvent.RAISED
+SHA256 = "0123456789abcdef" * 4
 unhurried = settings(deadline=None, max_examples=100)
 
 # From the conventions, with its placeholders filled.
 EXAMPLE = """
 {"schema":"edge-agent/alarm/1","id":"019aa0a3-7c52-7b3e-8d2c-3f2a1b0c9d8e","seq":4711,"event":"raised",
  "ts":"2026-11-20T08:15:30.123456Z","station":"cam1","part_id":"SN123","evaluation":"NotOK","score":0.873,"threshold":0.62,
- "calibration_id":"c12","model":"tipsomaly/tips-l14","model_sha256":"SHA256",
+ "calibration_id":"c12","model":"tipsomaly/tips-l14","model_sha256":"MODEL",
  "regions":[{"bbox":[10,20,40,30],"peak":0.91,"area_px":812}],"image":{"uri":"file:///e/1.png","sha256":"SHA256"},
  "overlay":{"uri":"file:///e/1.overlay.jpg","sha256":"SHA256"},"simulated":false,"historical":false}
-""".replace("SHA256", SHA256)
+""".replace("SHA256", SHA256).replace("MODEL", TRACE.model_sha256)
 
 
 def validate(kind: str, payload: Payload) -> None:
@@ -76,8 +78,10 @@ def inspections(draw: st.DrawFn) -> Inspection:
     kind = draw(st.sampled_from([Evaluation.OK, Evaluation.NOT_OK, Evaluation.NOT_DECIDABLE]))
     if kind is Evaluation.NOT_DECIDABLE:
         score = draw(st.none() | st.floats())
-        return inspection(kind, None, score, **(changes | {"reason": "the file is empty", "regions": ()}))
-    return inspection(kind, draw(st.none() | st.sampled_from(AlarmEvent)), draw(st.floats(0, 1)), **changes)
+        changes |= {"reason": "the file is empty", "regions": ()}
+        return inspected(evaluation=kind, score=score, **changes)
+    alarm = draw(st.none() | st.sampled_from(AlarmEvent))
+    return inspected(alarm, evaluation=kind, score=draw(st.floats(0, 1)), **changes)
 
 
 # Schemas
@@ -121,7 +125,7 @@ def test_the_schema_refuses_an_alarm_that_lacks_any_field() -> None:
 
 
 def test_an_alarm_has_the_fields_of_the_conventions_in_their_order() -> None:
-    message = alarm_message(inspection(), Evidence())
+    message = alarm_message(inspected(RAISED), Evidence())
     assert message is not None
     sent = list(delivery(message, 4711, False))
     assert sent.pop(sent.index("part_id") + 1) == "trigger_id"  # ours, as one part may be asked for more than once
@@ -129,7 +133,14 @@ def test_an_alarm_has_the_fields_of_the_conventions_in_their_order() -> None:
 
 
 def test_an_alarm_says_what_was_found() -> None:
-    found = inspection(trigger_id="4711", regions=(Region((np.int64(10), 20, 40, 30), 0.91, np.int64(812)),))
+    found = inspected(
+        RAISED,
+        taken_at=NOON.replace(microsecond=250),
+        score=0.873,
+        regions=(Region((np.int64(10), 20, 40, 30), 0.91, np.int64(812)),),
+        part_id="SN123",
+        trigger_id="4711",
+    )
     image, overlay = SavedFile("file:///e/1.png", SHA256, 9), SavedFile("file:///e/1.overlay.jpg", SHA256, 9)
     evidence = Evidence(image, overlay)
     message = alarm_message(found, evidence)
@@ -141,12 +152,12 @@ def test_an_alarm_says_what_was_found() -> None:
 
 
 def test_an_inspection_that_does_nothing_to_the_alarm_makes_no_alarm_message() -> None:
-    assert alarm_message(inspection(alarm=None), Evidence()) is None
+    assert alarm_message(inspected(evaluation=Evaluation.NOT_OK), Evidence()) is None
 
 
 @pytest.mark.parametrize("event", list(AlarmEvent))
 def test_every_event_keeps_to_the_schema(event: AlarmEvent) -> None:
-    message = alarm_message(inspection(alarm=event), Evidence())
+    message = alarm_message(inspected(event, evaluation=Evaluation.NOT_OK), Evidence())
     assert message is not None
     assert message.payload["event"] == event.value
     validate("alarm", delivery(message, 1, True))
@@ -165,7 +176,7 @@ def test_whatever_is_inspected_its_messages_keep_to_the_schemas(
 
 
 def test_a_result_that_is_not_decidable_says_why_and_has_no_score() -> None:
-    made = inspection(Evaluation.NOT_DECIDABLE, None, None, reason="a.png: truncated after 512 bytes")
+    made = inspected(evaluation=Evaluation.NOT_DECIDABLE, reason="a.png: truncated after 512 bytes")
     payload = delivery(result_message(made, Evidence()), 1, False)
     assert payload["reason"] == "a.png: truncated after 512 bytes"
     assert payload["score"] is None
@@ -176,8 +187,8 @@ def test_a_result_that_is_not_decidable_says_why_and_has_no_score() -> None:
 @pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf])
 def test_a_score_that_is_no_number_is_never_sent(score: float) -> None:
     with pytest.raises(ValueError, match="must be NotDecidable"):
-        alarm_message(inspection(score=score), Evidence())
-    undecided = inspection(Evaluation.NOT_DECIDABLE, None, score, reason="the score is not a number")
+        alarm_message(inspected(RAISED, score=score), Evidence())
+    undecided = inspected(evaluation=Evaluation.NOT_DECIDABLE, score=score, reason="the score is not a number")
     assert result_message(undecided, Evidence()).payload["score"] is None
 
 
@@ -185,13 +196,13 @@ def test_a_score_that_is_no_number_is_never_sent(score: float) -> None:
 
 
 def test_telling_of_an_inspection_twice_gives_the_same_ids() -> None:
-    made = inspection()
+    made = inspected(RAISED)
     assert result_message(made, Evidence()).id == result_message(made, Evidence()).id
     assert result_message(made, Evidence()).payload["inspection_id"] == made.id
 
 
 def test_a_result_has_an_id_of_its_own_of_the_same_moment() -> None:
-    made = inspection()
+    made = inspected(RAISED)
     own = UUID(result_message(made, Evidence()).id)
     assert str(own) != made.id
     assert own.version == 7
@@ -247,7 +258,7 @@ def test_the_state_follows_the_inspections() -> None:
         (Evaluation.NOT_DECIDABLE, None, None),
         (Evaluation.OK, AlarmEvent.CLEARED, 0.2),
     ]:
-        state = state.after(inspection(evaluation, alarm, score, reason="why"))
+        state = state.after(inspected(alarm, evaluation=evaluation, score=score, reason="why"))
         payload = state_payload(state)
         validate("state", payload)
         seen.append((payload["alarm_active"], payload["evaluation"], payload["score"]))

@@ -27,7 +27,7 @@ from edge_agent.mqtt.broker import default_client_id
 from edge_agent.mqtt.messages import alarm_message, result_message, schema
 from edge_agent.mqtt.sender import Broker, MqttSink, Outbox, Tls, probe
 from tests.conftest import PATIENCE_S, wait_until
-from tests.inspected import inspection
+from tests.line import inspected
 from tests.mosquitto import Listener, Mosquitto, authority, certificate, free_port
 
 DOWN_S = float(os.environ.get("EDGE_AGENT_BROKER_DOWN_S", "3"))  # how long the broker is away; ten minutes is 600
@@ -63,7 +63,7 @@ def sending(broker: Broker, outbox: Outbox, **options: Any) -> Iterator[MqttSink
 
 def alarm(journal: Journal, sink: MqttSink | None = None, station: str = "cam1", part_id: str = "SN123") -> str:
     """Record one alarm as the pipeline does, and return its id."""
-    made = inspection(station=station, part_id=part_id)
+    made = inspected(AlarmEvent.RAISED, station, part_id=part_id)
     message = alarm_message(made, Evidence())
     assert message is not None
     journal.record(made, Evidence(), [message])
@@ -195,7 +195,7 @@ def test_a_broker_that_allows_one_message_at_a_time_gets_one_at_a_time(tmp_path:
 
 
 def test_results_go_the_same_way_as_alarms(broker: Mosquitto, journal: Journal) -> None:
-    made = inspection(Evaluation.NOT_DECIDABLE, None, None, reason="a.png: truncated")
+    made = inspected(evaluation=Evaluation.NOT_DECIDABLE, reason="a.png: truncated")
     with Listener(broker) as listener, sending(to(broker.port), journal) as sink:
         journal.record(made, Evidence(), [result_message(made, Evidence())])
         sink.write(made, Evidence())
@@ -345,8 +345,8 @@ def test_a_failing_journal_delays_alarms_and_loses_none(
 
 def test_the_state_of_a_station_is_retained(broker: Mosquitto, journal: Journal) -> None:
     with sending(to(broker.port), journal) as sink:
-        sink.write(inspection(Evaluation.NOT_OK, AlarmEvent.RAISED, 0.9), Evidence())
-        sink.write(inspection(Evaluation.OK, None, 0.3), Evidence())
+        sink.write(inspected(AlarmEvent.RAISED), Evidence())
+        sink.write(inspected(), Evidence())
 
         def last_state() -> dict[str, Any]:
             with Listener(broker) as listener:
@@ -356,7 +356,7 @@ def test_the_state_of_a_station_is_retained(broker: Mosquitto, journal: Journal)
         wait_until(lambda: last_state()["counts"]["OK"] == 1, "the newest state is retained")
         assert last_state()["alarm_active"] is True
         assert last_state()["evaluation"] == "OK"
-        sink.write(inspection(Evaluation.OK, AlarmEvent.CLEARED, 0.1), Evidence())
+        sink.write(inspected(AlarmEvent.CLEARED), Evidence())
         wait_until(lambda: last_state()["alarm_active"] is False, "the alarm is over")
 
 
@@ -394,13 +394,14 @@ from edge_agent.core import Evidence
 from edge_agent.journal.journal import Journal
 from edge_agent.mqtt.messages import alarm_message
 from edge_agent.mqtt.sender import Broker, MqttSink
-from tests.inspected import inspection
+from edge_agent.core import AlarmEvent
+from tests.line import inspected
 
 url, port = sys.argv[1:]
 journal = Journal.open(url)
 sink = MqttSink(Broker("127.0.0.1", "acme/line4", "agent1", port=int(port)), journal)
 while True:
-    made = inspection()
+    made = inspected(AlarmEvent.RAISED)
     journal.record(made, Evidence(), [alarm_message(made, Evidence())])
     sink.write(made, Evidence())
     print(made.id, flush=True)

@@ -18,8 +18,7 @@ from edge_agent.inference.load import load_detector
 from edge_agent.journal.journal import Journal
 from edge_agent.line.judge import Rules
 from edge_agent.line.pipeline import Station, inspect
-from tests.inspected import inspection as inspection_of
-from tests.line import TRACE
+from tests.line import TRACE, inspected
 
 SAMPLES = Path(__file__).parents[1] / "edge_agent" / "samples"
 
@@ -37,7 +36,7 @@ def test_an_overlay_is_redrawn_by_the_rules_of_its_own_verdict_and_not_by_those_
         for map_threshold in (0.3, 0.9):  # a reload in between
             rules = Rules(detector.info.threshold, map_threshold)
             station = Station("cam1", detector, rules, TRACE)
-            frame = replace(inspection_of().frame, station="cam1", pixels=pixels, part_id=f"SN{map_threshold}")
+            frame = inspected(pixels=pixels, part_id=f"SN{map_threshold}").frame
             (one,) = inspect([frame], {"cam1": station}, {})
             evidence = store.save(one)
             assert journal.record(one, evidence, ())
@@ -54,7 +53,7 @@ def test_an_overlay_is_redrawn_by_the_rules_of_its_own_verdict_and_not_by_those_
 
 def test_what_cannot_be_redrawn_says_why(tmp_path):
     with closing(Journal.open(f"sqlite:///{tmp_path}/journal.db")) as journal:
-        one = inspection_of()
+        one = inspected()
         journal.record(one, Evidence(), ())
         (recorded,) = journal.inspections()
     with pytest.raises(EdgeAgentError, match=r"no kept picture: set evidence.originals"):

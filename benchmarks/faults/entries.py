@@ -29,7 +29,7 @@ from edge_agent.io.pictures import MIN_SIDE, decode_bytes
 from edge_agent.line.calibration import read_calibration
 from edge_agent.mqtt.messages import delivery, encode, level, result_message, schema, topic
 from edge_agent.mqtt.triggers import LARGEST, LONGEST, parse
-from tests.inspected import inspection
+from tests.line import inspected
 from tests.made import gradient
 
 ROOT = Path(__file__).parents[2]
@@ -79,7 +79,7 @@ def checkpoint(data: bytes) -> None:
 def payload(data: bytes) -> None:
     """Names and texts that end up in topics, payloads and file names: of stations, parts, files, reasons."""
     station, part, reason, uri = (data.decode("utf-8", "surrogateescape").split("\0", 3) + [""] * 4)[:4]
-    made = inspection(station=station or "cam1", part_id=part, reason=reason)
+    made = inspected(station=station or "cam1", part_id=part, reason=reason)
     made = replace(made, frame=replace(made.frame, origin=uri))
     message = result_message(made, Evidence(SavedFile(f"file:///{uri}", "0" * 64, 1), None))
     sent = json.loads(encode(delivery(message, 1, False)))

@@ -21,9 +21,9 @@ from tqdm import tqdm
 
 import edge_agent
 from benchmarks.results_file import commit
+from edge_agent.backbones.embedded import EMBEDDED_FOLDER
 from edge_agent.backbones.tips import TextShape, TextTower, Tips, VisionShape, VisionTower
 from edge_agent.backbones.tokenizer import MAX_LENGTH, Tokenizer
-from edge_agent.backbones.weights.store import EMBEDDED_FOLDER
 from edge_agent.detectors.methods import lookup
 from trainer import synthesis
 from trainer.fit.features import Features, Fresh, Labelled, View, encode, keep

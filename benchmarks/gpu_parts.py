@@ -48,7 +48,7 @@ class Size:
     are compared between precisions. fit_tower, fitted: tower and pictures of the fit. camera_s: seconds that the cameras run.
     """
 
-    towers: tuple[str, ...] = ("l14", "b14", "s14")
+    towers: tuple[str, ...] = ("tips-l14", "tips-b14", "tips-s14")
     clip: str = "clip:ViT-L-14-336/openai"
     image_size: int = 518
     frame: tuple[int, int] = (1200, 1920)

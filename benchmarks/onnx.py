@@ -17,8 +17,8 @@ import numpy as np
 import torch
 
 from benchmarks.results_file import about, save
-from edge_agent.backbones.random_weights import drawn
-from edge_agent.backbones.weights.catalog import EMBEDDED
+from edge_agent.backbones.embedded import EMBEDDED
+from edge_agent.backbones.random_weights import random_backbone
 from edge_agent.detectors.methods import lookup
 from edge_agent.diagnostics.bench import fresh
 from edge_agent.inference.detector import PromptDetector
@@ -75,7 +75,7 @@ def apart(label: str) -> dict[str, object]:
     if name == EMBEDDED:
         detector = Loader().detector(method=method, device="cpu", precision="fp32")
     else:
-        backbone = drawn(name)
+        backbone = random_backbone(name)
         with torch.no_grad():
             for weight in backbone.parameters():
                 weight.mul_(SCALE if weight.ndim > 1 else 1)

@@ -17,9 +17,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_agent.backbones.weights.store import EMBEDDED_FOLDER
+from edge_agent.backbones.embedded import EMBEDDED_CHECKPOINT, EMBEDDED_FOLDER
 from edge_agent.cli import main
-from edge_agent.inference.load import EMBEDDED_CHECKPOINT
 from tests.agent import Daemon, journalled, part, station, write_config
 from tests.conftest import PATIENCE_S, wait_until
 from tests.made import gradient, png, png_of, unprivileged_folder

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks import gpu, gpu_parts
-from edge_agent.backbones.random_weights import drawn
+from edge_agent.backbones.random_weights import random_backbone
 from edge_agent.cli import main
 from edge_agent.diagnostics import bench
 from edge_agent.diagnostics.bench import assemble, flop, matrix_rate, measure
@@ -29,7 +29,7 @@ def blocks(tokens: int, width: int, depth: int) -> int:
 
 
 def test_work_is_counted_from_shapes_as_by_hand():
-    for name, width, depth in (("s14", 384, 12), ("b14", 768, 12)):
+    for name, width, depth in (("tips-s14", 384, 12), ("tips-b14", 768, 12)):
         (tower, _) = assemble(name, image_size=14 * 8, device="cpu")
         stem = 2 * 64 * (14 * 14 * 3) * width
         assert flop(tower) == pytest.approx(
@@ -38,8 +38,8 @@ def test_work_is_counted_from_shapes_as_by_hand():
 
 
 @pytest.mark.parametrize("method", ["vip2clip", "cops"])
-def test_every_method_can_be_timed_with_prompts_that_were_drawn(method):
-    found, _ = assemble("s14", method, image_size=28, device="cpu")
+def test_every_method_can_be_timed_with_fresh_prompts(method):
+    found, _ = assemble("tips-s14", method, image_size=28, device="cpu")
     assert found.info.name == f"{method}/tips-s14"
     assert flop(found) > blocks(4 + 2, 384, 12)
     figures = measure(found, 1, (60, 80), 0.0, 0.001, 0.05)
@@ -47,7 +47,7 @@ def test_every_method_can_be_timed_with_prompts_that_were_drawn(method):
     assert set(figures.stages_ms) == {"resize", "tower", "method", "map"}
 
 
-def test_weights_that_are_not_here_are_drawn_and_that_is_said(monkeypatch, tmp_path):
+def test_random_weights_stand_in_for_those_that_are_not_here_and_that_is_said(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     found, weights = assemble("tips-s14", image_size=28, device="cpu")
     assert weights == "random weights"
@@ -55,10 +55,10 @@ def test_weights_that_are_not_here_are_drawn_and_that_is_said(monkeypatch, tmp_p
     assert assemble(device="cpu")[1] == "its own weights"
 
 
-def test_the_same_seed_draws_the_same_backbone_and_leaves_the_generator_alone():
+def test_the_same_seed_makes_the_same_backbone_and_leaves_the_generator_alone():
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    one, other = drawn("s14"), drawn("tips-s14")
+    one, other = random_backbone("tips-s14"), random_backbone("tips-s14")
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(one.vision.vit.pos_embed, other.vision.vit.pos_embed)
 

@@ -10,13 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.backbones.weights.catalog import BACKBONES, EMBEDDED, FILES, Backbone, lookup
+from edge_agent.backbones.embedded import EMBEDDED, EMBEDDED_FOLDER
+from edge_agent.backbones.families import catalog, family_of
+from edge_agent.backbones.family import Row
+from edge_agent.backbones.tips_family import TipsFamily
+from edge_agent.backbones.tips_files import FILES, find
 from edge_agent.backbones.weights.digests import format_sums, measure, parse_sums, stated
 from edge_agent.backbones.weights.listing import list_models, table
-from edge_agent.backbones.weights.store import EMBEDDED_FOLDER, default_folder, find, installed, pin
+from edge_agent.backbones.weights.published import Published
+from edge_agent.backbones.weights.store import default_folder, pin
 from edge_agent.errors import CheckpointError
 
-OFFICIAL = [backbone for backbone in BACKBONES.values() if backbone.name != EMBEDDED]
+OFFICIAL = list(TipsFamily.catalog.values())
 
 
 def put_files(folder: Path) -> None:
@@ -27,7 +32,7 @@ def put_files(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("backbone", OFFICIAL, ids=lambda backbone: backbone.name)
-def test_every_official_backbone_has_its_three_files_at_its_owners_address(backbone: Backbone) -> None:
+def test_every_official_backbone_has_its_three_files_at_its_owners_address(backbone: Published) -> None:
     assert tuple(file.name for file in backbone.files) == FILES
     version = "v2_0" if backbone.name.startswith("tips2-") else "v1_0"
     vision, text, tokenizer = (file.url for file in backbone.files)
@@ -43,17 +48,17 @@ def test_no_two_backbones_share_their_weights() -> None:
 
 
 @pytest.mark.parametrize("backbone", OFFICIAL, ids=lambda backbone: backbone.name)
-def test_pictures_are_whole_patches_and_widths_whole_heads(backbone: Backbone) -> None:
+def test_pictures_are_whole_patches_and_widths_whole_heads(backbone: Published) -> None:
     assert (backbone.image_size or 0) % (backbone.patch or 1) == 0
     assert (backbone.width or 1) % (72 if "so400m" in backbone.name else 64) == 0
 
 
 def test_an_unknown_name_is_answered_with_near_ones_or_the_way_to_the_list() -> None:
-    assert lookup("tips-l14").width == 1024
+    assert family_of("tips-l14").published("tips-l14").width == 1024
     with pytest.raises(CheckpointError, match=r"'tips-L14' is no known backbone; did you mean .*tips-l14"):
-        lookup("tips-L14")
+        family_of("tips-L14")
     with pytest.raises(CheckpointError, match="`edge-agent models` lists them"):
-        lookup("resnet")
+        family_of("resnet")
 
 
 def test_the_default_folder_is_the_users_own() -> None:
@@ -62,13 +67,16 @@ def test_the_default_folder_is_the_users_own() -> None:
 
 
 def test_installed_are_those_with_all_files_there_and_pinned(tmp_path: Path) -> None:
+    def installed(folder: Path) -> list[Row]:
+        return [row for row in TipsFamily().rows(folder) if row.folder]
+
     assert installed(tmp_path / "nowhere") == []
     for name in ("tips2-b14", "tips-s14", "tips-b14", "tips-l14", "of-somebody-else"):
         put_files(tmp_path / name)
     (tmp_path / "tips-b14" / "text.npz").unlink()
     (tmp_path / "tips-l14" / "SHA256SUMS").unlink()
-    assert [files.name for files in installed(tmp_path)] == ["tips-s14", "tips2-b14"]
-    assert installed(tmp_path)[0].size == sum(len(name) for name in FILES)
+    assert [row.name for row in installed(tmp_path)] == ["tips-s14", "tips2-b14"]
+    assert installed(tmp_path)[0].bytes == sum(len(name) for name in FILES)
 
 
 def test_find_takes_the_first_folder_that_has_the_backbone_whole(tmp_path: Path) -> None:
@@ -90,7 +98,7 @@ def test_find_says_how_to_get_what_is_missing(tmp_path: Path) -> None:
 
 
 def test_the_embedded_backbone_is_found_in_the_package_without_any_folder() -> None:
-    assert find(EMBEDDED, []).vision.is_file()
+    assert family_of(EMBEDDED).load(EMBEDDED, []).name == EMBEDDED
     assert list_models(Path("nowhere"))[0].folder == EMBEDDED_FOLDER
 
 
@@ -98,7 +106,7 @@ def test_the_table_has_a_line_for_every_backbone_and_says_which_are_here(tmp_pat
     put_files(tmp_path / "tips-s14")
     heading, *lines = table(list_models(tmp_path)).splitlines()
     assert heading.split() == ["NAME", "PICTURE", "WIDTH", "PARAMETERS", "SIZE", "LICENCE", "WHERE"]
-    assert [line.split()[0] for line in lines] == list(BACKBONES)
+    assert [line.split()[0] for line in lines] == list(catalog())
     here = next(line for line in lines if line.startswith("tips-s14 "))
     assert here.endswith(f"Google DeepMind, CC-BY-4.0  {tmp_path / 'tips-s14'}")
     away = next(line for line in lines if line.startswith("tips-l14 "))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edge_agent import __version__
-from edge_agent.backbones.weights.catalog import BACKBONES
+from edge_agent.backbones.families import catalog
 from edge_agent.cli import main
 from tests.agent import part, station, write_config
 from tests.made import unprivileged_folder
@@ -213,7 +213,7 @@ def test_models_lists_what_is_known_and_what_is_here(tmp_path: Path, capsys: pyt
     heading, *lines = table.splitlines()
     assert heading.split()[0] == "NAME"
     assert "clip:ViT-L-14-336/openai" in closing
-    assert [line.split()[0] for line in lines] == list(BACKBONES)
+    assert [line.split()[0] for line in lines] == list(catalog())
     here = {line.split()[0] for line in lines if not line.endswith("not fetched")}
     assert here == {"embedded", "tips-s14"}
 

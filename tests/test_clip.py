@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from edge_agent.backbones.clip import Clip, require_supported
-from edge_agent.backbones.weights.clip_names import fault_of
+from edge_agent.backbones.clip_family import fault_of
 from edge_agent.errors import CheckpointError
 from tests.made import gradient
 from tests.tiny_clip import CONFIG, tiny_clip

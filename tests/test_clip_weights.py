@@ -13,8 +13,7 @@ from huggingface_hub import constants
 
 from edge_agent.backbones import clip_weights
 from edge_agent.backbones.clip import Clip
-from edge_agent.backbones.clip_weights import find_weights, load_clip
-from edge_agent.backbones.weights.clip_names import (
+from edge_agent.backbones.clip_family import (
     EXAMPLE,
     SAFETENSORS,
     architecture,
@@ -22,6 +21,7 @@ from edge_agent.backbones.weights.clip_names import (
     pretrained,
     published,
 )
+from edge_agent.backbones.clip_weights import find_weights, load_clip
 from edge_agent.backbones.weights.fetch import fetch
 from edge_agent.backbones.weights.listing import list_models
 from edge_agent.backbones.weights.store import PINS
@@ -69,7 +69,7 @@ def text(clip: Clip) -> torch.Tensor:
 
 def refusal(name: str) -> str:
     with pytest.raises(CheckpointError) as refused:
-        load_clip(name)
+        load_clip(parse_clip(name))
     return str(refused.value)
 
 
@@ -85,7 +85,7 @@ def test_weights_are_the_same_from_every_kind_of_file(weights, tmp_path):
         "numbers.bin": weights | {"context_length": torch.tensor(77), "logit_scale": weights["logit_scale"].view(1)},
     }
     for file, content in kinds.items():
-        clip = load_clip(stored(content, tmp_path / file))
+        clip = load_clip(parse_clip(stored(content, tmp_path / file)))
         assert torch.equal(text(clip), expected), file
         assert clip.sha256 == hashlib.sha256((tmp_path / file).read_bytes()).hexdigest()
         assert clip.name == f"clip:{tiny_clip.MODEL}"
@@ -94,14 +94,16 @@ def test_weights_are_the_same_from_every_kind_of_file(weights, tmp_path):
 
 
 def test_half_precision_weights_are_read_as_full(weights, tmp_path):
-    clip = load_clip(stored({key: value.half() for key, value in weights.items()}, tmp_path / "half.safetensors"))
+    clip = load_clip(
+        parse_clip(stored({key: value.half() for key, value in weights.items()}, tmp_path / "half.safetensors"))
+    )
     assert {value.dtype for value in clip.state_dict().values()} == {torch.float32}
     torch.testing.assert_close(text(clip), text(tiny_clip.tiny_clip()), atol=1e-2, rtol=0)
 
 
 def test_a_folder_stands_for_the_weights_in_it(weights, tmp_path):
     stored(weights, tmp_path / SAFETENSORS)
-    assert text(load_clip(f"clip:{tiny_clip.MODEL}@{tmp_path}")).shape == (1, 24)
+    assert text(load_clip(parse_clip(f"clip:{tiny_clip.MODEL}@{tmp_path}"))).shape == (1, 24)
     (tmp_path / "empty").mkdir()
     assert SAFETENSORS in refusal(f"clip:{tiny_clip.MODEL}@{tmp_path / 'empty'}")
 
@@ -275,7 +277,7 @@ def test_a_fetch_from_a_folder_or_a_mirror_is_pinned_and_found(tmp_path):
     assert (again / SAFETENSORS).read_bytes() == body
     (folder / SAFETENSORS).write_bytes(body[:-1])
     with pytest.raises(CheckpointError, match="damaged or was replaced"):
-        load_clip(EXAMPLE, [models])
+        load_clip(parse_clip(EXAMPLE), [models])
 
 
 def test_what_nobody_publishes_cannot_be_fetched(tmp_path):

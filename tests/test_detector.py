@@ -10,11 +10,11 @@ import pytest
 import safetensors.torch
 import torch
 
-from edge_agent.backbones.weights.store import EMBEDDED_FOLDER
+from edge_agent.backbones.embedded import EMBEDDED_CHECKPOINT, EMBEDDED_FOLDER
 from edge_agent.detectors import prompts
 from edge_agent.detectors.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from edge_agent.errors import CheckpointError
-from edge_agent.inference.load import EMBEDDED_CHECKPOINT, Loader, choose_device, load_detector
+from edge_agent.inference.load import Loader, choose_device, load_detector
 from edge_agent.kernels import scoring
 
 

@@ -18,17 +18,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_agent.backbones.weights.catalog import FILES, Backbone, RemoteFile, lookup
+from edge_agent.backbones.tips_family import TipsFamily
+from edge_agent.backbones.tips_files import FILES, find
 from edge_agent.backbones.weights.download import Patience
 from edge_agent.backbones.weights.fetch import bring, fetch
-from edge_agent.backbones.weights.store import PINS, find, read_pins
+from edge_agent.backbones.weights.published import Published, RemoteFile
+from edge_agent.backbones.weights.store import PINS, read_pins
 from edge_agent.errors import CheckpointError
 from tests import weights_server
 from tests.conftest import wait_until
 from tests.weights_server import WeightsServer, serving
 
 NAME = "tips-s14"
-VISION, TEXT, TOKENIZER = (file.published_name for file in lookup(NAME).files)
+VISION, TEXT, TOKENIZER = (file.published_name for file in TipsFamily.catalog[NAME].files)
 IMPATIENT = Patience(attempts=3, pause=0.0, timeout=20.0)
 ONCE = Patience(attempts=0, timeout=20.0)  # gives up at the first break, as a user who presses Ctrl-C
 
@@ -85,7 +87,7 @@ def test_what_is_here_and_intact_is_not_fetched_again(server: WeightsServer, tmp
 
 def test_without_a_source_the_owners_addresses_are_asked(server: WeightsServer, tmp_path: Path) -> None:
     files = tuple(RemoteFile(name, f"{server.url}/{at}") for name, at in zip(FILES, WEIGHTS, strict=True))
-    ours = Backbone("ours", "us", "Apache-2.0", files=files)
+    ours = Published("ours", "us", "Apache-2.0", files=files)
     assert holds(bring(ours, into=tmp_path, source=None, progress=lambda *_: None, patience=IMPATIENT))
     assert [path for path, _ in server.asked] == [f"/{name}" for name in WEIGHTS]
 

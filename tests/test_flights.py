@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from edge_agent.backbones.embedded import EMBEDDED_CHECKPOINT
 from edge_agent.detectors.checkpoint import load_checkpoint
 from edge_agent.detectors.methods import lookup
 from edge_agent.detectors.tipsomaly import Evidence, Tipsomaly
@@ -20,7 +21,7 @@ from edge_agent.inference import batch_queue
 from edge_agent.inference.batch_queue import Flights, grouped, sizes
 from edge_agent.inference.cuda_graph import record
 from edge_agent.inference.detector import PromptDetector
-from edge_agent.inference.load import EMBEDDED_CHECKPOINT, Loader, load_detector
+from edge_agent.inference.load import Loader, load_detector
 from edge_agent.kernels import heatmap, similarity
 from tests.tiny_clip import tiny_clip
 

@@ -15,8 +15,9 @@ import torch
 from torch import nn
 
 from edge_agent.backbones.clip import Clip
+from edge_agent.backbones.clip_family import parse_clip
 from edge_agent.backbones.clip_weights import load_clip
-from edge_agent.backbones.weights.store import EMBEDDED_FOLDER
+from edge_agent.backbones.embedded import EMBEDDED_FOLDER
 from edge_agent.detectors.checkpoint import load_checkpoint
 from edge_agent.detectors.cops import Cops
 from edge_agent.detectors.method import Method
@@ -110,7 +111,7 @@ def copss(clip: Clip) -> dict[str, OrderedDict[str, torch.Tensor]]:
 
 def made(method: str, clips: dict[str, str]) -> tuple[object, Method]:
     """A file's content, and the method that the authors' numbers make by `from_published`."""
-    clip = load_clip(clips[method])
+    clip = load_clip(parse_clip(clips[method]))
     if method == "tipsomaly":
         prompts = tipsomalys(clip.text_width)
         return prompts, tipsomaly_from_published(clip, list(prompts), "metal plate")
@@ -161,7 +162,7 @@ def test_the_header_says_where_it_is_from_and_that_nobody_measured_its_threshold
     content, _ = made("cops", clips)
     source, out = tmp_path / "epoch_10.pth", tmp_path / "ours.safetensors"
     torch.save(content, source)
-    import_checkpoint(read_published(source, "cops"), load_clip(clips["cops"]), out, trained_on="visa")
+    import_checkpoint(read_published(source, "cops"), load_clip(parse_clip(clips["cops"])), out, trained_on="visa")
     header = load_checkpoint(out).header
     assert header["imported_from"]["file"] == "epoch_10.pth"
     assert header["threshold"] == header["map_threshold"] == 0.5
@@ -449,5 +450,8 @@ def test_a_tensor_that_claims_to_be_huge_is_an_error(clips, tmp_path):
     torch.save(content, tmp_path / "huge.pth")
     with pytest.raises(CheckpointError, match="ctx_neg is"):
         import_checkpoint(
-            read_published(tmp_path / "huge.pth", "cops"), load_clip(clips["cops"]), tmp_path / "x", trained_on="visa"
+            read_published(tmp_path / "huge.pth", "cops"),
+            load_clip(parse_clip(clips["cops"])),
+            tmp_path / "x",
+            trained_on="visa",
         )

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from edge_agent.backbones.embedded import EMBEDDED_CHECKPOINT
 from edge_agent.detectors.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from edge_agent.detectors.tipsomaly import (
     LEAST_CONTRAST,
@@ -22,7 +23,7 @@ from edge_agent.detectors.tipsomaly import (
 )
 from edge_agent.errors import CheckpointError
 from edge_agent.inference.detector import PromptDetector
-from edge_agent.inference.load import EMBEDDED_CHECKPOINT, Loader
+from edge_agent.inference.load import Loader
 
 
 @pytest.fixture

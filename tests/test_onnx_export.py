@@ -13,10 +13,10 @@ import torch
 from edge_agent.backbones.backbone import Backbone
 from edge_agent.backbones.clip import Clip
 from edge_agent.backbones.clip_weights import assembled
-from edge_agent.backbones.random_weights import VOCABULARY
+from edge_agent.backbones.embedded import EMBEDDED_FOLDER
+from edge_agent.backbones.random_tips import VOCABULARY
 from edge_agent.backbones.tips import TextShape, TextTower, Tips, VisionShape, VisionTower
 from edge_agent.backbones.tokenizer import Tokenizer
-from edge_agent.backbones.weights.store import EMBEDDED_FOLDER
 from edge_agent.cli import main
 from edge_agent.diagnostics.bench import fresh
 from edge_agent.errors import EdgeAgentError
@@ -25,7 +25,7 @@ from edge_agent.inference.load import Loader
 from edge_agent.io.pictures import decode
 from edge_agent.onnx import export as onnx_export
 from edge_agent.onnx import golden
-from edge_agent.onnx.export import Graph, export, fix_positions, reference, resized
+from edge_agent.onnx.export import Graph, export, reference, resized
 from edge_agent.onnx.run import OnnxFile
 from tests.tiny_clip import CONFIG, weights
 
@@ -159,7 +159,7 @@ def test_a_detector_is_as_it_was_once_it_is_exported():
     detector = drawn(tiny_tips(patch=8), "tipsomaly", 48)
     before = detector.read([noise(1, 48)[0]])[0].score
     graph = Graph(detector)
-    fix_positions(graph.method, detector.grid)  # again: they fit already
+    graph.method.backbone.fix_grid(detector.grid)  # again: they fit already
     assert detector.method.backbone.image_size == 32
     assert detector.read([noise(1, 48)[0]])[0].score == before
     assert reference(graph, noise(1, 48))[0][0] == pytest.approx(before, abs=1e-6)

@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from edge_agent.backbones import windows
+from edge_agent.backbones.embedded import EMBEDDED_CHECKPOINT
 from edge_agent.detectors.checkpoint import unfitted_checkpoint
 from edge_agent.detectors.plain import Plain
 from edge_agent.detectors.winclip import ANOMALOUS, NORMAL, SIDES, TEMPLATES, Seen, WinClip, harmonic, spread_back
 from edge_agent.errors import CheckpointError
 from edge_agent.inference.detector import PromptDetector
-from edge_agent.inference.load import EMBEDDED_CHECKPOINT, Loader
+from edge_agent.inference.load import Loader
 from tests.made import gradient
 from tests.parity import vectors
 from tests.tiny_clip import tiny_clip

@@ -19,12 +19,12 @@ import jsonschema
 import numpy as np
 from PIL import Image
 
+from edge_agent.backbones.embedded import EMBEDDED_CHECKPOINT
 from edge_agent.config.load import load_config
 from edge_agent.core import Evidence, SavedFile
 from edge_agent.detectors.checkpoint import load_checkpoint
 from edge_agent.errors import CheckpointError, ConfigError, PictureError
 from edge_agent.evidence.store import _safe
-from edge_agent.inference.load import EMBEDDED_CHECKPOINT
 from edge_agent.io.pictures import MIN_SIDE, decode_bytes
 from edge_agent.line.calibration import read_calibration
 from edge_agent.mqtt.messages import delivery, encode, level, result_message, schema, topic

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,14 @@ class Backbone(Protocol):
     def device(self) -> torch.device: ...
     @property
     def look(self) -> Look: ...
+    @property
+    def vision_tower(self) -> nn.Module:
+        """What `encode_image` runs: where its matrix products are made in half precision, its weights may be, too."""
+        ...
+
+    def to(self, device: torch.device) -> Backbone:
+        """Move the weights to the device, in place, and return the backbone."""
+        ...
 
     def pictures(self, images: Sequence[np.ndarray], size: int) -> Tensor:
         """(H, W, 3) uint8 RGB pictures of any sizes to (B, 3, size, size) fp32, resized and normalised as it wants them."""
@@ -85,6 +93,10 @@ class Backbone(Protocol):
 
     def encode_image(self, x: Tensor, layers: Sequence[int] = (), *, values: bool = False) -> ImageFeatures:
         """x: (B, 3, H, W) as `pictures` makes it; H and W multiples of the patch."""
+        ...
+
+    def fix_grid(self, grid: tuple[int, int]) -> None:
+        """Resize the positions to (h, w) patches for good, in place, so that an exported graph need not resize them."""
         ...
 
     def encode_windows(self, x: Tensor, side: int) -> Tensor:

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edge_agent.backbones.backbone import ImageFeatures, Look
-from edge_agent.backbones.weights.clip_names import Colour
+from edge_agent.backbones.clip_family import Colour
 from edge_agent.backbones.windows import encode_each
 from edge_agent.errors import CheckpointError
 
@@ -100,6 +100,11 @@ class Clip(nn.Module):
     def device(self) -> torch.device:
         """Where the weights are, and pictures have to be."""
         return self.model.logit_scale.device
+
+    @property
+    def vision_tower(self) -> nn.Module:
+        """See Backbone."""
+        return self.model.visual
 
     def pictures(self, images: Sequence[np.ndarray], size: int) -> Tensor:
         """See Backbone. Bicubic with antialias, aspect not kept, rounded to whole levels as PIL does, then mean and std."""
@@ -188,6 +193,12 @@ class Clip(nn.Module):
         square = positions[1:].reshape(1, *visual.grid_size, -1).permute(0, 3, 1, 2)  # (1, C, g, g)
         resized = F.interpolate(square.float(), size=grid, mode="bilinear", align_corners=False)
         return torch.cat([positions[:1], resized[0].flatten(1).T.to(positions.dtype)])
+
+    def fix_grid(self, grid: tuple[int, int]) -> None:
+        """See Backbone."""
+        visual = self.model.visual
+        visual.positional_embedding = nn.Parameter(self.positions(grid).clone(), requires_grad=False)
+        visual.grid_size = grid
 
     def _whole(self, tokens: Tensor) -> Tensor:
         return self.model.visual.ln_post(tokens[:, 0]) @ self.model.visual.proj  # (B, D)

@@ -17,11 +17,10 @@ from huggingface_hub import constants, try_to_load_from_cache
 from torch import Tensor
 
 from edge_agent.backbones.clip import Clip, causal_mask
-from edge_agent.backbones.weights.clip_names import (
+from edge_agent.backbones.clip_family import (
     WEIGHT_FILES,
     ClipName,
     architecture,
-    parse_clip,
     pretrained,
     published,
     repository,
@@ -37,15 +36,14 @@ OPEN_CLIP_CACHE = Path("~/.cache/clip")  # where open_clip puts what it download
 _NO_WEIGHTS = ("input_resolution", "context_length", "vocab_size")  # numbers beside OpenAI's weights
 
 
-def load_clip(name: str, folders: Sequence[Path] = ()) -> Clip:
-    """The CLIP of that name (see clip_names.py), fp32, frozen, on the CPU. folders: where fetched backbones lie.
+def load_clip(wanted: ClipName, folders: Sequence[Path] = ()) -> Clip:
+    """Load a CLIP: fp32, frozen, on the CPU. folders: where fetched backbones lie.
 
-    Raises CheckpointError, with the remedy, for a name that is not known and weights that are missing, damaged, of
-    another model, or only to be had by unpickling.
+    Raises CheckpointError, with the remedy, for weights that are missing, damaged, of another model, or only to be had
+    by unpickling.
     """
     from open_clip.tokenizer import SimpleTokenizer  # takes seconds
 
-    wanted = parse_clip(name)
     path = find_weights(wanted, folders)
     sha256 = _measured(path)
     if (pin := read_pins(path.parent).get(path.name, sha256)) != sha256:
@@ -58,6 +56,16 @@ def load_clip(name: str, folders: Sequence[Path] = ()) -> Clip:
     colours = {key: said[key] for key in ("mean", "std") if key in said}
     tokenizer = SimpleTokenizer(context_length=model.context_length)
     return Clip(model, tokenizer, wanted.name, sha256, **colours).eval().requires_grad_(False)
+
+
+def random_clip(wanted: ClipName) -> Clip:
+    """Build a CLIP with random weights, as open_clip makes them before training: fp32, frozen, on the CPU."""
+    from open_clip.model import CLIP
+    from open_clip.tokenizer import SimpleTokenizer
+
+    model = CLIP(**architecture(wanted))
+    tokenizer = SimpleTokenizer(context_length=model.context_length)
+    return Clip(model, tokenizer, wanted.name).eval().requires_grad_(False)
 
 
 def find_weights(name: ClipName, folders: Sequence[Path] = ()) -> Path:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,10 @@ from edge_agent.backbones.appearance import Appearance
 from edge_agent.backbones.backbone import ImageFeatures, Look
 from edge_agent.backbones.contrast import Contrast
 from edge_agent.backbones.resize import pictures_to_tensor
+from edge_agent.backbones.tips_files import TEXT, TOKENIZER, VISION, BackboneFiles
 from edge_agent.backbones.tokenizer import Tokenizer
 from edge_agent.backbones.vit import Vit, draw_normal
 from edge_agent.backbones.weights.arrays import read_arrays
-from edge_agent.backbones.weights.catalog import TEXT, TOKENIZER, VISION
 from edge_agent.backbones.windows import encode_each
 from edge_agent.errors import CheckpointError
 
@@ -369,6 +369,11 @@ class Tips(nn.Module):
         """Where the weights are, and pictures have to be."""
         return next(self.parameters()).device
 
+    @property
+    def vision_tower(self) -> nn.Module:
+        """See Backbone."""
+        return self.vision
+
     def pictures(self, images: Sequence[np.ndarray], size: int) -> Tensor:
         """See Backbone. Bilinear with antialias, in [0, 1], no normalisation."""
         return pictures_to_tensor(images, size, self.device)
@@ -376,6 +381,12 @@ class Tips(nn.Module):
     def encode_image(self, x: Tensor, layers: Sequence[int] = (), *, values: bool = False) -> ImageFeatures:
         """See Backbone. x: (B, 3, H, W) RGB in [0, 1]."""
         return self.vision(x, layers, values=values)
+
+    def fix_grid(self, grid: tuple[int, int]) -> None:
+        """See Backbone."""
+        positions = self.vision.positions(grid).clone()
+        self.vision.vit.pos_embed = nn.Parameter(positions, requires_grad=False)
+        self.vision.shape = replace(self.vision.shape, grid=grid[0])
 
     def encode_windows(self, x: Tensor, side: int) -> Tensor:
         """See Backbone."""
@@ -441,6 +452,12 @@ def load_tips(
     temperature = _temperature(read_arrays(text, only=TEMPERATURES), text)
     tips = Tips(vision_tower, text_tower, pieces, temperature, name, digest.hexdigest(), load_text)
     return tips.eval().requires_grad_(False)
+
+
+def load_tips_files(files: BackboneFiles) -> Tips:
+    """Load a backbone for inspection from its three files, with the digests that were just verified. Raises as load_tips does."""
+    # Tipsomaly's checkpoint holds what the text tower would say.
+    return load_tips(files.vision, files.text, files.tokenizer, files.name, with_text=False, sha256=files.sha256)
 
 
 def load_tips_folder(folder: Path, name: str) -> Tips:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from edge_agent.backbones.embedded import EMBEDDED
+from edge_agent.backbones.families import forms
 from edge_agent.commands.arguments import count
 from edge_agent.commands.exits import OK
 from edge_agent.detectors.methods import DEFAULT_METHOD, METHODS
@@ -17,9 +19,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     bench.add_argument(
         "--backbone",
-        default="embedded",
-        help="as `edge-agent models` lists it, or clip:MODEL/TAG; where it is not here, random weights of its shape serve"
-        " (tips-s14, tips-b14, tips-l14, clip:MODEL/TAG)",
+        default=EMBEDDED,
+        help=f"{forms()} (default %(default)s); where it is not here, random weights of its shape serve, if that is known",
     )
     bench.add_argument("--method", choices=METHODS, default=DEFAULT_METHOD, help="default %(default)s")
     bench.add_argument("--image-size", type=count, help="side at which pictures are read (default: the backbone's own)")

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge_agent.backbones.embedded import EMBEDDED
+from edge_agent.backbones.families import forms
 from edge_agent.commands.arguments import count, words
 from edge_agent.commands.exits import FAILED, OK
 from edge_agent.detectors.methods import unfitted_methods
@@ -33,7 +35,7 @@ def add(export: argparse.ArgumentParser, what: argparse._MutuallyExclusiveGroup)
         help="does an exported ONNX file say what torch said of its golden set? runs it in onnxruntime, or takes --answers",
     )
     onnx = export.add_argument_group("with --onnx")
-    onnx.add_argument("--model", type=words, help="default: embedded, or as the config says")
+    onnx.add_argument("--model", type=words, help=f"{forms()} (default: {EMBEDDED}, or as the config says)")
     onnx.add_argument("--checkpoint", type=Path, help="fitted prompts; default: as the config says")
     onnx.add_argument(
         "--method", choices=unfitted_methods(), help="one that needs no checkpoint; default: as the config says"

@@ -15,7 +15,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     models.add_argument("--folder", type=Path, help="where backbones lie (default: the user's cache)")
     actions = models.add_subparsers(metavar="ACTION")
     fetch = actions.add_parser("fetch", help="download official weights, or take them from a folder or a mirror")
-    fetch.add_argument("name", help="as `edge-agent models` lists it, or clip:MODEL/TAG")
+    fetch.add_argument("name", help="as `edge-agent models` lists or describes it")
     fetch.add_argument(
         "--from", dest="source", metavar="PLACE", help="folder or http(s) mirror, for factories without internet"
     )
@@ -23,11 +23,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _models(options: argparse.Namespace) -> int:
-    from edge_agent.backbones.weights.listing import clips_too, list_models, table
+    from edge_agent.backbones.weights.listing import list_models, table, unlisted
     from edge_agent.backbones.weights.store import default_folder
 
     print(table(list_models(options.folder or default_folder())))
-    print(f"\n{clips_too()}")
+    print(f"\n{unlisted()}")
     return OK
 
 

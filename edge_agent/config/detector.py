@@ -2,37 +2,31 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from edge_agent.backbones.weights.catalog import BACKBONES, lookup
-from edge_agent.backbones.weights.clip_names import is_clip, parse_clip
+from edge_agent.backbones.embedded import EMBEDDED
+from edge_agent.backbones.families import family_of
+from edge_agent.backbones.tips_folder import HINT
 from edge_agent.detectors.methods import unfitted_methods
 from edge_agent.errors import CheckpointError
 from edge_agent.inference.image_size import MOST_WINDOWS, whole_patches
 from edge_agent.settings.section import Section
-from edge_agent.settings.values import ReadableFile, Text, absolute, folder_of, wrong
+from edge_agent.settings.values import ReadableFile, Text, folder_of, wrong
 
 
-def _model(text: str, info: ValidationInfo) -> str:
-    if is_clip(text):
-        try:
-            return str(parse_clip(text, folder_of(info)))
-        except CheckpointError as error:
-            raise wrong(str(error)) from error
-    if not text.startswith(("/", "./", "../", "~")):
-        try:
-            return lookup(text).name
-        except CheckpointError as error:
-            raise wrong(f"{error}; a folder begins with /, ./, ../ or ~") from error
-    path = absolute(text, folder_of(info))
-    if not os.path.isdir(path):
-        raise wrong(f"the folder {path} does not exist")
-    return str(path)
+def _model(name: str, info: ValidationInfo) -> str:
+    try:
+        family = family_of(name)
+    except CheckpointError as error:
+        raise wrong(f"{error}; {HINT}") from error
+    try:
+        return family.resolve(name, folder_of(info))
+    except CheckpointError as error:
+        raise wrong(str(error)) from error
 
 
 Model = Annotated[Text, AfterValidator(_model)]
@@ -57,7 +51,7 @@ class DetectorConfig(Section):
     windows: how many windows are read besides, along each side of the picture; 1 is none.
     """
 
-    model: Model = "embedded"
+    model: Model = EMBEDDED
     method: Method | None = None
     checkpoint: ReadableFile | None = Field(default=None, validate_default=True)
     class_name: Text = "object"
@@ -69,11 +63,11 @@ class DetectorConfig(Section):
     @field_validator("checkpoint")
     @classmethod
     def _goes_with_model(cls, checkpoint: Path | None, info: ValidationInfo) -> Path | None:
-        model = info.data.get("model", "embedded")
+        model = info.data.get("model", EMBEDDED)
         method = info.data.get("method")
         if checkpoint is not None and method is not None:
             raise wrong(f"goes with no method that needs none: remove it, or method: {method}")
-        if checkpoint is None and method is None and model != "embedded":
+        if checkpoint is None and method is None and family_of(model).checkpoint(model) is None:
             methods = " or ".join(unfitted_methods())
             raise wrong(
                 f"is missing: {model} comes without prompts, name a checkpoint that was fitted for it, or method: {methods}"
@@ -83,8 +77,9 @@ class DetectorConfig(Section):
     @field_validator("image_size")
     @classmethod
     def _whole_patches(cls, side: int | None, info: ValidationInfo) -> int | None:
-        known = BACKBONES.get(info.data.get("model", ""))
-        if side and known and known.patch and side % known.patch:  # of a folder only its files tell
-            near = whole_patches(side, known.patch)
-            raise wrong(f"is {side}; must be a multiple of {known.name}'s patch of {known.patch} pixels: take {near}")
+        model = info.data.get("model")
+        patch = family_of(model).patch(model) if model else None  # of a folder only its files tell
+        if side and patch and side % patch:
+            near = whole_patches(side, patch)
+            raise wrong(f"is {side}; must be a multiple of {model}'s patch of {patch} pixels: take {near}")
         return side

@@ -18,14 +18,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from edge_agent import __version__
 from edge_agent.backbones.backbone import Backbone
+from edge_agent.backbones.embedded import EMBEDDED
+from edge_agent.backbones.families import family_of
 from edge_agent.backbones.precision import halve
-from edge_agent.backbones.random_weights import drawn
-from edge_agent.backbones.weights.catalog import EMBEDDED
+from edge_agent.backbones.random_weights import random_backbone
 from edge_agent.detectors.checkpoint import Checkpoint, load_checkpoint
 from edge_agent.detectors.methods import DEFAULT_METHOD, lookup
 from edge_agent.errors import CheckpointError
 from edge_agent.inference.detector import PromptDetector
-from edge_agent.inference.load import EMBEDDED_CHECKPOINT, Loader, choose_device, choose_dtype
+from edge_agent.inference.load import Loader, choose_device, choose_dtype
 from edge_agent.inference.thread_batches import shared_out
 from edge_agent.kernels.heatmap import heatmaps
 from edge_agent.kernels.pictures import prepare
@@ -77,19 +78,21 @@ def assemble(
     """
     place = choose_device(device)
     dtype = choose_dtype(precision, place)
-    tower: Backbone
     try:
         tower, weights = Loader().backbone(backbone, device, dtype), "its own weights"
     except CheckpointError as error:
         try:
-            random = drawn(backbone)
+            random = random_backbone(backbone)
         except CheckpointError:
-            raise error from None  # of a name that nobody knows, the loader says more
+            raise error from None  # how to get the weights is the better advice
         if dtype != torch.float32:
             halve(random, dtype)
         tower, weights = random.to(place), "random weights"
-    own = (backbone, method, image_size or tower.image_size) == (EMBEDDED, "tipsomaly", tower.image_size)
-    checkpoint = load_checkpoint(EMBEDDED_CHECKPOINT) if own else fresh(tower, method, image_size or tower.image_size)
+    size = image_size or tower.image_size
+    shipped = family_of(backbone).checkpoint(backbone)
+    checkpoint = load_checkpoint(shipped) if shipped else None
+    if checkpoint is None or (checkpoint.header["method"], checkpoint.header["image_size"]) != (method, size):
+        checkpoint = fresh(tower, method, size)
     return PromptDetector(tower, checkpoint, "object", dtype=dtype, compiled=compiled), weights
 
 

@@ -120,10 +120,11 @@ def _gpu() -> Iterator[Finding]:
 
 
 def _detectors(config: Config | None) -> Iterator[Finding]:
+    from edge_agent.backbones.embedded import EMBEDDED
     from edge_agent.inference.load import Loader
 
     if config is None:
-        found: list[tuple[str, Detector]] = [("embedded", Loader().detector())]
+        found: list[tuple[str, Detector]] = [(EMBEDDED, Loader().detector())]
     else:
         found = [(one.name, one.detector) for one in build.stations(config, build.loader(config)).values()]
     for name, detector in {id(detector): (name, detector) for name, detector in reversed(found)}.values():

@@ -4,26 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
 from edge_agent.backbones.backbone import Backbone
+from edge_agent.backbones.embedded import EMBEDDED
+from edge_agent.backbones.families import family_of
 from edge_agent.backbones.memory import let_go
 from edge_agent.backbones.precision import halve
-from edge_agent.backbones.tips import Tips, load_tips
-from edge_agent.backbones.weights.catalog import BACKBONES, EMBEDDED
-from edge_agent.backbones.weights.clip_names import is_clip
-from edge_agent.backbones.weights.store import EMBEDDED_FOLDER, BackboneFiles, default_folder, find
+from edge_agent.backbones.weights.store import default_folder
 from edge_agent.detectors.checkpoint import load_checkpoint, unfitted_checkpoint
 from edge_agent.errors import CheckpointError
 from edge_agent.inference.detector import PromptDetector
 from edge_agent.inference.windowed import WindowedDetector
-
-if TYPE_CHECKING:
-    from edge_agent.backbones.clip import Clip
-
-EMBEDDED_CHECKPOINT = EMBEDDED_FOLDER / "tipsomaly.safetensors"
 
 
 class Loader:
@@ -37,30 +30,24 @@ class Loader:
         self._windowed: dict[tuple[PromptDetector, int], WindowedDetector] = {}
 
     def backbone(self, model: str = EMBEDDED, device: str = "auto", dtype: torch.dtype = torch.float32) -> Backbone:
-        """model: "embedded", the name of a fetched backbone, a folder with its three files, or clip:MODEL/TAG (see clip_names.py).
+        """Load a backbone, or return the one that is loaded already.
 
-        dtype: of the vision tower's matrix products; if not fp32 it is to be called under autocast. Raises CheckpointError.
+        Args:
+            model: the backbone's name, as a family of families.py knows it.
+            device: "auto", "cpu" or "cuda".
+            dtype: of the vision tower's matrix products; if not fp32 it is to be called under autocast.
+
+        Raises CheckpointError.
         """
         key = (model, str(choose_device(device)), dtype)
         if key not in self._backbones:
-            backbone = self._load(model)
+            backbone = family_of(model).load(model, self._folders)
             if dtype != torch.float32:
                 halve(backbone, dtype)
             self._backbones[key] = backbone.to(choose_device(device))
             if not torch.cuda.is_available():
                 let_go()
         return self._backbones[key]
-
-    def _load(self, model: str) -> Tips | Clip:
-        if is_clip(model):
-            from edge_agent.backbones.clip_weights import load_clip  # open_clip is slow to import
-
-            return load_clip(model, self._folders)
-        folder = Path(model).expanduser()
-        is_folder = model not in BACKBONES and folder.is_dir()  # a name is not what happens to lie here
-        files = BackboneFiles(folder.name, folder) if is_folder else find(model, self._folders)
-        # Tipsomaly's checkpoint holds what the text tower would say.
-        return load_tips(files.vision, files.text, files.tokenizer, files.name, with_text=False, sha256=files.sha256)
 
     def detector(
         self,
@@ -79,9 +66,9 @@ class Loader:
         if method is not None and checkpoint is not None:
             raise CheckpointError(f"{checkpoint}: {method} needs no checkpoint: leave one of the two out")
         if method is None and checkpoint is None:
-            if model != EMBEDDED:
+            checkpoint = family_of(model).checkpoint(model)
+            if checkpoint is None:
                 raise CheckpointError(f"{model} comes without prompts: name a checkpoint that was fitted for it")
-            checkpoint = EMBEDDED_CHECKPOINT
         prompts = method or checkpoint
         assert prompts is not None
         key = (model, prompts, class_name, device, precision, image_size)

@@ -11,7 +11,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,14 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from edge_agent import __version__
-from edge_agent.backbones.tips import Tips
-from edge_agent.detectors.method import Method
 from edge_agent.errors import EdgeAgentError
 from edge_agent.kernels import scoring
 from edge_agent.kernels.heatmap import heatmaps
 
 if TYPE_CHECKING:
-    from edge_agent.backbones.clip import Clip
     from edge_agent.inference.detector import PromptDetector
 
 FORMAT = "edge-agent/onnx/1"
@@ -59,7 +56,7 @@ class Graph(nn.Module):
         self.method = copy.deepcopy(detector.method)
         self.backbone = cast(nn.Module, self.method.backbone)
         self.size = detector.info.image_size
-        fix_positions(self.method, detector.grid)
+        self.method.backbone.fix_grid(detector.grid)  # an antialiased resize has no place in a graph
         look = self.method.backbone.look
         self.mean: Tensor
         self.std: Tensor
@@ -77,18 +74,6 @@ class Graph(nn.Module):
         scores = method.scores(method(method.see(x)), kept)
         maps = heatmaps(scores.patches, self.size, method.sigma, method.upsampling)
         return scores.picture, maps if self.pixels_kept is None else maps * self.pixels_kept
-
-
-def fix_positions(method: Method, grid: tuple[int, int]) -> None:
-    """Resize a backbone's positions to the only grid it will see, in place: their antialiased resize has no place in a graph."""
-    if isinstance(method.backbone, Tips):
-        vision = method.backbone.vision
-        vision.vit.pos_embed = nn.Parameter(vision.positions(grid).clone(), requires_grad=False)
-        vision.shape = replace(vision.shape, grid=grid[0])
-    else:
-        clip = cast("Clip", method.backbone)
-        clip.model.visual.positional_embedding = nn.Parameter(clip.positions(grid).clone(), requires_grad=False)
-        clip.model.visual.grid_size = grid
 
 
 def resized(detector: PromptDetector, images: Sequence[np.ndarray]) -> np.ndarray:

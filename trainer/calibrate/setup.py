@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_agent import build
+from edge_agent.backbones.embedded import EMBEDDED
 from edge_agent.config.load import load_config
 from edge_agent.core import Detector
 from edge_agent.inference.load import Loader
@@ -72,5 +73,5 @@ def setup_of_model(
     Raises EdgeAgentError when the model or checkpoint cannot be loaded.
     """
     loader, class_name = Loader(), class_name or "object"
-    whole = loader.detector(model or "embedded", checkpoint, class_name, method=method, image_size=image_size)
+    whole = loader.detector(model or EMBEDDED, checkpoint, class_name, method=method, image_size=image_size)
     return ReadingSetup(loader.windowed(whole, windows or 1), class_name)

@@ -9,6 +9,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge_agent.backbones.embedded import EMBEDDED
+from edge_agent.backbones.families import forms
 from edge_agent.commands.arguments import count, windows, words
 from edge_agent.detectors.methods import unfitted_methods
 from trainer.commands.output import bar, writable
@@ -33,7 +35,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     calibrate.add_argument(
         "--out", type=Path, required=True, help="the calibration, FILE.json; replaces an earlier one"
     )
-    calibrate.add_argument("--model", help="backbone: a name of `edge-agent models`, or a folder (default embedded)")
+    calibrate.add_argument("--model", help=f"backbone: {forms()} (default {EMBEDDED})")
     calibrate.add_argument("--checkpoint", type=Path, help="prompts fitted for it (default: the embedded model's own)")
     calibrate.add_argument(
         "--method",

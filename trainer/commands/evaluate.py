@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from edge_agent.backbones.embedded import EMBEDDED
+from edge_agent.backbones.families import forms
 from edge_agent.commands.arguments import count, seed, windows
 from edge_agent.detectors.methods import unfitted_methods
 from trainer.commands.output import bar, writable
@@ -18,9 +20,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     evaluate.add_argument(
         "--data", type=Path, required=True, help="MVTec layout or meta.json; a category or a folder of categories"
     )
-    evaluate.add_argument(
-        "--model", default="embedded", help="backbone: a name of `edge-agent models`, or a folder (default embedded)"
-    )
+    evaluate.add_argument("--model", default=EMBEDDED, help=f"backbone: {forms()} (default %(default)s)")
     evaluate.add_argument("--checkpoint", type=Path, help="prompts fitted for it (default: the embedded model's own)")
     evaluate.add_argument(
         "--method",

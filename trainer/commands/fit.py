@@ -7,6 +7,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from edge_agent.backbones.embedded import EMBEDDED
+from edge_agent.backbones.families import forms
 from edge_agent.commands.arguments import count, seed
 from edge_agent.detectors.methods import DEFAULT_METHOD, fitted_methods
 from trainer.commands.output import writable
@@ -16,9 +18,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """The command line of `trainer fit`."""
     fit = commands.add_parser("fit", help="fit a method's prompts on labelled pictures, or on good ones alone")
     fit.add_argument("--method", choices=fitted_methods(), default=DEFAULT_METHOD, help="default %(default)s")
-    fit.add_argument(
-        "--backbone", default="embedded", help="a name of `edge-agent models`, or a folder (default embedded)"
-    )
+    fit.add_argument("--backbone", default=EMBEDDED, help=f"{forms()} (default %(default)s)")
     pictures = fit.add_mutually_exclusive_group(required=True)
     pictures.add_argument(
         "--data", type=Path, help="labelled pictures: MVTec layout or meta.json; a category or a folder of categories"

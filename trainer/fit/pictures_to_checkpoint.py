@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edge_agent.backbones.backbone import Backbone
-from edge_agent.backbones.weights.catalog import EMBEDDED
+from edge_agent.backbones.embedded import EMBEDDED
 from edge_agent.detectors.checkpoint import Checkpoint, save_checkpoint
 from edge_agent.detectors.method import Method
 from edge_agent.detectors.methods import lookup

@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 
 from edge_agent.backbones.backbone import Backbone
-from edge_agent.backbones.weights.catalog import BACKBONES
-from edge_agent.backbones.weights.clip_names import PREFIX, fault_of
+from edge_agent.backbones.clip_family import PREFIX, fault_of
+from edge_agent.backbones.families import catalog
 from edge_agent.detectors.checkpoint import Checkpoint, save_checkpoint
 from edge_agent.detectors.method import Method
 from edge_agent.errors import CheckpointError
@@ -107,7 +107,7 @@ def backbones_of_width(method: str, width: int) -> list[str]:
     configs = {f"{PREFIX}{model}/openai": get_model_config(model) for model in models}
     names = [name for name, one in configs.items() if one and not fault_of(one) and one["text_cfg"]["width"] == width]
     if layout.fits_tips:
-        names = [name for name, one in BACKBONES.items() if one.width == width] + names
+        names = [name for name, one in catalog().items() if one.width == width] + names
     return sorted(names, key=lambda name: name != layout.backbone)
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from edge_agent.backbones.tips import Tips, load_tips_folder
-from edge_agent.backbones.weights.catalog import TOKENIZER
+from edge_agent.backbones.tips_files import TOKENIZER
 from trainer.io.processes import Process, joined
 from trainer.io.run_state import read_state, write_state
 from trainer.pretrain.batches import batches

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from edge_agent.backbones.tips import Tips, load_tips_folder, to_official
-from edge_agent.backbones.weights.catalog import FILES, TEXT, TOKENIZER, VISION
+from edge_agent.backbones.tips_files import FILES, TEXT, TOKENIZER, VISION
 from edge_agent.backbones.weights.digests import format_sums
 from edge_agent.backbones.weights.store import PINS
 from edge_agent.detectors.checkpoint import Checkpoint, save_checkpoint

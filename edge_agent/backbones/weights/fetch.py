@@ -14,8 +14,7 @@ from urllib.parse import urlsplit
 
 import filelock
 
-from edge_agent.backbones.weights.catalog import Backbone, RemoteFile, lookup
-from edge_agent.backbones.weights.clip_names import is_clip, parse_clip, published
+from edge_agent.backbones.families import family_of
 from edge_agent.backbones.weights.digests import BLOCK, measure, parse_sums
 from edge_agent.backbones.weights.download import (
     Arrived,
@@ -27,7 +26,8 @@ from edge_agent.backbones.weights.download import (
     discard,
     download,
 )
-from edge_agent.backbones.weights.store import EMBEDDED_FOLDER, PINS, intact, pin, read_pins
+from edge_agent.backbones.weights.published import Published, RemoteFile
+from edge_agent.backbones.weights.store import PINS, intact, pin, read_pins
 from edge_agent.errors import CheckpointError
 from edge_agent.io.files import put
 
@@ -45,7 +45,7 @@ def fetch(
     progress: Progress = lambda file, done, total: None,
     patience: Patience = Patience(),  # noqa: B008  (frozen)
 ) -> Path:
-    """Get a known backbone into its folder below `into` and return that folder. name: of the catalog, or clip:MODEL/TAG.
+    """Get a known backbone into its folder below `into` and return that folder. name: as a family of families.py knows it.
 
     source: an http(s) address or a local folder to take the files from instead of their owner. There they may be named
     as published (tips_oss_b14_highres_distilled_vision.npz), or as here (tips-b14/vision.npz, or vision.npz alone); a
@@ -54,14 +54,16 @@ def fetch(
 
     Raises CheckpointError, with the remedy, for anything that keeps the files from being here and right.
     """
-    backbone = published(parse_clip(name)) if is_clip(name) else lookup(name)
+    backbone = family_of(name).published(name)
     return bring(backbone, into=into, source=source, progress=progress, patience=patience)
 
 
-def bring(backbone: Backbone, *, into: Path, source: str | Path | None, progress: Progress, patience: Patience) -> Path:
+def bring(
+    backbone: Published, *, into: Path, source: str | Path | None, progress: Progress, patience: Patience
+) -> Path:
     """As fetch(), for a backbone that need not be in the catalog."""
-    if not backbone.files:
-        return EMBEDDED_FOLDER
+    if backbone.shipped:
+        return backbone.shipped
     folder = into / backbone.folder
     take = _source(backbone, source, patience)
     try:
@@ -130,7 +132,7 @@ def _fault(npz: Path) -> str | None:
     return damaged and f"{damaged} in it is damaged"
 
 
-def _source(backbone: Backbone, source: str | Path | None, patience: Patience) -> Source:
+def _source(backbone: Published, source: str | Path | None, patience: Patience) -> Source:
     """How to take a file from there. Raises CheckpointError for a place that cannot be."""
     if source is None:
         return lambda file, part, report: download(file.url, part, report, patience)
@@ -149,7 +151,7 @@ def _source(backbone: Backbone, source: str | Path | None, patience: Patience) -
 
 
 def _from_mirror(
-    backbone: Backbone, file: RemoteFile, mirror: str, part: Path, report: Report, patience: Patience
+    backbone: Published, file: RemoteFile, mirror: str, part: Path, report: Report, patience: Patience
 ) -> Arrived:
     refusals = []
     for name in _names(backbone, file):
@@ -177,7 +179,7 @@ def _listed(url: str, part: Path, patience: Patience) -> dict[str, str]:
     return listed
 
 
-def _from_folder(backbone: Backbone, file: RemoteFile, source: Path, part: Path, report: Report) -> Arrived:
+def _from_folder(backbone: Published, file: RemoteFile, source: Path, part: Path, report: Report) -> Arrived:
     paths = [source / name for name in _names(backbone, file)]
     path = next((path for path in paths if path.is_file()), None)
     if path is None:
@@ -195,7 +197,7 @@ def _from_folder(backbone: Backbone, file: RemoteFile, source: Path, part: Path,
     return Arrived(str(path), _digest_in(path.with_name(PINS), path.name))
 
 
-def _names(backbone: Backbone, file: RemoteFile) -> list[str]:
+def _names(backbone: Published, file: RemoteFile) -> list[str]:
     """What a file may be called at a mirror or in a folder, the most telling name first."""
     return list(dict.fromkeys([f"{backbone.folder}/{file.name}", file.published_name, file.name]))
 
@@ -219,7 +221,7 @@ def _alone_in(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _elsewhere(backbone: Backbone) -> str:
+def _elsewhere(backbone: Published) -> str:
     names = ", ".join(file.published_name for file in backbone.files)
     return (
         f"To take the files from elsewhere: `edge-agent models fetch {backbone.name} --from PLACE`, where PLACE is a "

@@ -3,66 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from edge_agent.backbones.weights.catalog import BACKBONES, EMBEDDED, FILES
-from edge_agent.backbones.weights.clip_names import EXAMPLE, PREFIX, SAFETENSORS
-from edge_agent.backbones.weights.store import EMBEDDED_FOLDER, BackboneFiles, installed
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One backbone. bytes: on disk if it is here, else about what a fetch brings. folder: None when it is not here.
-
-    image_size and width as in catalog.Backbone; millions: parameters of both towers.
-    """
-
-    name: str
-    image_size: int | None
-    width: int | None
-    millions: float | None
-    bytes: int | None
-    licence: str
-    folder: Path | None
+from edge_agent.backbones.families import FAMILIES
+from edge_agent.backbones.family import Row
 
 
 def list_models(folder: Path) -> list[Row]:
-    """Every known backbone in the catalog's order, the embedded one first, then fetched CLIPs. Reads no weights."""
-    here = {files.name: files for files in installed(folder)}
-    if all((EMBEDDED_FOLDER / name).is_file() for name in FILES):
-        here[EMBEDDED] = BackboneFiles(EMBEDDED, EMBEDDED_FOLDER)
-    rows = []
-    for backbone in BACKBONES.values():
-        files = here.get(backbone.name)
-        both = (backbone.vision_millions, backbone.text_millions)
-        rows.append(
-            Row(
-                name=backbone.name,
-                image_size=backbone.image_size,
-                width=backbone.width,
-                millions=None if None in both else sum(filter(None, both)),
-                bytes=files.size if files else backbone.about_bytes,
-                licence=f"{backbone.holder}, {backbone.licence}",
-                folder=files.folder if files else None,
-            )
-        )
-    return rows + _fetched_clips(folder)
-
-
-def _fetched_clips(folder: Path) -> list[Row]:
-    return [
-        Row(
-            name=f"{PREFIX}{path.parent.parent.name}/{path.parent.name}",
-            image_size=None,
-            width=None,
-            millions=None,
-            bytes=path.stat().st_size,
-            licence="see its model card",
-            folder=path.parent,
-        )
-        for path in sorted(folder.glob(f"{PREFIX[:-1]}/*/*/{SAFETENSORS}"))
-    ]
+    """Return a row for every backbone that is known or lies in `folder`, family by family. Reads no weights."""
+    return [row for family in FAMILIES for row in family.rows(folder)]
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -84,12 +33,9 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in cells)
 
 
-def clips_too() -> str:
-    """How CLIP backbones are named, which no table could list."""
-    return (
-        f"CLIP: any ViT that open_clip knows, as {PREFIX}MODEL/TAG, such as {EXAMPLE}: fetch it by that name, or take\n"
-        f"what open_clip or huggingface_hub have in their caches; {PREFIX}MODEL@FILE and {PREFIX}MODEL/TAG@FILE read a file."
-    )
+def unlisted() -> str:
+    """Say how backbones are named that no table could list."""
+    return "\n".join(family.about for family in FAMILIES if family.about)
 
 
 def _size(row: Row) -> str:

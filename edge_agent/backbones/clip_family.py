@@ -1,4 +1,4 @@
-"""How CLIP backbones are named, in config.yaml and on the command line: clip:MODEL[/TAG][@PATH].
+"""CLIP backbones, and how they are named in config.yaml and on the command line: clip:MODEL[/TAG][@PATH].
 
 MODEL is open_clip's name of the architecture, TAG its name of pretrained weights, PATH a weight file (or its folder) to
 read instead of looking for the tag's. The tag also says the activation and the pictures' mean and std. open_clip, and so
@@ -9,17 +9,23 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from edge_agent.backbones.weights.catalog import Backbone, RemoteFile
+from edge_agent.backbones.family import Family, Row
+from edge_agent.backbones.weights.published import Published, RemoteFile
 from edge_agent.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from edge_agent.backbones.clip import Clip
 
 PREFIX = "clip:"
 EXAMPLE = "clip:ViT-L-14-336/openai"  # what ViP2-CLIP and CoPS were published for
 SAFETENSORS = "open_clip_model.safetensors"
+LICENCE = "see its model card"
 WEIGHT_FILES = (SAFETENSORS, "open_clip_pytorch_model.bin")  # open_clip's own names, the better one first
 
 Colour = tuple[float, float, float]  # of R, G, B in [0, 1]
@@ -42,9 +48,53 @@ class ClipName:
         return self.name + (f"@{self.path}" if self.path else "")
 
 
-def is_clip(name: str) -> bool:
-    """Whether a backbone's name is of this kind."""
-    return name.startswith(PREFIX)
+class ClipFamily(Family):
+    """Any CLIP of open_clip's whose towers are CLIP's own: too many to list, so that only the fetched ones are."""
+
+    form: ClassVar[str | None] = f"{PREFIX}MODEL/TAG"
+    about: ClassVar[str] = (
+        f"CLIP: any ViT that open_clip knows, as {PREFIX}MODEL/TAG, such as {EXAMPLE}: fetch it by that name, or take\n"
+        f"what open_clip or huggingface_hub have in their caches; {PREFIX}MODEL@FILE and {PREFIX}MODEL/TAG@FILE read a file."
+    )
+
+    def knows(self, name: str) -> bool:
+        """See Family."""
+        return name.startswith(PREFIX)
+
+    def resolve(self, name: str, folder: Path) -> str:
+        """See Family."""
+        return str(parse_clip(name, folder))
+
+    def published(self, name: str) -> Published:
+        """See Family."""
+        return published(parse_clip(name))
+
+    def rows(self, folder: Path) -> Iterator[Row]:
+        """See Family."""
+        for path in sorted(folder.glob(f"{PREFIX[:-1]}/*/*/{SAFETENSORS}")):
+            yield Row(
+                name=f"{PREFIX}{path.parent.parent.name}/{path.parent.name}",
+                image_size=None,
+                width=None,
+                millions=None,
+                bytes=path.stat().st_size,
+                licence=LICENCE,
+                folder=path.parent,
+            )
+
+    def load(self, name: str, folders: Sequence[Path]) -> Clip:
+        """See Family."""
+        wanted = parse_clip(name)  # before the next import: a missing open_clip is an error that says what to install
+        from edge_agent.backbones.clip_weights import load_clip
+
+        return load_clip(wanted, folders)
+
+    def random(self, name: str) -> Clip:
+        """See Family."""
+        wanted = parse_clip(name)
+        from edge_agent.backbones.clip_weights import random_clip
+
+        return random_clip(wanted)
 
 
 def parse_clip(text: str, folder: Path | None = None) -> ClipName:
@@ -52,8 +102,9 @@ def parse_clip(text: str, folder: Path | None = None) -> ClipName:
 
     Raises CheckpointError, with near names, for a model or a tag that open_clip does not know, or a model of another make.
     """
-    from open_clip import get_model_config, get_pretrained_cfg, list_models, list_pretrained_tags_by_model
-
+    open_clip = _open_clip(text)
+    get_model_config, list_models = open_clip.get_model_config, open_clip.list_models
+    list_tags = open_clip.list_pretrained_tags_by_model
     said, at, place = text.removeprefix(PREFIX).partition("@")
     model, _, tag = said.partition("/")
     config = get_model_config(model) if model in list_models() else None
@@ -62,18 +113,24 @@ def parse_clip(text: str, folder: Path | None = None) -> ClipName:
         raise CheckpointError(f"{model!r} is no CLIP that open_clip knows; {_near(model, known)}")
     if fault := fault_of(config):
         raise CheckpointError(f"{PREFIX}{model}: {fault}; take one such as {EXAMPLE}")
-    if tag and not get_pretrained_cfg(model, tag):
-        raise CheckpointError(
-            f"{tag!r} is no pretrained tag of {model}; {_near(tag, list_pretrained_tags_by_model(model))}"
-        )
+    if tag and not open_clip.get_pretrained_cfg(model, tag):
+        raise CheckpointError(f"{tag!r} is no pretrained tag of {model}; {_near(tag, list_tags(model))}")
     if at and not place:
         raise CheckpointError(f"{text}: no path after the @: give the weight file, or leave the @ out")
     if not tag and not place:
-        tags = list_pretrained_tags_by_model(model)
+        tags = list_tags(model)
         tagged = f"{PREFIX}{model}/{tags[0]} or " if tags else ""
         raise CheckpointError(f"{text} names no weights: say {tagged}{PREFIX}{model}@FILE.safetensors")
     path = Path(os.path.abspath((folder or Path.cwd()) / os.path.expanduser(place))) if place else None
     return ClipName(model, tag or None, path)
+
+
+def _open_clip(name: str) -> ModuleType:
+    try:
+        import open_clip  # slow, and it imports torch: only where a CLIP is named
+    except ImportError as error:
+        raise CheckpointError(f"{name} needs {error.name}: pip install 'edge-agent[clip]'") from None
+    return open_clip
 
 
 def fault_of(config: dict[str, Any]) -> str | None:
@@ -114,15 +171,15 @@ def repository(name: ClipName) -> str | None:
     return pretrained(name).get("hf_hub", "").strip("/") or None
 
 
-def published(name: ClipName) -> Backbone:
-    """The tag's weights as the catalog describes backbones, for fetching. Raises CheckpointError where nobody publishes them."""
+def published(name: ClipName) -> Published:
+    """The tag's weights, for fetching. Raises CheckpointError where nobody publishes them."""
     place = repository(name)
     if place is None or name.path is not None:
         raise CheckpointError(f"{name}: nothing to fetch; name a pretrained tag, as in {EXAMPLE}")
-    return Backbone(
+    return Published(
         name=name.name,
         holder=place,
-        licence="see its model card",
+        licence=LICENCE,
         files=(RemoteFile(SAFETENSORS, f"https://huggingface.co/{place}/resolve/main/{SAFETENSORS}"),),
     )
 

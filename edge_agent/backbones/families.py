@@ -1,0 +1,36 @@
+"""The families of backbones there are; a backbone's name belongs to the first one that knows it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+
+from edge_agent.backbones.clip_family import ClipFamily
+from edge_agent.backbones.embedded import EmbeddedFamily
+from edge_agent.backbones.family import Family
+from edge_agent.backbones.tips_family import TipsFamily
+from edge_agent.backbones.tips_folder import TipsFolder
+from edge_agent.backbones.weights.published import Published
+from edge_agent.errors import CheckpointError
+
+FAMILIES: list[Family] = [EmbeddedFamily(), TipsFamily(), ClipFamily(), TipsFolder()]
+
+
+def catalog() -> Mapping[str, Published]:
+    """Every backbone that is known by name, in the families' order."""
+    return {name: known for family in FAMILIES for name, known in family.catalog.items()}
+
+
+def forms() -> str:
+    """How backbones are named, for help texts."""
+    return ", ".join(["as `edge-agent models` lists it", *(family.form for family in FAMILIES if family.form)])
+
+
+def family_of(name: str) -> Family:
+    """The family of a backbone by its name. Raises CheckpointError with the nearest names."""
+    for family in FAMILIES:
+        if family.knows(name):
+            return family
+    near = difflib.get_close_matches(name, catalog(), n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else "`edge-agent models` lists them"
+    raise CheckpointError(f"{name!r} is no known backbone; {hint}")

@@ -1,0 +1,102 @@
+"""What a family of backbones is: how its members are named, listed, fetched and loaded. Importing one imports no torch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, ClassVar
+
+from edge_agent.backbones.weights.published import Published
+from edge_agent.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from edge_agent.backbones.backbone import Backbone
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One backbone in the list of `edge-agent models`.
+
+    bytes: on disk if it is here, else about what a fetch brings. folder: None when it is not here. image_size and width as in
+    Published; millions: parameters of both towers.
+    """
+
+    name: str
+    image_size: int | None
+    width: int | None
+    millions: float | None
+    bytes: int | None
+    licence: str
+    folder: Path | None
+
+
+class Family(ABC):
+    """One kind of backbone. All that the agent knows of its kind is here; families.py lists the families.
+
+    catalog: backbones that are known by name. form: how other names of it look, in help texts; None where there are no others.
+    about: what `edge-agent models` says below its list of the names that it cannot list.
+    """
+
+    catalog: ClassVar[Mapping[str, Published]] = MappingProxyType({})
+    form: ClassVar[str | None] = None
+    about: ClassVar[str] = ""
+
+    def knows(self, name: str) -> bool:
+        """Whether a backbone's name is of this family. Reads no weights."""
+        return name in self.catalog
+
+    def resolve(self, name: str, folder: Path) -> str:
+        """Return the name in full, as a config keeps it; `folder` is what a relative path in it starts from.
+
+        Raises CheckpointError for a name of this family that means nothing.
+        """
+        return name
+
+    def patch(self, name: str) -> int | None:
+        """Side of a patch in pixels; None where only the files tell."""
+        known = self.catalog.get(name)
+        return known.patch if known else None
+
+    def checkpoint(self, name: str) -> Path | None:
+        """The fitted prompts that come with the backbone, if any do."""
+        return None
+
+    def published(self, name: str) -> Published:
+        """What a fetch brings. Raises CheckpointError where there is nothing to fetch."""
+        return self.catalog[name]
+
+    def rows(self, folder: Path) -> Iterator[Row]:
+        """One row for every backbone of the catalog, and for others of the family that lie in `folder`. Reads no weights."""
+        for known in self.catalog.values():
+            here = known.shipped if known.shipped else folder / known.folder
+            size = self.installed_bytes(here)
+            yield Row(
+                name=known.name,
+                image_size=known.image_size,
+                width=known.width,
+                millions=known.millions,
+                bytes=known.about_bytes if size is None else size,
+                licence=f"{known.holder}, {known.licence}",
+                folder=None if size is None else here,
+            )
+
+    def installed_bytes(self, folder: Path) -> int | None:
+        """Bytes of a backbone's files where all of them lie in `folder`, else None."""
+        return None
+
+    @abstractmethod
+    def load(self, name: str, folders: Sequence[Path]) -> Backbone:
+        """Load a backbone: fp32, frozen, on the CPU, never from the network.
+
+        name: of this family. folders: where fetched backbones lie, the first one first. Raises CheckpointError, with the remedy.
+        """
+
+    def random(self, name: str) -> Backbone:
+        """Build the backbone with random weights from torch's global generator, for timing only; fp32, on the CPU.
+
+        Raises CheckpointError where its shape is not known without its files.
+        """
+        raise CheckpointError(f"{name}: no shape is known to make random weights of; fetch it, or name its files")

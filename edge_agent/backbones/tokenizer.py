@@ -17,8 +17,10 @@ class Tokenizer:
     """A SentencePiece model file, ready to call."""
 
     def __init__(self, path: Path) -> None:
-        import sentencepiece  # only where there is text to read
-
+        try:
+            import sentencepiece  # only where there is text to read
+        except ImportError as error:
+            raise CheckpointError(f"reading {path} needs {error.name}: pip install 'edge-agent[text]'") from None
         try:
             self._pieces = sentencepiece.SentencePieceProcessor(model_proto=path.read_bytes())
         except FileNotFoundError:

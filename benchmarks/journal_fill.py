@@ -46,12 +46,13 @@ LEDGER = """
         lower(hex(randomblob(32))), 1000000 + n * 7919 % 999983, 1234567, CAST(seconds * 1e9 AS INT) FROM made
 """
 OUTBOX = """
-    INSERT INTO outbox (id, kind, station, payload, inspection, created_at, sent_at)
+    INSERT INTO outbox (id, kind, station, payload, inspection, created_at)
     SELECT id, 'alarm', station, json_object('schema', 'edge-agent/alarm/1', 'id', id, 'event', 'raised', 'ts', moment,
         'station', station, 'part_id', 'SN' || n, 'evaluation', 'NotOK', 'score', 0.91, 'threshold', 0.62,
-        'model', 'tipsomaly/embedded', 'model_sha256', :sha, 'regions', json_array()), n, moment, moment
+        'model', 'tipsomaly/embedded', 'model_sha256', :sha, 'regions', json_array()), n, moment
     FROM made WHERE n % 10 = 0
 """
+DELIVERIES = "INSERT INTO deliveries (seq, receiver, sent_at) SELECT seq, 'mqtt', created_at FROM outbox"
 
 
 def fill(path: Path, count: int, end: datetime) -> None:
@@ -68,6 +69,7 @@ def fill(path: Path, count: int, end: datetime) -> None:
             database.execute(f"DROP INDEX {name}")
         for rows in (INSPECTIONS, REGIONS, LEDGER, OUTBOX):
             database.execute(NUMBERS + rows, values)
+        database.execute(DELIVERIES)
         for _, sql in indices:
             database.execute(sql)
         database.execute("COMMIT")

@@ -10,7 +10,7 @@ from edge_agent.config.config import Config
 from edge_agent.config.detector import DetectorConfig
 from edge_agent.config.evidence import EvidenceConfig
 from edge_agent.config.station import StationConfig
-from edge_agent.core import Detector, Evidence, Inspection, Ledger, Message, Source, Trace, Triggers
+from edge_agent.core import MQTT, Detector, Evidence, Inspection, Ledger, Message, Source, Trace, Triggers
 from edge_agent.errors import ConfigError
 from edge_agent.evidence.store import Gallery
 from edge_agent.inference.load import Loader
@@ -200,13 +200,13 @@ def broker(config: MqttConfig, agent: str) -> Broker:
 
 def sender(mqtt: MqttConfig, agent: str, journal: Journal, alarms: Mapping[str, bool]) -> MqttSink:
     """The sink that delivers the journal's outbox; it connects at once."""
-    return MqttSink(broker(mqtt, agent), journal, alarms=alarms)
+    return MqttSink(broker(mqtt, agent), journal.outbox(MQTT), alarms=alarms)
 
 
 def replay_sender(mqtt: MqttConfig, agent: str, journal: Journal) -> MqttSink:
     """As sender, but a stranger to a daemon of the same config: with a client id and a status topic of its own."""
     own = mqtt.model_copy(update={"client_id": mqtt.client_id and f"{mqtt.client_id}-replay"})
-    return MqttSink(broker(own, f"{agent}-replay"), journal)
+    return MqttSink(broker(own, f"{agent}-replay"), journal.outbox(MQTT))
 
 
 def gallery(evidence: EvidenceConfig) -> Gallery:
@@ -249,7 +249,7 @@ def registry(
         "frames": lambda: metrics.frames(line, sources, meter),
         "connections": lambda: metrics.connections(sources),
         "steps": lambda: metrics.steps(line, meter),
-        "outbox": lambda: metrics.outbox(journal.outbox_depth),
+        "outbox": lambda: metrics.outbox({MQTT: journal.outbox(MQTT)} if sender else {}),
         "evidence": lambda: metrics.evidence(gallery, line),
         "disk": lambda: metrics.disk([config.agent.data_dir, config.evidence.folder]),
         "gpu": metrics.gpu,

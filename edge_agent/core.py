@@ -12,6 +12,8 @@ from typing import Protocol
 
 import numpy as np
 
+MQTT = "mqtt"  # the receiver of messages that is the broker
+
 
 class Evaluation(str, Enum):
     """The outcome of one inspection, in the words of OPC 40100-1 and OPC UA Machinery-Result."""
@@ -159,12 +161,17 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Message:
-    """One message to be delivered at least once. The sender adds `seq` and `historical`, and makes the topic."""
+    """One message to be delivered at least once to each of its receivers.
+
+    The sender adds `seq` and `historical`, and makes the topic. receivers: names of the durable receivers, such as
+    "mqtt"; the journal keeps track of each by itself.
+    """
 
     id: str  # UUID version 7; receivers dedupe by it
     kind: str  # "alarm" or "result": the last level of the topic
     station: str
     payload: Mapping[str, object]  # JSON, see edge_agent/mqtt/schemas/
+    receivers: tuple[str, ...] = (MQTT,)
 
 
 class Ledger(Protocol):

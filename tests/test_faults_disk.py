@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from edge_agent.backbones.embedded import EMBEDDED_FOLDER
-from edge_agent.core import AlarmEvent
+from edge_agent.core import MQTT, AlarmEvent
 from edge_agent.errors import JournalError
 from edge_agent.journal import ballast
 from edge_agent.journal.journal import Journal
@@ -75,7 +75,7 @@ def test_alarms_are_recorded_on_a_full_disk_and_room_is_kept_again_after_it(
         others.unlink()
         ids.append(record(journal))
         assert kept.exists()
-        assert [row.message.payload["inspection"] for row in journal.pending(100)] == ids
+        assert [row.message.payload["inspection"] for row in journal.outbox(MQTT).pending(100)] == ids
 
 
 def test_a_journal_on_a_full_disk_opens_by_what_was_kept_for_it(disk: Path) -> None:
@@ -85,7 +85,7 @@ def test_a_journal_on_a_full_disk_opens_by_what_was_kept_for_it(disk: Path) -> N
     fill(disk)
     with closing(Journal.open(f"sqlite:///{path}", ballast=True)) as journal:
         second = record(journal)
-        assert [row.message.payload["inspection"] for row in journal.pending(100)] == [first, second]
+        assert [row.message.payload["inspection"] for row in journal.outbox(MQTT).pending(100)] == [first, second]
 
 
 def test_a_locked_journal_is_no_reason_to_give_room_away(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +97,7 @@ def test_a_locked_journal_is_no_reason_to_give_room_away(disk: Path, monkeypatch
     ):
         stranger.execute("BEGIN IMMEDIATE")
         with pytest.raises(JournalError, match="locked"):
-            journal.mark_sent([1])
+            journal.outbox(MQTT).mark_sent([1])
     assert (disk / "journal.db.ballast").exists()
 
 

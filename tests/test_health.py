@@ -58,7 +58,7 @@ def test_a_running_agent_tells_what_it_has_captured_inspected_dropped_and_what_w
     with Daemon(config) as daemon:
         daemon.until("ready")
         wait_until(lambda: len(daemon.rows) == 4, "all that is whole is inspected")
-        wait_until(lambda: samples(get(port, "/metrics")[1])["outbox_messages",] == 3, "what waits is counted")
+        wait_until(lambda: samples(get(port, "/metrics")[1])["outbox_messages", "mqtt"] == 3, "what waits is counted")
         code, text = get(port, "/metrics")
         assert code == 200
         found = samples(text)
@@ -75,7 +75,7 @@ def test_a_running_agent_tells_what_it_has_captured_inspected_dropped_and_what_w
     assert found["score_bucket", "+Inf", "cam1"] == 3
     assert found["step_seconds_count", "detect"] == found["step_seconds_count", "keep"] == 4
     assert found["step_seconds_sum", "detect"] > 0
-    assert found["outbox_age_seconds",] > 0
+    assert found["outbox_age_seconds", "mqtt"] > 0
     assert found["mqtt_online",] == 0
     assert (found["evidence_kept_total",], found["evidence_dropped_total",]) == (6, 0)
     assert found["disk_free_bytes", str(tmp_path / "data")] > 0

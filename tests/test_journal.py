@@ -13,7 +13,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 from sqlalchemy.exc import StatementError
 
-from edge_agent.core import AlarmEvent, Evaluation, Evidence, SavedFile
+from edge_agent.core import MQTT, AlarmEvent, Evaluation, Evidence, SavedFile
 from edge_agent.journal.journal import Journal
 from tests.conftest import PATIENCE_S
 from tests.line import DEFECTS, NOON, TRACE, evidence, inspected, message, not_decidable, stored_file
@@ -68,21 +68,21 @@ def test_messages_wait_in_the_order_of_recording_until_they_are_sent(journal: Jo
         messages = [message(inspection, "result"), message(inspection)] if alarm else []
         journal.record(inspection, Evidence(), messages)
         sent += messages
-    waiting = journal.pending(100)
+    waiting = journal.outbox(MQTT).pending(100)
     assert [row.message.id for row in waiting] == [one.id for one in sent]
     assert [row.seq for row in waiting] == sorted({row.seq for row in waiting})
     assert [(row.message.kind, row.message.station, row.message.payload) for row in waiting] == [
         (one.kind, one.station, one.payload) for one in sent
     ]
-    assert journal.outbox_depth() == (6, waiting[0].created_at)
+    assert journal.outbox(MQTT).outbox_depth() == (6, waiting[0].created_at)
     assert waiting[0].created_at.utcoffset() == timedelta(0)
 
-    journal.mark_sent([waiting[0].seq, waiting[2].seq])
-    assert [row.seq for row in journal.pending(2)] == [waiting[1].seq, waiting[3].seq]
-    journal.mark_sent(row.seq for row in waiting)
-    journal.mark_sent([])
-    assert journal.pending(100) == []
-    assert journal.outbox_depth() == (0, None)
+    journal.outbox(MQTT).mark_sent([waiting[0].seq, waiting[2].seq])
+    assert [row.seq for row in journal.outbox(MQTT).pending(2)] == [waiting[1].seq, waiting[3].seq]
+    journal.outbox(MQTT).mark_sent(row.seq for row in waiting)
+    journal.outbox(MQTT).mark_sent([])
+    assert journal.outbox(MQTT).pending(100) == []
+    assert journal.outbox(MQTT).outbox_depth() == (0, None)
 
 
 def test_a_seq_is_never_given_twice_even_after_a_restart(url: str) -> None:
@@ -91,8 +91,8 @@ def test_a_seq_is_never_given_twice_even_after_a_restart(url: str) -> None:
         journal = Journal.open(url)
         inspection = inspected(RAISED)
         journal.record(inspection, Evidence(), [message(inspection)])
-        (row,) = journal.pending(10)
-        journal.mark_sent([row.seq])
+        (row,) = journal.outbox(MQTT).pending(10)
+        journal.outbox(MQTT).mark_sent([row.seq])
         journal.close()
         seqs.append(row.seq)
     assert seqs == sorted(set(seqs))
@@ -102,7 +102,7 @@ def test_recording_one_inspection_again_changes_nothing_and_says_so(journal: Jou
     inspection = inspected(RAISED)
     assert journal.record(inspection, evidence(), [message(inspection)]) is True
     assert journal.record(inspection, evidence(), [message(inspection)]) is False
-    assert (len(journal.inspections()), journal.outbox_depth()[0]) == (1, 1)
+    assert (len(journal.inspections()), journal.outbox(MQTT).outbox_depth()[0]) == (1, 1)
 
 
 def test_recording_one_file_again_changes_nothing_and_says_so(journal: Journal) -> None:
@@ -110,7 +110,7 @@ def test_recording_one_file_again_changes_nothing_and_says_so(journal: Journal) 
     assert journal.record(first, Evidence(), [message(first)]) is True
     assert journal.record(again, Evidence(), [message(again)]) is False
     assert [found.id for found in journal.inspections()] == [first.id]
-    assert journal.outbox_depth()[0] == 1
+    assert journal.outbox(MQTT).outbox_depth()[0] == 1
 
 
 def test_a_record_that_cannot_be_made_whole_leaves_nothing_behind(journal: Journal) -> None:
@@ -121,7 +121,7 @@ def test_a_record_that_cannot_be_made_whole_leaves_nothing_behind(journal: Journ
         journal.record(naive, evidence(), [message(inspection)])
     with pytest.raises((StatementError, TypeError), match="not JSON serializable"):
         journal.record(inspection, evidence(), [message(inspection), unsendable])
-    assert (journal.inspections(), journal.pending(10)) == ([], [])
+    assert (journal.inspections(), journal.outbox(MQTT).pending(10)) == ([], [])
     assert not journal.seen("cam1", stored_file())
     assert journal.record(inspection, evidence(), [message(inspection)])
 
@@ -168,7 +168,7 @@ def test_file_names_and_part_ids_that_are_not_text_are_kept_as_escapes(journal: 
     assert journal.seen_stat("cam1", file.path, file.inode, file.size, file.mtime_ns)
     (found,) = journal.inspections()
     assert (found.origin, found.part_id) == ("/pictures/Pr\\udcfcfung.png", "SN\\x001")
-    assert journal.pending(1)[0].message.payload == unusual.payload
+    assert journal.outbox(MQTT).pending(1)[0].message.payload == unusual.payload
 
 
 def test_a_station_s_alarm_is_active_until_it_is_cleared_whatever_the_clock_says(journal: Journal) -> None:
@@ -247,16 +247,18 @@ def test_old_inspections_go_but_nothing_that_waits_and_no_alarm_that_is_on(journ
         alarm = inspection.verdict.alarm
         journal.record(inspection, evidence(inspection.id), [message(inspection)] if alarm else [])
     journal.record(new, Evidence(), [])
-    journal.mark_sent([journal.pending(2)[1].seq])  # the message of the second alarm, which is the last one
+    journal.outbox(MQTT).mark_sent(
+        [journal.outbox(MQTT).pending(2)[1].seq]
+    )  # the message of the second alarm, which is the last one
 
     assert journal.forget_before(NOON + timedelta(hours=1), limit=1).rows == 1
     assert journal.forget_before(NOON + timedelta(hours=1)).rows == 1
     assert journal.forget_before(NOON + timedelta(hours=1)).rows == 0
     assert [found.id for found in journal.inspections()] == [old[0].id, old[2].id, new.id]
     assert journal.last_alarm_states() == {"cam1": True}
-    assert journal.outbox_depth()[0] == 1
+    assert journal.outbox(MQTT).outbox_depth()[0] == 1
 
-    journal.mark_sent([journal.pending(1)[0].seq])
+    journal.outbox(MQTT).mark_sent([journal.outbox(MQTT).pending(1)[0].seq])
     assert journal.forget_before(NOON + timedelta(hours=1)).rows == 1
     assert [found.id for found in journal.inspections()] == [old[2].id, new.id]
 
@@ -293,10 +295,10 @@ def test_sources_the_recorder_and_the_sender_work_at_once(journal: Journal) -> N
     delivered: list[int] = []
 
     def send() -> None:
-        while not (done.is_set() and journal.outbox_depth()[0] == 0):
-            seqs = [row.seq for row in journal.pending(7)]
+        while not (done.is_set() and journal.outbox(MQTT).outbox_depth()[0] == 0):
+            seqs = [row.seq for row in journal.outbox(MQTT).pending(7)]
             delivered.extend(seqs)
-            journal.mark_sent(seqs)
+            journal.outbox(MQTT).mark_sent(seqs)
 
     threads = [in_a_thread(look_up), in_a_thread(look_up), in_a_thread(send)]
     for file in files:
@@ -317,7 +319,7 @@ def test_a_journal_can_be_closed_twice_and_is_not_used_afterwards(journal: Journ
     with pytest.raises(ValueError, match="closed"):
         journal.record(inspected(), Evidence(), [])
     with pytest.raises(ValueError, match="closed"):
-        journal.pending(1)
+        journal.outbox(MQTT).pending(1)
 
 
 def test_opening_a_journal_that_is_up_to_date_loads_neither_alembic_nor_torch(url: str) -> None:

@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from edge_agent.core import AlarmEvent, Evidence
+from edge_agent.core import MQTT, AlarmEvent, Evidence
 from edge_agent.errors import JournalError
 from edge_agent.journal import sqlite
 from edge_agent.journal.journal import Journal
@@ -92,7 +92,7 @@ def test_commits_are_on_disk_and_only_one_connection_writes(path: Path) -> None:
     event.listen(Engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
     with closing(Journal.open(f"sqlite:///{path}")) as journal:
         record(journal)
-        journal.pending(1)
+        journal.outbox(MQTT).pending(1)
         with closing(sqlite3.connect(path)) as other:
             assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         with journal._writing() as connection:
@@ -227,7 +227,7 @@ def test_a_file_that_a_stranger_holds_is_waited_for_then_said(filled: Path, monk
             assert len(journal.inspections()) == 40
             stranger.execute("ROLLBACK")
             assert journal.record(inspection, evidence(), [message(inspection)])
-            assert journal.outbox_depth()[0] == 41
+            assert journal.outbox(MQTT).outbox_depth()[0] == 41
 
 
 def test_a_full_disk_undoes_the_record_that_did_not_fit_and_later_ones_succeed(
@@ -251,7 +251,7 @@ def test_a_full_disk_undoes_the_record_that_did_not_fit_and_later_ones_succeed(
         with pytest.raises(JournalError, match="disk is full: nothing of this was written: free space"):
             record_until_full()
         assert [found.id for found in journal.inspections()] == kept
-        assert [row.message.payload["inspection"] for row in journal.pending(10**6)] == kept
+        assert [row.message.payload["inspection"] for row in journal.outbox(MQTT).pending(10**6)] == kept
         assert unwritten.frame.file is not None
         assert not journal.seen("cam1", unwritten.frame.file)
 
@@ -308,9 +308,9 @@ def test_no_question_is_answered_by_reading_a_whole_table(path: Path) -> None:
             journal.record(inspection, Evidence(), [message(inspection)])
             journal.seen("cam1", stored_file())
             journal.seen_stat("cam1", "/pictures/a.png", 1, 2, 3)
-            journal.pending(10)
-            journal.mark_sent([1])
-            journal.outbox_depth()
+            journal.outbox(MQTT).pending(10)
+            journal.outbox(MQTT).mark_sent([1])
+            journal.outbox(MQTT).outbox_depth()
             journal.last_alarm_states()
             journal.inspections("cam1", since=inspection.frame.taken_at)
             journal.inspections(since=inspection.frame.taken_at)

@@ -10,7 +10,7 @@ from datetime import timedelta
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from edge_agent.core import AlarmEvent
+from edge_agent.core import MQTT, AlarmEvent
 from edge_agent.errors import JournalError
 from edge_agent.journal.journal import Journal
 from edge_agent.journal.rows import RecordedInspection
@@ -72,7 +72,7 @@ def test_a_killed_recorder_leaves_nothing_half_and_loses_nothing_it_acknowledged
         least += records
         with closing(open_when_let_go(url)) as journal:
             found = journal.inspections()
-            sent = journal.pending(10**9)
+            sent = journal.outbox(MQTT).pending(10**9)
             files = [
                 journal.seen("cam1", stored_file(f"/pictures/{number}.png", str(number), inode=number))
                 for number in range(len(found) + 1)

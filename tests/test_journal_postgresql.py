@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import pytest
 
-from edge_agent.core import AlarmEvent
+from edge_agent.core import MQTT, AlarmEvent
 from edge_agent.errors import JournalError
 from edge_agent.journal.journal import Journal
 from tests.line import evidence, inspected, message
@@ -41,7 +41,7 @@ def test_agents_may_share_a_database_if_each_has_its_schema(postgresql: Server) 
     with closing(Journal.open(urls[0])) as first, closing(Journal.open(urls[1])) as second:
         inspection = inspected(AlarmEvent.RAISED)
         first.record(inspection, evidence(), [message(inspection)])
-        assert (first.outbox_depth()[0], second.outbox_depth()[0]) == (1, 0)
+        assert (first.outbox(MQTT).outbox_depth()[0], second.outbox(MQTT).outbox_depth()[0]) == (1, 0)
 
 
 def test_a_server_that_went_away_costs_no_inspection_once_it_is_back(postgresql: Server, postgresql_url: str) -> None:
@@ -52,10 +52,10 @@ def test_a_server_that_went_away_costs_no_inspection_once_it_is_back(postgresql:
         with pytest.raises(JournalError, match="check that the server runs and is reached from here"):
             journal.record(after, evidence(), [message(after)])
         with pytest.raises(JournalError, match="check that the server runs"):
-            journal.pending(1)
+            journal.outbox(MQTT).pending(1)
         postgresql.start()
         assert journal.record(after, evidence(), [message(after)])
-        assert [row.message.payload["inspection"] for row in journal.pending(9)] == [before.id, after.id]
+        assert [row.message.payload["inspection"] for row in journal.outbox(MQTT).pending(9)] == [before.id, after.id]
         # The new connection holds the schema again.
         assert "another agent uses schema" in refusal(postgresql_url)
 

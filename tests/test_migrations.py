@@ -15,9 +15,10 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import MetaData, NullPool, create_engine, event, inspect
 from sqlalchemy.engine import Connection, Engine
 
-from edge_agent.core import AlarmEvent
+from edge_agent.core import MQTT, AlarmEvent
 from edge_agent.journal import migrations
 from edge_agent.journal.journal import Journal
+from edge_agent.journal.reader import visiting
 from edge_agent.journal.tables import metadata
 from tests.line import evidence, inspected, message, stored_file
 
@@ -73,7 +74,7 @@ def test_opening_leads_from_every_version_to_the_tables_of_today(url: str, versi
     with closing(Journal.open(url)) as journal:
         inspection = inspected(AlarmEvent.RAISED, file=stored_file())
         assert journal.record(inspection, evidence(), [message(inspection)])
-        assert journal.pending(1)[0].message.payload["inspection"] == inspection.id
+        assert journal.outbox(MQTT).pending(1)[0].message.payload["inspection"] == inspection.id
     with connect(url) as connection:
         context = MigrationContext.configure(connection, opts={"version_table": migrations.VERSION_TABLE})
         assert compare_metadata(context, metadata) == []
@@ -119,3 +120,32 @@ def test_a_migration_that_ends_half_way_is_undone_whole(url: str) -> None:
     with connect(url) as connection:
         assert inspect(connection).get_table_names() == []
     Journal.open(url).close()
+
+
+def test_messages_of_a_journal_of_schema_0004_keep_their_place_and_no_seq_is_given_twice(url: str) -> None:
+    with connect(url) as connection:
+        command.upgrade(scripts(connection), "0004")
+        moment = "2026-11-20 08:15:30+00:00"
+        for number in (1, 2, 3, 4):
+            connection.exec_driver_sql(
+                "INSERT INTO inspections (id, station, seq, taken_at, inspected_at, width, height, evaluation,"
+                " threshold, model, model_sha256, checkpoint_sha256, config_sha256, timings, simulated)"
+                f" VALUES ('i{number}', 'cam1', {number}, '{moment}', '{moment}', 64, 48, 'OK',"
+                " 0.62, 'm', 's', 's', 's', '{}', false)"
+            )
+            connection.exec_driver_sql(
+                "INSERT INTO outbox (id, kind, station, payload, inspection, created_at, sent_at, dropped)"
+                f" VALUES ('m{number}', 'alarm', 'cam1', '{{}}', {number}, '{moment}',"
+                f" {'NULL' if number in (2, 4) else repr(moment)}, {repr('old') if number == 3 else 'NULL'})"
+            )
+        connection.exec_driver_sql("DELETE FROM outbox WHERE id = 'm4'")  # as retention does; its seq stays used
+        connection.commit()
+    with closing(Journal.open(url)) as journal:
+        (waits,) = journal.outbox("mqtt").pending(10)
+        assert (waits.seq, waits.message.id) == (2, "m2")
+        assert [one.map_threshold for one in journal.inspections()] == [None] * 4
+        inspection = inspected(AlarmEvent.RAISED)
+        journal.record(inspection, evidence(), [message(inspection)])
+        assert [row.seq for row in journal.outbox("mqtt").pending(10)] == [2, 5]
+    with visiting(url) as reader:
+        assert [(one.seq, one.dropped) for one in reader.dropped()] == [(3, "old")]

@@ -20,7 +20,7 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from edge_agent.core import AlarmEvent, Evaluation, Evidence
+from edge_agent.core import MQTT, AlarmEvent, Evaluation, Evidence
 from edge_agent.errors import JournalError, SinkDown
 from edge_agent.journal.journal import Journal
 from edge_agent.mqtt.broker import default_client_id
@@ -73,7 +73,7 @@ def alarm(journal: Journal, sink: MqttSink | None = None, station: str = "cam1",
 
 
 def waiting(journal: Journal) -> int:
-    return journal.outbox_depth()[0]
+    return journal.outbox(MQTT).outbox_depth()[0]
 
 
 def all_sent(journal: Journal) -> None:
@@ -95,7 +95,7 @@ def assert_each_came_in_order(listener: Listener, ids: list[str]) -> None:
 
 
 def test_alarms_arrive_in_order_and_keep_to_the_schemas(broker: Mosquitto, journal: Journal) -> None:
-    with Listener(broker) as listener, sending(to(broker.port), journal) as sink:
+    with Listener(broker) as listener, sending(to(broker.port), journal.outbox(MQTT)) as sink:
         wait_until(lambda: sink.online, "the sink is online")
         ids = [alarm(journal, sink) for _ in range(25)]
         assert_each_came_in_order(listener, ids)
@@ -115,7 +115,7 @@ def test_alarms_arrive_in_order_and_keep_to_the_schemas(broker: Mosquitto, journ
 def test_what_was_recorded_before_the_broker_was_there_says_that_it_is_late(tmp_path: Path, journal: Journal) -> None:
     broker = Mosquitto(tmp_path)
     early = [alarm(journal) for _ in range(30)]
-    with sending(to(broker.port), journal) as sink:
+    with sending(to(broker.port), journal.outbox(MQTT)) as sink:
         wait_until(lambda: "nothing listens" in str(sink.counters().last_error), "the sink says that nobody is there")
         with broker, Listener(broker) as listener:
             wait_until(lambda: sink.online, "the sink is online")
@@ -127,7 +127,7 @@ def test_what_was_recorded_before_the_broker_was_there_says_that_it_is_late(tmp_
 
 
 def test_a_message_that_waited_long_is_late_even_on_an_old_connection(broker: Mosquitto, journal: Journal) -> None:
-    with Listener(broker) as listener, sending(to(broker.port), journal, late_s=0.0) as sink:
+    with Listener(broker) as listener, sending(to(broker.port), journal.outbox(MQTT), late_s=0.0) as sink:
         wait_until(lambda: sink.online, "the sink is online")
         alarm(journal, sink)
         wait_until(lambda: listener.payloads("alarm"), "the alarm is heard")
@@ -136,7 +136,7 @@ def test_a_message_that_waited_long_is_late_even_on_an_old_connection(broker: Mo
 
 def test_alarms_survive_restarts_of_the_broker(broker: Mosquitto, journal: Journal) -> None:
     ids = []
-    with Listener(broker) as listener, sending(to(broker.port), journal) as sink:
+    with Listener(broker) as listener, sending(to(broker.port), journal.outbox(MQTT)) as sink:
         for number in range(60):
             ids.append(alarm(journal, sink))
             if number % 20 == 10:
@@ -152,7 +152,7 @@ def test_alarms_of_a_time_without_broker_arrive_after_it(broker: Mosquitto, jour
         while not enough.wait(0.05):
             ids.append(alarm(journal, sink))
 
-    with Listener(broker) as listener, sending(to(broker.port), journal) as sink:
+    with Listener(broker) as listener, sending(to(broker.port), journal.outbox(MQTT)) as sink:
         worker = threading.Thread(target=work)
         worker.start()
         try:
@@ -172,7 +172,7 @@ def test_alarms_of_a_time_without_broker_arrive_after_it(broker: Mosquitto, jour
 def test_what_a_hanging_broker_never_acknowledged_is_sent_again_with_the_same_ids(
     broker: Mosquitto, journal: Journal
 ) -> None:
-    with Listener(broker) as listener, sending(to(broker.port, keepalive_s=1), journal) as sink:
+    with Listener(broker) as listener, sending(to(broker.port, keepalive_s=1), journal.outbox(MQTT)) as sink:
         wait_until(lambda: sink.online, "the sink is online")
         ids = [alarm(journal, sink)]
         all_sent(journal)
@@ -189,14 +189,14 @@ def test_what_a_hanging_broker_never_acknowledged_is_sent_again_with_the_same_id
 def test_a_broker_that_allows_one_message_at_a_time_gets_one_at_a_time(tmp_path: Path, journal: Journal) -> None:
     with Mosquitto(tmp_path, settings=["max_inflight_messages 1"]) as broker, Listener(broker) as listener:
         ids = [alarm(journal) for _ in range(20)]
-        with sending(to(broker.port), journal) as sink:
+        with sending(to(broker.port), journal.outbox(MQTT)) as sink:
             assert_each_came_in_order(listener, ids)
             assert sink.counters().connections == 1
 
 
 def test_results_go_the_same_way_as_alarms(broker: Mosquitto, journal: Journal) -> None:
     made = inspected(evaluation=Evaluation.NOT_DECIDABLE, reason="a.png: truncated")
-    with Listener(broker) as listener, sending(to(broker.port), journal) as sink:
+    with Listener(broker) as listener, sending(to(broker.port), journal.outbox(MQTT)) as sink:
         journal.record(made, Evidence(), [result_message(made, Evidence())])
         sink.write(made, Evidence())
         wait_until(lambda: listener.payloads("result"), "the result is heard")
@@ -214,7 +214,11 @@ def test_a_refused_message_is_said_waits_and_does_not_hold_up_the_others(
 ) -> None:
     broker = Mosquitto(tmp_path)
     broker.allow("topic read #", "topic write acme/line4/cam2/#", "topic write acme/line4/agent1/status")
-    with broker, Listener(broker) as listener, sending(to(broker.port, reconnect_max_s=0.3), journal) as sink:
+    with (
+        broker,
+        Listener(broker) as listener,
+        sending(to(broker.port, reconnect_max_s=0.3), journal.outbox(MQTT)) as sink,
+    ):
         refused = [alarm(journal, sink, "cam1") for _ in range(25)]
         taken = [alarm(journal, sink, "cam2") for _ in range(25)]
         assert_each_came_in_order(listener, taken)
@@ -234,7 +238,7 @@ def test_a_broker_that_ends_the_connection_over_a_message_is_found_out(
     with (
         Cutter(broker.port) as cutter,
         Listener(broker) as listener,
-        sending(to(cutter.port, reconnect_max_s=0.3), journal) as sink,
+        sending(to(cutter.port, reconnect_max_s=0.3), journal.outbox(MQTT)) as sink,
     ):
         cutter.forbidden = b"cam1/alarm"
         refused = [alarm(journal, sink, "cam1") for _ in range(25)]
@@ -252,7 +256,7 @@ def test_a_message_too_large_for_the_broker_does_not_end_the_connection(tmp_path
     with Mosquitto(tmp_path, settings=["max_packet_size 2000"]) as broker, Listener(broker) as listener:
         alarm(journal, part_id="x" * 3000)
         small = alarm(journal)
-        with sending(to(broker.port), journal) as sink:
+        with sending(to(broker.port), journal.outbox(MQTT)) as sink:
             assert_each_came_in_order(listener, [small])
             assert sink.counters().connections == 1
             assert "2000 are allowed" in str(sink.counters().last_error)
@@ -318,14 +322,14 @@ class FailingOutbox:
 
     def pending(self, limit: int) -> Any:
         self._maybe_fail()
-        return self._journal.pending(limit)
+        return self._journal.outbox(MQTT).pending(limit)
 
     def mark_sent(self, seqs: Any) -> None:
         self._maybe_fail()
-        self._journal.mark_sent(seqs)
+        self._journal.outbox(MQTT).mark_sent(seqs)
 
     def outbox_depth(self) -> Any:
-        return self._journal.outbox_depth()
+        return self._journal.outbox(MQTT).outbox_depth()
 
 
 def test_a_failing_journal_delays_alarms_and_loses_none(
@@ -344,7 +348,7 @@ def test_a_failing_journal_delays_alarms_and_loses_none(
 
 
 def test_the_state_of_a_station_is_retained(broker: Mosquitto, journal: Journal) -> None:
-    with sending(to(broker.port), journal) as sink:
+    with sending(to(broker.port), journal.outbox(MQTT)) as sink:
         sink.write(inspected(AlarmEvent.RAISED), Evidence())
         sink.write(inspected(), Evidence())
 
@@ -361,7 +365,7 @@ def test_the_state_of_a_station_is_retained(broker: Mosquitto, journal: Journal)
 
 
 def test_states_and_status_come_back_to_a_broker_that_forgot_them(broker: Mosquitto, journal: Journal) -> None:
-    with sending(to(broker.port), journal, alarms={"cam1": True, "cam2": False}) as sink:
+    with sending(to(broker.port), journal.outbox(MQTT), alarms={"cam1": True, "cam2": False}) as sink:
         wait_until(lambda: sink.online, "the sink is online")
         broker.stop()
         broker.forget()
@@ -377,7 +381,7 @@ def test_states_and_status_come_back_to_a_broker_that_forgot_them(broker: Mosqui
 
 def test_an_agent_that_stops_says_so(broker: Mosquitto, journal: Journal) -> None:
     with Listener(broker) as listener:
-        with sending(to(broker.port), journal) as sink:
+        with sending(to(broker.port), journal.outbox(MQTT)) as sink:
             wait_until(lambda: listener.payloads("status"), "the agent is there")
         wait_until(lambda: len(listener.payloads("status")) == 2, "the agent has said that it stops")
         assert not sink.online
@@ -399,7 +403,7 @@ from tests.line import inspected
 
 url, port = sys.argv[1:]
 journal = Journal.open(url)
-sink = MqttSink(Broker("127.0.0.1", "acme/line4", "agent1", port=int(port)), journal)
+sink = MqttSink(Broker("127.0.0.1", "acme/line4", "agent1", port=int(port)), journal.outbox("mqtt"))
 while True:
     made = inspected(AlarmEvent.RAISED)
     journal.record(made, Evidence(), [alarm_message(made, Evidence())])
@@ -431,7 +435,7 @@ def test_a_killed_agent_is_told_lost_and_its_next_run_sends_the_rest(broker: Mos
 
         journal = Journal.open(url)
         last = alarm(journal)
-        with sending(to(broker.port), journal):
+        with sending(to(broker.port), journal.outbox(MQTT)):
             wait_until(lambda: last in listener.ids("alarm"), "the next run goes on")
             all_sent(journal)
         journal.close()
@@ -454,7 +458,7 @@ def test_a_refused_connection_is_not_online_and_the_password_is_never_told(
     with (
         Mosquitto(tmp_path, users={"agent": SECRET, "listener": "heard"}) as broker,
         Listener(broker, username="listener", password="heard") as listener,
-        sending(to(broker.port, **login), journal) as sink,
+        sending(to(broker.port, **login), journal.outbox(MQTT)) as sink,
     ):
         sent = alarm(journal, sink)
         wait_until(lambda: "password cannot be read" in str(sink.counters().last_error), "it misses its password")
@@ -480,7 +484,7 @@ def test_over_tls_alarms_arrive(tmp_path: Path, journal: Journal) -> None:
     with (
         Mosquitto(tmp_path, server=server) as broker,
         Listener(broker, ca=ca.cert) as listener,
-        sending(to(broker.port, tls=Tls(ca.cert)), journal) as sink,
+        sending(to(broker.port, tls=Tls(ca.cert)), journal.outbox(MQTT)) as sink,
     ):
         ids = [alarm(journal, sink) for _ in range(20)]
         broker.restart()
@@ -493,7 +497,10 @@ def test_a_broker_that_another_authority_signed_gets_nothing(
 ) -> None:
     ca, other = authority(tmp_path, "ca"), authority(tmp_path, "other")
     server = certificate(tmp_path, "server", ca, usage="serverAuth")
-    with Mosquitto(tmp_path, server=server) as broker, sending(to(broker.port, tls=Tls(other.cert)), journal) as sink:
+    with (
+        Mosquitto(tmp_path, server=server) as broker,
+        sending(to(broker.port, tls=Tls(other.cert)), journal.outbox(MQTT)) as sink,
+    ):
         alarm(journal, sink)
         wait_until(lambda: sink.counters().last_error, "it cannot connect")
         assert f"{other.cert} did not sign it: set mqtt.tls.ca" in caplog.text
@@ -504,7 +511,10 @@ def test_a_broker_that_another_authority_signed_gets_nothing(
 def test_a_broker_of_another_name_gets_nothing(tmp_path: Path, journal: Journal) -> None:
     ca = authority(tmp_path, "ca")
     server = certificate(tmp_path, "server", ca, usage="serverAuth", subject="DNS:broker.example")
-    with Mosquitto(tmp_path, server=server) as broker, sending(to(broker.port, tls=Tls(ca.cert)), journal) as sink:
+    with (
+        Mosquitto(tmp_path, server=server) as broker,
+        sending(to(broker.port, tls=Tls(ca.cert)), journal.outbox(MQTT)) as sink,
+    ):
         wait_until(lambda: sink.counters().last_error, "it cannot connect")
         assert "set mqtt.host to an address or name that it is for" in str(sink.counters().last_error)
         assert not sink.online
@@ -519,11 +529,11 @@ def test_mutual_tls_needs_a_certificate_that_the_broker_trusts(
     trusted, none = Tls(ca.cert, own.cert, own.key), Tls(ca.cert)
     with Mosquitto(tmp_path, server=server, clients_by=ca) as broker, Listener(broker, ca=ca.cert, own=own) as listener:
         sent = alarm(journal)
-        with sending(to(broker.port, tls=none), journal) as sink:
+        with sending(to(broker.port, tls=none), journal.outbox(MQTT)) as sink:
             wait_until(lambda: "mqtt.tls.cert" in caplog.text, "it says that a certificate is wanted")
             assert not sink.online
             assert sink.counters().connections == 0
-        with sending(to(broker.port, tls=trusted), journal):
+        with sending(to(broker.port, tls=trusted), journal.outbox(MQTT)):
             assert_each_came_in_order(listener, [sent])
             all_sent(journal)
 
@@ -569,7 +579,7 @@ def test_a_server_that_is_no_broker_is_tried_again_until_it_is_one(
     thread = threading.Thread(target=serve)
     thread.start()
     sent = alarm(journal)
-    with sending(to(broker.port), journal) as sink:
+    with sending(to(broker.port), journal.outbox(MQTT)) as sink:
         wait_until(lambda: sink.counters().last_error, "it cannot connect")
         assert not sink.online
         server.shutdown(socket.SHUT_RDWR)
@@ -583,7 +593,7 @@ def test_a_server_that_is_no_broker_is_tried_again_until_it_is_one(
 def test_a_network_thread_that_dies_is_counted_and_replaced(
     broker: Mosquitto, journal: Journal, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Listener(broker) as listener, sending(to(broker.port), journal) as sink:
+    with Listener(broker) as listener, sending(to(broker.port), journal.outbox(MQTT)) as sink:
         wait_until(lambda: sink.online, "the sink is online")
         with monkeypatch.context() as patch:
             patch.setattr("edge_agent.mqtt.connection._Client.loop_misc", lambda self: 1 / 0)
@@ -596,7 +606,7 @@ def test_a_network_thread_that_dies_is_counted_and_replaced(
 def test_a_client_that_takes_its_id_is_named_and_does_not_keep_it_away(
     broker: Mosquitto, journal: Journal, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with Listener(broker) as listener, sending(to(broker.port), journal) as sink:
+    with Listener(broker) as listener, sending(to(broker.port), journal.outbox(MQTT)) as sink:
         wait_until(lambda: sink.online, "the sink is online")
         thief = paho.Client(
             CallbackAPIVersion.VERSION2,
@@ -618,7 +628,7 @@ def test_a_client_that_takes_its_id_is_named_and_does_not_keep_it_away(
 def test_closing_sends_what_waits_even_if_the_connection_was_not_made_yet(broker: Mosquitto, journal: Journal) -> None:
     with Listener(broker) as listener:
         ids = [alarm(journal) for _ in range(40)]
-        MqttSink(to(broker.port), journal).close(PATIENCE_S)
+        MqttSink(to(broker.port), journal.outbox(MQTT)).close(PATIENCE_S)
         assert waiting(journal) == 0
         assert_each_came_in_order(listener, ids)
 
@@ -626,7 +636,7 @@ def test_closing_sends_what_waits_even_if_the_connection_was_not_made_yet(broker
 def test_closing_without_a_broker_leaves_the_messages_in_the_journal(
     journal: Journal, caplog: pytest.LogCaptureFixture
 ) -> None:
-    sink = MqttSink(to(free_port()), journal)
+    sink = MqttSink(to(free_port()), journal.outbox(MQTT))
     alarm(journal, sink)
     sink.close(PATIENCE_S)
     assert waiting(journal) == 1
@@ -634,7 +644,7 @@ def test_closing_without_a_broker_leaves_the_messages_in_the_journal(
 
 
 def test_closing_does_not_wait_for_a_broker_that_hangs(broker: Mosquitto, journal: Journal) -> None:
-    with sending(to(broker.port), journal) as sink:
+    with sending(to(broker.port), journal.outbox(MQTT)) as sink:
         wait_until(lambda: sink.online, "the sink is online")
         broker.freeze()
         alarm(journal, sink)
@@ -648,7 +658,7 @@ def test_a_hanging_broker_tells_of_an_agent_that_stopped_meanwhile_once_it_goes_
     broker: Mosquitto, journal: Journal
 ) -> None:
     with Listener(broker) as listener:
-        with sending(to(broker.port), journal) as sink:
+        with sending(to(broker.port), journal.outbox(MQTT)) as sink:
             wait_until(lambda: listener.payloads("status"), "the agent is there")
             broker.freeze()
             sink.close(1.0)

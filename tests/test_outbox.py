@@ -8,12 +8,13 @@ import subprocess
 import sys
 import threading
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from edge_agent.cli import main
-from edge_agent.core import AlarmEvent
+from edge_agent.core import MQTT, AlarmEvent
 from edge_agent.errors import JournalError
 from edge_agent.journal.journal import Journal
 from edge_agent.journal.reader import visiting
@@ -30,7 +31,7 @@ def record(journal: Journal, count: int, station: str = "cam1") -> None:
 
 
 def seqs(journal: Journal) -> list[int]:
-    return [row.seq for row in journal.pending(1000)]
+    return [row.seq for row in journal.outbox(MQTT).pending(1000)]
 
 
 def test_messages_are_given_up_with_a_reason_and_brought_back_beside_the_agent(url: str) -> None:
@@ -53,10 +54,52 @@ def test_messages_are_given_up_with_a_reason_and_brought_back_beside_the_agent(u
             assert visitor.retry() == 3
             assert list(visitor.dropped()) == []
             assert len(seqs(agent)) == 7
-            agent.mark_sent(seqs(agent))
+            agent.outbox(MQTT).mark_sent(seqs(agent))
             assert visitor.retry(seqs=[first]) == 1  # the receiver has lost it
             assert visitor.drop("enough") == 1
             assert visitor.drop("enough") == 0
+
+
+def test_each_receiver_gets_every_message_once_in_order_whatever_becomes_of_the_others(url: str) -> None:
+    with closing(Journal.open(url)) as agent:
+        plc, broker = agent.outbox("plc"), agent.outbox(MQTT)
+        for number in range(6):
+            inspection = inspected(AlarmEvent.RAISED)
+            receivers = (MQTT, "plc") if number % 3 else (MQTT,)
+            agent.record(inspection, evidence(), [replace(message(inspection), receivers=receivers)])
+        to_broker = [row.seq for row in broker.pending(10)]
+        to_plc = [row.seq for row in plc.pending(10)]
+        assert len(to_broker) == 6
+        assert to_plc == [to_broker[index] for index in (1, 2, 4, 5)]
+        assert agent.receivers() == [MQTT, "plc"]
+
+        broker.mark_sent(to_broker)  # the PLC is away
+        assert broker.pending(10) == []
+        assert [row.seq for row in plc.pending(10)] == to_plc
+        assert agent.receivers() == ["plc"]
+        assert plc.outbox_depth()[0] == 4
+        with visiting(url) as visitor:
+            assert visitor.drop("it was replaced", seqs=to_plc[:1], receiver=MQTT) == 0
+            assert visitor.drop("it was replaced", seqs=to_plc[:1], receiver="plc") == 1
+            assert [(one.receiver, one.seq) for one in visitor.waiting("plc")] == [("plc", seq) for seq in to_plc[1:]]
+            assert list(visitor.waiting(MQTT)) == []
+            assert visitor.retry(seqs=to_plc, receiver="plc") == 1
+            assert visitor.retry(seqs=to_broker[:2], receiver=MQTT) == 2
+        plc.mark_sent(to_plc)
+        assert [row.seq for row in broker.pending(10)] == to_broker[:2]
+        assert plc.pending(10) == []
+
+
+def test_an_inspection_stays_while_any_receiver_waits_for_its_message(url: str) -> None:
+    with closing(Journal.open(url)) as agent:
+        for _ in range(3):
+            inspection = inspected(AlarmEvent.RAISED)
+            agent.record(inspection, evidence(), [replace(message(inspection), receivers=(MQTT, "plc"))])
+        first, second, third = seqs(agent)
+        agent.outbox(MQTT).mark_sent([first, second, third])
+        agent.outbox("plc").mark_sent([second])
+        assert agent.forget_oldest().rows == 1
+        assert [row.seq for row in agent.outbox("plc").pending(10)] == [first, third]
 
 
 def test_who_visits_writes_while_the_agent_does_and_neither_loses_anything(tmp_path: Path) -> None:

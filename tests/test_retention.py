@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import NullPool, create_engine
 
-from edge_agent.core import AlarmEvent, Evidence, Inspection
+from edge_agent.core import MQTT, AlarmEvent, Evidence, Inspection
 from edge_agent.evidence.retention import Retention
 from edge_agent.journal.journal import Journal
 from edge_agent.journal.purge import Forgotten
@@ -146,14 +146,14 @@ def test_rows_whose_messages_wait_and_the_last_alarm_stay_and_too_little_room_is
     file = stored_file()
     for inspection in (waiting, told, cleared, inspected(file=file)):
         journal.record(inspection, Evidence(), [message(inspection)])
-    waits, *others = journal.pending(9)
-    journal.mark_sent(row.seq for row in others)
+    waits, *others = journal.outbox(MQTT).pending(9)
+    journal.outbox(MQTT).mark_sent(row.seq for row in others)
     fill(journal, 30)
     sink = retention(journal, keep_bytes=1)
     sweep(sink)
     assert held(journal) == [waiting.id, cleared.id]
     assert journal.last_alarm_states() == {"cam1": False}
-    assert [row.seq for row in journal.pending(9)] == [waits.seq]
+    assert [row.seq for row in journal.outbox(MQTT).pending(9)] == [waits.seq]
     assert journal.seen("cam1", file)
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == 1
@@ -183,7 +183,7 @@ def test_rows_that_wait_are_gone_past_at_the_next_inspection_and_not_complained_
     assert not caplog.records
     sweep(sink)
     assert "no inspection is left that may go" in caplog.text  # once all were looked at in vain
-    journal.mark_sent(row.seq for row in journal.pending(99))
+    journal.outbox(MQTT).mark_sent(row.seq for row in journal.outbox(MQTT).pending(99))
     sweep(retention(journal, keep_bytes=1))
     assert held(journal) == []
 

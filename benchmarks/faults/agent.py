@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_agent.core import Detector, Evidence, Inspection, Message, Reading, Trace
+from edge_agent.core import MQTT, Detector, Evidence, Inspection, Message, Reading, Trace
 from edge_agent.evidence.store import Gallery
 from edge_agent.journal.journal import Journal
 from edge_agent.line.judge import Rules
@@ -33,7 +33,7 @@ class AllBad(SynchronousDetector):
 def watching(folder: Path, broker: Broker) -> Iterator[MqttSink]:
     """The agent on the folder `cam1`, its data in `data`, until the with ends; its sender is what is given."""
     journal = Journal.open(f"sqlite:///{folder / 'data' / 'journal.db'}")
-    sender = MqttSink(broker, journal)
+    sender = MqttSink(broker, journal.outbox(MQTT))
     stop = threading.Event()
     line = Line(
         [FolderSource("cam1", folder / "cam1", journal)],

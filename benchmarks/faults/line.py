@@ -150,7 +150,7 @@ def recorded(journal: Path) -> int:
 def waiting(journal: Path) -> int:
     """How many messages of a journal are not sent yet."""
     with closing(sqlite3.connect(f"file:{journal}?mode=ro", uri=True)) as database:
-        (count,) = database.execute("SELECT count(*) FROM outbox WHERE sent_at IS NULL").fetchone()
+        (count,) = database.execute("SELECT count(*) FROM deliveries WHERE sent_at IS NULL").fetchone()
         return int(count)
 
 

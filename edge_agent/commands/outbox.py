@@ -1,4 +1,4 @@
-"""`edge-agent outbox`: what waits for the broker, and what is to become of it."""
+"""`edge-agent outbox`: the messages that wait for their receivers: list, retry or drop them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ MOST = 10_000  # numbers that one command takes
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """The command line of `edge-agent outbox`."""
     outbox = commands.add_parser(
-        "outbox", help="what waits for the broker: list, retry or drop it, beside a running agent"
+        "outbox", help="messages that wait for a receiver: list, retry or drop them, beside a running agent"
     )
     actions = outbox.add_subparsers(required=True, metavar="ACTION")
 
     shown = actions.add_parser("list", help="the messages that wait, in the order of sending")
     config_option(shown)
+    _receiver_option(shown)
     shown.add_argument("--dropped", action="store_true", help="those that were dropped instead, and why")
     shown.add_argument("--json", action="store_true", help="one JSON object a message on stdout")
     shown.set_defaults(run=_list)
@@ -37,6 +38,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         " every few minutes when it refuses.",
     )
     config_option(again)
+    _receiver_option(again)
     which = again.add_mutually_exclusive_group(required=True)
     which.add_argument(
         "seqs", nargs="*", default=[], type=numbers, metavar="SEQ", help="as `list` shows it, or FROM-TO"
@@ -46,6 +48,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
     drop = actions.add_parser("drop", help="give messages up that wait; the journal keeps why")
     config_option(drop)
+    _receiver_option(drop)
     which = drop.add_mutually_exclusive_group(required=True)
     which.add_argument(
         "seqs", nargs="*", default=[], type=numbers, metavar="SEQ", help="as `list` shows it, or FROM-TO"
@@ -54,6 +57,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     which.add_argument("--all", action="store_true", help="all there are")
     drop.add_argument("--reason", required=True, type=words, help="why, for whoever asks later")
     drop.set_defaults(run=_drop)
+
+
+def _receiver_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--receiver", metavar="NAME", help="for this receiver only, such as mqtt (default: all)")
 
 
 def numbers(text: str) -> range:
@@ -72,7 +79,7 @@ def _list(options: argparse.Namespace) -> int:
 
     count = 0
     with _visited(options) as journal:
-        for one in journal.dropped() if options.dropped else journal.waiting():
+        for one in (journal.dropped if options.dropped else journal.waiting)(options.receiver):
             count += 1
             if options.json:
                 print(json.dumps({**asdict(one), "created_at": one.created_at.isoformat()}))
@@ -86,13 +93,13 @@ def _list(options: argparse.Namespace) -> int:
 def _line(one: Outgoing) -> str:
     what = one.payload.get("event") or one.payload.get("evaluation") or ""
     why = f"  dropped: {one.dropped}" if one.dropped else ""
-    said = f"{one.seq:8}  {one.created_at:%Y-%m-%d %H:%M:%S} UTC  {one.station}/{one.kind}  {what}{why}"
+    said = f"{one.seq:8}  {one.created_at:%Y-%m-%d %H:%M:%S} UTC  {one.receiver}  {one.station}/{one.kind}  {what}{why}"
     return " ".join(said.splitlines())
 
 
 def _retry(options: argparse.Namespace) -> int:
     with _visited(options) as journal:
-        count = journal.retry(seqs=None if options.dropped else _all(options.seqs))
+        count = journal.retry(seqs=None if options.dropped else _all(options.seqs), receiver=options.receiver)
     print(f"{count} message{'s' * (count != 1)} will be sent again")
     return OK
 
@@ -100,7 +107,7 @@ def _retry(options: argparse.Namespace) -> int:
 def _drop(options: argparse.Namespace) -> int:
     chosen = None if options.all or options.station else _all(options.seqs)
     with _visited(options) as journal:
-        count = journal.drop(options.reason, seqs=chosen, station=options.station)
+        count = journal.drop(options.reason, seqs=chosen, station=options.station, receiver=options.receiver)
     print(f"{count} message{'s' * (count != 1)} dropped; `edge-agent outbox retry` brings them back")
     return OK
 

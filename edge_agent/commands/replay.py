@@ -107,6 +107,7 @@ def _inspect_stored(config: Config, chosen: StationConfig, options: argparse.Nam
     from edge_agent import build
     from edge_agent.config.database import sqlite_url
     from edge_agent.config.evidence import EvidenceConfig
+    from edge_agent.core import MQTT
     from edge_agent.evidence.contact_sheet import ContactSheet
     from edge_agent.journal.journal import Journal
     from edge_agent.line.pipeline import replay
@@ -181,7 +182,7 @@ def _inspect_stored(config: Config, chosen: StationConfig, options: argparse.Nam
             bar.update()
         if sender:
             sender.close(60.0)
-        unsent = journal.outbox_depth()[0] if sender else 0
+        unsent = journal.outbox(MQTT).outbox_depth()[0] if sender else 0
     said = _summary(counts, before, time.monotonic() - begun, out, _saved(sheet, out))
     print(said, file=sys.stderr if options.json else sys.stdout)
     if stop.is_set():

@@ -194,16 +194,17 @@ def _journal(config: Config) -> Iterator[Finding]:
     except JournalInUse:
         yield Finding("journal", "ok", f"{config.database.url}: in use, as it is while the agent runs")
         return
-    depth, oldest = journal.outbox_depth()
+    waiting = [_waiting(name, *journal.outbox(name).outbox_depth()) for name in journal.receivers()]
     used = journal.size() / 1e9
     journal.close()
-    waiting = (
-        f"{depth} messages wait for the broker, the oldest since {oldest:%Y-%m-%d %H:%M} UTC"
-        if oldest
-        else "nothing waits to be sent"
+    most, sending = config.database.keep_gb, "; ".join(waiting) or "nothing waits to be sent"
+    yield Finding("journal", "ok", f"{config.database.url}: {used:.3f} of at most {most:g} GB, {sending}")
+
+
+def _waiting(receiver: str, count: int, oldest: datetime | None) -> str:
+    return f"{count} messages wait for {receiver}" + (
+        f", the oldest since {oldest:%Y-%m-%d %H:%M} UTC" if oldest else ""
     )
-    most = config.database.keep_gb
-    yield Finding("journal", "ok", f"{config.database.url}: {used:.3f} of at most {most:g} GB, {waiting}")
 
 
 def _sources(config: Config) -> Iterator[Finding]:

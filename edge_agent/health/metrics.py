@@ -129,11 +129,20 @@ def steps(line: Line, meter: Meter) -> Iterator[Metric]:
     yield took
 
 
-def outbox(depth: Callable[[], tuple[int, datetime | None]]) -> Iterator[Metric]:
-    waiting, oldest = depth()
-    yield GaugeMetricFamily("edge_agent_outbox_messages", "Messages that wait for the broker.", waiting)
-    age_s = (datetime.now(timezone.utc) - oldest).total_seconds() if oldest else 0.0
-    yield GaugeMetricFamily("edge_agent_outbox_age_seconds", "Since the first of them was recorded.", age_s)
+class Waiting(Protocol):
+    """The messages that wait for one receiver."""
+
+    def outbox_depth(self) -> tuple[int, datetime | None]: ...
+
+
+def outbox(receivers: Mapping[str, Waiting]) -> Iterator[Metric]:
+    messages = _gauge("outbox_messages", "Messages that wait for a receiver, such as the broker.", "receiver")
+    age = _gauge("outbox_age_seconds", "Since the first of them was recorded.", "receiver")
+    for name, queue in receivers.items():
+        waiting, oldest = queue.outbox_depth()
+        messages.add_metric([name], waiting)
+        age.add_metric([name], (datetime.now(timezone.utc) - oldest).total_seconds() if oldest else 0.0)
+    yield from (messages, age)
 
 
 class Counted(Protocol):

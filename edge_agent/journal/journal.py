@@ -14,26 +14,31 @@ from itertools import groupby
 from threading import Lock
 from typing import Any
 
-from sqlalchemy import bindparam, delete, exists, func, insert, select, update
+from sqlalchemy import Text, bindparam, cast, delete, exists, func, insert, select, update
 from sqlalchemy.engine import Connection, Engine
 
 from edge_agent.core import AlarmEvent, Evaluation, Evidence, Inspection, Message, StoredFile
 from edge_agent.errors import JournalError
 from edge_agent.journal.database import Database, open_database, plainly
+from edge_agent.journal.outbox import Outbox
 from edge_agent.journal.purge import Forgotten, Search
 from edge_agent.journal.rows import (
-    OutboxRow,
     Outcome,
     RecordedInspection,
+    delivery_rows,
     inspection_row,
     ledger_row,
     outbox_rows,
     recorded,
     region_rows,
-    waiting,
 )
-from edge_agent.journal.tables import inspection_is_ok, inspections, ledger, line_alarm, outbox, regions
+from edge_agent.journal.tables import deliveries, inspection_is_ok, inspections, ledger, line_alarm, outbox, regions
 
+# Messages get their seq as they are inserted, so a delivery row finds its message by id.
+_DELIVER = insert(deliveries).from_select(
+    ["seq", "receiver"],
+    select(outbox.c.seq, cast(bindparam("receiver"), Text)).where(outbox.c.id == bindparam("message")),
+)
 PAGE = 1000  # rows that are read at once where there may be any number
 
 
@@ -79,6 +84,7 @@ class Journal:
                 connection.execute(insert(regions), region_rows(number, inspection.verdict.regions))
             if messages:
                 connection.execute(insert(outbox), outbox_rows(number, messages, now))
+                connection.execute(_DELIVER, delivery_rows(messages))
         return True
 
     def seen(self, station: str, file: StoredFile) -> bool:
@@ -92,27 +98,15 @@ class Journal:
         with self._reading() as connection:
             return bool(connection.scalar(select(exists().where(same))))
 
-    def pending(self, limit: int) -> list[OutboxRow]:
-        """Return the first `limit` messages that are not marked as sent, in seq order."""
-        query = select(outbox).where(outbox.c.sent_at.is_(None)).order_by(outbox.c.seq).limit(limit)
-        with self._reading() as connection:
-            return [waiting(row) for row in connection.execute(query)]
+    def outbox(self, receiver: str) -> Outbox:
+        """Return the messages of one receiver, for the sender that delivers them."""
+        return Outbox(receiver, self._reading, self._writing)
 
-    def mark_sent(self, seqs: Iterable[int]) -> None:
-        """Take messages out of the queue for good; call it when the broker has acknowledged them."""
-        rows = [{"sent": seq} for seq in seqs]
-        if rows:
-            one = update(outbox).where(outbox.c.seq == bindparam("sent")).values(sent_at=datetime.now(timezone.utc))
-            with self._writing() as connection:
-                connection.execute(one, rows)
-
-    def outbox_depth(self) -> tuple[int, datetime | None]:
-        """Return how many messages wait, and when the first of them was recorded (None when none waits)."""
-        unsent = outbox.c.sent_at.is_(None)
-        oldest = select(outbox.c.created_at).where(unsent).order_by(outbox.c.seq).limit(1).scalar_subquery()
+    def receivers(self) -> list[str]:
+        """Return the names of the receivers that messages wait for, sorted."""
+        waiting = select(deliveries.c.receiver).where(deliveries.c.sent_at.is_(None)).distinct()
         with self._reading() as connection:
-            count, created_at = connection.execute(select(func.count(), oldest).where(unsent)).one()
-        return count, created_at
+            return sorted(connection.scalars(waiting))
 
     def last_alarm_states(self) -> dict[str, bool]:
         """Return, for each station that ever had an alarm, whether it is active still; simulated ones do not count."""
@@ -224,6 +218,8 @@ class Journal:
             numbers, more = among.look(connection, limit, before)
         if numbers:
             with self._writing() as connection:
+                of_these = select(outbox.c.seq).where(outbox.c.inspection.in_(numbers))
+                connection.execute(delete(deliveries).where(deliveries.c.seq.in_(of_these)))
                 for column in (outbox.c.inspection, regions.c.inspection, inspections.c.number):
                     connection.execute(delete(column.table).where(column.in_(numbers)))
         return Forgotten(len(numbers), more)

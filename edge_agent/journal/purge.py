@@ -10,7 +10,7 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, exists, select
 from sqlalchemy.engine import Connection
 
-from edge_agent.journal.tables import follows, inspections, line_alarm, outbox
+from edge_agent.journal.tables import deliveries, follows, inspections, line_alarm, outbox
 
 # Rows that a look goes past at most: some ten milliseconds' worth, as the line waits. Without a limit, a million rows
 # whose messages wait for a broker that is away were read for every inspection of a journal that is full.
@@ -65,6 +65,8 @@ class Search:
 
 def _may_go() -> tuple[ColumnElement[bool], ...]:
     columns, later = inspections.c, inspections.alias("later").c
-    waits = exists().where(outbox.c.inspection == columns.number, outbox.c.sent_at.is_(None))
+    waits = exists().where(
+        outbox.c.inspection == columns.number, deliveries.c.seq == outbox.c.seq, deliveries.c.sent_at.is_(None)
+    )
     superseded = exists().where(later.station == columns.station, later.number > columns.number, line_alarm(later))
     return ~waits, ~line_alarm(columns) | superseded

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, select, update
+from sqlalchemy import ColumnElement, Row, exists, select, true, update
 from sqlalchemy.engine import CursorResult
 
 from edge_agent.journal.database import Database, plainly, visit_database
 from edge_agent.journal.rows import RecordedInspection, recorded
-from edge_agent.journal.tables import follows, inspections, outbox, regions
+from edge_agent.journal.tables import deliveries, follows, inspections, outbox, regions
 
 PAGE = 1000  # rows that are looked at at once
 MOST_SEQS = 10_000  # that can be named in one statement
@@ -28,7 +28,7 @@ MOST_SEQS = 10_000  # that can be named in one statement
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A message of the outbox. dropped: why it was given up, when it was."""
+    """A message of the outbox for one receiver. dropped: why it was given up, when it was."""
 
     seq: int
     id: str
@@ -36,6 +36,7 @@ class Outgoing:
     station: str
     kind: str
     payload: Mapping[str, Any]
+    receiver: str
     dropped: str | None
 
 
@@ -45,26 +46,41 @@ class Visitor:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def waiting(self) -> Iterator[Outgoing]:
-        """The messages that wait, in the order of sending."""
-        return self._outgoing(outbox.c.sent_at.is_(None))
+    def waiting(self, receiver: str | None = None) -> Iterator[Outgoing]:
+        """Yield the messages that wait for a receiver, or for any, in the order of sending."""
+        return self._outgoing(deliveries.c.sent_at.is_(None) & _of(receiver))
 
-    def dropped(self) -> Iterator[Outgoing]:
-        """Those that were given up, for as long as their inspections are kept."""
-        return self._outgoing(outbox.c.dropped.is_not(None))
+    def dropped(self, receiver: str | None = None) -> Iterator[Outgoing]:
+        """Yield those that were given up, for as long as their inspections are kept."""
+        return self._outgoing(deliveries.c.dropped.is_not(None) & _of(receiver))
 
-    def drop(self, reason: str, *, seqs: Sequence[int] | None = None, station: str | None = None) -> int:
-        """Give up messages that wait: those of these numbers, of this station, or all. Returns how many it were."""
-        which = outbox.c.sent_at.is_(None) & _these(seqs, station)
+    def drop(
+        self,
+        reason: str,
+        *,
+        seqs: Sequence[int] | None = None,
+        station: str | None = None,
+        receiver: str | None = None,
+    ) -> int:
+        """Give up messages that wait, and return how many deliveries that were.
+
+        Args:
+            reason: why, for whoever asks later.
+            seqs: of these numbers; None for all numbers.
+            station: of this station; None for all stations.
+            receiver: for this receiver; None for all receivers.
+        """
+        which = deliveries.c.sent_at.is_(None) & _these(seqs, station) & _of(receiver)
         return self._change(which, {"sent_at": datetime.now(timezone.utc), "dropped": reason})
 
-    def retry(self, *, seqs: Sequence[int] | None = None) -> int:
-        """Have messages sent again, with the id that they had: those of these numbers, sent or dropped, or all dropped ones.
+    def retry(self, *, seqs: Sequence[int] | None = None, receiver: str | None = None) -> int:
+        """Have messages sent again, with the id that they had, and return how many deliveries that were.
 
-        Returns how many it were; those that wait already do not count. A running agent finds them within seconds.
+        Those of these numbers, sent or dropped, or all dropped ones; for one receiver or for all. Those that wait already
+        do not count. A running agent finds them within seconds.
         """
-        which = outbox.c.dropped.is_not(None) if seqs is None else outbox.c.sent_at.is_not(None) & _these(seqs)
-        return self._change(which, {"sent_at": None, "dropped": None})
+        which = deliveries.c.dropped.is_not(None) if seqs is None else deliveries.c.sent_at.is_not(None) & _these(seqs)
+        return self._change(which & _of(receiver), {"sent_at": None, "dropped": None})
 
     def inspections(
         self, since: datetime | None = None, until: datetime | None = None, station: str | None = None
@@ -86,12 +102,18 @@ class Visitor:
             page = query.where(follows(rows[-1].taken_at, rows[-1].number))
 
     def _outgoing(self, which: ColumnElement[bool]) -> Iterator[Outgoing]:
-        columns = outbox.c
-        seq = 0
-        while rows := self._read(select(outbox).where(which, columns.seq > seq).order_by(columns.seq).limit(PAGE)):
+        columns = deliveries.c
+        found = select(outbox, columns.receiver, columns.dropped).join(deliveries, columns.seq == outbox.c.seq)
+        query = found.where(which).order_by(columns.seq, columns.receiver).limit(PAGE)
+        page = query
+        while rows := self._read(page):
             for row in rows:
-                yield Outgoing(row.seq, row.id, row.created_at, row.station, row.kind, row.payload, row.dropped)
-            seq = rows[-1].seq
+                yield Outgoing(
+                    row.seq, row.id, row.created_at, row.station, row.kind, row.payload, row.receiver, row.dropped
+                )
+            seq, receiver = rows[-1].seq, rows[-1].receiver
+            behind = (columns.seq > seq) | ((columns.seq == seq) & (columns.receiver > receiver))
+            page = query.where(columns.seq >= seq, behind)
 
     def _read(self, query: Any) -> Sequence[Row[Any]]:
         with plainly(self._database.name), self._database.readers.begin() as connection:
@@ -100,7 +122,7 @@ class Visitor:
     def _change(self, which: ColumnElement[bool], values: dict[str, object]) -> int:
         database = self._database
         with plainly(database.name), database.alone(), database.writer.begin() as connection:
-            done: CursorResult[Any] = connection.execute(update(outbox).where(which).values(values))
+            done: CursorResult[Any] = connection.execute(update(deliveries).where(which).values(values))
             return done.rowcount
 
 
@@ -116,5 +138,11 @@ def visiting(url: str) -> Iterator[Visitor]:
 
 
 def _these(seqs: Sequence[int] | None, station: str | None = None) -> ColumnElement[bool]:
-    which = outbox.c.seq > 0 if seqs is None else outbox.c.seq.in_(list(seqs))
-    return which if station is None else which & (outbox.c.station == station)
+    which = deliveries.c.seq > 0 if seqs is None else deliveries.c.seq.in_(list(seqs))
+    if station is None:
+        return which
+    return which & exists().where(outbox.c.seq == deliveries.c.seq, outbox.c.station == station)
+
+
+def _of(receiver: str | None) -> ColumnElement[bool]:
+    return true() if receiver is None else deliveries.c.receiver == receiver

@@ -144,6 +144,11 @@ def outbox_rows(number: int, messages: Sequence[Message], now: datetime) -> list
     ]
 
 
+def delivery_rows(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """Return what the delivery rows of messages are made from: a pair of message and receiver each."""
+    return [{"message": message.id, "receiver": receiver} for message in messages for receiver in message.receivers]
+
+
 def waiting(row: Row[Any]) -> OutboxRow:
     """Read a row of the outbox."""
     return OutboxRow(row.seq, Message(row.id, row.kind, row.station, row.payload), row.created_at)

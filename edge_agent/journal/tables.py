@@ -196,13 +196,29 @@ outbox = Table(
     Column("payload", JSON, nullable=False),
     Column("inspection", _number, ForeignKey("inspections.number"), nullable=False),
     Column("created_at", Utc, nullable=False),
-    Column("sent_at", Utc),  # or when it was given up
-    Column("dropped", Words),  # why it was given up; NULL: it was not
     sqlite_autoincrement=True,  # a seq is never given twice
 )
 Index("ix_outbox_inspection", outbox.c.inspection)
-_unsent = outbox.c.sent_at.is_(None)
-Index("ix_outbox_unsent", outbox.c.seq, outbox.c.sent_at, sqlite_where=_unsent, postgresql_where=_unsent)
-# Almost no row is in it; without it, who asks for them reads all that were ever sent, and keeps the agent from writing.
-_dropped = outbox.c.dropped.is_not(None)
-Index("ix_outbox_dropped", outbox.c.seq, sqlite_where=_dropped, postgresql_where=_dropped)
+
+# A row for each receiver of a message.
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("seq", _number, ForeignKey("outbox.seq"), primary_key=True, autoincrement=False),
+    Column("receiver", Text, primary_key=True),
+    Column("sent_at", Utc),  # or when it was given up
+    Column("dropped", Words),  # why it was given up; NULL: it was not
+)
+# What a condition names is in its index too, or SQLite would look up each row to see it.
+_waits = deliveries.c.sent_at.is_(None)
+Index(
+    "ix_deliveries_waiting",
+    deliveries.c.receiver,
+    deliveries.c.seq,
+    deliveries.c.sent_at,
+    sqlite_where=_waits,
+    postgresql_where=_waits,
+)
+# Almost no row is in it; without it a query for dropped messages scans every sent row, and keeps the agent from writing.
+_dropped = deliveries.c.dropped.is_not(None)
+Index("ix_deliveries_dropped", deliveries.c.seq, sqlite_where=_dropped, postgresql_where=_dropped)

@@ -1,0 +1,54 @@
+"""The messages that one receiver is still to get: what a sender reads and marks; sends nothing itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from datetime import datetime, timezone
+
+from sqlalchemy import bindparam, func, select, update
+from sqlalchemy.engine import Connection
+
+from edge_agent.journal.rows import OutboxRow, waiting
+from edge_agent.journal.tables import deliveries, outbox
+
+Transaction = Callable[[], AbstractContextManager[Connection]]
+
+
+class Outbox:
+    """The journal's outbox as one receiver sees it. Every method may be called from any thread and raises JournalError."""
+
+    def __init__(self, receiver: str, reading: Transaction, writing: Transaction) -> None:
+        """Look at the messages of one receiver.
+
+        Args:
+            receiver: its name, as in `Message.receivers`.
+            reading: opens a transaction that reads.
+            writing: opens a transaction that writes.
+        """
+        self._reading, self._writing = reading, writing
+        self._waits = (deliveries.c.receiver == receiver) & deliveries.c.sent_at.is_(None)
+        self._of_receiver = deliveries.c.receiver == receiver
+
+    def pending(self, limit: int) -> list[OutboxRow]:
+        """Return the first `limit` messages that are not marked as sent, in seq order."""
+        query = select(outbox).join(deliveries, deliveries.c.seq == outbox.c.seq).where(self._waits)
+        with self._reading() as connection:
+            return [waiting(row) for row in connection.execute(query.order_by(deliveries.c.seq).limit(limit))]
+
+    def mark_sent(self, seqs: Iterable[int]) -> None:
+        """Take messages out of the queue for good; call it when the receiver has acknowledged them."""
+        rows = [{"sent": seq} for seq in seqs]
+        if rows:
+            one = update(deliveries).where(deliveries.c.seq == bindparam("sent"), self._of_receiver)
+            with self._writing() as connection:
+                connection.execute(one.values(sent_at=datetime.now(timezone.utc)), rows)
+
+    def outbox_depth(self) -> tuple[int, datetime | None]:
+        """Return how many messages wait, and when the first of them was recorded (None when none waits)."""
+        first = select(func.min(deliveries.c.seq)).where(self._waits).scalar_subquery()
+        oldest = select(outbox.c.created_at).where(outbox.c.seq == first).scalar_subquery()
+        query = select(func.count(), oldest).select_from(deliveries).where(self._waits)
+        with self._reading() as connection:
+            count, created_at = connection.execute(query).one()
+        return count, created_at

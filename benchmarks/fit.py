@@ -26,7 +26,8 @@ from edge_agent.backbones.tips import TextShape, TextTower, Tips, VisionShape, V
 from edge_agent.backbones.tokenizer import MAX_LENGTH, Tokenizer
 from edge_agent.detectors.methods import lookup
 from trainer import synthesis
-from trainer.fit.features import Features, Fresh, Labelled, View, encode, keep
+from trainer.fit.feature_cache import cache_features
+from trainer.fit.features import EncodeSettings, Features, FreshFeatures, LabelledPicture, encode
 from trainer.fit.loop import Plan, fit
 from trainer.fit.recipes import RECIPES
 
@@ -77,21 +78,23 @@ def backbone(size: str, kind: type[Tips]) -> Tips:
     return kind(vision, text, tokenizer, 0.07, f"tips-{size}").eval().requires_grad_(False).to(device)
 
 
-def pictures(count: int, side: int) -> list[Labelled]:
+def pictures(count: int, side: int) -> list[LabelledPicture]:
     """Procedural ones, half of them with a defect."""
     drawn = [synthesis.sample(np.random.default_rng([7, number]), side) for number in range(count)]
-    return [Labelled(one.pixels, one.mask) for one in drawn]
+    return [LabelledPicture(one.pixels, one.mask) for one in drawn]
 
 
-def timed(name: str, tips: Tips, shown: list[Labelled], view_side: int, epochs: int, dtype: torch.dtype) -> Took:
+def timed(name: str, tips: Tips, shown: list[LabelledPicture], view_side: int, epochs: int, dtype: torch.dtype) -> Took:
     """One fit; features are kept unless the backbone is a Plain one."""
     recipe = RECIPES[name]
     torch.manual_seed(0)
     method = lookup(name).fresh(tips, "object")
-    view = View(view_side, view_side, tuple(method.layers), method.values, dtype)
+    view = EncodeSettings(view_side, view_side, tuple(method.layers), method.values, dtype)
     begun = clock()
     kept: Features
-    kept = Fresh(tips, shown, view) if isinstance(tips, Plain) else keep(tips, shown, len(shown), view)
+    kept = (
+        FreshFeatures(tips, shown, view) if isinstance(tips, Plain) else cache_features(tips, shown, len(shown), view)
+    )
     features = clock() - begun
     losses: list[float] = []
     steps = -(-len(shown) // recipe.batch)
@@ -105,11 +108,11 @@ def timed(name: str, tips: Tips, shown: list[Labelled], view_side: int, epochs: 
     return Took(clock() - begun, features, float(np.mean(losses[-steps:])))
 
 
-def floor(tips: Tips, shown: list[Labelled], side: int, dtype: torch.dtype) -> float:
+def floor(tips: Tips, shown: list[LabelledPicture], side: int, dtype: torch.dtype) -> float:
     """Seconds of one bare pass of the vision tower over all pictures."""
     begun = clock()
     for start in range(0, len(shown), 8):
-        encode(tips, shown[start : start + 8], View(side, side, dtype=dtype))
+        encode(tips, shown[start : start + 8], EncodeSettings(side, side, dtype=dtype))
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return clock() - begun
@@ -128,7 +131,7 @@ def main() -> None:
     dtype = torch.float16 if torch.cuda.is_available() else torch.float32
     shown = pictures(chosen.pictures, chosen.image_size)
     fast, plain = backbone(chosen.size, Tips), backbone(chosen.size, Plain)
-    encode(fast, shown[:8], View(chosen.image_size, chosen.image_size, dtype=dtype))  # warms up
+    encode(fast, shown[:8], EncodeSettings(chosen.image_size, chosen.image_size, dtype=dtype))  # warms up
     for one in (fast, plain):
         one.encode_text(["object"])
     lines = [

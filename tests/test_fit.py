@@ -26,18 +26,14 @@ from edge_agent.inference.load import Loader, load_detector
 from tests.conftest import wait_until
 from trainer import synthesis
 from trainer.cli import main
-from trainer.fit.features import OWN, Fresh, Kept, Labelled, View, keep
+from trainer.fit.checkpoint import FitProgress, FitRequest, fit_checkpoint
+from trainer.fit.defaults import default_epochs
+from trainer.fit.feature_cache import OPTIONAL, CachedFeatures, cache_features
+from trainer.fit.features import EncodeSettings, FreshFeatures, LabelledPicture
 from trainer.fit.loop import Plan, fit
-from trainer.fit.pictures_to_checkpoint import (
-    CONTRAST,
-    Progress,
-    Request,
-    choose_score,
-    default_epochs,
-    fit_checkpoint,
-    from_data,
-)
+from trainer.fit.pictures import from_data
 from trainer.fit.recipes import RECIPES
+from trainer.fit.tipsomaly_settings import CONTRAST, choose_settings
 
 SIDE = 96  # pixels: 6 x 6 patches of the embedded model
 
@@ -50,14 +46,14 @@ def tips() -> Tips:
 
 
 @pytest.fixture(scope="module")
-def shown() -> list[Labelled]:
+def shown() -> list[LabelledPicture]:
     """Procedural pictures of three sizes, half of them with a defect."""
     drawn = [synthesis.sample(np.random.default_rng([1, number]), 80 + 8 * (number % 3)) for number in range(20)]
-    return [Labelled(one.pixels, one.mask) for one in drawn]
+    return [LabelledPicture(one.pixels, one.mask) for one in drawn]
 
 
 @pytest.fixture(scope="module")
-def folder(shown: list[Labelled], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(shown: list[LabelledPicture], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same in MVTec layout, and one broken picture more."""
     root: Path = tmp_path_factory.mktemp("set") / "plate"
     for number, one in enumerate(shown):
@@ -74,16 +70,19 @@ def folder(shown: list[Labelled], tmp_path_factory: pytest.TempPathFactory) -> P
     return root
 
 
-def view_of(name: str, tips: Tips) -> View:
+def view_of(name: str, tips: Tips) -> EncodeSettings:
     method = lookup(name).fresh(tips, "object")
-    return View(SIDE, SIDE, tuple(method.layers), method.values)
+    return EncodeSettings(SIDE, SIDE, tuple(method.layers), method.values)
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_kept_features_are_the_fresh_ones_in_half_precision(tips, shown, name):
     view = view_of(name, tips)
     chosen = torch.tensor([3, 0, 17])
-    kept, fresh = keep(tips, shown, len(shown), view).batch(chosen), Fresh(tips, shown, view).batch(chosen)
+    kept, fresh = (
+        cache_features(tips, shown, len(shown), view).batch(chosen),
+        FreshFeatures(tips, shown, view).batch(chosen),
+    )
     method = lookup(name).fresh(tips, "object").eval()
     with torch.no_grad():
         ours, theirs = (method.scores(method(one.features)) for one in (kept, fresh))
@@ -96,18 +95,18 @@ def test_kept_features_are_the_fresh_ones_in_half_precision(tips, shown, name):
 def test_features_on_disk_are_those_in_memory_and_are_reused_only_by_their_own_fit(tips, shown, tmp_path):
     view = view_of("tipsomaly", tips)
     chosen = torch.arange(len(shown))
-    memory = keep(tips, shown, len(shown), view).batch(chosen)
-    keep(tips, shown, 30, view, folder=tmp_path, key="mine")
-    again = keep(tips, iter(()), 30, view, folder=tmp_path, key="mine")  # asks for no picture
-    assert isinstance(again, Kept)
+    memory = cache_features(tips, shown, len(shown), view).batch(chosen)
+    cache_features(tips, shown, 30, view, folder=tmp_path, key="mine")
+    again = cache_features(tips, iter(()), 30, view, folder=tmp_path, key="mine")  # asks for no picture
+    assert isinstance(again, CachedFeatures)
     torch.testing.assert_close(again.batch(chosen).features.patches, memory.features.patches, atol=0, rtol=0)
     with pytest.raises(EdgeAgentError, match="no picture is left"):
-        keep(tips, iter(()), 30, view, folder=tmp_path, key="another's")
+        cache_features(tips, iter(()), 30, view, folder=tmp_path, key="another's")
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_fitting_lowers_the_loss(tips, shown, name):
-    features = keep(tips, shown, len(shown), view_of(name, tips))
+    features = cache_features(tips, shown, len(shown), view_of(name, tips))
     torch.manual_seed(0)
     method = lookup(name).fresh(tips, "object")
     published = RECIPES[name]  # faster here, for want of steps
@@ -119,7 +118,7 @@ def test_fitting_lowers_the_loss(tips, shown, name):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_fit_that_was_cut_off_resumes_to_the_same_bits(tips, shown, name, tmp_path):
-    features = keep(tips, shown, len(shown), view_of(name, tips))
+    features = cache_features(tips, shown, len(shown), view_of(name, tips))
     plan = Plan(RECIPES[name], 2, 8, every_s=0)
 
     class Cut(Exception):
@@ -146,7 +145,7 @@ def test_a_fit_that_was_cut_off_resumes_to_the_same_bits(tips, shown, name, tmp_
 
 
 def test_a_fit_resumed_from_features_on_disk_tells_again_what_it_skipped(tips, folder, tmp_path):
-    request = Request("tipsomaly", epochs=1, image_size=SIDE, memory_gb=0)
+    request = FitRequest("tipsomaly", epochs=1, image_size=SIDE, memory_gb=0)
     pictures, out = from_data(folder), tmp_path / "prompts.safetensors"
 
     class Cut(Exception):
@@ -156,9 +155,9 @@ def test_a_fit_resumed_from_features_on_disk_tells_again_what_it_skipped(tips, f
         raise Cut
 
     with pytest.raises(Cut):
-        fit_checkpoint(request, tips, pictures, out, Progress(step=cut))
+        fit_checkpoint(request, tips, pictures, out, FitProgress(step=cut))
 
-    def read(skipped: object) -> Iterator[Labelled]:
+    def read(skipped: object) -> Iterator[LabelledPicture]:
         yield pytest.fail("reads pictures whose features it has")
 
     unread = replace(pictures, read=read)
@@ -187,11 +186,11 @@ def test_where_all_pictures_of_one_kind_are_broken_no_step_is_taken(tips, folder
     shutil.copytree(folder, tmp_path / "plate")
     for path in (tmp_path / "plate" / "test" / "good").iterdir():
         path.write_bytes(path.read_bytes()[:50])
-    request, out = Request("tipsomaly", epochs=1, image_size=SIDE), tmp_path / "prompts.safetensors"
+    request, out = FitRequest("tipsomaly", epochs=1, image_size=SIDE), tmp_path / "prompts.safetensors"
     steps: list[int] = []
     with pytest.raises(EdgeAgentError, match="has no good pictures"):
         fit_checkpoint(
-            request, tips, from_data(tmp_path / "plate"), out, Progress(step=lambda step, *_: steps.append(step))
+            request, tips, from_data(tmp_path / "plate"), out, FitProgress(step=lambda step, *_: steps.append(step))
         )
     assert steps == []
     assert [path.name for path in tmp_path.iterdir()] == ["plate"]
@@ -201,7 +200,9 @@ def test_a_defect_thinner_than_what_masks_are_looked_at_with_counts_all_the_same
     pixels, mask = np.zeros((500, 500, 3), np.uint8), np.zeros((500, 500), bool)
     scratched = mask.copy()
     scratched[211:213, 100:102] = True
-    kept = keep(tips, [Labelled(pixels, mask), Labelled(pixels, scratched)], 2, View(SIDE, SIDE))
+    kept = cache_features(
+        tips, [LabelledPicture(pixels, mask), LabelledPicture(pixels, scratched)], 2, EncodeSettings(SIDE, SIDE)
+    )
     assert kept.bad.tolist() == [False, True]
     assert kept.batch(torch.tensor([0, 1])).bad.tolist() == [0, 1]
     (marked,) = kept.batch(torch.tensor([1])).masks.nonzero()[:, 1:].tolist()
@@ -210,11 +211,13 @@ def test_a_defect_thinner_than_what_masks_are_looked_at_with_counts_all_the_same
 
 def test_a_map_holds_contrast_only_where_the_backbone_looks_at_it(tips, shown):
     view = view_of("tipsomaly", tips)
-    kept = keep(tips, shown, len(shown), view)
-    blind = Kept({name: array for name, array in kept._arrays.items() if name not in OWN}, view, tips.device)
+    kept = cache_features(tips, shown, len(shown), view)
+    blind = CachedFeatures(
+        {name: array for name, array in kept._arrays.items() if name not in OPTIONAL}, view, tips.device
+    )
     for features, contrast in ((kept, CONTRAST), (blind, NO_CONTRAST)):
         method = lookup("tipsomaly").fresh(tips, "object")
-        choose_score(method, features)
+        choose_settings(method, features)
         assert method.contrast == contrast
         batch = features.batch(torch.arange(2))
         finer = 4 if contrast[0] else 1
@@ -223,7 +226,7 @@ def test_a_map_holds_contrast_only_where_the_backbone_looks_at_it(tips, shown):
 
 
 def test_the_state_of_another_fit_is_refused(tips, shown, tmp_path):
-    features = keep(tips, shown, len(shown), view_of("tipsomaly", tips))
+    features = cache_features(tips, shown, len(shown), view_of("tipsomaly", tips))
     method = lookup("tipsomaly").fresh(tips, "object")
     fit(method, features, Plan(RECIPES["tipsomaly"], 1, 8), state=tmp_path / "state.pt", key="one")
     with pytest.raises(EdgeAgentError, match=r"state\.pt belongs to a run with other settings"):

@@ -8,19 +8,19 @@ from PIL import Image
 
 from edge_agent.detectors.checkpoint import load_checkpoint
 from trainer.cli import main
-from trainer.fit.features import Labelled
-from trainer.fit.pictures_to_checkpoint import Pictures
-from trainer.fit.views import turned
+from trainer.fit.features import LabelledPicture
+from trainer.fit.pictures import FitPictures
+from trainer.fit.turns import with_turns
 
 
-def one(pixels: np.ndarray, mask: np.ndarray) -> Pictures:
-    return Pictures(lambda skipped: [Labelled(pixels, mask)], 1, "one", "key")
+def one(pixels: np.ndarray, mask: np.ndarray) -> FitPictures:
+    return FitPictures(lambda skipped: [LabelledPicture(pixels, mask)], 1, "one", "key")
 
 
 @pytest.mark.parametrize("ways", range(1, 9))
 def test_each_way_is_another_and_the_mask_goes_with_the_picture(ways):
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
-    chosen = turned(one(pixels, pixels[:, :, 0] > 128), ways)
+    chosen = with_turns(one(pixels, pixels[:, :, 0] > 128), ways)
     shown = list(chosen.read([]))
     assert (
         chosen.count == len(shown) == len({picture.pixels.tobytes() + bytes(picture.pixels.shape) for picture in shown})

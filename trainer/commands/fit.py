@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from edge_agent.backbones.embedded import EMBEDDED
 from edge_agent.backbones.families import forms
 from edge_agent.commands.arguments import count, seed
 from edge_agent.detectors.methods import DEFAULT_METHOD, fitted_methods
-from trainer.commands.output import writable
+from trainer.commands.output import print_skipped, writable
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -63,54 +62,51 @@ def _fit(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from edge_agent.inference.load import Loader, choose_device, choose_dtype
-    from trainer.fit.pictures_to_checkpoint import Progress, Request, fit_checkpoint, from_data, from_good
-    from trainer.fit.views import turned
-    from trainer.io.processes import together
+    from trainer.fit.checkpoint import FitProgress, FitRequest, fit_checkpoint
+    from trainer.fit.pictures import from_data, from_good
+    from trainer.fit.turns import with_turns
+    from trainer.io.processes import process_group
 
     writable(options.out)
-    begun = time.monotonic()
-    with together() as (rank, world):
+    started = time.monotonic()
+    with process_group() as part:
         backbone = Loader().backbone(options.backbone, options.device)
-        dtype = choose_dtype(options.precision, choose_device(options.device))
-        request = Request(
+        request = FitRequest(
             options.method,
             options.class_name,
             options.epochs,
             options.batch,
             options.image_size,
             options.seed,
-            dtype,
+            choose_dtype(options.precision, choose_device(options.device)),
             options.memory_gb,
             options.save_every,
         )
-        part = (rank, world)
-        chosen = (
+        pictures = with_turns(
             from_data(options.data, part)
             if options.data
-            else from_good(options.good, options.count, options.seed, part)
+            else from_good(options.good, options.count, options.seed, part),
+            options.turns,
         )
-        chosen = turned(chosen, options.turns)
+        rank, _ = part
         quiet = True if rank else None
-        reading = tqdm(total=chosen.count, desc="reading pictures", unit="picture", leave=False, disable=quiet)
-        stepping: list[tqdm] = []
+        encoding = tqdm(total=pictures.count, desc="reading pictures", unit="picture", leave=False, disable=quiet)
+        fitting: list[tqdm] = []
 
         def step(number: int, total: int, losses: Mapping[str, float]) -> None:
-            if not stepping:
-                reading.close()
-                stepping.append(tqdm(total=total, desc="fitting", unit="step", leave=False, disable=quiet))
-            stepping[0].set_postfix_str(" ".join(f"{name} {loss:.3f}" for name, loss in losses.items()), refresh=False)
-            stepping[0].update(number - stepping[0].n)
+            if not fitting:
+                encoding.close()
+                fitting.append(tqdm(total=total, desc="fitting", unit="step", leave=False, disable=quiet))
+            fitting[0].set_postfix_str(" ".join(f"{name} {loss:.3f}" for name, loss in losses.items()), refresh=False)
+            fitting[0].update(number - fitting[0].n)
 
-        fitted = fit_checkpoint(request, backbone, chosen, options.out, Progress(reading.update, step))
-        for bar in (reading, *stepping):
+        result = fit_checkpoint(request, backbone, pictures, options.out, FitProgress(encoding.update, step))
+        for bar in (encoding, *fitting):
             bar.close()
     if rank == 0:
-        for one in fitted.skipped:
-            print(f"skipped {one.path}: {one.reason}", file=sys.stderr)
-        if fitted.skipped:
-            print(f"skipped {len(fitted.skipped)} picture{'s' * (len(fitted.skipped) > 1)} in all", file=sys.stderr)
-        print(f"fitted on {fitted.pictures} pictures, {fitted.steps} steps, {time.monotonic() - begun:.0f} s")
-        for name, value in fitted.figures.items():
+        print_skipped(result.skipped)
+        print(f"fitted on {result.pictures} pictures, {result.steps} steps, {time.monotonic() - started:.0f} s")
+        for name, value in result.figures.items():
             print(f"{name} on the pictures it was fitted on: {value:.1f}")
         print(f"the checkpoint is {options.out}")
     return 0

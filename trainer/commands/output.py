@@ -1,7 +1,9 @@
-"""What several commands show while they work, and what they check before."""
+"""Output that several commands share, and a check they make before they work."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,15 +12,25 @@ from edge_agent.errors import EdgeAgentError
 if TYPE_CHECKING:
     from tqdm import tqdm
 
+    from trainer.data.examples import Skipped
+
 
 def bar(total: int, what: str) -> tqdm:
-    """A progress bar over `total` pictures; silent where nobody watches."""
+    """Return a progress bar over `total` pictures; it is silent where stderr is no terminal."""
     from tqdm import tqdm
 
     return tqdm(total=total, desc=what, unit="picture", leave=False, disable=None)
 
 
+def print_skipped(skipped: Sequence[Skipped]) -> None:
+    """Print the pictures that were left out, and their number, to stderr."""
+    for one in skipped:
+        print(f"skipped {one.path}: {one.reason}", file=sys.stderr)
+    if skipped:
+        print(f"skipped {len(skipped)} picture{'s' * (len(skipped) > 1)} in all", file=sys.stderr)
+
+
 def writable(out: Path) -> None:
-    """Raises EdgeAgentError when there is no folder for it, before an hour of work is done for nothing."""
+    """Raise EdgeAgentError when the folder for `out` is missing, before an hour of work is done for nothing."""
     if not out.parent.is_dir():
         raise EdgeAgentError(f"{out.parent}: no such folder to write {out.name} into; make it first")

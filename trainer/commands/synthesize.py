@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import sys
 from pathlib import Path
 
 from edge_agent.commands.arguments import count, seed, words
-from trainer.commands.output import bar, writable
+from trainer.commands.output import bar, print_skipped, writable
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -46,10 +45,7 @@ def _synthesize(options: argparse.Namespace) -> int:
     workers = options.workers or len(os.sched_getaffinity(0))
     with bar(len(good_pictures(options.good)) + options.count, category) as seen:
         made = make_set(options.good, options.out, category, options.count, options.seed, workers, seen.update)
-    for one in made.skipped:
-        print(f"skipped {one.path}: {one.reason}", file=sys.stderr)
-    if made.skipped:
-        print(f"skipped {len(made.skipped)} picture{'s' * (len(made.skipped) > 1)} in all", file=sys.stderr)
+    print_skipped(made.skipped)
     kinds = ", ".join(f"{number} {kind}" for kind, number in made.kinds.items())
     print(
         f"{made.train} good pictures in train, {made.test} in test; {sum(made.kinds.values())} with a defect: {kinds}"

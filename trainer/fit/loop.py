@@ -1,4 +1,4 @@
-"""Fitting a method's prompts on a frozen backbone, the loop on one screen; killed at any moment it resumes to the same result."""
+"""The loop that fits a method's prompts on a frozen backbone; killed at any moment it resumes to the same result."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from torch import Tensor
 from edge_agent.detectors.method import Method
 from edge_agent.errors import EdgeAgentError
 from trainer.fit.features import Features
-from trainer.fit.recipes import MethodRecipe
+from trainer.fit.recipes import FitRecipe
 from trainer.io.run_state import read_state, write_state
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a method is fitted. every_s: seconds between two savings of the state."""
+    """How a method is fitted: epochs, pictures a step (batch), seed, and seconds between two saved states (every_s)."""
 
-    recipe: MethodRecipe
+    recipe: FitRecipe
     epochs: int
     batch: int
     seed: int = 0
@@ -33,7 +33,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """This process's part of the pictures: the number of its first one, and how many all processes have."""
+    """This process's part of the pictures: the number of its first one, and the total of all processes."""
 
     first: int
     total: int
@@ -51,9 +51,16 @@ def fit(
 ) -> None:
     """Fit `method` in place.
 
-    state: a file to resume from, and to save to. key: names the fit; a state of another is refused. share: which of the
-    pictures `features` are, under torchrun, where all processes step together. report: gets the step, counted from 1, and
-    the losses by name, none where this process has no picture of that step. Raises EdgeAgentError.
+    Args:
+        method: its parameters are fitted.
+        features: of this process's pictures.
+        plan: how to fit.
+        state: file to resume from and to save to; default none.
+        key: names the fit; the state of another fit is refused.
+        share: which of the pictures `features` are, under torchrun, where all processes step together; default all.
+        report: called with the step, from 1, and the losses by name, none where this process has no picture of the step.
+
+    Raises EdgeAgentError when the loss is not finite, or the state is another fit's, damaged or cannot be written.
     """
     share = share or Share(0, len(features))
     rank = dist.get_rank() if dist.is_initialized() else 0
@@ -70,7 +77,7 @@ def fit(
         order = torch.randperm(share.total, generator=torch.Generator().manual_seed(_seed(plan.seed, epoch)))
         chosen = order[number * plan.batch : (number + 1) * plan.batch]
         own = chosen[(chosen >= share.first) & (chosen < share.first + len(features))] - share.first
-        torch.manual_seed(_seed(plan.seed, step, rank))  # what a method draws depends on the step alone
+        torch.manual_seed(_seed(plan.seed, step, rank))  # so that random numbers depend on the step alone
         optimizer.zero_grad(set_to_none=True)
         losses: dict[str, float] = {}
         if len(own):
@@ -82,7 +89,7 @@ def fit(
             if loss.isfinite().logical_not():
                 raise EdgeAgentError(f"the loss is not finite at step {step + 1}: {losses}; try --precision fp32")
         if dist.is_initialized():
-            _add_up(method)
+            _sum_gradients(method)
         optimizer.step()
         step += 1
         if state is not None and rank == 0 and (step == steps or time.monotonic() - saved_at > plan.every_s):
@@ -93,8 +100,8 @@ def fit(
     method.eval()
 
 
-def _groups(method: Method, recipe: MethodRecipe) -> list[dict[str, Any]]:
-    """The parameters by learning rate; the longest beginning of a name that the recipe knows decides."""
+def _groups(method: Method, recipe: FitRecipe) -> list[dict[str, Any]]:
+    """Group the parameters by learning rate; the longest prefix of a name in the recipe decides."""
     groups: dict[float, list[Tensor]] = {}
     for name, parameter in method.named_parameters():
         prefix = max((one for one in recipe.rates if name.startswith(one)), key=len)
@@ -109,8 +116,8 @@ def _restore(method: Method, optimizer: torch.optim.Optimizer, known: Mapping[st
     optimizer.load_state_dict(known["optimizer"])
 
 
-def _add_up(method: Method) -> None:
-    """Sum the gradients of all processes; one without a picture in this batch gives none."""
+def _sum_gradients(method: Method) -> None:
+    """Sum the gradients of all processes; one without a picture in this batch contributes zeros."""
     for parameter in method.parameters():
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)

@@ -1,4 +1,4 @@
-"""The losses that prompts are fitted with: focal and Dice over two-state maps (ViP2-CLIP, CoPS and Tipsomaly share them)."""
+"""The losses that prompts are fitted with; Tipsomaly, ViP2-CLIP and CoPS share focal and Dice losses of their maps."""
 
 from __future__ import annotations
 
@@ -14,36 +14,45 @@ SMOOTH = 1e-5  # keeps the logarithm finite, as the authors' focal loss does
 
 
 def focal(probability: Tensor, truth: Tensor, gamma: float = 2.0) -> Tensor:
-    """Mean of -(1 - p_t)^gamma log p_t. probability: (B, H, W), of anomalous, in [0, 1]; truth: the same shape, 0 or 1."""
+    """Compute the focal loss, the mean of -(1 - p_t)^gamma log p_t.
+
+    Args:
+        probability: (B, H, W), of anomalous, in [0, 1].
+        truth: the same shape, 0 or 1.
+        gamma: default 2.
+    """
     right = torch.where(truth > 0.5, probability, 1 - probability).clamp(SMOOTH, 1 - SMOOTH)
     return (-((1 - right) ** gamma) * right.log()).mean()
 
 
 def both_dice(probability: Tensor, truth: Tensor) -> Tensor:
-    """1 - Dice coefficient, with one added to both sides, of the anomalous map, and of the normal one, 1 - probability; mean over pictures.
+    """Compute the Dice losses of the anomalous map and of the normal one, 1 - probability, summed, as a mean over pictures.
 
-    Both (B, H, W).
+    Each is 1 - Dice coefficient, with one added to numerator and denominator. Both arguments (B, H, W).
     """
     probability, truth = probability.flatten(1), truth.flatten(1)
-    overlap, shown, there = (probability * truth).sum(dim=1), probability.sum(dim=1), truth.sum(dim=1)
+    overlap, predicted, actual = (probability * truth).sum(dim=1), probability.sum(dim=1), truth.sum(dim=1)
     size = probability.shape[1]
-    anomalous = (2 * overlap + 1) / (shown + there + 1)
-    normal = (2 * (size - shown - there + overlap) + 1) / (2 * size - shown - there + 1)
+    anomalous = (2 * overlap + 1) / (predicted + actual + 1)
+    normal = (2 * (size - predicted - actual + overlap) + 1) / (2 * size - predicted - actual + 1)
     return (2 - anomalous - normal).mean()
 
 
 def map_loss(probability: Tensor, truth: Tensor) -> Tensor:
-    """Tipsomaly's whole loss: focal, Dice of the anomalous map, Dice of the normal one."""
+    """Compute the sum of the focal loss and both Dice losses; see focal for the arguments."""
     return focal(probability, truth) + both_dice(probability, truth)
 
 
 def tipsomaly_losses(method: Tipsomaly, found: Found, masks: Tensor, bad: Tensor) -> dict[str, Tensor]:
-    """map_loss of the map stretched bilinearly over the mask; nothing about the picture as a whole (methods.md)."""
+    """Compute Tipsomaly's loss: map_loss of the map stretched bilinearly over the mask, and nothing on the picture as a whole.
+
+    Arguments: see recipes.FitRecipe.
+    """
     return {"map": map_loss(scoring.stretch(found.patches, masks.shape[-1]), masks)}
 
 
 def vip2clip_losses(method: vip2clip.ViP2Clip, found: vip2clip.Found, masks: Tensor, bad: Tensor) -> dict[str, Tensor]:
-    """What ViP2-CLIP is fitted with (its paper, section Training; methods.md).
+    """Compute ViP2-CLIP's losses (its paper, section Training). Arguments: see recipes.FitRecipe.
 
     map: the sum over its layers of map_loss of the layer's probability stretched bilinearly over the mask. picture: cross-entropy
     of the two logits of the most anomalous patches (UTPA) and whether the picture is bad.
@@ -60,18 +69,18 @@ def vip2clip_losses(method: vip2clip.ViP2Clip, found: vip2clip.Found, masks: Ten
 def cops_losses(
     method: cops.Cops, found: cops.Found, masks: Tensor, bad: Tensor, *, reconstruction: bool = False
 ) -> dict[str, Tensor]:
-    """What CoPS is fitted with, each weighted as published.
+    """Compute CoPS's losses, each weighted as published. Arguments: see recipes.FitRecipe.
 
     picture: cross-entropy of the picture's two logits and whether it is bad.
-    map: 4 times map_loss of the patches' probabilities, not yet weighted by distances, each as large as its piece of the mask.
+    map: 4 times map_loss of the patches' probabilities, not yet weighted by distances, each repeated over its part of the mask.
     normal: mean distance of a normal patch, of all pictures, to the nearest normal prototype.
     anomalous: the same of an anomalous patch and the nearest anomalous prototype; 0 where there is none. A patch is anomalous when
     any pixel of it is.
-    code: KL divergence of the distribution a picture's code is drawn from and the standard normal, summed over its numbers, mean
-    over pictures.
-    reconstruction, where asked for: mean square of what a picture's feature and what was decoded from its code differ by. The
-    authors leave it out when they fit on VisA. Their code takes every picture's feature with every other's of the batch, a slip that
-    pulls all to the batch's mean; here each with its own.
+    code: KL divergence from the standard normal of the distribution that a picture's code is drawn from, summed over its
+    numbers, mean over pictures.
+    reconstruction, only if asked for: mean squared difference of a picture's feature and what was decoded from its code. The
+    authors leave it out when they fit on VisA. Their code compares every picture's feature with every other's of the batch, a
+    slip that pulls all to the batch's mean; here each is compared with its own.
     """
     patches_bad = F.adaptive_max_pool2d(masks.unsqueeze(1), found.probability.shape[1:]).squeeze(1) > 0  # (B, h, w)
     from_normal, from_anomalous = found.distances.unbind(dim=1)
@@ -89,5 +98,5 @@ def cops_losses(
 
 
 def mean_where(x: Tensor, chosen: Tensor) -> Tensor:
-    """Mean of x over `chosen`, bool of the same shape; 0 where nothing is."""
+    """Return the mean of x over `chosen`, bool of the same shape; 0 where nothing is chosen."""
     return (x * chosen).sum() / chosen.sum().clamp(min=1)

@@ -1,4 +1,4 @@
-"""How each method is fitted, as its paper and published code do: data, and which losses."""
+"""How each method is fitted, as its paper and published code do: numbers, losses, and what is chosen afterwards."""
 
 from __future__ import annotations
 
@@ -8,16 +8,28 @@ from typing import Any
 
 from torch import Tensor
 
+from edge_agent.detectors.cops import Cops
+from edge_agent.detectors.tipsomaly import Tipsomaly
+from edge_agent.detectors.vip2clip import ViP2Clip
 from trainer.fit import losses
+from trainer.fit.features import Features
+from trainer.fit.tipsomaly_settings import choose_settings
 
 Losses = Callable[[Any, Any, Tensor, Tensor], dict[str, Tensor]]
 
 
-@dataclass(frozen=True, slots=True)
-class MethodRecipe:
-    """epochs, batch, betas (of Adam): as published. rates: learning rate by the beginning of a parameter's name, "" for all others.
+def _nothing(method: Any, features: Features) -> None:
+    """Choose nothing after the fit."""
 
-    losses(method, found, masks, bad): by name, already weighted; masks (B, S, S) and bad (B,) are float, 0 or 1.
+
+@dataclass(frozen=True, slots=True)
+class FitRecipe:
+    """How one method is fitted.
+
+    epochs, batch, betas (of Adam): as published. rates: learning rates by prefix of a parameter's name, "" for the rest.
+    losses(method, found, masks, bad): the parts of the loss by name, already weighted; found: what `forward` returned; masks
+    (B, S, S) and bad (B,) are float, 0 or 1. choose_settings(method, features): sets what is chosen once the parameters are
+    fitted; default nothing.
     """
 
     epochs: int
@@ -25,10 +37,11 @@ class MethodRecipe:
     betas: tuple[float, float]
     rates: Mapping[str, float]
     losses: Losses
+    choose_settings: Callable[[Any, Features], None] = _nothing
 
 
-RECIPES: Mapping[str, MethodRecipe] = {
-    "tipsomaly": MethodRecipe(2, 8, (0.5, 0.999), {"": 1e-3}, losses.tipsomaly_losses),
-    "vip2clip": MethodRecipe(10, 8, (0.9, 0.999), {"": 1e-3, "fgp.": 1e-5}, losses.vip2clip_losses),
-    "cops": MethodRecipe(10, 8, (0.5, 0.999), {"": 1e-3}, losses.cops_losses),
+RECIPES: Mapping[str, FitRecipe] = {
+    Tipsomaly.name: FitRecipe(2, 8, (0.5, 0.999), {"": 1e-3}, losses.tipsomaly_losses, choose_settings),
+    ViP2Clip.name: FitRecipe(10, 8, (0.9, 0.999), {"": 1e-3, "fgp.": 1e-5}, losses.vip2clip_losses),
+    Cops.name: FitRecipe(10, 8, (0.5, 0.999), {"": 1e-3}, losses.cops_losses),
 }

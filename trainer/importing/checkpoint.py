@@ -16,7 +16,7 @@ from edge_agent.backbones.families import catalog
 from edge_agent.detectors.checkpoint import Checkpoint, save_checkpoint
 from edge_agent.detectors.method import Method
 from edge_agent.errors import CheckpointError
-from trainer.fit.pictures_to_checkpoint import chosen_side
+from trainer.fit.defaults import chosen_side
 from trainer.importing.layouts import LAYOUTS
 from trainer.importing.published import PublishedPrompts, checked_tensors, described, read_content
 from trainer.io.files import written_or_told

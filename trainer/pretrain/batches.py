@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from trainer import synthesis
-from trainer.io.processes import ALONE, Process
+from trainer.io.processes import SINGLE, Process
 from trainer.pretrain.pool import Pool
 from trainer.pretrain.recipe import Recipe
 from trainer.pretrain.teacher import Teacher
@@ -28,7 +28,7 @@ class ViewDataset(Dataset):
     Of several processes each holds its own part of every batch; a single one holds all views.
     """
 
-    def __init__(self, pool: Pool, recipe: Recipe, start: int, count: int, process: Process = ALONE) -> None:
+    def __init__(self, pool: Pool, recipe: Recipe, start: int, count: int, process: Process = SINGLE) -> None:
         """Hold views start .. start + count of the stream.
 
         Args:
@@ -39,14 +39,14 @@ class ViewDataset(Dataset):
             process: which part of each batch to hold; default all.
         """
         self.pool, self.recipe, self.start, self.process = pool, recipe, start, process
-        self.count = count // process.of
+        self.count = count // process.count
 
     def __len__(self) -> int:
         return self.count
 
     def __getitem__(self, index: int) -> Row:
         cv2.setNumThreads(0)
-        part = self.recipe.batch // self.process.of
+        part = self.recipe.batch // self.process.count
         number = self.start + (index // part) * self.recipe.batch + self.process.rank * part + index % part
         rng = np.random.default_rng([self.recipe.seed, 1, number])
         small = number < self.recipe.small_steps * self.recipe.batch
@@ -86,7 +86,7 @@ def batches(
     size: int,
     workers: int = 0,
     teacher: Teacher | None = None,
-    process: Process = ALONE,
+    process: Process = SINGLE,
 ) -> Iterator[Batch]:
     """Yield views start .. start + count of the recipe's stream in batches; a last one that is not full is left out.
 
@@ -102,7 +102,7 @@ def batches(
     """
     yield from DataLoader(
         ViewDataset(pool, recipe, start, count, process),
-        size // process.of,
+        size // process.count,
         num_workers=workers,
         collate_fn=partial(_collate, teacher=teacher),
         drop_last=True,

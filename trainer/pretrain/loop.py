@@ -17,7 +17,7 @@ from torch import nn
 
 from edge_agent.backbones.tips import Tips, load_tips_folder
 from edge_agent.backbones.tips_files import TOKENIZER
-from trainer.io.processes import Process, joined
+from trainer.io.processes import Process, training_process
 from trainer.io.run_state import read_state, write_state
 from trainer.pretrain.batches import batches
 from trainer.pretrain.losses import pretraining_losses
@@ -71,7 +71,7 @@ def pretrain(
 
     Raises ConfigError or CheckpointError when the inputs do not fit the recipe or cannot be read.
     """
-    with joined(recipe.batch) as process:
+    with training_process(recipe.batch) as process:
         return _pretrain(process, recipe, folder, workers, log_every, inputs, report)
 
 

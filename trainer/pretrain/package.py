@@ -16,10 +16,14 @@ from edge_agent.backbones.weights.digests import format_sums
 from edge_agent.backbones.weights.store import PINS
 from edge_agent.detectors.checkpoint import Checkpoint, save_checkpoint
 from edge_agent.detectors.tipsomaly import Tipsomaly
-from trainer.fit.features import Kept, Labelled, View, keep
+from trainer.fit.checkpoint import header_of
+from trainer.fit.defaults import default_epochs
+from trainer.fit.feature_cache import CachedFeatures, cache_features
+from trainer.fit.features import EncodeSettings, LabelledPicture
 from trainer.fit.loop import Plan, fit
-from trainer.fit.pictures_to_checkpoint import EVIDENCES, choose_score, default_epochs, header_of, measure
+from trainer.fit.outputs import measure
 from trainer.fit.recipes import RECIPES
+from trainer.fit.tipsomaly_settings import EVIDENCES, choose_settings
 from trainer.pretrain.batches import ViewDataset
 from trainer.pretrain.pool import Pool
 from trainer.pretrain.recipe import Recipe
@@ -59,14 +63,14 @@ def write_embedded_model(
     (folder / PINS).write_text(format_sums(sums))
     shipped = load_tips_folder(folder, "embedded")
 
-    published = RECIPES["tipsomaly"]
+    published = RECIPES[Tipsomaly.name]
     epochs = default_epochs(published.epochs, published.batch, fit_views)
     plan = Plan(published, epochs, published.batch, recipe.seed)
     torch.manual_seed(recipe.seed)
     method = Tipsomaly(shipped)
     fit(method, _features(shipped, pool, recipe, 11, fit_views), plan)
     check = _features(shipped, pool, recipe, 12, check_views)
-    choose_score(method, check)
+    choose_settings(method, check)
     method.evidence = EVIDENCE
     figures, thresholds = measure(method, check)
     source = f"{fit_views} procedural pictures"
@@ -75,14 +79,14 @@ def write_embedded_model(
     return figures
 
 
-def _features(tips: Tips, pool: Pool, recipe: Recipe, stream: int, count: int) -> Kept:
+def _features(tips: Tips, pool: Pool, recipe: Recipe, stream: int, count: int) -> CachedFeatures:
     """Encode views that no training used. stream: number of the stream of views, other than 0."""
-    view = View(recipe.image_size, recipe.image_size // 4)
-    return keep(tips, _labelled(pool, recipe, stream, count), count, view, batch=50)
+    settings = EncodeSettings(recipe.image_size, recipe.image_size // 4)
+    return cache_features(tips, _labelled(pool, recipe, stream, count), count, settings, batch=50)
 
 
-def _labelled(pool: Pool, recipe: Recipe, stream: int, count: int) -> Iterator[Labelled]:
+def _labelled(pool: Pool, recipe: Recipe, stream: int, count: int) -> Iterator[LabelledPicture]:
     views = ViewDataset(pool, replace(recipe, seed=recipe.seed + stream, small_steps=0), 0, count)
     for number in range(count):
         pixels, labels, *_ = views[number]
-        yield Labelled(pixels, labels > 0)
+        yield LabelledPicture(pixels, labels > 0)

@@ -90,8 +90,8 @@ def cheap(folder: Path, out: Path, workers: int) -> None:
         for outcome in journal.outcomes("replay", after):
             earlier.take_in(outcome, "replay", station.rules)
         source.skip(earlier.knows)
-        gallery = build.gallery(evidence, {"replay": station})
-        stream = replay(source, station, gallery, journal, build.announce(None), alarms=earlier.alarms)
+        store = build.evidence_store(evidence)
+        stream = replay(source, station, store, journal, build.announce(None), alarms=earlier.alarms)
         for inspection, _ in stream:
             sheet.add(inspection.frame.pixels, inspection.reading, inspection.verdict, map_threshold=0.8)
             print(inspection.frame.part_id, flush=True)

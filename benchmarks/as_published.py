@@ -1,4 +1,4 @@
-"""Reading a picture as the papers' repositories do it, written plainly: fp32, one at a time, PIL's resize, blur on the CPU.
+"""Reading a picture as the papers' repositories do it, written journal_errors: fp32, one at a time, PIL's resize, blur on the CPU.
 
 What our own way is held against. Only the prompts' features are kept from picture to picture, as those repositories do.
 """

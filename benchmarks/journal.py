@@ -32,7 +32,7 @@ from edge_agent.core import MQTT, AlarmEvent
 from edge_agent.evidence.retention import PART
 from edge_agent.journal import purge
 from edge_agent.journal.journal import Journal
-from edge_agent.journal.reader import visiting
+from edge_agent.journal.reader import open_reader
 from tests.line import evidence, inspected, message, stored_file
 
 DAY = timedelta(days=1)
@@ -104,11 +104,11 @@ def questions(path: Path, journal: Journal, last: datetime) -> dict[str, float]:
     day = last - DAY
 
     def exported() -> None:
-        with visiting(url(path)) as visitor:
+        with open_reader(url(path)) as visitor:
             sum(map(len, visitor.inspections(day, last)))
 
     def given_up() -> None:
-        with visiting(url(path)) as visitor:
+        with open_reader(url(path)) as visitor:
             list(visitor.dropped())
 
     return {
@@ -120,8 +120,8 @@ def questions(path: Path, journal: Journal, last: datetime) -> dict[str, float]:
         "is a file known": median(lambda: journal.seen("cam1", stored_file("/srv/pictures/cam1/none.png"))),
         "alarms, at a start": median(journal.last_alarm_states),
         "size": median(journal.size),
-        "retention: 500 too old": median(lambda: journal.forget_before(last, PART), 5),
-        "retention: 500 oldest OK": median(lambda: journal.forget_oldest(PART), 5),
+        "retention: 500 too old": median(lambda: journal.purge_before(last, PART), 5),
+        "retention: 500 oldest OK": median(lambda: journal.purge_oldest(PART), 5),
     }
 
 
@@ -195,7 +195,7 @@ def stalls(path: Path, count: int) -> dict[str, float]:
         far = datetime.now(timezone.utc)
         while gone < count:
             step = time.perf_counter()
-            rows = journal.forget_before(far, PART).rows
+            rows = journal.purge_before(far, PART).rows
             steps.append((time.perf_counter() - step) * 1e3)
             gone += rows
             longest_log = max(longest_log, log.stat().st_size)
@@ -255,7 +255,7 @@ def waiting(path: Path, count: int) -> dict[str, float]:
 
     def step() -> None:
         with closing(Journal.open(url(path))) as journal:
-            took.append(ms(lambda: journal.forget_oldest(PART)))
+            took.append(ms(lambda: journal.purge_oldest(PART)))
 
     found = {}
     for name, look in {"look past all": 10**9, "look past some": purge.LOOK}.items():

@@ -12,7 +12,7 @@ from edge_agent.config.evidence import EvidenceConfig
 from edge_agent.config.station import StationConfig
 from edge_agent.core import MQTT, Detector, Evidence, Inspection, Ledger, Message, Source, Trace, Triggers
 from edge_agent.errors import ConfigError
-from edge_agent.evidence.store import Gallery
+from edge_agent.evidence.store import EvidenceStore
 from edge_agent.inference.load import Loader
 from edge_agent.journal.journal import Journal
 from edge_agent.line.judge import Rules
@@ -209,9 +209,9 @@ def replay_sender(mqtt: MqttConfig, agent: str, journal: Journal) -> MqttSink:
     return MqttSink(broker(own, f"{agent}-replay"), journal.outbox(MQTT))
 
 
-def gallery(evidence: EvidenceConfig) -> Gallery:
+def evidence_store(evidence: EvidenceConfig) -> EvidenceStore:
     """What keeps pictures as evidence."""
-    return Gallery(
+    return EvidenceStore(
         evidence.folder,
         originals=evidence.originals,
         overlays=evidence.overlays,
@@ -235,7 +235,7 @@ def registry(
     meter: Meter,
     journal: Journal,
     sender: MqttSink | None,
-    gallery: Gallery,
+    store: EvidenceStore,
     watchdog: Watchdog,
     drift: DriftWatch,
     reloads: Mapping[str, int],
@@ -250,7 +250,7 @@ def registry(
         "connections": lambda: metrics.connections(sources),
         "steps": lambda: metrics.steps(line, meter),
         "outbox": lambda: metrics.outbox({MQTT: journal.outbox(MQTT)} if sender else {}),
-        "evidence": lambda: metrics.evidence(gallery, line),
+        "evidence": lambda: metrics.evidence(store, line),
         "disk": lambda: metrics.disk([config.agent.data_dir, config.evidence.folder]),
         "gpu": metrics.gpu,
         "stages": lambda: metrics.stages(watchdog),

@@ -18,7 +18,7 @@ from edge_agent.core import AlarmEvent
 from edge_agent.errors import EdgeAgentError
 from edge_agent.journal.export import COLUMNS, export
 from edge_agent.journal.journal import Journal
-from edge_agent.journal.reader import visiting
+from edge_agent.journal.reader import open_reader
 from edge_agent.journal.rows import RecordedInspection
 from tests.agent import write_config
 from tests.line import NOON, evidence, inspected, not_decidable, stored_file
@@ -65,7 +65,7 @@ def test_the_command_writes_what_lies_between_two_days_beside_the_agent(
 def test_parquet_has_the_same_values_with_their_types(tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
     url = f"sqlite:///{tmp_path}/journal.db"
-    with closing(filled(url)), visiting(url) as journal:
+    with closing(filled(url)), open_reader(url) as journal:
         for fmt in ("csv", "parquet"):
             assert export(journal.inspections(), tmp_path / fmt, fmt) == 3  # type: ignore[arg-type]
     table = parquet.read_table(tmp_path / "parquet")
@@ -80,7 +80,7 @@ def test_parquet_has_the_same_values_with_their_types(tmp_path: Path) -> None:
 
 def test_every_inspection_comes_once_however_many_share_a_moment(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edge_agent.journal.reader.PAGE", 3)
-    with closing(Journal.open(url)) as journal, visiting(url) as visitor:
+    with closing(Journal.open(url)) as journal, open_reader(url) as visitor:
         for number in range(20):
             journal.record(inspected(taken_at=NOON + timedelta(seconds=number // 8)), evidence(), [])
         pages = list(visitor.inspections())

@@ -258,8 +258,8 @@ def test_a_file_that_would_run_code_is_refused_and_does_not_run(save, method, tm
         assert "published.pth" in said
         assert "would call posix.system" in said or (content is hidden and save is not zipped)
         assert not canary.exists()
-    plainly = pickle.dumps(Malicious(canary))
-    pickle.loads(plainly)  # so much for the canary: it does sing  # noqa: S301
+    journal_errors = pickle.dumps(Malicious(canary))
+    pickle.loads(journal_errors)  # so much for the canary: it does sing  # noqa: S301
     assert canary.exists()
     assert not (tmp_path / "ours.safetensors").exists()
 

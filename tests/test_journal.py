@@ -230,8 +230,8 @@ def test_evidence_that_retention_deleted_is_no_longer_named(journal: Journal) ->
     assert one.image is not None
     assert two.image is not None
     assert two.overlay is not None
-    journal.forget_files([one.image.uri, two.overlay.uri, "file:///never/there.png"])
-    journal.forget_files([])
+    journal.clear_uris([one.image.uri, two.overlay.uri, "file:///never/there.png"])
+    journal.clear_uris([])
     assert [found.evidence for found in journal.inspections()] == [
         Evidence(None, one.overlay),
         Evidence(two.image, None),
@@ -251,21 +251,21 @@ def test_old_inspections_go_but_nothing_that_waits_and_no_alarm_that_is_on(journ
         [journal.outbox(MQTT).pending(2)[1].seq]
     )  # the message of the second alarm, which is the last one
 
-    assert journal.forget_before(NOON + timedelta(hours=1), limit=1).rows == 1
-    assert journal.forget_before(NOON + timedelta(hours=1)).rows == 1
-    assert journal.forget_before(NOON + timedelta(hours=1)).rows == 0
+    assert journal.purge_before(NOON + timedelta(hours=1), limit=1).rows == 1
+    assert journal.purge_before(NOON + timedelta(hours=1)).rows == 1
+    assert journal.purge_before(NOON + timedelta(hours=1)).rows == 0
     assert [found.id for found in journal.inspections()] == [old[0].id, old[2].id, new.id]
     assert journal.last_alarm_states() == {"cam1": True}
     assert journal.outbox(MQTT).outbox_depth()[0] == 1
 
     journal.outbox(MQTT).mark_sent([journal.outbox(MQTT).pending(1)[0].seq])
-    assert journal.forget_before(NOON + timedelta(hours=1)).rows == 1
+    assert journal.purge_before(NOON + timedelta(hours=1)).rows == 1
     assert [found.id for found in journal.inspections()] == [old[2].id, new.id]
 
 
 def test_a_file_whose_inspection_went_is_not_inspected_again(journal: Journal) -> None:
     journal.record(inspected(file=stored_file()), Evidence(), [])
-    assert journal.forget_before(datetime(2100, 1, 1, tzinfo=timezone.utc)).rows == 1
+    assert journal.purge_before(datetime(2100, 1, 1, tzinfo=timezone.utc)).rows == 1
     assert journal.seen("cam1", stored_file())
 
 

@@ -314,7 +314,7 @@ def test_no_question_is_answered_by_reading_a_whole_table(path: Path) -> None:
             journal.last_alarm_states()
             journal.inspections("cam1", since=inspection.frame.taken_at)
             journal.inspections(since=inspection.frame.taken_at)
-            journal.forget_files(["file:///a.png"])
+            journal.clear_uris(["file:///a.png"])
         finally:
             event.remove(Engine, "before_cursor_execute", note)
     assert len(asked) >= 12

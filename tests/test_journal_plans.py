@@ -17,8 +17,8 @@ from benchmarks.journal_fill import fill
 from edge_agent.core import MQTT, AlarmEvent
 from edge_agent.journal import sqlite
 from edge_agent.journal.journal import Journal
-from edge_agent.journal.purge import Forgotten
-from edge_agent.journal.reader import visiting
+from edge_agent.journal.purge import PurgeStep
+from edge_agent.journal.reader import open_reader
 from tests.line import evidence, inspected, message, stored_file
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=timezone.utc)
@@ -73,7 +73,7 @@ def test_a_day_is_read_from_the_index_of_its_times_page_after_page(
     url: str, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("edge_agent.journal.reader.PAGE", 10)
-    with visiting(url) as visitor, noted() as asked:
+    with open_reader(url) as visitor, noted() as asked:
         assert sum(map(len, visitor.inspections(NOW, NOW + DAY))) == 24
     pages = [plan(connection, one) for one in asked if "ORDER BY inspections.taken_at" in one[0]]
     assert len(pages) == 4
@@ -87,7 +87,7 @@ def test_a_day_of_one_station_is_read_from_an_index_of_its_own(
     url: str, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("edge_agent.journal.reader.PAGE", 10)
-    with visiting(url) as visitor, noted() as asked:
+    with open_reader(url) as visitor, noted() as asked:
         assert sum(map(len, visitor.inspections(NOW, NOW + DAY, "cam1"))) == 24
         assert sum(map(len, visitor.inspections(NOW, NOW + DAY, "cam2"))) == 0
     pages = [plan(connection, one) for one in asked if "ORDER BY inspections.taken_at" in one[0]]
@@ -105,7 +105,7 @@ def test_the_outbox_is_read_from_indices_of_what_waits_and_of_what_was_given_up(
     with closing(Journal.open(url)) as journal, noted() as asked:
         journal.outbox(MQTT).mark_sent(row.seq for row in journal.outbox(MQTT).pending(30))
         assert journal.outbox(MQTT).outbox_depth()[0] == 10
-    with visiting(url) as visitor, noted() as visited:
+    with open_reader(url) as visitor, noted() as visited:
         assert len(list(visitor.waiting())) == visitor.drop("no longer of use", station="cam1") == 10
         assert len(list(visitor.dropped())) == visitor.retry() == 10
     plans = [plan(connection, one) for one in asked + visited if "deliveries" in one[0]]
@@ -121,10 +121,10 @@ def test_the_outbox_is_read_from_indices_of_what_waits_and_of_what_was_given_up(
 def test_no_look_of_retention_and_none_of_its_deletions_reads_a_whole_table(url: str, connection: Connection) -> None:
     with closing(Journal.open(url)) as journal, noted() as asked:
         journal.outbox(MQTT).mark_sent(row.seq for row in journal.outbox(MQTT).pending(30))
-        journal.forget_before(NOW + DAY / 2, 5)
-        journal.forget_oldest(5)
-        journal.forget_oldest(50)
-        journal.forget_oldest(50)
+        journal.purge_before(NOW + DAY / 2, 5)
+        journal.purge_oldest(5)
+        journal.purge_oldest(50)
+        journal.purge_oldest(50)
     forgetting = [one for one in asked if one[0].startswith("DELETE") or "ix_" in plan(connection, one)]
     assert len(forgetting) >= 8
     for one in forgetting:
@@ -170,7 +170,7 @@ def test_on_a_journal_ten_times_as_long_nothing_takes_more_steps(
             return steps(whole)
 
         def visited(station: str | None, count: int, url: str = url) -> None:
-            with visiting(url) as visitor:
+            with open_reader(url) as visitor:
                 assert sum(map(len, visitor.inspections(NOW - DAY / 20, NOW - DAY / 40, station))) == count
 
         def record(journal: Journal) -> None:
@@ -186,7 +186,7 @@ def test_on_a_journal_ten_times_as_long_nothing_takes_more_steps(
                 "outbox": opened(
                     lambda journal: (journal.outbox(MQTT).outbox_depth(), journal.outbox(MQTT).pending(100))
                 ),
-                "oldest": opened(lambda journal: journal.forget_oldest(500)),
+                "oldest": opened(lambda journal: journal.purge_oldest(500)),
                 "size": opened(lambda journal: journal.size()),
             }
         )
@@ -205,7 +205,7 @@ def test_a_long_export_takes_as_many_steps_for_its_last_rows_as_for_its_first(
     fill(tmp_path / "journal.db", 4000, NOW)
 
     def export(count: int) -> None:
-        with visiting(url) as visitor:
+        with open_reader(url) as visitor:
             pages = visitor.inspections(since=NOW - DAY)
             assert sum(len(next(pages)) for _ in range(count // 100)) == count
 
@@ -236,7 +236,7 @@ def test_what_may_not_go_makes_no_step_of_retention_longer_however_much_it_is(
         taken.append(steps(partial(look, f"sqlite:///{file}")))
         with closing(Journal.open(f"sqlite:///{file}")) as journal:
             gone = rounds = 0
-            while (step := journal.forget_oldest(10)).more:
+            while (step := journal.purge_oldest(10)).more:
                 gone, rounds = gone + step.rows, rounds + 1
             assert gone == 29  # and not that on which a station's alarm rests
             assert rounds >= count / 50
@@ -248,4 +248,4 @@ def test_what_may_not_go_makes_no_step_of_retention_longer_however_much_it_is(
 def look(url: str) -> None:
     """The first step of a retention that finds nothing that may go."""
     with closing(Journal.open(url)) as journal:
-        assert journal.forget_oldest(10) == Forgotten(0, more=True)
+        assert journal.purge_oldest(10) == PurgeStep(0, more=True)

@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection, Engine
 from edge_agent.core import MQTT, AlarmEvent
 from edge_agent.journal import migrations
 from edge_agent.journal.journal import Journal
-from edge_agent.journal.reader import visiting
+from edge_agent.journal.reader import open_reader
 from edge_agent.journal.tables import metadata
 from tests.line import evidence, inspected, message, stored_file
 
@@ -147,5 +147,5 @@ def test_messages_of_a_journal_of_schema_0004_keep_their_place_and_no_seq_is_giv
         inspection = inspected(AlarmEvent.RAISED)
         journal.record(inspection, evidence(), [message(inspection)])
         assert [row.seq for row in journal.outbox("mqtt").pending(10)] == [2, 5]
-    with visiting(url) as reader:
+    with open_reader(url) as reader:
         assert [(one.seq, one.dropped) for one in reader.dropped()] == [(3, "old")]

@@ -17,7 +17,7 @@ from edge_agent.cli import main
 from edge_agent.core import MQTT, AlarmEvent
 from edge_agent.errors import JournalError
 from edge_agent.journal.journal import Journal
-from edge_agent.journal.reader import visiting
+from edge_agent.journal.reader import open_reader
 from tests.agent import Daemon, part, write_config
 from tests.conftest import PATIENCE_S, wait_until
 from tests.line import evidence, inspected, message
@@ -38,7 +38,7 @@ def test_messages_are_given_up_with_a_reason_and_brought_back_beside_the_agent(u
     with closing(Journal.open(url)) as agent:
         record(agent, 4, "cam1")
         record(agent, 2, "cam2")
-        with visiting(url) as visitor:
+        with open_reader(url) as visitor:
             assert [one.seq for one in visitor.waiting()] == seqs(agent)
             first, second, *_ = seqs(agent)
             assert visitor.drop("too large for the broker", seqs=[first, second, 4711]) == 2
@@ -78,7 +78,7 @@ def test_each_receiver_gets_every_message_once_in_order_whatever_becomes_of_the_
         assert [row.seq for row in plc.pending(10)] == to_plc
         assert agent.receivers() == ["plc"]
         assert plc.outbox_depth()[0] == 4
-        with visiting(url) as visitor:
+        with open_reader(url) as visitor:
             assert visitor.drop("it was replaced", seqs=to_plc[:1], receiver=MQTT) == 0
             assert visitor.drop("it was replaced", seqs=to_plc[:1], receiver="plc") == 1
             assert [(one.receiver, one.seq) for one in visitor.waiting("plc")] == [("plc", seq) for seq in to_plc[1:]]
@@ -98,7 +98,7 @@ def test_an_inspection_stays_while_any_receiver_waits_for_its_message(url: str) 
         first, second, third = seqs(agent)
         agent.outbox(MQTT).mark_sent([first, second, third])
         agent.outbox("plc").mark_sent([second])
-        assert agent.forget_oldest().rows == 1
+        assert agent.purge_oldest().rows == 1
         assert [row.seq for row in agent.outbox("plc").pending(10)] == [first, third]
 
 
@@ -108,8 +108,8 @@ def test_who_visits_writes_while_the_agent_does_and_neither_loses_anything(tmp_p
         thread = threading.Thread(target=record, args=(agent, 150))
         thread.start()
         script = (
-            "import sys; from edge_agent.journal.reader import visiting\n"
-            "with visiting(sys.argv[1]) as visitor:\n"
+            "import sys; from edge_agent.journal.reader import open_reader\n"
+            "with open_reader(sys.argv[1]) as visitor:\n"
             "    for number in range(100): visitor.drop(f'{number}', seqs=[number]); visitor.retry(seqs=[number])\n"
             "print(len(list(visitor.waiting())))"
         )
@@ -137,7 +137,7 @@ def test_the_agent_waits_for_a_visitor_that_writes_and_says_so_when_it_does_not_
 
 
 def test_a_visitor_makes_no_journal_and_upgrades_none(url: str, tmp_path: Path) -> None:
-    with pytest.raises(JournalError, match=r"start the agent"), visiting(url):
+    with pytest.raises(JournalError, match=r"start the agent"), open_reader(url):
         pass
     assert not (tmp_path / "data").exists()
 
@@ -146,7 +146,7 @@ def test_a_journal_can_be_visited_while_no_agent_runs_and_the_agent_goes_on_with
     url = f"sqlite:///{tmp_path}/journal.db"
     with closing(Journal.open(url)) as agent:
         record(agent, 2)
-    with visiting(url) as visitor:
+    with open_reader(url) as visitor:
         assert visitor.drop("old") == 2
     with closing(Journal.open(url)) as agent:
         assert seqs(agent) == []

@@ -13,7 +13,7 @@ import pytest
 from edge_agent.core import Evidence, SavedFile
 from edge_agent.errors import EdgeAgentError
 from edge_agent.evidence.redraw import redraw
-from edge_agent.evidence.store import Gallery, encode
+from edge_agent.evidence.store import EvidenceStore, encode
 from edge_agent.inference.load import load_detector
 from edge_agent.journal.journal import Journal
 from edge_agent.line.judge import Rules
@@ -31,7 +31,7 @@ def detector():
 def test_an_overlay_is_redrawn_by_the_rules_of_its_own_verdict_and_not_by_those_of_today(tmp_path, detector):
     pixels = cv2.cvtColor(cv2.imread(str(SAMPLES / "37_stator_dent.jpg")), cv2.COLOR_BGR2RGB)
     with closing(Journal.open(f"sqlite:///{tmp_path}/journal.db")) as journal:
-        store = Gallery(tmp_path / "evidence", originals="all", overlays="all", fmt="png")
+        store = EvidenceStore(tmp_path / "evidence", originals="all", overlays="all", fmt="png")
         kept = {}
         for map_threshold in (0.3, 0.9):  # a reload in between
             rules = Rules(detector.info.threshold, map_threshold)

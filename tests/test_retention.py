@@ -14,7 +14,7 @@ from sqlalchemy import NullPool, create_engine
 from edge_agent.core import MQTT, AlarmEvent, Evidence, Inspection
 from edge_agent.evidence.retention import Retention
 from edge_agent.journal.journal import Journal
-from edge_agent.journal.purge import Forgotten
+from edge_agent.journal.purge import PurgeStep
 from tests.line import evidence, inspected, message, not_decidable, stored_file
 from tests.postgres import Server
 
@@ -68,16 +68,16 @@ class Rows:
         self.told: list[list[str]] = []
         self.asked: list[int] = []
 
-    def forget_files(self, uris: Iterable[str]) -> None:
+    def clear_uris(self, uris: Iterable[str]) -> None:
         self.told.append(list(uris))
 
-    def forget_before(self, moment: datetime, limit: int) -> Forgotten:
+    def purge_before(self, moment: datetime, limit: int) -> PurgeStep:
         rows = self.deleted.pop(0)
-        return Forgotten(rows, rows > 0)
+        return PurgeStep(rows, rows > 0)
 
-    def forget_oldest(self, limit: int) -> Forgotten:
+    def purge_oldest(self, limit: int) -> PurgeStep:
         self.asked.append(limit)
-        return Forgotten(limit, True)
+        return PurgeStep(limit, True)
 
     def size(self) -> int:
         return int(self._size)
@@ -93,8 +93,8 @@ def test_what_the_sweep_deleted_is_told_to_the_journal_and_a_backlog_is_gone_on_
 
 
 def test_what_made_way_between_two_sweeps_is_told_at_the_next_inspection_and_the_rest_at_the_end() -> None:
-    rows, made_way = Rows([0]), iter([["file:///a.png"], [], ["file:///b.png"]])
-    sink = Retention(lambda moment: [], rows, keep_days=FOR_EVER, keep_gb=10, made_way=lambda: next(made_way))
+    rows, take_removed = Rows([0]), iter([["file:///a.png"], [], ["file:///b.png"]])
+    sink = Retention(lambda moment: [], rows, keep_days=FOR_EVER, keep_gb=10, take_removed=lambda: next(take_removed))
     sweep(sink, times=3)  # the first of them sweeps
     assert rows.told == [["file:///a.png"]]
     sink.close()
@@ -134,7 +134,7 @@ def test_inspections_that_are_not_ok_outlive_newer_ones_that_are(journal: Journa
     assert kept[60:] == good[-len(kept[60:]) :]
 
     while len(held(journal)) > 50:  # once no OK one is left, the oldest go whatever they are
-        assert journal.forget_oldest(10).rows == 10 or held(journal) == [*bad, *undecided]
+        assert journal.purge_oldest(10).rows == 10 or held(journal) == [*bad, *undecided]
     assert held(journal) == [*bad, *undecided][-50:]
 
 
@@ -214,7 +214,7 @@ def test_the_size_of_a_postgresql_journal_falls_at_once_and_not_only_when_it_is_
     with closing(Journal.open(postgresql_url)) as journal:
         fill(journal, 300)
         full = journal.size()
-        assert journal.forget_oldest(150).rows == 150
+        assert journal.purge_oldest(150).rows == 150
         half = journal.size()
         assert 0.4 < half / full < 0.6
         with create_engine(
@@ -228,7 +228,7 @@ def test_the_size_of_a_postgresql_journal_falls_at_once_and_not_only_when_it_is_
 
 def test_the_oldest_ok_inspections_are_found_by_an_index(url: str, journal: Journal) -> None:
     fill(journal, 1)
-    assert journal.forget_oldest(1).rows == 1
+    assert journal.purge_oldest(1).rows == 1
     query = "SELECT number FROM inspections WHERE evaluation = 'OK' ORDER BY taken_at LIMIT 500"
     with create_engine(
         url.replace("postgresql://", "postgresql+psycopg://"), poolclass=NullPool

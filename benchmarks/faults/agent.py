@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_agent.core import MQTT, Detector, Evidence, Inspection, Message, Reading, Trace
-from edge_agent.evidence.store import Gallery
+from edge_agent.evidence.store import EvidenceStore
 from edge_agent.journal.journal import Journal
 from edge_agent.line.judge import Rules
 from edge_agent.line.pipeline import Line, Station
@@ -38,7 +38,7 @@ def watching(folder: Path, broker: Broker) -> Iterator[MqttSink]:
     line = Line(
         [FolderSource("cam1", folder / "cam1", journal)],
         {"cam1": station("cam1", AllBad())},
-        Gallery(folder / "data" / "evidence", render=lambda inspection: inspection.frame.pixels),
+        EvidenceStore(folder / "data" / "evidence", render=lambda inspection: inspection.frame.pixels),
         journal,
         announce,
         [sender],

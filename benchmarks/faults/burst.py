@@ -22,7 +22,7 @@ from pathlib import Path
 from benchmarks.faults.agent import AllBad, station
 from benchmarks.faults.line import recorded, within
 from benchmarks.faults.results import tell
-from edge_agent.evidence.store import Gallery
+from edge_agent.evidence.store import EvidenceStore
 from edge_agent.journal.journal import Journal
 from edge_agent.line.pipeline import Line
 from edge_agent.sources.folder.source import FolderSource
@@ -44,9 +44,9 @@ def watch(folder: Path, rescan_s: float) -> None:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     journal = Journal.open(f"sqlite:///{folder / 'journal.db'}")
-    gallery = Gallery(folder / "evidence", render=lambda one: one.frame.pixels, originals="none", overlays="none")
+    store = EvidenceStore(folder / "evidence", render=lambda one: one.frame.pixels, originals="none", overlays="none")
     source = FolderSource("cam1", folder / "cam1", journal, rescan_s=rescan_s, settle_s=0.5)
-    Line([source], {"cam1": station("cam1", AllBad())}, gallery, journal, lambda *_: [], []).run(stop)
+    Line([source], {"cam1": station("cam1", AllBad())}, store, journal, lambda *_: [], []).run(stop)
     journal.close()
 
 

@@ -50,10 +50,10 @@ def _export(options: argparse.Namespace, command: argparse.ArgumentParser) -> in
 def _table(options: argparse.Namespace) -> int:
     from edge_agent.config.load import default_path, load_config
     from edge_agent.journal.export import export
-    from edge_agent.journal.reader import visiting
+    from edge_agent.journal.reader import open_reader
 
     config = load_config(options.config or default_path())
-    with visiting(config.database.full_url()) as journal:
+    with open_reader(config.database.full_url()) as journal:
         pages = journal.inspections(options.since, options.until, options.station)
         count = export(pages, options.out, options.format)
     print(f"{count} inspection{'s' * (count != 1)} in {options.out}")

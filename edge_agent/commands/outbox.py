@@ -11,7 +11,7 @@ from edge_agent.commands.arguments import config_option, words
 from edge_agent.commands.exits import OK
 
 if TYPE_CHECKING:
-    from edge_agent.journal.reader import Outgoing, Visitor
+    from edge_agent.journal.reader import JournalReader, QueuedMessage
 
 MOST = 10_000  # numbers that one command takes
 
@@ -90,7 +90,7 @@ def _list(options: argparse.Namespace) -> int:
     return OK
 
 
-def _line(one: Outgoing) -> str:
+def _line(one: QueuedMessage) -> str:
     what = one.payload.get("event") or one.payload.get("evaluation") or ""
     why = f"  dropped: {one.dropped}" if one.dropped else ""
     said = f"{one.seq:8}  {one.created_at:%Y-%m-%d %H:%M:%S} UTC  {one.receiver}  {one.station}/{one.kind}  {what}{why}"
@@ -122,10 +122,10 @@ def _all(chosen: list[range]) -> list[int]:
 
 
 @contextmanager
-def _visited(options: argparse.Namespace) -> Iterator[Visitor]:
+def _visited(options: argparse.Namespace) -> Iterator[JournalReader]:
     from edge_agent.config.load import default_path, load_config
-    from edge_agent.journal.reader import visiting
+    from edge_agent.journal.reader import open_reader
 
     config = load_config(options.config or default_path())
-    with visiting(config.database.full_url()) as journal:
+    with open_reader(config.database.full_url()) as journal:
         yield journal

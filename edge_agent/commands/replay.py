@@ -169,10 +169,8 @@ def _inspect_stored(config: Config, chosen: StationConfig, options: argparse.Nam
             evidence_config = EvidenceConfig.model_construct(
                 folder=out / "evidence", originals="none", overlays=options.overlays, keep_days=1e9, keep_gb=1e9
             )
-            gallery = build.gallery(evidence_config)
-            inspected = replay(
-                source, station, gallery, journal, announce, batch=batch, stop=stop, alarms=earlier.alarms
-            )
+            store = build.evidence_store(evidence_config)
+            inspected = replay(source, station, store, journal, announce, batch=batch, stop=stop, alarms=earlier.alarms)
         for inspection, evidence in inspected:
             counts[inspection.verdict.evaluation] += 1
             _show(sheet, inspection, evidence, drawn=bool(options.distributed))

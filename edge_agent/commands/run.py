@@ -67,15 +67,15 @@ def _watch(config: Config, path: Path, hung_up: Event, options: argparse.Namespa
         log.info("station %s: %s, threshold %.3f", station.name, station.trace.model, station.rules.threshold)
     picture_s = warm_up(stations.values(), config.limits.batch_size)
     with closing(Journal.open(config.database.full_url(), ballast=True)) as journal:
-        gallery = build.gallery(config.evidence)
+        store = build.evidence_store(config.evidence)
         alarms = journal.last_alarm_states()
         sinks: list[Sink] = [
             Retention(
-                gallery.sweep,
+                store.sweep,
                 journal,
                 keep_days=config.database.keep_days,
                 keep_gb=config.database.keep_gb,
-                made_way=gallery.made_way,
+                take_removed=store.take_removed,
             )
         ]
         sender = build.sender(config.mqtt, config.agent.name, journal, alarms) if config.mqtt else None
@@ -102,7 +102,7 @@ def _watch(config: Config, path: Path, hung_up: Event, options: argparse.Namespa
         line = Line(
             sources,
             stations,
-            gallery,
+            store,
             journal,
             build.announce(config.mqtt),
             sinks,
@@ -160,7 +160,7 @@ def _watch(config: Config, path: Path, hung_up: Event, options: argparse.Namespa
                 from edge_agent.health.server import serving
 
                 registry = build.registry(
-                    config, line, sources, meter, journal, sender, gallery, watchdog, drift, reloads, commands
+                    config, line, sources, meter, journal, sender, store, watchdog, drift, reloads, commands
                 )
                 around.enter_context(serving(config.health.port, registry, lambda: watchdog.health(is_ready.is_set())))
             try:

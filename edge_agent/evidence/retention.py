@@ -12,7 +12,7 @@ from typing import Protocol
 from edge_agent.core import Evidence, Inspection
 from edge_agent.errors import JournalError
 from edge_agent.io.clock import CautiousClock
-from edge_agent.journal.purge import Forgotten
+from edge_agent.journal.purge import PurgeStep
 
 log = logging.getLogger(__name__)
 
@@ -27,16 +27,16 @@ ROW_BYTES = (
 class Rows(Protocol):
     """The part of the journal that shrinks."""
 
-    def forget_files(self, uris: Iterable[str]) -> None: ...
-    def forget_before(self, moment: datetime, limit: int) -> Forgotten: ...
-    def forget_oldest(self, limit: int) -> Forgotten: ...
+    def clear_uris(self, uris: Iterable[str]) -> None: ...
+    def purge_before(self, moment: datetime, limit: int) -> PurgeStep: ...
+    def purge_oldest(self, limit: int) -> PurgeStep: ...
     def size(self) -> int: ...
 
 
 class Retention:
     """A core.Sink that writes nothing, but deletes.
 
-    sweep: deletes pictures that are too old or too many and returns their URIs (sinks/images.py). made_way: returns those
+    sweep: deletes pictures that are too old or too many and returns their URIs (sinks/images.py). take_removed: returns those
     that went between two sweeps. journal: loses those URIs, the inspections older than keep_days, and as many more as make
     it larger than keep_gb (1e9 bytes).
     """
@@ -48,10 +48,10 @@ class Retention:
         *,
         keep_days: float,
         keep_gb: float,
-        made_way: Callable[[], list[str]] = list,
+        take_removed: Callable[[], list[str]] = list,
         clock: Callable[[], datetime] | None = None,
     ) -> None:
-        self._sweep, self._made_way, self._journal = sweep, made_way, journal
+        self._sweep, self._made_way, self._journal = sweep, take_removed, journal
         self._keep_days, self._keep_bytes = keep_days, keep_gb * 1e9
         self._next = 0.0  # monotonic seconds; the first inspection sweeps
         self._clock = clock or CautiousClock()
@@ -69,7 +69,7 @@ class Retention:
         self._removed += self._sweep(now)
         self._forget_removed()
         days = min(self._keep_days, MOST_DAYS)
-        if self._journal.forget_before(now - timedelta(days=days), PART).more or self._forget_excess():
+        if self._journal.purge_before(now - timedelta(days=days), PART).more or self._forget_excess():
             self._next = 0.0  # a part of them was dealt with: the next inspection goes on with it
 
     def close(self) -> None:
@@ -82,7 +82,7 @@ class Retention:
 
     def _forget_removed(self) -> None:
         if self._removed:
-            self._journal.forget_files(self._removed)
+            self._journal.clear_uris(self._removed)
             self._removed = []
 
     def _forget_excess(self) -> bool:
@@ -91,7 +91,7 @@ class Retention:
         excess = size - self._keep_bytes
         if excess <= 0:
             return False
-        gone = self._journal.forget_oldest(min(PART, ceil(excess / ROW_BYTES)))
+        gone = self._journal.purge_oldest(min(PART, ceil(excess / ROW_BYTES)))
         if not gone.more and not self._has_complained:
             self._has_complained = True
             log.warning(

@@ -63,7 +63,7 @@ class _Batch(NamedTuple):
     day: str
 
 
-class Gallery:
+class EvidenceStore:
     """The pictures in one folder, which belongs to one agent; called from one thread.
 
     kept, lost: pictures that were written, and inspections of which one could not be. dropped: pictures that went because
@@ -121,7 +121,7 @@ class Gallery:
         Whole days go, once all of their pictures are older than keep_days. When there are too many bytes, or too few
         are left on the disk, pictures that are OK go first, the oldest first. Cheap if there is nothing to do.
         """
-        removed = self.made_way()
+        removed = self.take_removed()
         try:
             oldest_kept = _day(now, self._keep_days)
             for batch in [batch for batch in self._usage() if batch.day < oldest_kept]:
@@ -131,7 +131,7 @@ class Gallery:
             self._complain(error)
         return removed
 
-    def made_way(self) -> list[str]:
+    def take_removed(self) -> list[str]:
         """The URIs of what was deleted between two sweeps, as there was no room for a newer picture; each is told once."""
         removed, self._dropped_early = self._dropped_early, []
         return removed

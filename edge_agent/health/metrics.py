@@ -170,11 +170,11 @@ def commands(triggers: Any) -> Iterator[Metric]:
     yield heard
 
 
-def evidence(gallery: Any, line: Line) -> Iterator[Metric]:
-    yield CounterMetricFamily("edge_agent_evidence_kept", "Pictures that were written.", gallery.kept)
-    yield CounterMetricFamily("edge_agent_evidence_lost", "Inspections of which one could not be.", gallery.lost)
-    made_way = "Pictures that were deleted for want of room before they were too old, OK ones first."
-    yield CounterMetricFamily("edge_agent_evidence_dropped", made_way, gallery.dropped)
+def evidence(store: Any, line: Line) -> Iterator[Metric]:
+    yield CounterMetricFamily("edge_agent_evidence_kept", "Pictures that were written.", store.kept)
+    yield CounterMetricFamily("edge_agent_evidence_lost", "Inspections of which one could not be.", store.lost)
+    dropped = "Pictures that were deleted for want of room before they were too old, OK ones first."
+    yield CounterMetricFamily("edge_agent_evidence_dropped", dropped, store.dropped)
     yield CounterMetricFamily(
         "edge_agent_detector_failures", "Pictures that a detector failed on.", line.counts.detector_failures
     )

@@ -25,7 +25,7 @@ class Ballast:
         self._path = beside.with_name(f"{beside.name}.ballast")
         self._next = 0.0  # monotonic seconds
 
-    def lay(self) -> None:
+    def reserve(self) -> None:
         """Write the file, if there is none and much more room than it takes; tried once a minute. Never raises."""
         if time.monotonic() < self._next:
             return

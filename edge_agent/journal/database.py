@@ -20,7 +20,7 @@ class Database:
     name: what messages call it; never holds a password. writer: one connection, the only one that may write. readers:
     as many as threads ask for. size: bytes that rows and indexes take. release: gives the database free for another
     agent, after both engines are disposed of. ballast: room that is given free when its disk is full; None for none.
-    alone: keeps other processes from writing while its block runs; one block at a time in a process.
+    exclusive: keeps other processes from writing while its block runs; one block at a time in a process.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Database:
     size: Callable[[Connection], int]
     release: Callable[[], None]
     ballast: Ballast | None = None
-    alone: Callable[[], AbstractContextManager[None]] = nullcontext
+    exclusive: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 def open_database(url: str, *, ballast: bool = False) -> Database:
@@ -47,16 +47,16 @@ def open_database(url: str, *, ballast: bool = False) -> Database:
     return open_postgresql(parsed)
 
 
-def visit_database(url: str) -> Database:
+def attach_database(url: str) -> Database:
     """Open `url` beside the agent that may be using it: nothing is created, upgraded or held. Raises JournalError."""
     parsed = _parsed(url)
     if parsed.drivername.startswith("sqlite"):
-        from edge_agent.journal.sqlite import visit_sqlite
+        from edge_agent.journal.sqlite import attach_sqlite
 
-        return visit_sqlite(parsed)
-    from edge_agent.journal.postgresql import visit_postgresql
+        return attach_sqlite(parsed)
+    from edge_agent.journal.postgresql import attach_postgresql
 
-    return visit_postgresql(parsed)
+    return attach_postgresql(parsed)
 
 
 def _parsed(url: str) -> URL:
@@ -76,7 +76,7 @@ def _parsed(url: str) -> URL:
 
 
 @contextmanager
-def plainly(name: str) -> Iterator[None]:
+def journal_errors(name: str) -> Iterator[None]:
     """Turn what database `name` or its server refuses into a JournalError with a remedy; let our own mistakes pass."""
     try:
         yield

@@ -19,9 +19,9 @@ from sqlalchemy.engine import Connection, Engine
 
 from edge_agent.core import AlarmEvent, Evaluation, Evidence, Inspection, Message, StoredFile
 from edge_agent.errors import JournalError
-from edge_agent.journal.database import Database, open_database, plainly
+from edge_agent.journal.database import Database, journal_errors, open_database
 from edge_agent.journal.outbox import Outbox
-from edge_agent.journal.purge import Forgotten, Search
+from edge_agent.journal.purge import PurgeSearch, PurgeStep
 from edge_agent.journal.rows import (
     Outcome,
     RecordedInspection,
@@ -47,8 +47,12 @@ class Journal:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._one_writes = Lock()
-        self._old, self._ok, self._others = Search(), Search(inspection_is_ok), Search(which=~inspection_is_ok)
+        self._write_lock = Lock()
+        self._old, self._ok, self._others = (
+            PurgeSearch(),
+            PurgeSearch(inspection_is_ok),
+            PurgeSearch(which=~inspection_is_ok),
+        )
         self._closed = False
 
     @classmethod
@@ -178,7 +182,7 @@ class Journal:
                     yield Outcome(origin, part_id, taken_at, width, height, Evaluation(evaluation), score, overlay)
             after = rows[-1].number
 
-    def forget_files(self, uris: Iterable[str]) -> None:
+    def clear_uris(self, uris: Iterable[str]) -> None:
         """Note that the evidence files `uris` were deleted: the rows keep digest and size, but lose the URI."""
         rows = [{"gone": uri} for uri in uris]
         if not rows:
@@ -187,7 +191,7 @@ class Journal:
             for column in (inspections.c.image_uri, inspections.c.overlay_uri):
                 connection.execute(update(inspections).where(column == bindparam("gone")).values({column: None}), rows)
 
-    def forget_before(self, moment: datetime, limit: int = 500) -> Forgotten:
+    def purge_before(self, moment: datetime, limit: int = 500) -> PurgeStep:
         """Delete up to `limit` inspections taken before `moment`, the oldest first.
 
         Those with messages that wait stay, and so does the last that each station's alarm rests on. A step that meets
@@ -195,13 +199,13 @@ class Journal:
         """
         return self._forget(self._old, limit, moment)
 
-    def forget_oldest(self, limit: int = 500) -> Forgotten:
+    def purge_oldest(self, limit: int = 500) -> PurgeStep:
         """Delete up to `limit` inspections: the oldest that are OK, or else, when none of these may go, of any kind.
 
-        Those stay that stay with `forget_before`.
+        Those stay that stay with `purge_before`.
         """
         gone = self._forget(self._ok, limit)
-        return Forgotten(gone.rows, True) if gone.rows or gone.more else self._forget(self._others, limit)
+        return PurgeStep(gone.rows, True) if gone.rows or gone.more else self._forget(self._others, limit)
 
     def size(self) -> int:
         """Return how many bytes the journal takes, the ledger included; what deleted rows left free does not count.
@@ -212,7 +216,7 @@ class Journal:
         with self._reading() as connection:
             return self._database.size(connection)
 
-    def _forget(self, among: Search, limit: int, before: datetime | None = None) -> Forgotten:
+    def _forget(self, among: PurgeSearch, limit: int, before: datetime | None = None) -> PurgeStep:
         # What may go now may go later, too, so that nobody who writes has to wait while it is looked for.
         with self._reading() as connection:
             numbers, more = among.look(connection, limit, before)
@@ -222,11 +226,11 @@ class Journal:
                 connection.execute(delete(deliveries).where(deliveries.c.seq.in_(of_these)))
                 for column in (outbox.c.inspection, regions.c.inspection, inspections.c.number):
                     connection.execute(delete(column.table).where(column.in_(numbers)))
-        return Forgotten(len(numbers), more)
+        return PurgeStep(len(numbers), more)
 
     def close(self) -> None:
         """Finish what is being written, close the database and let go of it. Closing twice is fine."""
-        with self._one_writes:
+        with self._write_lock:
             if self._closed:
                 return
             self._closed = True
@@ -239,14 +243,14 @@ class Journal:
     def _writing(self) -> Iterator[Connection]:
         ballast = self._database.ballast
         try:
-            with self._one_writes, self._database.alone(), self._transaction(self._database.writer) as connection:
+            with self._write_lock, self._database.exclusive(), self._transaction(self._database.writer) as connection:
                 yield connection
         except JournalError:
             if ballast:
                 ballast.release()  # whoever calls tries again
             raise
         if ballast:
-            ballast.lay()
+            ballast.reserve()
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
@@ -257,7 +261,7 @@ class Journal:
     def _transaction(self, engine: Engine) -> Iterator[Connection]:
         if self._closed:
             raise ValueError("the journal is closed")
-        with plainly(self._database.name), engine.begin() as connection:
+        with journal_errors(self._database.name), engine.begin() as connection:
             yield connection
 
 

@@ -10,8 +10,8 @@ from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from edge_agent.errors import JournalError, JournalInUse
-from edge_agent.journal.database import Database, plainly
-from edge_agent.journal.migrations import bring_up_to_date, require_today
+from edge_agent.journal.database import Database, journal_errors
+from edge_agent.journal.migrations import require_current_schema, upgrade_schema
 
 LOCK = 0x0EDA6E  # our class of advisory locks; the schema's oid completes the key
 # A dead network must end in an error, not in a wait for ever. The URL's own options come before these.
@@ -61,19 +61,19 @@ def open_postgresql(url: URL) -> Database:
             raise
 
     try:
-        with plainly(name), writer.begin() as connection:
-            bring_up_to_date(connection, name)
+        with journal_errors(name), writer.begin() as connection:
+            upgrade_schema(connection, name)
     except BaseException:
         writer.dispose()
         raise
     return Database(name, writer, readers, _size, lambda: None)
 
 
-def visit_postgresql(url: URL) -> Database:
+def attach_postgresql(url: URL) -> Database:
     """Open the same schema beside the agent that may be using it; the server keeps writers apart. Raises JournalError."""
     name, writer, readers = _engines(url)
-    with plainly(name), readers.begin() as connection:
-        require_today(connection, name)
+    with journal_errors(name), readers.begin() as connection:
+        require_current_schema(connection, name)
     return Database(name, writer, readers, _size, lambda: None)
 
 

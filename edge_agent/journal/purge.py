@@ -18,7 +18,7 @@ LOOK = 5000
 LAST = 2**63 - 1  # no inspection has a higher number
 
 
-class Forgotten(NamedTuple):
+class PurgeStep(NamedTuple):
     """One step: how many inspections were deleted, and whether a next step may find more."""
 
     rows: int
@@ -26,7 +26,7 @@ class Forgotten(NamedTuple):
 
 
 @dataclass(slots=True)
-class Search:
+class PurgeSearch:
     """Goes through the inspections by age, at every look from where the last one ended, and at the end begins anew.
 
     within: which of them an index leads to; which: those of them that are meant. None: all. What may not go is passed

@@ -18,7 +18,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, exists, select, true, update
 from sqlalchemy.engine import CursorResult
 
-from edge_agent.journal.database import Database, plainly, visit_database
+from edge_agent.journal.database import Database, attach_database, journal_errors
 from edge_agent.journal.rows import RecordedInspection, recorded
 from edge_agent.journal.tables import deliveries, follows, inspections, outbox, regions
 
@@ -27,7 +27,7 @@ MOST_SEQS = 10_000  # that can be named in one statement
 
 
 @dataclass(frozen=True, slots=True)
-class Outgoing:
+class QueuedMessage:
     """A message of the outbox for one receiver. dropped: why it was given up, when it was."""
 
     seq: int
@@ -40,17 +40,17 @@ class Outgoing:
     dropped: str | None
 
 
-class Visitor:
+class JournalReader:
     """Every method raises JournalError if the database fails."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def waiting(self, receiver: str | None = None) -> Iterator[Outgoing]:
+    def waiting(self, receiver: str | None = None) -> Iterator[QueuedMessage]:
         """Yield the messages that wait for a receiver, or for any, in the order of sending."""
         return self._outgoing(deliveries.c.sent_at.is_(None) & _of(receiver))
 
-    def dropped(self, receiver: str | None = None) -> Iterator[Outgoing]:
+    def dropped(self, receiver: str | None = None) -> Iterator[QueuedMessage]:
         """Yield those that were given up, for as long as their inspections are kept."""
         return self._outgoing(deliveries.c.dropped.is_not(None) & _of(receiver))
 
@@ -101,14 +101,14 @@ class Visitor:
             yield [recorded(row, found.get(row.number, ())) for row in rows]
             page = query.where(follows(rows[-1].taken_at, rows[-1].number))
 
-    def _outgoing(self, which: ColumnElement[bool]) -> Iterator[Outgoing]:
+    def _outgoing(self, which: ColumnElement[bool]) -> Iterator[QueuedMessage]:
         columns = deliveries.c
         found = select(outbox, columns.receiver, columns.dropped).join(deliveries, columns.seq == outbox.c.seq)
         query = found.where(which).order_by(columns.seq, columns.receiver).limit(PAGE)
         page = query
         while rows := self._read(page):
             for row in rows:
-                yield Outgoing(
+                yield QueuedMessage(
                     row.seq, row.id, row.created_at, row.station, row.kind, row.payload, row.receiver, row.dropped
                 )
             seq, receiver = rows[-1].seq, rows[-1].receiver
@@ -116,22 +116,22 @@ class Visitor:
             page = query.where(columns.seq >= seq, behind)
 
     def _read(self, query: Any) -> Sequence[Row[Any]]:
-        with plainly(self._database.name), self._database.readers.begin() as connection:
+        with journal_errors(self._database.name), self._database.readers.begin() as connection:
             return connection.execute(query).all()
 
     def _change(self, which: ColumnElement[bool], values: dict[str, object]) -> int:
         database = self._database
-        with plainly(database.name), database.alone(), database.writer.begin() as connection:
+        with journal_errors(database.name), database.exclusive(), database.writer.begin() as connection:
             done: CursorResult[Any] = connection.execute(update(deliveries).where(which).values(values))
             return done.rowcount
 
 
 @contextmanager
-def visiting(url: str) -> Iterator[Visitor]:
+def open_reader(url: str) -> Iterator[JournalReader]:
     """Visit the journal of `url` (see databases/). Raises JournalError when there is none, or not of this version."""
-    database = visit_database(url)
+    database = attach_database(url)
     try:
-        yield Visitor(database)
+        yield JournalReader(database)
     finally:
         database.readers.dispose()
         database.writer.dispose()

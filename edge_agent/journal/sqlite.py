@@ -24,8 +24,8 @@ from edge_agent.errors import JournalError, JournalGone, JournalInUse
 from edge_agent.io.files import put
 from edge_agent.io.mounts import NETWORK, file_system
 from edge_agent.journal.ballast import Ballast
-from edge_agent.journal.database import DAMAGED, Database, plainly
-from edge_agent.journal.migrations import bring_up_to_date, require_today
+from edge_agent.journal.database import DAMAGED, Database, journal_errors
+from edge_agent.journal.migrations import require_current_schema, upgrade_schema
 
 MAGIC = b"SQLite format 3\0"
 BUSY_MS = 5000  # how long to wait for a stranger, such as a backup, that holds the file
@@ -56,7 +56,7 @@ def open_sqlite(url: URL, *, ballast: bool = False) -> Database:
         ) from error
     try:
         weight = Ballast(path) if ballast else None
-        with _alone(path):
+        with _exclusive(path):
             try:
                 writer = _opened(path)
             except JournalError:
@@ -64,17 +64,17 @@ def open_sqlite(url: URL, *, ballast: bool = False) -> Database:
                     raise
                 writer = _opened(path)
         if weight:
-            weight.lay()
+            weight.reserve()
     except BaseException:
         os.close(lock)
         raise
     # max_overflow: however many threads read, none waits for another's connection.
     reading = ["query_only = ON", f"busy_timeout = {BUSY_MS}"]
     readers = _engine(path, QueuePool, "BEGIN", reading, max_overflow=-1)
-    return Database(str(path), writer, readers, _size, lambda: os.close(lock), weight, lambda: _alone(path))
+    return Database(str(path), writer, readers, _size, lambda: os.close(lock), weight, lambda: _exclusive(path))
 
 
-def visit_sqlite(url: URL) -> Database:
+def attach_sqlite(url: URL) -> Database:
     """Open the file of `sqlite:///PATH` beside the agent that may be using it. Raises JournalError."""
     path = Path(str(url.database)).expanduser().resolve()
     if not path.exists():
@@ -86,13 +86,13 @@ def visit_sqlite(url: URL) -> Database:
     writing = ["synchronous = FULL", "foreign_keys = ON", f"busy_timeout = {BUSY_MS}", "wal_autocheckpoint = 0"]
     writer = _engine(path, NullPool, "BEGIN IMMEDIATE", writing)
     readers = _engine(path, NullPool, "BEGIN", ["query_only = ON", f"busy_timeout = {BUSY_MS}"])
-    with plainly(str(path)), readers.begin() as connection:
-        require_today(connection, str(path))
-    return Database(str(path), writer, readers, _size, lambda: None, alone=lambda: _alone(path))
+    with journal_errors(str(path)), readers.begin() as connection:
+        require_current_schema(connection, str(path))
+    return Database(str(path), writer, readers, _size, lambda: None, exclusive=lambda: _exclusive(path))
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def _exclusive(path: Path) -> Iterator[None]:
     """Have no other process write meanwhile. Raises JournalError when one does for longer than SQLite would wait."""
     try:
         # Read-only, as the file may be root's who visited before the agent was ever started.
@@ -118,7 +118,7 @@ def _alone(path: Path) -> Iterator[None]:
 
 def _opened(path: Path) -> Engine:
     """The writer of the journal at `path`, which is created or upgraded first."""
-    with plainly(str(path)):
+    with journal_errors(str(path)):
         if _is_journal(path):
             _migrate(path, str(path))
         else:
@@ -200,7 +200,7 @@ def _migrate(path: Path, name: str) -> None:
     pragmas = ["synchronous = FULL", f"busy_timeout = {BUSY_MS}"]
     engine = _engine(path, NullPool, "BEGIN IMMEDIATE", pragmas, creates=True)
     with engine.begin() as connection:
-        bring_up_to_date(connection, name)
+        upgrade_schema(connection, name)
 
 
 def _writer(path: Path) -> Engine:

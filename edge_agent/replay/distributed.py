@@ -23,7 +23,7 @@ from edge_agent import build
 from edge_agent.core import Evidence, Inspection
 from edge_agent.errors import EdgeAgentError
 from edge_agent.evidence.overlay import draw
-from edge_agent.evidence.store import Format, Gallery, Kept, encode, is_kept
+from edge_agent.evidence.store import EvidenceStore, Format, Kept, encode, is_kept
 from edge_agent.inference.load import Loader
 from edge_agent.io.pictures import nothing
 from edge_agent.line.judge import AlarmState, debounce
@@ -138,7 +138,7 @@ def replay(
     where the job fails.
     """
     overlays: dict[str, bytes] = {}  # of the picture at hand, by the inspection's id
-    keeper = Gallery(
+    keeper = EvidenceStore(
         out, render=lambda inspection: overlays.pop(inspection.id), originals="none", overlays="all",
         keep_days=1e9, keep_gb=1e9,
     )  # fmt: skip

@@ -20,7 +20,7 @@ VERSION_TABLE = "journal_version"
 log = logging.getLogger(__name__)
 
 
-def require_today(connection: Connection, name: str) -> None:
+def require_current_schema(connection: Connection, name: str) -> None:
     """Raise JournalError unless the tables of journal `name` are there and at HEAD; for who may not upgrade them."""
     found = _version(connection, name)
     if found != HEAD:
@@ -30,7 +30,7 @@ def require_today(connection: Connection, name: str) -> None:
         )
 
 
-def bring_up_to_date(connection: Connection, name: str) -> None:
+def upgrade_schema(connection: Connection, name: str) -> None:
     """Create or upgrade the tables of journal `name` to HEAD, within the transaction of `connection`: all or nothing.
 
     Raises JournalError, before anything is changed, if the tables are newer than this program or not a journal's.

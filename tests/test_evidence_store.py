@@ -1,4 +1,4 @@
-"""A gallery keeps what it says it keeps, whole, in its place, for its time; a failing disk costs pictures and no more."""
+"""The evidence store keeps what it says it keeps, whole, in its place, for its time; a failing disk costs pictures and no more."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from edge_agent.core import Evaluation, Inspection, SavedFile
-from edge_agent.evidence.store import Gallery
+from edge_agent.evidence.store import EvidenceStore
 from edge_agent.io.pictures import decode
 from tests.line import inspected
 from tests.made import gradient, unprivileged_folder
@@ -29,7 +29,7 @@ NOISE = np.random.default_rng(5).integers(0, 256, (100, 100, 3), np.uint8)  # 30
 
 
 def test_an_original_comes_back_to_the_bit(tmp_path: Path) -> None:
-    evidence = gallery(tmp_path, overlays="none").save(inspection())
+    evidence = store(tmp_path, overlays="none").save(inspection())
     assert evidence.overlay is None
     assert evidence.image is not None
     assert np.array_equal(decode(stored(evidence.image)), PIXELS)
@@ -37,7 +37,7 @@ def test_an_original_comes_back_to_the_bit(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("fmt", ["png", "jpg", "webp"])
 def test_what_evidence_says_is_what_lies_on_disk(tmp_path: Path, fmt: str) -> None:
-    evidence = gallery(tmp_path / "a folder", fmt=fmt).save(inspection())
+    evidence = store(tmp_path / "a folder", fmt=fmt).save(inspection())
     for saved in (evidence.image, evidence.overlay):
         assert saved is not None
         content = stored(saved).read_bytes()
@@ -51,7 +51,7 @@ def test_what_evidence_says_is_what_lies_on_disk(tmp_path: Path, fmt: str) -> No
 
 def test_a_pictures_place_tells_station_time_evaluation_and_part(tmp_path: Path) -> None:
     made = inspection(at=NOON + timedelta(milliseconds=7), part_id="SN123")
-    evidence = gallery(tmp_path).save(made)
+    evidence = store(tmp_path).save(made)
     end = made.id.replace("-", "")[-12:]
     assert names(tmp_path) == [
         f"cam1/2026-11-20/120000.007_NotOK_SN123_{end}.png",
@@ -60,7 +60,7 @@ def test_a_pictures_place_tells_station_time_evaluation_and_part(tmp_path: Path)
     assert evidence.image is not None
     assert evidence.image.uri == (tmp_path / names(tmp_path)[0]).as_uri()
     nameless = inspection(evaluation=Evaluation.NOT_DECIDABLE, at=NOON)
-    gallery(tmp_path, overlays="none").save(nameless)
+    store(tmp_path, overlays="none").save(nameless)
     assert f"cam1/2026-11-20/120000.000_NotDecidable_{nameless.id.replace('-', '')[-12:]}.png" in names(tmp_path)
 
 
@@ -80,7 +80,7 @@ def test_rules_say_what_is_kept_and_overlays_are_drawn_only_to_be_kept(
     for originals, overlays in ((rule, "none"), ("none", rule)):
         drawn.clear()
         folder = tmp_path / originals
-        kept_here = Gallery(folder, render=render, originals=originals, overlays=overlays)  # type: ignore[arg-type]
+        kept_here = EvidenceStore(folder, render=render, originals=originals, overlays=overlays)  # type: ignore[arg-type]
         for evaluation in (Evaluation.OK, Evaluation.NOT_OK, Evaluation.NOT_DECIDABLE):
             kept_here.save(inspection(evaluation))
         assert sorted(name.split("_")[1] for name in names(folder)) == sorted(kept)
@@ -90,7 +90,7 @@ def test_rules_say_what_is_kept_and_overlays_are_drawn_only_to_be_kept(
 
 def test_without_a_picture_there_is_an_overlay_alone(tmp_path: Path) -> None:
     faulty = inspection(Evaluation.NOT_DECIDABLE, pixels=np.empty((0, 0, 3), np.uint8))
-    evidence = Gallery(tmp_path, render=lambda inspection: PIXELS).save(faulty)
+    evidence = EvidenceStore(tmp_path, render=lambda inspection: PIXELS).save(faulty)
     assert evidence.image is None
     assert evidence.overlay is not None
 
@@ -100,7 +100,7 @@ def test_without_a_picture_there_is_an_overlay_alone(tmp_path: Path) -> None:
 )
 def test_names_from_outside_cannot_leave_the_folder(tmp_path: Path, odd: str) -> None:
     home = tmp_path / "deep" / "evidence"
-    evidence = gallery(home).save(inspection(station=odd, part_id=odd))
+    evidence = store(home).save(inspection(station=odd, part_id=odd))
     assert evidence.image is not None
     found = names(tmp_path)
     assert len(found) == 2
@@ -109,18 +109,18 @@ def test_names_from_outside_cannot_leave_the_folder(tmp_path: Path, odd: str) ->
         assert (deep, home_name) == ("deep", "evidence")
         assert not station.startswith(".")
         assert not file.startswith(".")
-    assert gallery(home, keep_days=1).sweep(datetime.now(timezone.utc) + timedelta(days=9)), "and are known again"
+    assert store(home, keep_days=1).sweep(datetime.now(timezone.utc) + timedelta(days=9)), "and are known again"
 
 
 def test_two_inspections_of_one_part_do_not_meet(tmp_path: Path) -> None:
-    kept = gallery(tmp_path)
+    kept = store(tmp_path)
     for _ in range(10):
         kept.save(inspection(part_id="SN123", at=NOON))
     assert len(names(tmp_path)) == 20
 
 
 def test_days_go_when_they_are_too_old(tmp_path: Path) -> None:
-    kept = gallery(tmp_path, keep_days=2)
+    kept = store(tmp_path, keep_days=2)
     saved = [kept.save(inspection(at=NOON - timedelta(days=days))).image for days in (4, 3, 2, 1, 0)]
     assert kept.sweep(NOON + timedelta(hours=11)) == uris(saved[:2], tmp_path)
     assert kept.sweep(NOON + timedelta(hours=11)) == []
@@ -130,13 +130,13 @@ def test_days_go_when_they_are_too_old(tmp_path: Path) -> None:
 
 
 def test_for_ever_is_a_time_too(tmp_path: Path) -> None:
-    kept = gallery(tmp_path, keep_days=1e9, keep_gb=1e9)
+    kept = store(tmp_path, keep_days=1e9, keep_gb=1e9)
     kept.save(inspection(at=NOON))
     assert kept.sweep(NOON + timedelta(days=100_000)) == []
 
 
 def test_too_many_bytes_cost_the_oldest_ok_first_and_then_the_oldest(tmp_path: Path) -> None:
-    kept = gallery(tmp_path, originals="all", overlays="none", keep_gb=5 * 31e-6)
+    kept = store(tmp_path, originals="all", overlays="none", keep_gb=5 * 31e-6)
     plan = [
         ("cam1", Evaluation.NOT_OK, 0), ("cam2", Evaluation.OK, 1), ("cam1", Evaluation.OK, 2),
         ("cam1", Evaluation.OK, 30), ("cam2", Evaluation.NOT_DECIDABLE, 31), ("cam1", Evaluation.NOT_OK, 32),
@@ -155,10 +155,10 @@ def test_too_many_bytes_cost_the_oldest_ok_first_and_then_the_oldest(tmp_path: P
 
 
 def test_what_was_kept_before_a_restart_counts(tmp_path: Path) -> None:
-    first = gallery(tmp_path, originals="all", overlays="none")
+    first = store(tmp_path, originals="all", overlays="none")
     for minute in range(6):
         first.save(inspection(Evaluation.OK, at=NOON + timedelta(minutes=minute), pixels=NOISE))
-    after = gallery(tmp_path, originals="all", overlays="none", keep_gb=4 * 31e-6)
+    after = store(tmp_path, originals="all", overlays="none", keep_gb=4 * 31e-6)
     after.save(inspection(at=NOON + timedelta(minutes=9), pixels=NOISE))
     removed = [name_of(uri) for uri in after.sweep(NOON)]
     assert [name.split("/")[2][:6] for name in removed] == ["120000", "120100", "120200", "120300"]
@@ -166,7 +166,7 @@ def test_what_was_kept_before_a_restart_counts(tmp_path: Path) -> None:
 
 
 def test_what_is_not_its_own_is_neither_counted_nor_deleted(tmp_path: Path) -> None:
-    kept = gallery(tmp_path, keep_days=1, keep_gb=1e-4, originals="all", overlays="none")
+    kept = store(tmp_path, keep_days=1, keep_gb=1e-4, originals="all", overlays="none")
     saved = kept.save(inspection(at=NOON))
     assert saved.image is not None
     day = stored(saved.image).parent
@@ -182,7 +182,7 @@ def test_what_is_not_its_own_is_neither_counted_nor_deleted(tmp_path: Path) -> N
     (elsewhere / "2026-11-01").mkdir()
     (elsewhere / "2026-11-01" / stored(saved.image).name).write_bytes(b"not reached through links")
     (tmp_path / "linked").symlink_to(elsewhere)
-    again = gallery(tmp_path, keep_days=1, keep_gb=1e-4, originals="all", overlays="none")
+    again = store(tmp_path, keep_days=1, keep_gb=1e-4, originals="all", overlays="none")
     assert again.sweep(NOON) == []
     assert again.sweep(NOON + timedelta(days=9)) == [saved.image.uri]
     assert all(path.exists() for path in foreign)
@@ -190,7 +190,7 @@ def test_what_is_not_its_own_is_neither_counted_nor_deleted(tmp_path: Path) -> N
 
 
 def test_pictures_that_others_deleted_are_no_trouble(tmp_path: Path) -> None:
-    kept = gallery(tmp_path, keep_days=1, keep_gb=2 * 31e-6, overlays="none")
+    kept = store(tmp_path, keep_days=1, keep_gb=2 * 31e-6, overlays="none")
     for minute in range(4):
         kept.save(inspection(at=NOON + timedelta(minutes=minute), pixels=NOISE))
     shutil.rmtree(tmp_path / "cam1")
@@ -204,8 +204,8 @@ def test_pictures_that_others_deleted_are_no_trouble(tmp_path: Path) -> None:
 
 def test_after_a_crash_every_picture_is_whole_and_the_rest_is_cleared_away(tmp_path: Path) -> None:
     code = (
-        "import sys; from tests.test_gallery import *\n"
-        "kept = gallery(Path(sys.argv[1]), originals='all')\n"
+        "import sys; from tests.test_evidence_store import *\n"
+        "kept = store(Path(sys.argv[1]), originals='all')\n"
         "while True: print(kept.save(inspection(pixels=np.tile(NOISE, (5, 5, 1)))).image.uri, flush=True)\n"
     )
     child = subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, text=True)
@@ -216,7 +216,7 @@ def test_after_a_crash_every_picture_is_whole_and_the_rest_is_cleared_away(tmp_p
     child.wait()
     half = stored(told[0]).with_name(f".{stored(told[0]).name}.tmp")
     half.write_bytes(b"half")
-    again = gallery(tmp_path)
+    again = store(tmp_path)
     assert again.sweep(datetime.now(timezone.utc)) == []
     assert not half.exists()
     for name in names(tmp_path):
@@ -229,7 +229,7 @@ def test_a_full_disk_costs_evidence_and_nothing_else(tmp_path: Path, caplog: pyt
     with small_disk(tmp_path / "disk", 1_000_000) as disk:
         others = disk / "others"
         others.write_bytes(bytes(shutil.disk_usage(disk).free - 40_000))
-        kept = gallery(disk, overlays="none")
+        kept = store(disk, overlays="none")
         outcomes = [kept.save(inspection(pixels=NOISE)).image for _ in range(30)]
         assert outcomes == [None] * 30
         assert shutil.disk_usage(disk).free >= 25_000, "which is left for the journal"
@@ -243,7 +243,7 @@ def test_a_full_disk_costs_evidence_and_nothing_else(tmp_path: Path, caplog: pyt
 
 def test_a_disk_smaller_than_keep_gb_keeps_the_newest(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with small_disk(tmp_path / "disk", 1_000_000) as disk:
-        kept = gallery(disk, overlays="none", originals="all", keep_gb=20)
+        kept = store(disk, overlays="none", originals="all", keep_gb=20)
         removed = 0
         for minute in range(100):
             evaluation = Evaluation.NOT_OK if minute % 10 == 0 else Evaluation.OK
@@ -260,7 +260,7 @@ def test_a_disk_smaller_than_keep_gb_keeps_the_newest(tmp_path: Path, caplog: py
 
 def test_on_a_disk_that_others_fill_the_oldest_ok_pictures_make_way_at_once_and_are_told_of(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 1_000_000) as disk:
-        kept = gallery(disk, overlays="none", originals="all")
+        kept = store(disk, overlays="none", originals="all")
         good = [kept.save(inspection(Evaluation.OK, pixels=NOISE)).image for _ in range(4)]
         bad = [kept.save(inspection(Evaluation.NOT_OK, pixels=NOISE)).image for _ in range(4)]
         (disk / "others").write_bytes(bytes(shutil.disk_usage(disk).free - 40_000))
@@ -276,7 +276,7 @@ def test_on_a_disk_that_others_fill_the_oldest_ok_pictures_make_way_at_once_and_
 def test_a_read_only_folder_costs_evidence_and_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
     with unprivileged_folder() as folder:
         folder.chmod(0o500)
-        kept = gallery(folder / "evidence")
+        kept = store(folder / "evidence")
         for _ in range(3):
             assert kept.save(inspection()).image is None
         assert kept.sweep(NOON) == []
@@ -288,7 +288,7 @@ def test_a_read_only_folder_costs_evidence_and_nothing_else(caplog: pytest.LogCa
 
 def test_what_cannot_be_deleted_is_said_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
     with unprivileged_folder() as folder:
-        kept = gallery(folder, keep_days=1)
+        kept = store(folder, keep_days=1)
         saved = kept.save(inspection(at=NOON))
         assert saved.image is not None
         day = stored(saved.image).parent
@@ -304,14 +304,14 @@ def test_a_file_in_the_place_of_the_folder_is_no_reason_to_stop(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "evidence").write_text("in the way")
-    kept = gallery(tmp_path / "evidence")
+    kept = store(tmp_path / "evidence")
     assert kept.save(inspection()).image is None
     assert kept.sweep(NOON) == []
     assert "Not a directory" in caplog.text
 
 
 def test_saving_looks_into_no_folder_once_it_has_counted(tmp_path: Path) -> None:
-    kept = gallery(tmp_path, overlays="none", keep_gb=1)
+    kept = store(tmp_path, overlays="none", keep_gb=1)
     kept.save(inspection(at=NOON))
     looked: list[str] = []
     sys.addaudithook(lambda event, args: looked.append(event) if event == "os.scandir" and looked_for[0] else None)
@@ -334,8 +334,8 @@ def test_its_module_needs_no_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def gallery(folder: Path, **options: object) -> Gallery:
-    return Gallery(folder, render=lambda inspection: 255 - inspection.frame.pixels, **options)  # type: ignore[arg-type]
+def store(folder: Path, **options: object) -> EvidenceStore:
+    return EvidenceStore(folder, render=lambda inspection: 255 - inspection.frame.pixels, **options)  # type: ignore[arg-type]
 
 
 def inspection(evaluation: Evaluation = Evaluation.NOT_OK, *, pixels: np.ndarray = PIXELS, **more: Any) -> Inspection:

@@ -1,4 +1,4 @@
-"""What all tests share: the one way to wait for something, and how long."""
+"""What all tests share: the one way to wait for something, and how slow the machine is at present."""
 
 from __future__ import annotations
 
@@ -35,3 +35,12 @@ def wait_until(
             pytest.fail(f"not within {timeout_s:g} s: {what}\n{found if state is None else state()}")
         time.sleep(_POLL_S)
     return found
+
+
+def slowness() -> float:
+    """Return how many times longer work takes now than on an idle machine, 1 or more; limits in seconds grow with it."""
+    work_s = 0.05
+    begun, until = time.perf_counter(), time.thread_time() + work_s
+    while time.thread_time() < until:
+        pass
+    return max(1.0, (time.perf_counter() - begun) / work_s)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -34,13 +35,13 @@ from edge_agent.sources.camera.slot import Slot, State
 from edge_agent.sources.camera.source import CameraSource
 from edge_agent.sources.camera.trigger_files import TriggerFiles
 from tests.agent import ALL_OK, Daemon, station, write_config
-from tests.conftest import PATIENCE_S, wait_until
+from tests.conftest import PATIENCE_S, slowness, wait_until
 from tests.detectors import SynchronousDetector
 from tests.mjpeg import MjpegServer
 from tests.rtsp import COLOUR, RtspServer, colour_of, number_of
 
 NOW = datetime.now(timezone.utc)
-BACK_S = 5.0  # pictures come again within so many seconds of their camera
+BACK_S = 5.0  # pictures come again within so many seconds of their camera, on a machine that is not busy
 SECRET = "s3cret/of@the:line"
 
 
@@ -108,10 +109,16 @@ class Watcher:
         wait_until(lambda: len(self.frames) >= count, f"{count} frames")
 
     def comes_back(self) -> Frame:
-        """Wait for the next frame that the camera has just taken, for BACK_S at most."""
-        before = len(self.frames)
-        wait_until(lambda: len(self.frames) > before, "the camera is back", BACK_S)
+        """Wait for the next frame that the camera has just taken; it has to come within BACK_S."""
+        before, begun = len(self.frames), time.monotonic()
+        wait_until(lambda: len(self.frames) > before, "the camera is back")
+        assert self.came[before] - begun < BACK_S * slowness()
         return self.frames[before]
+
+    def is_tried_again(self) -> None:
+        """Wait until the camera, which is lost, has been tried in vain once more."""
+        before = self.source.counts().events["attempts"]
+        wait_until(lambda: self.source.counts().events["attempts"] > before + 1, "it is tried in vain")
 
 
 def like(colour: Sequence[int], other: Sequence[int] = COLOUR) -> bool:
@@ -154,13 +161,13 @@ def test_a_camera_that_is_switched_off_and_on_again_is_back_in_its_right_colours
         begun = len(other.came)
         rtsp.kill()
         wait_until(lambda: seen.source.status().reason, "it is told")
-        time.sleep(1.5)
+        seen.is_tried_again()
         rtsp.start()
         assert like(colour_of(seen.comes_back().pixels))
         assert like(colour_of(seen.frames[0].pixels))
         assert all(frame.pixels.shape == (240, 320, 3) and frame.pixels.dtype == np.uint8 for frame in seen.frames)
         other.sees(begun + 30)
-        assert np.diff(other.came[begun:]).max() < 1.5
+        assert np.diff(other.came[begun:]).max() < 1.5 * slowness()
         assert all(like(colour_of(frame.pixels), (30, 160, 90)) for frame in other.frames)
         assert (seen.source.counts().events["losses"], other.source.counts().events["losses"]) == (1, 0)
     warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
@@ -172,11 +179,11 @@ def test_a_camera_that_answers_no_more_is_given_up_and_back_when_it_answers(rtsp
     with Watcher(camera(rtsp.url, timeout_s=1)) as seen:
         seen.sees(3)
         rtsp.hang()
-        wait_until(lambda: seen.source.status().reason, "it is told")
-        time.sleep(2)
-        assert "answer" in (seen.source.status().reason or "") or "no picture for 1 s" in (
-            seen.source.status().reason or ""
+        wait_until(
+            lambda: re.search("answer|no picture for 1 s", seen.source.status().reason or ""),
+            "it is told, and the cause",
         )
+        seen.is_tried_again()
         rtsp.go_on()
         assert like(colour_of(seen.comes_back().pixels))
         assert seen.source.counts().events["kills"] >= 1
@@ -191,16 +198,15 @@ def test_a_frozen_camera_and_a_silent_one_are_told_once_and_nothing_of_them_is_i
         wait_until(lambda: seen.source.status().reason, "the freeze is told")
         assert "the same picture over and over" in (seen.source.status().reason or "")
         frozen = len(seen.frames)
-        time.sleep(2)
+        wait_until(lambda: seen.source.counts().dropped.get("repeated", 0) > 40, "what repeats is counted")
         assert len(seen.frames) == frozen
-        wait_until(lambda: seen.source.counts().dropped.get("repeated"), "what repeats is counted")
         rtsp.do("go")
         assert number_of(seen.comes_back().pixels) > number_of(seen.frames[frozen - 1].pixels)
 
         rtsp.do("silence")
         wait_until(lambda: seen.source.status().reason, "the silence is told")
         assert "no picture for 1 s" in (seen.source.status().reason or "")
-        time.sleep(2)
+        seen.is_tried_again()
         rtsp.do("go")
         seen.comes_back()
         assert seen.source.counts().events["losses"] == 2
@@ -248,9 +254,8 @@ def test_a_camera_that_is_not_there_is_tried_with_pauses_that_grow(caplog: pytes
     with Watcher(camera("/dev/video97")) as seen:
         wait_until(lambda: seen.source.counts().events["attempts"] >= 4, "it is tried again and again")
         begun, before = time.monotonic(), seen.source.counts().events["attempts"]
-        time.sleep(4)
-        # Pauses are of 1 to 2 s by now.
-        assert 1 <= seen.source.counts().events["attempts"] - before <= (time.monotonic() - begun) / 1.0 + 1
+        wait_until(lambda: seen.source.counts().events["attempts"] >= before + 3, "it is still tried")
+        assert time.monotonic() - begun > 2  # pauses are of 1 to 2 s by now, and there were two whole ones
     assert (
         seen.source.status().reason
         == "cannot be opened (No such file or directory): is it plugged in, and the path right?"
@@ -298,9 +303,12 @@ def test_a_rate_takes_some_of_the_pictures_and_counts_the_others(tmp_path: Path)
     path = clip(tmp_path / "line.avi", frames=60)
     with Watcher(camera(path, fps=10)) as seen:
         wait_until(lambda: seen.ended, "it ends")
-    assert 14 <= len(seen.frames) <= 21
-    assert seen.source.counts().captured == 60
-    assert seen.source.counts().dropped["not_due"] >= 39
+    counts = seen.source.counts()
+    assert counts.captured == 60
+    published = 60 - counts.dropped["not_due"]
+    assert published == len(seen.frames) + counts.dropped.get("superseded", 0)
+    took = (seen.frames[-1].taken_at - seen.frames[0].taken_at).total_seconds()
+    assert 14 / slowness() <= published <= 10 * took + 2
 
 
 def test_a_video_that_repeats_goes_on(tmp_path: Path) -> None:
@@ -356,14 +364,14 @@ def test_a_camera_that_takes_long_to_open_is_given_the_time_it_asks_for(monkeypa
 def test_the_newest_picture_is_what_a_slow_detector_gets_and_the_others_are_counted(rtsp: RtspServer) -> None:
     class Slow(SynchronousDetector):
         def read(self, images: Sequence[np.ndarray], keep: object = None) -> list[Reading]:
-            time.sleep(0.3)
+            seen = source.counts().captured
+            wait_until(lambda: stop.is_set() or source.counts().captured >= seen + 6, "six more are captured")
             return [Reading(0.0, np.zeros((4, 4), np.float32)) for _ in images]
 
-    kept = Kept()
+    kept, stop = Kept(), threading.Event()
     source = camera(rtsp.url)
     trace = Trace("slow/none", "0" * 64, "1" * 64, None, "2" * 64)
     line = Line([source], {"cam1": Station("cam1", Slow(), Rules(0.5), trace)}, kept, kept, lambda *_: [], [])
-    stop = threading.Event()
     running = threading.Thread(target=line.run, args=(stop,))
     running.start()
     wait_until(lambda: len(kept.recorded) >= 8, "some are inspected")
@@ -375,7 +383,7 @@ def test_the_newest_picture_is_what_a_slow_detector_gets_and_the_others_are_coun
     assert counts.captured == len(kept.recorded) + sum(counts.dropped.values()) + sum(line.inbox.dropped.values())
     numbers = [number_of(one.frame.pixels) for one in kept.recorded]
     assert numbers == sorted(set(numbers))
-    assert min(np.diff(numbers[1:8])) >= 4  # 0.3 s are seven pictures; at the stop comes what waits
+    assert min(np.diff(numbers[1:8])) >= 4  # at the stop comes what waits
 
 
 class Kept:
@@ -637,7 +645,9 @@ def test_the_doctor_says_what_each_camera_gives(
     findings = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     first, second = [finding for finding in findings if finding["name"] == "source"]
     assert first["state"] == "ok"
-    assert f"cam1: {rtsp.url} gives 240 x 320, 2" in first["text"]  # some 25 a second
+    rate = re.search(rf"cam1: {re.escape(rtsp.url)} gives 240 x 320, ([\d.]+)", first["text"])
+    assert rate
+    assert 20 / slowness() < float(rate[1]) < 30
     assert second["state"] == "failed"
     assert "cam2: /dev/video97 cannot be opened (No such file" in second["text"]
 

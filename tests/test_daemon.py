@@ -258,7 +258,7 @@ def test_the_command_itself_runs_until_it_is_interrupted(tmp_path: Path) -> None
     command = [sys.executable, "-m", "edge_agent.cli", "run", "--config", str(config), "--verbose"]
     with log.open("wb") as file, subprocess.Popen(command, stdout=file, stderr=file) as process:
         try:
-            wait_until(lambda: "cam1: NotOK" in log.read_text() or process.poll() is not None, "it inspects", 120)
+            wait_until(lambda: "cam1: NotOK" in log.read_text() or process.poll() is not None, "it inspects")
             process.send_signal(signal.SIGINT)
             assert process.wait(PATIENCE_S) == 0, log.read_text()
         finally:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from pathlib import Path
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
 from tests.agent import Daemon, part, write_config
-from tests.conftest import wait_until
+from tests.conftest import PATIENCE_S, wait_until
 from tests.mosquitto import Listener, Mosquitto
 
 HOSTILE = [
@@ -40,14 +39,20 @@ def test_hostile_messages_on_every_topic_change_nothing(tmp_path: Path) -> None:
                 for payload in HOSTILE
             ]
             for one in sent:
-                one.wait_for_publish(60)
+                one.wait_for_publish(PATIENCE_S)
             client.disconnect()
             client.loop_stop()
-            time.sleep(0.5)
+            wait_until(
+                lambda: sum(payload.get("id") == "1" for payload in listener.payloads("status")) == len(HOSTILE),
+                "the broker has handed on all of them",
+            )
             assert files(tmp_path) == before
             part(tmp_path / "cam1" / "b.png", 2)
             daemon.has_inspected("a.png", "b.png")
+            wait_until(lambda: len(listener.ids("alarm")) == 3, "the daemon still publishes")
             daemon.stop()
+            new = files(tmp_path) - before - {str(tmp_path / "cam1" / "b.png")}
+            assert all("_b_" in name for name in new), "but for the evidence of b, no file has come"
         broker_log = (tmp_path / "mosquitto" / "log").read_text()
     assert "Received SUBSCRIBE from listener" in broker_log, "the broker tells who listens"
     assert "Received SUBSCRIBE from edgeagent" not in broker_log

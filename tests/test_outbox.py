@@ -112,12 +112,9 @@ def test_who_visits_writes_while_the_agent_does_and_neither_loses_anything(
         thread = threading.Thread(target=record, args=(agent, 150))
         thread.start()
         script = (
-            "import sys; from edge_agent.journal import sqlite; from edge_agent.journal.reader import open_reader
-"
-            f"sqlite.BUSY_MS = {int(1000 * PATIENCE_S)}
-"
-            "with open_reader(sys.argv[1]) as visitor:
-"
+            "import sys; from edge_agent.journal import sqlite; from edge_agent.journal.reader import open_reader\n"
+            f"sqlite.BUSY_MS = {int(1000 * PATIENCE_S)}\n"
+            "with open_reader(sys.argv[1]) as visitor:\n"
             "    for number in range(100): visitor.drop(f'{number}', seqs=[number]); visitor.retry(seqs=[number])\n"
             "print(len(list(visitor.waiting())))"
         )

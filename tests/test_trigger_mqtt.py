@@ -57,7 +57,7 @@ def commanded(
     broker: Mosquitto,
     *,
     camera: object = None,
-    timeout_s: float = 5.0,
+    timeout_s: float = 120.0,
     threshold: float = ALL_OK,
     **sections: object,
 ) -> Path:

@@ -22,8 +22,8 @@ from edge_agent.backbones.embedded import EMBEDDED_FOLDER
 from edge_agent.detectors.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from trainer.cli import main as trainer
 from trainer.evaluate.compare import compare
-from trainer.evaluate.evaluation import Evaluation, read_evaluation
 from trainer.evaluate.metrics import FIGURES
+from trainer.evaluate.record import EvaluationRecord, read_evaluation
 
 METHODS = ("tipsomaly", "vip2clip", "cops")
 HEADS = ("image AUROC", "AP", "F1-max", "pixel AUROC", "AUPRO", "F1-max", "AP")
@@ -44,7 +44,7 @@ def fitted(method: str, data: Path, work: Path) -> Path:
     return out
 
 
-def evaluated(name: str, data: Path, work: Path, *options: str | Path) -> Evaluation:
+def evaluated(name: str, data: Path, work: Path, *options: str | Path) -> EvaluationRecord:
     """The evaluation of that name, measured now or before."""
     out = work / f"{name}-on-{data.name}.json"
     if not out.exists():
@@ -99,7 +99,7 @@ def row(name: str, figures: object) -> str:
     return f"| {name} | " + " | ".join("-" if one.value is None else f"{one.value:.1f}" for one in figures) + " |"  # type: ignore[attr-defined]
 
 
-def change(line: str, plain: Evaluation, one: Evaluation) -> str:
+def change(line: str, plain: EvaluationRecord, one: EvaluationRecord) -> str:
     """The line with the points that it has more than fixed prompts, image and pixel AUROC, and their 95 % intervals."""
     found = next(iter(compare(plain, one).rows.values()))
     told = []

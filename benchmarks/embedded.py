@@ -25,7 +25,7 @@ from edge_agent.inference.load import Loader
 from edge_agent.io.pictures import decode
 from trainer import synthesis
 from trainer.data.examples import read_examples, read_mask
-from trainer.evaluate.measure import LocalContrast
+from trainer.evaluate.local_contrast import LocalContrast
 from trainer.evaluate.metrics import auroc
 
 SEED, SIDE, GRID, EACH, GOOD = 20_260, 224, 56, 12, 120

@@ -21,9 +21,9 @@ from importlib.metadata import PackageNotFoundError, version
 import cv2
 import numpy as np
 
-from trainer.evaluate.bootstrap import draw, pixel_draws
+from trainer.evaluate.bootstrap import draw_counts, pixel_draws
 from trainer.evaluate.metrics import aupro, pixel_figures
-from trainer.evaluate.pixel_counts import Tally
+from trainer.evaluate.pixel_counts import PixelCounts
 
 
 def pictures(count: int, side: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -44,16 +44,16 @@ def pictures(count: int, side: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 def ours(count: int, side: int, intervals: bool) -> dict[str, float]:
     """Counting; with intervals, also the 1000 draws behind them."""
-    tally, sketches, defective, took = Tally(), [], [], 0.0
+    counts, by_picture, defective, took = PixelCounts(), [], [], 0.0
     for heatmap, mask in pictures(count, side):
         begun = time.perf_counter()
-        sketches.append(tally.add(heatmap, mask))
+        by_picture.append(counts.add(heatmap, mask))
         took += time.perf_counter() - begun
         defective.append(bool(mask.any()))
     begun = time.perf_counter()
-    figures = pixel_figures(tally.good, tally.bad, tally.covered)
+    figures = pixel_figures(counts.good, counts.bad, counts.covered)
     if intervals:
-        pixel_draws(draw(np.array(defective), 0, "benchmark"), sketches)
+        pixel_draws(draw_counts(np.array(defective), 0, "benchmark"), by_picture)
     return {"s": took + time.perf_counter() - begun, **figures}
 
 
@@ -88,12 +88,12 @@ def anomalibs(count: int, side: int) -> dict[str, float]:
 
 def our_aupro(count: int, side: int) -> dict[str, float]:
     """What anomalib's is held against."""
-    tally, took = Tally(), 0.0
+    counts, took = PixelCounts(), 0.0
     for heatmap, mask in pictures(count, side):
         begun = time.perf_counter()
-        tally.add(heatmap, mask)
+        counts.add(heatmap, mask)
         took += time.perf_counter() - begun
-    return {"s": took, "pixel_aupro": aupro(tally.good, tally.covered)}
+    return {"s": took, "pixel_aupro": aupro(counts.good, counts.covered)}
 
 
 WAYS = {

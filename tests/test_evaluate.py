@@ -13,9 +13,10 @@ from edge_agent.errors import EdgeAgentError
 from trainer.cli import main
 from trainer.data.examples import read_examples
 from trainer.evaluate.compare import compare
-from trainer.evaluate.evaluation import Evaluation, read_evaluation
-from trainer.evaluate.measure import LocalContrast, evaluate
+from trainer.evaluate.local_contrast import LocalContrast
+from trainer.evaluate.measure import evaluate
 from trainer.evaluate.metrics import FIGURES, IMAGE_FIGURES
+from trainer.evaluate.record import EvaluationRecord, read_evaluation
 
 
 @pytest.fixture
@@ -67,7 +68,7 @@ def test_a_set_of_broken_pictures_alone_is_an_error(plates):
         evaluate(LocalContrast(), broken)
 
 
-def evaluated(plates: Path, out: Path, *more: str) -> Evaluation:
+def evaluated(plates: Path, out: Path, *more: str) -> EvaluationRecord:
     """What the command writes."""
     assert main(["evaluate", "--data", str(plates), "--json", str(out), *more]) == 0
     return read_evaluation(out)
@@ -169,7 +170,7 @@ def test_a_category_by_itself_is_compared_with_the_same_among_others_only_if_the
 
 def test_draws_of_another_seed_and_maps_of_another_size_are_not_compared(plates, tmp_path):
     first = evaluated(plates, tmp_path / "a.json")
-    with pytest.raises(EdgeAgentError, match="not drawn alike"):
+    with pytest.raises(EdgeAgentError, match="different draws"):
         compare(first, evaluated(plates, tmp_path / "b.json", "--seed", "1"))
     compared = compare(first, evaluated(plates, tmp_path / "b.json", "--size", "64", "--category-names"))
     assert set(compared.rows["plate"]) == set(IMAGE_FIGURES)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from trainer.evaluate import bootstrap, metrics, pixel_counts
-from trainer.evaluate.pixel_counts import Tally
+from trainer.evaluate.pixel_counts import PixelCounts
 
 SIDE = 48
 
@@ -26,8 +26,8 @@ def pictures(count: int, seed: int, low: float = 0.0, high: float = 1.0) -> tupl
     return (low + (high - low) * maps).astype(np.float32), masks
 
 
-def tallied(maps: np.ndarray, masks: np.ndarray) -> Tally:
-    counted = Tally()
+def tallied(maps: np.ndarray, masks: np.ndarray) -> PixelCounts:
+    counted = PixelCounts()
     for one, mask in zip(maps, masks, strict=True):
         counted.add(one, mask)
     return counted
@@ -141,13 +141,13 @@ def test_the_figures_of_draws_are_those_of_the_pictures_drawn():
     maps, masks = pictures(9, seed=5)
     maps = pixel_counts.score_of(pixel_counts.level_of(maps) // 16 * 16 + 8).astype(
         np.float32
-    )  # what a sketch can tell apart
-    counted = Tally()
-    sketches = [counted.add(one, mask) for one, mask in zip(maps, masks, strict=True)]
+    )  # what coarse levels can tell apart
+    counted = PixelCounts()
+    by_picture = [counted.add(one, mask) for one, mask in zip(maps, masks, strict=True)]
     defective = masks.any(axis=(1, 2))
     scores = maps.max(axis=(1, 2))
-    times = bootstrap.draw(defective, seed=0, name="plate")[:3]
-    images, pixels = bootstrap.image_draws(times, defective, scores), bootstrap.pixel_draws(times, sketches)
+    times = bootstrap.draw_counts(defective, seed=0, name="plate")[:3]
+    images, pixels = bootstrap.image_draws(times, defective, scores), bootstrap.pixel_draws(times, by_picture)
     for number, often in enumerate(times.astype(int)):
         assert often[defective].sum() == defective.sum()
         assert often[~defective].sum() == (~defective).sum()
@@ -166,7 +166,7 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say():
         rng = np.random.default_rng([9, seed])
         defective = np.arange(120) < 60
         scores = rng.normal(size=120) + defective
-        draws = bootstrap.image_draws(bootstrap.draw(defective, seed, "plate"), defective, scores)
+        draws = bootstrap.image_draws(bootstrap.draw_counts(defective, seed, "plate"), defective, scores)
         interval = bootstrap.figure(metrics.auroc(defective, scores), draws["image_auroc"])
         held.append(interval.low <= 76.02 <= interval.high)
         assert 10 < interval.high - interval.low < 28
@@ -175,9 +175,9 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say():
 
 def test_draws_are_the_same_for_the_same_pictures_and_differ_between_categories():
     defective = np.array([True] * 5 + [False] * 7)
-    np.testing.assert_array_equal(bootstrap.draw(defective, 0, "a"), bootstrap.draw(defective, 0, "a"))
-    assert (bootstrap.draw(defective, 0, "a") != bootstrap.draw(defective, 0, "b")).any()
-    assert (bootstrap.draw(defective, 0, "a") != bootstrap.draw(defective, 1, "a")).any()
+    np.testing.assert_array_equal(bootstrap.draw_counts(defective, 0, "a"), bootstrap.draw_counts(defective, 0, "a"))
+    assert (bootstrap.draw_counts(defective, 0, "a") != bootstrap.draw_counts(defective, 0, "b")).any()
+    assert (bootstrap.draw_counts(defective, 0, "a") != bootstrap.draw_counts(defective, 1, "a")).any()
 
 
 def test_the_threshold_of_a_level_keeps_that_level():

@@ -21,7 +21,7 @@ from tests.made import gradient
 from tests.parity import vectors
 from tests.tiny_clip import tiny_clip
 from trainer.cli import main
-from trainer.evaluate.evaluation import read_evaluation
+from trainer.evaluate.record import read_evaluation
 
 NAMES = ("clip", "winclip")
 PICTURES = [gradient(60 + 10 * seed, 90, seed) for seed in range(3)]

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from trainer.cli import main
-from trainer.evaluate.evaluation import Category, Interval, Measured
 from trainer.evaluate.metrics import FIGURES, precision_recall_curve, roc_curve
 from trainer.evaluate.published import PAPERS
+from trainer.evaluate.record import CategoryRecord, DetectorRecord, FigureRecord
 from trainer.report import charts
 from trainer.report.cautions import Cautions, find_beaten
 from trainer.report.rendering import render
@@ -142,10 +142,10 @@ def test_it_warns_of_what_the_figures_do_not_tell(report):
 
 
 def test_it_says_where_a_rule_without_learning_does_better():
-    def measured(detector: str, value: float | None) -> Measured:
-        figures = {name: Interval(value=value, low=value, high=value) for name in FIGURES}
-        plate = Category.model_construct(figures=figures)
-        return Measured.model_construct(detector=detector, categories={"plate <1>": plate})
+    def measured(detector: str, value: float | None) -> DetectorRecord:
+        figures = {name: FigureRecord(value=value, low=value, high=value) for name in FIGURES}
+        plate = CategoryRecord.model_construct(figures=figures)
+        return DetectorRecord.model_construct(detector=detector, categories={"plate <1>": plate})
 
     def said(ours: float | None, base: float | None) -> str:
         beaten = find_beaten(measured("ours", ours), measured("local contrast", base))

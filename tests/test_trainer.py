@@ -16,7 +16,8 @@ from edge_agent.detectors.checkpoint import load_checkpoint
 from edge_agent.errors import EdgeAgentError
 from edge_agent.inference.detector import PromptDetector
 from trainer.data.examples import categories, read_examples, read_mask
-from trainer.evaluate.measure import LocalContrast, evaluate
+from trainer.evaluate.local_contrast import LocalContrast
+from trainer.evaluate.measure import evaluate
 from trainer.evaluate.metrics import auroc, balanced_threshold, best_f1_threshold
 from trainer.pretrain.loop import pretrain
 from trainer.pretrain.package import write_embedded_model

@@ -18,7 +18,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def _compare(options: argparse.Namespace) -> int:
     from trainer.evaluate.compare import compare
-    from trainer.evaluate.evaluation import read_evaluation
+    from trainer.evaluate.record import read_evaluation
     from trainer.report import tables
 
     for line in tables.differences(compare(read_evaluation(options.first), read_evaluation(options.second))):

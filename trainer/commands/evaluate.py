@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from edge_agent.backbones.embedded import EMBEDDED
@@ -49,61 +48,47 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from edge_agent.core import Detector
-    from edge_agent.inference.load import Loader
     from trainer.data.examples import categories, read_examples
-    from trainer.evaluate import evaluation
-    from trainer.evaluate.measure import LocalContrast, Result, evaluate
+    from trainer.evaluate.record import write_evaluation
+    from trainer.evaluate.run import ModelChoice, measure_set, record_of
     from trainer.report import tables
 
     for out in (options.json, options.report):
         if out:
             writable(out)
-    grouped = categories(read_examples(options.data))
-    loader = Loader()
-
-    def detector_for(category: str) -> Detector:
-        named = category if options.category_names else options.class_name
-        whole = loader.detector(
-            options.model, options.checkpoint, named, method=options.method, image_size=options.image_size
-        )
-        return loader.windowed(whole, options.windows)
-
-    runs: list[tuple[Callable[[str], Detector], list[Result]]] = [(detector_for, [])]
-    if options.baseline:
-        contrast = LocalContrast()
-        runs.append((lambda category: contrast, []))
-    detector_for(next(iter(grouped)))  # what is wrong with a model shows before anything is read
-    for category, examples in grouped.items():
-        size = options.size
-        for choose, results in runs:
-            with bar(len(examples), category) as seen:
-                results.append(evaluate(choose(category), examples, size=size, seed=options.seed, report=seen.update))
-            size = results[-1].size  # the baseline is compared at the model's
-    name = None if options.category_names else options.class_name
-    records = [
-        evaluation.measured(choose(results[0].category), results, options.data, named)
-        for (choose, results), named in zip(runs, (name, None), strict=False)
-    ]
-    for line in tables.figures(records):
+    choice = ModelChoice(
+        options.model,
+        options.checkpoint,
+        options.method,
+        None if options.category_names else options.class_name,
+        options.image_size,
+        options.windows,
+    )
+    results = measure_set(
+        categories(read_examples(options.data)),
+        choice,
+        baseline=options.baseline,
+        size=options.size,
+        seed=options.seed,
+        start_bar=bar,
+    )
+    evaluation = record_of(results, choice, options.data, options.seed, options.command)
+    for line in tables.figures(evaluation):
         print(line)
-    for line in tables.warnings(records[0]):
+    for line in tables.warnings(evaluation.measured):
         print(line, file=sys.stderr)
-    whole = evaluation.evaluation_of(records, options.data, options.seed, options.command)
     if options.json:
-        evaluation.write_evaluation(whole, options.json)
+        write_evaluation(evaluation, options.json)
         print(f"the evaluation is {options.json}")
     if options.report:
         from trainer.report.page import report_page, write_report
         from trainer.report.selection import select_pictures
 
-        results = runs[0][1]
-        with bar(len(results), "drawing") as seen:
+        with bar(len(results.model), "drawing") as progress:
             selections = {}
-            for one in results:
-                selections[one.category] = select_pictures(detector_for(one.category), one)
-                seen.update()
-        page = report_page(whole, results, runs[1][1] if options.baseline else (), selections)
-        write_report(page, options.report)
+            for one in results.model:
+                selections[one.category] = select_pictures(choice.detector(one.category), one)
+                progress.update()
+        write_report(report_page(evaluation, results.model, results.baseline, selections), options.report)
         print(f"the report is {options.report}")
     return 0

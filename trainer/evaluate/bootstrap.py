@@ -1,7 +1,7 @@
-"""How sure a figure is: the pictures drawn anew many times, and what the figure is then (percentile bootstrap, Efron 1979).
+"""Intervals of figures by the percentile bootstrap (Efron 1979): the pictures are drawn anew many times.
 
-Good and defective pictures are drawn each among their own, with replacement, as many as there are; a picture brings all its
-pixels. The same pictures with the same seed give the same draws, so that two detectors can be compared draw by draw.
+Good and defective pictures are drawn separately, with replacement, as many as there are; a picture brings all its pixels.
+The same pictures with the same seed give the same draws, so that two detectors can be compared draw by draw.
 """
 
 from __future__ import annotations
@@ -13,24 +13,30 @@ from dataclasses import dataclass
 import numpy as np
 
 from trainer.evaluate.metrics import counted_figures
-from trainer.evaluate.pixel_counts import Sketch, dense
+from trainer.evaluate.pixel_counts import PictureCounts, dense
 
 DRAWS = 1000
-SURE = 95  # percent of the draws that lie within an interval
-_AT_ONCE = 50  # draws, for the sake of memory
+CONFIDENCE = 95  # percent of the draws that lie within an interval
+_CHUNK = 50  # draws at once, to save memory
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A figure in percent and the interval that holds SURE percent of its draws; NaN where there is none."""
+    """A figure in percent and the interval that holds CONFIDENCE percent of its draws; NaN where there is none."""
 
     value: float
     low: float
     high: float
 
 
-def draw(defective: np.ndarray, seed: int, name: str) -> np.ndarray:
-    """(DRAWS, n): how often each picture is drawn. defective: (n,) bool. name: of the category, so that each is drawn on its own."""
+def draw_counts(defective: np.ndarray, seed: int, name: str) -> np.ndarray:
+    """Return how often each picture is drawn, (DRAWS, n).
+
+    Args:
+        defective: (n,) bool, by picture.
+        seed: of the draws.
+        name: of the category, so that every category is drawn on its own.
+    """
     rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
     times = np.zeros((DRAWS, len(defective)), np.float32)
     for kind in (False, True):
@@ -41,24 +47,30 @@ def draw(defective: np.ndarray, seed: int, name: str) -> np.ndarray:
 
 
 def image_draws(times: np.ndarray, defective: np.ndarray, scores: np.ndarray) -> Mapping[str, np.ndarray]:
-    """IMAGE_FIGURES of every draw, each (DRAWS,). defective, scores: (n,) of the pictures; times: see draw."""
+    """Return IMAGE_FIGURES of every draw, each (DRAWS,).
+
+    Args:
+        times: see draw_counts.
+        defective: (n,) bool, by picture.
+        scores: (n,), by picture.
+    """
     levels, at = np.unique(scores, return_inverse=True)
     own = np.zeros((2, len(scores), len(levels)), np.float32)
     own[defective.astype(int), np.arange(len(scores)), at] = 1
     return _figures(times, own[0], own[1], None)
 
 
-def pixel_draws(times: np.ndarray, sketches: Sequence[Sketch]) -> Mapping[str, np.ndarray]:
-    """PIXEL_FIGURES of every draw, each (DRAWS,). times: (DRAWS, n) of the pictures that `sketches` count."""
-    return _figures(times, *dense(list(sketches)))
+def pixel_draws(times: np.ndarray, pictures: Sequence[PictureCounts]) -> Mapping[str, np.ndarray]:
+    """Return PIXEL_FIGURES of every draw, each (DRAWS,). times: (DRAWS, n), see draw_counts; pictures: their counts, n."""
+    return _figures(times, *dense(list(pictures)))
 
 
 def figure(value: float, draws: np.ndarray) -> Figure:
-    """The figure with the interval that its draws give."""
+    """Return the figure with the interval that its draws (DRAWS,) give."""
     known = draws[np.isfinite(draws)]
     if not np.isfinite(value) or not len(known):
         return Figure(value, float("nan"), float("nan"))
-    low, high = np.percentile(known, [(100 - SURE) / 2, (100 + SURE) / 2])
+    low, high = np.percentile(known, [(100 - CONFIDENCE) / 2, (100 + CONFIDENCE) / 2])
     return Figure(value, float(low), float(high))
 
 
@@ -67,6 +79,6 @@ def _figures(
 ) -> Mapping[str, np.ndarray]:
     parts = [
         counted_figures(some @ good, some @ bad, None if covered is None else some @ covered)
-        for some in np.split(times, range(_AT_ONCE, len(times), _AT_ONCE))
+        for some in np.split(times, range(_CHUNK, len(times), _CHUNK))
     ]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -1,7 +1,7 @@
-"""Two evaluations of the same pictures, side by side: is one detector better, or could the choice of pictures be all of it?
+"""Comparison of two evaluations of the same pictures: is one detector better, or may the choice of pictures explain it?
 
-Both were drawn alike (see resampling.py), so each draw gives a difference: where 95 % of these lie on one side of zero, the
-pictures support it. That is a paired bootstrap, and tells more than whether two intervals overlap.
+Both have the same draws (see bootstrap.py), so each draw gives a difference: where 95 % of these lie on one side of zero, the
+pictures support it. That is a paired bootstrap, which says more than whether two intervals overlap.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ import numpy as np
 
 from edge_agent.errors import EdgeAgentError
 from trainer.evaluate.bootstrap import Figure, figure
-from trainer.evaluate.evaluation import Category, Evaluation, mean_draws
+from trainer.evaluate.evaluation import mean_draws
 from trainer.evaluate.metrics import FIGURES, PIXEL_FIGURES
+from trainer.evaluate.record import CategoryRecord, EvaluationRecord
 
 MEAN = "mean"
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A figure of both, in percent, and B's minus A's with the interval of its draws, in points."""
+    """A figure of A (first) and of B (second), in percent, and B's minus A's with the interval of its draws, in points."""
 
     first: float
     second: float
@@ -29,15 +30,16 @@ class Difference:
 
     @property
     def supported(self) -> bool:
-        """Whether zero lies outside of the interval."""
+        """Return whether zero lies outside of the interval."""
         return self.change.low > 0 or self.change.high < 0
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """first, second: the detectors' names. rows: by category, the mean last, then by figure; left out where one lacks it.
+    """Two evaluations compared.
 
-    notes: what a reader has to know.
+    first, second: names of the detectors. rows: by category, the mean last, then by figure; a figure that one of them lacks
+    is left out. notes: what a reader has to know.
     """
 
     first: str
@@ -46,8 +48,8 @@ class Comparison:
     notes: Sequence[str] = ()
 
 
-def compare(first: Evaluation, second: Evaluation) -> Comparison:
-    """B against A. Raises EdgeAgentError when they rest on different pictures, masks or draws."""
+def compare(first: EvaluationRecord, second: EvaluationRecord) -> Comparison:
+    """Compare B (second) with A (first). Raises EdgeAgentError when they rest on different pictures, masks or draws."""
     _require_same(first, second)
     names, notes = list(FIGURES), []
     if first.measured.size != second.measured.size:
@@ -58,11 +60,11 @@ def compare(first: Evaluation, second: Evaluation) -> Comparison:
         )
     if first.measured.class_name != second.measured.class_name:
         notes.append(
-            f"A was told that the pictures show {_told(first)}, B {_told(second)}: that may be part of the difference"
+            f"the class name of A was {_class_name(first)}, of B {_class_name(second)}: that may be part of the difference"
         )
-    if first.measured.read != second.measured.read:
+    if first.measured.how_read != second.measured.how_read:
         notes.append(
-            f"A read pictures {first.measured.read}, B {second.measured.read}: that may be part of the difference"
+            f"A read pictures {first.measured.how_read}, B {second.measured.how_read}: that may be part of the difference"
         )
     ours, theirs = first.measured.categories, second.measured.categories
     pairs = {name: ([ours[name]], [theirs[name]]) for name in ours}
@@ -75,7 +77,7 @@ def compare(first: Evaluation, second: Evaluation) -> Comparison:
     return Comparison(first.measured.detector, second.measured.detector, rows, notes)
 
 
-def _difference(first: Sequence[Category], second: Sequence[Category], name: str) -> Difference | None:
+def _difference(first: Sequence[CategoryRecord], second: Sequence[CategoryRecord], name: str) -> Difference | None:
     values = [(one.figures[name].value, other.figures[name].value) for one, other in zip(first, second, strict=True)]
     known = [(a, b) for a, b in values if a is not None and b is not None]
     if not known:
@@ -84,7 +86,7 @@ def _difference(first: Sequence[Category], second: Sequence[Category], name: str
     return Difference(one, other, figure(other - one, mean_draws(second, name) - mean_draws(first, name)))
 
 
-def _require_same(first: Evaluation, second: Evaluation) -> None:
+def _require_same(first: EvaluationRecord, second: EvaluationRecord) -> None:
     ours, theirs = first.measured.categories, second.measured.categories
     if ours.keys() != theirs.keys():
         raise EdgeAgentError(
@@ -108,10 +110,10 @@ def _require_same(first: Evaluation, second: Evaluation) -> None:
     ]
     if drawn[0] != drawn[1]:
         raise EdgeAgentError(
-            f"the pictures of these evaluations were not drawn alike ({first.draws} draws of seed {first.seed}, {second.draws} of"
+            f"these evaluations have different draws ({first.draws} draws of seed {first.seed}, {second.draws} of"
             f" {second.seed}): evaluate both with the same --seed and this version"
         )
 
 
-def _told(one: Evaluation) -> str:
+def _class_name(one: EvaluationRecord) -> str:
     return "what their category is called" if one.measured.class_name is None else repr(one.measured.class_name)

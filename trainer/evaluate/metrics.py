@@ -1,6 +1,6 @@
-"""Scores of a detector against the truth: areas under curves, best F1, thresholds; of pictures one by one, of pixels from counts.
+"""Figures of a detector's scores: areas under curves, best F1, thresholds; for pictures from scores, for pixels from counts.
 
-Pixels come as counts by level (see tally.py), since all of them would not fit into memory. Numbers are in percent.
+Pixels come as counts by level (see pixel_counts.py), since all of them would not fit into memory. Figures are in percent.
 """
 
 from __future__ import annotations
@@ -13,14 +13,20 @@ IMAGE_FIGURES = ("image_auroc", "image_ap", "image_f1")
 PIXEL_FIGURES = ("pixel_auroc", "pixel_aupro", "pixel_f1", "pixel_ap")
 FIGURES = (*IMAGE_FIGURES, *PIXEL_FIGURES)
 FALSE_ALARM_LIMIT = (
-    0.3  # AUPRO's: the share of good pixels called defective up to which it looks, as MVTec AD defines it
+    0.3  # AUPRO's: share of good pixels called defective up to which it integrates, as MVTec AD defines it
 )
 
 NAN = float("nan")
 
 
 def auroc(truth: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None) -> float:
-    """Area under the ROC curve. truth: (n,) bool; scores, weights: (n,). NaN unless both classes are there."""
+    """Compute the area under the ROC curve; NaN unless both classes occur.
+
+    Args:
+        truth: (n,) bool, whether defective.
+        scores: (n,).
+        weights: (n,); default all 1.
+    """
     from sklearn.metrics import roc_auc_score
 
     if not _both(truth, weights):
@@ -29,7 +35,7 @@ def auroc(truth: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = No
 
 
 def average_precision(truth: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None) -> float:
-    """Average precision, the step-wise area under the precision-recall curve. See auroc."""
+    """Compute average precision, the step-wise area under the precision-recall curve. See auroc for the arguments."""
     from sklearn.metrics import average_precision_score
 
     if not _both(truth, weights):
@@ -38,7 +44,7 @@ def average_precision(truth: np.ndarray, scores: np.ndarray, weights: np.ndarray
 
 
 def best_f1(truth: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None) -> tuple[float, float]:
-    """The highest F1 that any threshold gives, and the score that is that threshold. See auroc."""
+    """Return the highest F1 of any threshold, and that threshold. See auroc for the arguments."""
     from sklearn.metrics import precision_recall_curve
 
     if not _both(truth, weights):
@@ -50,14 +56,15 @@ def best_f1(truth: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = 
 
 
 def best_f1_threshold(truth: np.ndarray, scores: np.ndarray) -> float:
-    """The score from which calling everything positive gives the highest F1. truth: (n,) bool; scores: (n,)."""
+    """Return the threshold with the highest F1. truth: (n,) bool; scores: (n,)."""
     return best_f1(truth, scores)[1]
 
 
 def balanced_threshold(truth: np.ndarray, scores: np.ndarray) -> float:
-    """The score at which defects found minus false alarms, each as a share, is highest (Youden's J). truth: (n,) bool.
+    """Return the threshold at which defects found minus false alarms, each as a share, is highest (Youden's J).
 
-    Always one of the scores: where they tell nothing, still not a threshold that calls everything good for ever.
+    It is always one of the scores, so that it is never a threshold that calls everything good, even where the scores separate
+    nothing. truth: (n,) bool; scores: (n,).
     """
     from sklearn.metrics import roc_curve
 
@@ -66,7 +73,7 @@ def balanced_threshold(truth: np.ndarray, scores: np.ndarray) -> float:
 
 
 def image_figures(truth: np.ndarray, scores: np.ndarray) -> dict[str, float]:
-    """IMAGE_FIGURES of pictures. truth: (n,) bool; scores: (n,). NaN unless both classes are there."""
+    """Compute IMAGE_FIGURES. truth: (n,) bool; scores: (n,). NaN unless both classes occur."""
     return {
         "image_auroc": auroc(truth, scores),
         "image_ap": average_precision(truth, scores),
@@ -75,7 +82,7 @@ def image_figures(truth: np.ndarray, scores: np.ndarray) -> dict[str, float]:
 
 
 def pixel_figures(good: np.ndarray, bad: np.ndarray, covered: np.ndarray) -> dict[str, float]:
-    """PIXEL_FIGURES from counts by level, lowest level first, each (L,): see tally.Tally. NaN unless both classes are there."""
+    """Compute PIXEL_FIGURES from counts by level, lowest first, each (L,): see PixelCounts. NaN unless both classes occur."""
     truth, levels, counts = as_weighted(good, bad)
     return {
         "pixel_auroc": auroc(truth, levels, counts),
@@ -86,7 +93,7 @@ def pixel_figures(good: np.ndarray, bad: np.ndarray, covered: np.ndarray) -> dic
 
 
 def as_weighted(good: np.ndarray, bad: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Counts by level as what scikit-learn takes: truth, level and weight of every level that has pixels, once a class."""
+    """Turn counts by level (L,) into arguments for scikit-learn: truth, score and weight of every level that has pixels, once a class."""
     levels_good, levels_bad = np.flatnonzero(good), np.flatnonzero(bad)
     truth = np.repeat([False, True], [len(levels_good), len(levels_bad)])
     levels = np.concatenate([levels_good, levels_bad])
@@ -94,10 +101,14 @@ def as_weighted(good: np.ndarray, bad: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def aupro(good: np.ndarray, covered: np.ndarray, limit: float = FALSE_ALARM_LIMIT) -> float:
-    """Area under the per-region overlap curve up to a false-positive rate, divided by it (Bergmann et al., MVTec AD).
+    """Compute the area under the per-region overlap curve up to a false-positive rate, divided by it (Bergmann et al., MVTec AD).
 
-    good: (L,) counts of good pixels by level; covered: (L,), at each level the sum over all connected defects of the share
-    of their own pixels that lies there: its reversed running sum over its total is the mean overlap. NaN without either.
+    Args:
+        good: (L,), good pixels by level.
+        covered: (L,), see PixelCounts: its reversed running sum over its total is the mean overlap.
+        limit: the false-positive rate, in (0, 1]; default 0.3.
+
+    NaN where `good` or `covered` is all 0.
     """
     if not good.any() or not covered.any():
         return NAN
@@ -105,16 +116,16 @@ def aupro(good: np.ndarray, covered: np.ndarray, limit: float = FALSE_ALARM_LIMI
 
 
 def roc_curve(good: np.ndarray, bad: np.ndarray) -> np.ndarray:
-    """(n, 2) in [0, 1], from (0, 0) to (1, 1): good ones called defective, defective ones found, each as a share.
+    """Return the ROC curve, (n, 2) in [0, 1] from (0, 0) to (1, 1): shares of good ones called defective and of defective ones found.
 
-    good, bad: (L,) counts by level, lowest level first, some of each.
+    good, bad: (L,) counts by level, lowest first, neither all 0.
     """
     false, found = good[::-1].cumsum() / good.sum(), bad[::-1].cumsum() / bad.sum()
     return _thinned(np.concatenate([[[0.0, 0.0]], np.stack([false, found], axis=1)]))
 
 
 def precision_recall_curve(good: np.ndarray, bad: np.ndarray) -> np.ndarray:
-    """(n, 2) in [0, 1]: defective ones found, as a share, and how many of what is called defective are. See roc_curve."""
+    """Return the precision-recall curve, (n, 2) in [0, 1]: recall, precision. See roc_curve for the arguments."""
     false, found = good[::-1].cumsum(), bad[::-1].cumsum()
     some = false + found > 0
     points = np.stack([found[some] / bad.sum(), found[some] / (false + found)[some]], axis=1)
@@ -124,9 +135,14 @@ def precision_recall_curve(good: np.ndarray, bad: np.ndarray) -> np.ndarray:
 def counted_figures(
     good: np.ndarray, bad: np.ndarray, covered: np.ndarray | None = None, limit: float = FALSE_ALARM_LIMIT
 ) -> Mapping[str, np.ndarray]:
-    """All figures of many resamples at once, from counts by level. good, bad, covered: (B, L), lowest level first.
+    """Compute all figures of many draws at once, from counts by level.
 
-    By the names of pixels where `covered` is given, else by those of pictures; each (B,), NaN where a class is missing.
+    Args:
+        good, bad: (B, L) counts, lowest level first.
+        covered: (B, L), see PixelCounts; None for pictures.
+        limit: see aupro.
+
+    Returns PIXEL_FIGURES where `covered` is given, else IMAGE_FIGURES; each (B,), NaN where a class is missing.
     """
     false, found = (counts[:, ::-1].cumsum(axis=1, dtype=np.float64) for counts in (good, bad))
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -150,7 +166,7 @@ def counted_figures(
 
 
 def _thinned(points: np.ndarray, most: int = 300) -> np.ndarray:
-    """At most so many of the points (n, 2) of a curve, the ends among them, about evenly along its way."""
+    """Return at most `most` of the points (n, 2) of a curve, both ends among them, about evenly spaced along it."""
     way = np.concatenate([[0.0], np.abs(np.diff(points, axis=0)).sum(axis=1).cumsum()])
     if not way[-1]:
         return points[:1]
@@ -165,12 +181,12 @@ def _both(truth: np.ndarray, weights: np.ndarray | None) -> bool:
 
 
 def _steps(y: np.ndarray) -> np.ndarray:
-    """(B, L) running sums to what each level adds."""
+    """Return what each level adds to running sums (B, L)."""
     return np.diff(y, axis=1, prepend=0)
 
 
 def _area(x: np.ndarray, y: np.ndarray, limit: float = 1.0) -> np.ndarray:
-    """(B,): area under straight lines from (0, 0) through the points (x, y), each (B, L) and rising, up to x = limit."""
+    """Return the areas (B,) under straight lines from (0, 0) through the points (x, y), each (B, L) and rising, up to x = limit."""
     wide, high = _steps(x), _steps(y)
     low_x, low_y = x - wide, y - high
     inside = np.clip(limit - low_x, 0, wide)  # how much of each piece counts

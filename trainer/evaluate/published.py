@@ -1,4 +1,4 @@
-"""What the papers of the three methods report, in percent: means over the categories of public sets, zero-shot.
+"""Figures that the methods' papers report, in percent: means over the categories of public sets, zero-shot.
 
 Backbones: Tipsomaly TIPS L/14, ViP2-CLIP and CoPS CLIP ViT-L/14@336, all at 518. Fitted on MVTec AD, for MVTec AD itself on VisA.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Paper:
-    """method: its name here. title, link: of the paper. rows: by public set, figures by the names of metrics.FIGURES."""
+    """One paper. method: its name as its authors write it. rows: by public set, figures by the names of metrics.FIGURES."""
 
     method: str
     title: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trainer.evaluate.evaluation import LeftOut, Measured
+from trainer.evaluate.record import DetectorRecord, SkippedRecord
 
 FEW_PICTURES = 30  # of a kind: below this a reader is warned
 
@@ -31,7 +31,7 @@ class Cautions:
 
     baseline: str = ""
     beaten: Sequence[Beaten] = ()
-    skipped: Sequence[tuple[str, LeftOut]] = ()
+    skipped: Sequence[tuple[str, SkippedRecord]] = ()
     few: Sequence[str] = ()
     without_masks: Sequence[str] = ()
     one_sided: Sequence[str] = ()
@@ -43,7 +43,7 @@ class Cautions:
         return bool(self.beaten or self.skipped or self.few or self.without_masks or self.one_sided or self.vanished)
 
 
-def find_cautions(ours: Measured, base: Measured | None) -> Cautions:
+def find_cautions(ours: DetectorRecord, base: DetectorRecord | None) -> Cautions:
     """Collect the cautions for a detector's record; base: the baseline's record, if it was measured."""
     categories = ours.categories
     return Cautions(
@@ -58,7 +58,7 @@ def find_cautions(ours: Measured, base: Measured | None) -> Cautions:
     )
 
 
-def find_beaten(ours: Measured, base: Measured) -> list[Beaten]:
+def find_beaten(ours: DetectorRecord, base: DetectorRecord) -> list[Beaten]:
     """List the categories in which the baseline separates good from defective pictures better."""
     beaten = []
     for name, one in ours.categories.items():

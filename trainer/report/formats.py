@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from trainer.evaluate.evaluation import Interval
+from trainer.evaluate.record import FigureRecord
 
 
 def title(figure: str) -> str:
@@ -18,7 +18,7 @@ def percent(value: float | None) -> str:
     return "-" if value is None or math.isnan(value) else f"{value:.1f}"
 
 
-def interval(one: Interval) -> str:
+def interval(one: FigureRecord) -> str:
     """Format an interval as "60.1-88.0"; empty where there is none."""
     return "" if one.low is None else f"{percent(one.low)}-{percent(one.high)}"
 

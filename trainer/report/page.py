@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from markupsafe import Markup
 
-from trainer.evaluate.evaluation import Category, Evaluation
-from trainer.evaluate.measure import Result
+from trainer.evaluate.measure import CategoryResult
 from trainer.evaluate.metrics import precision_recall_curve, roc_curve
 from trainer.evaluate.published import PAPERS
+from trainer.evaluate.record import CategoryRecord, EvaluationRecord
 from trainer.io.files import write_whole
 from trainer.report import charts
 from trainer.report.cautions import find_cautions
@@ -67,15 +67,15 @@ class CategorySection:
     """What the page's section on one category shows."""
 
     name: str
-    record: Category
+    record: CategoryRecord
     charts: Sequence[CaptionedChart]
     selection: Selection
 
 
 def report_page(
-    evaluation: Evaluation,
-    results: Sequence[Result],
-    baseline: Sequence[Result],
+    evaluation: EvaluationRecord,
+    results: Sequence[CategoryResult],
+    baseline: Sequence[CategoryResult],
     selections: Mapping[str, Selection],
 ) -> str:
     """Render the whole page.
@@ -119,7 +119,7 @@ def write_report(html: str, path: Path) -> None:
     write_whole(path, html.encode())
 
 
-def _decisions(categories: Sequence[Category]) -> Decisions:
+def _decisions(categories: Sequence[CategoryRecord]) -> Decisions:
     decided = [one for one in categories if one.threshold is not None]
     thresholds = sorted({one.threshold for one in decided if one.threshold is not None})
     return Decisions(
@@ -132,7 +132,7 @@ def _decisions(categories: Sequence[Category]) -> Decisions:
     )
 
 
-def _category_chart(evaluation: Evaluation) -> Markup | None:
+def _category_chart(evaluation: EvaluationRecord) -> Markup | None:
     """Draw the image AUROC of every category with its interval; None where no category has one."""
     ours, base = evaluation.measured, evaluation.baseline
     bars = [
@@ -148,7 +148,7 @@ def _category_chart(evaluation: Evaluation) -> Markup | None:
     return charts.intervals(bars, f"Image AUROC by category, percent: {values}")
 
 
-def _charts(result: Result, record: Category, base: Result | None) -> Iterator[CaptionedChart]:
+def _charts(result: CategoryResult, record: CategoryRecord, base: CategoryResult | None) -> Iterator[CaptionedChart]:
     good, bad = result.scores[~result.bad], result.scores[result.bad]
     threshold = record.threshold
     at = "" if threshold is None else f" The threshold is {threshold:.3f}."
@@ -160,10 +160,12 @@ def _charts(result: Result, record: Category, base: Result | None) -> Iterator[C
         charts.histogram(good, bad, threshold, description),
         "Scores. The less the two overlap, the better; what lies right of the dashed line is called defective.",
     )
-    for kind, counts in (("image", _image_counts(result)), ("pixel", (result.tally.good, result.tally.bad))):
+    for kind, counts in (("image", _image_counts(result)), ("pixel", (result.pixels.good, result.pixels.bad))):
         if record.figures[f"{kind}_auroc"].value is None:
             continue
-        other = None if base is None else _image_counts(base) if kind == "image" else (base.tally.good, base.tally.bad)
+        other = (
+            None if base is None else _image_counts(base) if kind == "image" else (base.pixels.good, base.pixels.bad)
+        )
         what = "pictures" if kind == "image" else "pixels"
         yield CaptionedChart(
             charts.curves(
@@ -199,7 +201,7 @@ def _lines(
     return lines
 
 
-def _image_counts(result: Result) -> Counts:
+def _image_counts(result: CategoryResult) -> Counts:
     levels, at = np.unique(result.scores, return_inverse=True)
     good, bad = (np.bincount(at[members], minlength=len(levels)) for members in (~result.bad, result.bad))
     return good, bad

@@ -1,4 +1,4 @@
-"""Which pictures a report shows, and how: the surest right ones, the missed defects, the false alarms, each beside its map."""
+"""The pictures that a report shows, each beside its map: defects found with most certainty, missed defects, false alarms."""
 
 from __future__ import annotations
 
@@ -14,28 +14,32 @@ from edge_agent.evidence.overlay import paint
 from edge_agent.line.judge import Rules, judge
 from trainer.data.examples import Example, readable
 from trainer.data.outline import outline
-from trainer.evaluate.measure import Result
+from trainer.evaluate.measure import CategoryResult
 
-MOST = 4  # of each kind
+MOST = 4  # pictures of each group
 SIDE = 240  # pixels, the longer one
-MAP_THRESHOLD = 0.5  # of detectors that recommend none
+MAP_THRESHOLD = 0.5  # for detectors that recommend none
 
 
 @dataclass(frozen=True, slots=True)
 class SelectedPicture:
-    """One picture, as JPEGs in data URLs: plain, the marked defect outlined, and with its map. masked: whether one was marked."""
+    """One picture as two JPEGs in data URLs.
+
+    plain: the picture, its defect outlined where a mask marks one (masked). mapped: the same with the model's map. size: (H, W)
+    of both, in pixels.
+    """
 
     example: Example
     score: float
     plain: str
     mapped: str
-    size: tuple[int, int]  # (H, W) of both
+    size: tuple[int, int]
     masked: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Each worst or surest first, at most MOST. counts: how many there are in all, by the same names."""
+    """The pictures of one category, at most MOST a group, the clearest first. counts: number of pictures in all, by group."""
 
     found: Sequence[SelectedPicture]
     missed: Sequence[SelectedPicture]
@@ -43,23 +47,23 @@ class Selection:
     counts: Mapping[str, int]
 
 
-def select_pictures(detector: Detector, result: Result) -> Selection:
-    """The pictures of one category that say most about it, read again, at the result's threshold."""
-    called = result.scores >= result.threshold  # nothing, without a threshold
-    kinds = {
+def select_pictures(detector: Detector, result: CategoryResult) -> Selection:
+    """Select the pictures that say most about a category at the result's threshold, and read them again."""
+    called = result.scores >= result.threshold  # none, without a threshold
+    groups = {
         "found": (result.bad & called, -result.scores),
         "missed": (result.bad & ~called, result.scores),
         "false_alarms": (~result.bad & called, -result.scores),
     }
-    counts = {name: int(members.sum()) for name, (members, _) in kinds.items()}
+    counts = {name: int(members.sum()) for name, (members, _) in groups.items()}
     chosen: dict[str, list[SelectedPicture]] = {}
-    for name, (members, order) in kinds.items():
+    for name, (members, order) in groups.items():
         indices = [int(index) for index in np.argsort(order, kind="stable") if members[index]][:MOST]
-        chosen[name] = _show(detector, [result.shown[index] for index in indices], result.threshold)
+        chosen[name] = _pictures(detector, [result.examples[index] for index in indices], result.threshold)
     return Selection(chosen["found"], chosen["missed"], chosen["false_alarms"], counts)
 
 
-def _show(detector: Detector, examples: Sequence[Example], threshold: float) -> list[SelectedPicture]:
+def _pictures(detector: Detector, examples: Sequence[Example], threshold: float) -> list[SelectedPicture]:
     pictures = list(readable(examples, []))
     if not pictures:
         return []

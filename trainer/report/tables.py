@@ -1,19 +1,20 @@
-"""Evaluations and comparisons as lines for a terminal."""
+"""Evaluations and comparisons as text tables for a terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from trainer.evaluate.compare import Comparison
-from trainer.evaluate.evaluation import Category, Interval, Measured
 from trainer.evaluate.metrics import FIGURES
+from trainer.evaluate.record import CategoryRecord, DetectorRecord, EvaluationRecord, FigureRecord
 from trainer.report.formats import interval, percent, title
 
 
-def figures(records: Sequence[Measured]) -> Iterator[str]:
-    """Figures by category and their mean, of every detector, each with its interval below."""
+def figures(evaluation: EvaluationRecord) -> Iterator[str]:
+    """Yield a table of figures by category and of their means, for every detector, each figure with its interval below."""
+    records = [evaluation.measured, *([evaluation.baseline] if evaluation.baseline else [])]
     wide = max(12, *(len(name) for one in records for name in one.categories)) + 1
-    yield "percent; below each figure, what it is in 95 % of 1000 draws of the pictures"
+    yield f"percent; below each figure its range in 95 % of {evaluation.draws} draws of the pictures"
     yield f"{'category':{wide}}{'good':>5}{'bad':>6}{''.join(f'{title(name):>13}' for name in FIGURES)}  detector"
     for name in records[0].categories:
         for record in records:
@@ -26,22 +27,22 @@ def figures(records: Sequence[Measured]) -> Iterator[str]:
         yield from (line for name, one in record.categories.items() for line in _decided(name, one, record.detector))
 
 
-def warnings(record: Measured) -> Iterator[str]:
-    """What of the data did not go into the figures."""
+def warnings(record: DetectorRecord) -> Iterator[str]:
+    """Yield warnings about data that are not in the figures."""
     for name, one in record.categories.items():
         yield from (f"warning: {name}: skipped {left.path}: {left.reason}" for left in one.skipped)
         if one.vanished:
             yield f"warning: {name}: {one.vanished} masks have no pixel left at {record.size} pixels: raise --size"
         missing = "good" if not one.good else "defective" if not one.defective else ""
         if missing:
-            yield f"warning: {name}: no {missing} pictures, so it has no figures of pictures"
+            yield f"warning: {name}: no {missing} pictures, so its figures for pictures are missing"
     count = sum(len(one.skipped) for one in record.categories.values())
     if count:
-        yield f"warning: {count} picture{'' if count == 1 else 's'} skipped; the figures are of the others"
+        yield f"warning: {count} picture{'' if count == 1 else 's'} skipped; the figures are those of the others"
 
 
 def differences(comparison: Comparison) -> Iterator[str]:
-    """A row a category and figure: A, B, their difference with its interval, and whether the pictures support it."""
+    """Yield a row for every category and figure: A, B, their difference with its interval, and whether the pictures support it."""
     wide = max(12, *(len(name) for name in comparison.rows)) + 1
     yield f"A is {comparison.first}, B is {comparison.second}; percent, differences in points"
     yield from (f"note: {note}" for note in comparison.notes)
@@ -56,16 +57,16 @@ def differences(comparison: Comparison) -> Iterator[str]:
             )
 
 
-def _row(start: str, row: Mapping[str, Interval], detector: str) -> Iterator[str]:
+def _row(start: str, row: Mapping[str, FigureRecord], detector: str) -> Iterator[str]:
     yield f"{start}{''.join(f'{percent(row[name].value):>13}' for name in FIGURES)}  {detector}"
     yield f"{'':{len(start)}}{''.join(f'{interval(row[name]):>13}' for name in FIGURES)}".rstrip()
 
 
-def _decided(name: str, one: Category, detector: str) -> Iterator[str]:
+def _decided(name: str, one: CategoryRecord, detector: str) -> Iterator[str]:
     if one.threshold is not None:
-        whose = "its own" if one.threshold_from == "checkpoint" else "the best F1 here"
+        origin = "its own" if one.threshold_from == "checkpoint" else "the best F1 here"
         yield (
-            f"{name}: {detector} at threshold {one.threshold:.3f} ({whose}): {one.found} of {one.defective} defective pictures"
+            f"{name}: {detector} at threshold {one.threshold:.3f} ({origin}): {one.found} of {one.defective} defective pictures"
             f" found, {one.false_alarms} of {one.good} good ones called defective"
         )
     if one.class_tokens:

@@ -6,24 +6,15 @@ import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from benchmarks import rooms
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-
-
-def imports(path: Path) -> set[str]:
-    """Modules of ours that a file imports, anywhere in it."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
-            found.update(f"{node.module}.{alias.name}" for alias in node.names)
-    return {name for name in found if name.split(".")[0] in ("edge_agent", "trainer")}
 
 
 def loaded_by(code: str) -> set[str]:
@@ -34,43 +25,75 @@ def loaded_by(code: str) -> set[str]:
     )
 
 
-def test_the_agent_never_imports_the_trainer():
-    for path in (ROOT / "edge_agent").rglob("*.py"):
-        assert not [name for name in imports(path) if name.startswith("trainer")], path
+@pytest.fixture(scope="module")
+def house() -> dict[str, Path]:
+    return rooms.modules()
 
 
-def test_the_core_imports_nothing_of_ours():
-    assert imports(ROOT / "edge_agent" / "core.py") == set()
-    assert imports(ROOT / "edge_agent" / "errors.py") == set()
+@pytest.fixture(scope="module")
+def between(house: dict[str, Path]) -> rooms.Arrows:
+    return rooms.arrows(house)
 
 
-def test_the_pipeline_knows_no_config_no_source_and_no_sink():
-    forbidden = {
-        "config",
+def test_every_room_has_its_place_in_the_order(house):
+    declared = {f"{package}.{room}" for package, all_ in rooms.ORDER.items() for room in all_}
+    assert {rooms.room_of(module) for module in house if "." in module} <= declared
+
+
+def test_no_room_imports_one_above_it_nor_the_agent_the_trainer(between):
+    assert rooms.upward(between) == []
+
+
+def test_no_imports_lead_in_a_circle(between):
+    assert rooms.circles(between) == []
+
+
+def test_the_core_and_the_errors_import_nothing_of_ours(house):
+    for name in ("edge_agent.core", "edge_agent.errors"):
+        assert not rooms.imported(house[name], house), name
+
+
+MOST_MODULES = 15
+LARGER = {"edge_agent/backbones", "trainer/pretrain"}  # to be divided
+
+
+def test_no_folder_holds_more_modules_than_one_can_look_over(house):
+    in_folder = Counter(path.parent for path in house.values() if path.name != "__init__.py")
+    larger = {str(folder.relative_to(ROOT)) for folder, count in in_folder.items() if count > MOST_MODULES}
+    assert larger <= LARGER
+
+
+def test_the_pipeline_knows_no_config_no_source_no_sink_no_detector_and_no_database(house):
+    of_ours = rooms.imported(house["edge_agent.line.pipeline"], house)
+    assert {rooms.room_of(name) for name in of_ours} <= {"edge_agent.core", "edge_agent.errors", "edge_agent.line"}
+
+
+def test_only_the_command_lines_print(house):
+    for module, path in house.items():
+        calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+        printed = [node.lineno for node in calls if isinstance(node.func, ast.Name) and node.func.id == "print"]
+        assert not printed or module.split(".")[1] in ("cli", "commands"), f"{path}:{printed}"
+
+
+@pytest.mark.parametrize("package", ["edge_agent", "trainer"])
+def test_a_command_line_loads_only_what_its_arguments_are_made_of(package):
+    """Names of methods and backbones come from their lists, which are light; all else is imported by the command that runs."""
+    loaded = loaded_by(f"from {package}.cli import parser; parser().format_help()")
+    rooms_loaded = {rooms.room_of(name).split(".")[-1] for name in loaded if name.split(".")[0] in rooms.ORDER}
+    allowed = {
+        "edge_agent",
+        "trainer",
         "cli",
         "commands",
-        "sources",
-        "mqtt",
+        "errors",
+        "io",
         "backbones",
         "detectors",
         "inference",
-        "journal",
-        "build",
+        "pretrain",
     }
-    names = {name.split(".")[1] for name in imports(ROOT / "edge_agent" / "line" / "pipeline.py") if "." in name}
-    assert not names.intersection(forbidden)
-
-
-def test_only_the_command_lines_print():
-    for path in [*(ROOT / "edge_agent").rglob("*.py"), *(ROOT / "trainer").rglob("*.py")]:
-        calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
-        printed = [node.lineno for node in calls if isinstance(node.func, ast.Name) and node.func.id == "print"]
-        assert not printed or path.name == "cli.py" or path.parent.name == "commands", f"{path}:{printed}"
-
-
-def test_help_imports_nothing_heavy():
-    code = "from edge_agent.cli import parser; parser().format_help()"
-    assert not loaded_by(code) & {"torch", "cv2", "numpy", "pydantic", "sqlalchemy"}
+    assert rooms_loaded <= allowed
+    assert not loaded & {"torch", "cv2", "numpy", "pydantic", "sqlalchemy", "yaml", "PIL"}
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ def test_a_fit_on_a_full_disk_says_what_to_do_and_goes_on_afterwards(
     told = capfd.readouterr().err.strip().splitlines()
     assert told[-1] == (
         f"trainer: {state}: cannot be written: No space left on device; free space, and give the same command again:"
-        " it goes on from what was saved last"
+        " it continues from the state that was saved last"
     )
     others.unlink()
     assert trainer(fit) == 0

@@ -221,8 +221,11 @@ def test_the_very_same_set_stays_and_another_takes_its_place(good, made, tmp_pat
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("notes.txt", "holds what was not made there, notes.txt"),
-        ("metal_plate/train/good/mine.png", "holds what was not made there, metal_plate/train/good/mine.png"),
+        ("notes.txt", "holds a file that this command did not make, notes.txt"),
+        (
+            "metal_plate/train/good/mine.png",
+            "holds a file that this command did not make, metal_plate/train/good/mine.png",
+        ),
         ("metal_plate/train/good/000.png", "metal_plate/train/good/000.png was changed after it was made"),
     ],
 )
@@ -242,7 +245,7 @@ def test_a_folder_of_something_else_is_refused(good, tmp_path, capfd):
     (tmp_path / "holiday").mkdir()
     (tmp_path / "holiday" / "beach.jpg").write_bytes(b"sea")
     for out, said in (
-        (tmp_path / "holiday", "holds what was not made there, beach.jpg"),
+        (tmp_path / "holiday", "holds a file that this command did not make, beach.jpg"),
         (tmp_path / "holiday" / "beach.jpg", "is a file"),
         (good / "set", "lies in"),
         (good.parent, "or the other way round"),

@@ -1,9 +1,9 @@
-"""Labelled pictures and where they lie: MVTec layout, or the meta.json that several published repositories write.
+"""Labelled pictures in files: MVTec layout, or the meta.json that several published repositories write.
 
 MVTec layout is CATEGORY/{train,test}/{good,KIND}/STEM.*, with masks in CATEGORY/ground_truth/KIND/STEM_mask.* or STEM.*.
-A folder that holds a meta.json is read as that says, and its layout is not looked at:
+In a folder with a meta.json only that file counts:
 {"test": {CATEGORY: [{"img_path", "mask_path", "specie_name", "anomaly": 0 or 1}, ...]}, "train": ...}, paths relative to
-the folder. Masks may be of any picture format; what is hidden (.NAME) is passed over.
+the folder. Masks may have any picture format; hidden files (.NAME) are ignored.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from edge_agent.errors import EdgeAgentError, PictureError
 from edge_agent.io.pictures import MIN_SIDE, SUFFIXES, decode, printable
 
 META = "meta.json"
-_LOSSY = frozenset({".jpg", ".jpeg", ".webp"})  # of masks: their zeros are not all zero
+_LOSSY = frozenset({".jpg", ".jpeg", ".webp"})  # masks in these formats have zeros that are not quite 0
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One labelled picture. mask is None where the set has none (then a defect's place is unknown)."""
+    """One labelled picture. mask: None where the set has none, so that the defect's place is unknown."""
 
     category: str
     kind: str  # "good" or the defect's name
@@ -49,15 +49,15 @@ class Skipped:
 
     @classmethod
     def by(cls, error: PictureError, path: Path) -> Skipped:
-        """Because of an error, which may begin with the path: that is said once."""
+        """Make it from an error; a path at the beginning of its message is dropped."""
         return cls(path, str(error).removeprefix(f"{printable(path)}: "))
 
 
 def read_examples(folder: Path, split: str = "test") -> list[Example]:
-    """All examples of a split below `folder`: a category, a folder of categories, or one with a meta.json, which wins.
+    """List all examples of a split below `folder`: a category, a folder of categories, or a folder with a meta.json.
 
-    Raises EdgeAgentError when there are none, when a meta.json is damaged or leads out of the folder, and when a category
-    that has masks lacks them for some defective pictures.
+    Raises EdgeAgentError when there are none, when a meta.json is damaged or leads out of the folder, or when a category
+    has masks for some of its defective pictures only.
     """
     _require_folder(folder)
     examples = _from_meta(folder, split) if (folder / META).is_file() else _from_layout(folder, split)
@@ -74,7 +74,7 @@ def read_examples(folder: Path, split: str = "test") -> list[Example]:
 def readable(
     examples: Iterable[Example], skipped: list[Skipped]
 ) -> Iterator[tuple[Example, np.ndarray, np.ndarray | None]]:
-    """Each example with its pixels (H, W, 3) uint8 RGB and its mask (H, W) bool, all False for a good picture, None if unknown.
+    """Yield examples with pixels (H, W, 3) uint8 RGB and mask (H, W) bool: all False for a good picture, None if unknown.
 
     A picture that cannot be read, or whose mask does not fit it, is added to `skipped` instead.
     """
@@ -89,7 +89,7 @@ def readable(
 
 
 def read_mask(example: Example, size: int) -> np.ndarray | None:
-    """(size, size) bool, any non-zero pixel of the mask file counts; zeros for a good picture; None when it is unknown."""
+    """Return the mask, (size, size) bool: all False for a good picture, None if unknown."""
     if not example.defective:
         return np.zeros((size, size), bool)
     if example.mask is None:
@@ -99,7 +99,7 @@ def read_mask(example: Example, size: int) -> np.ndarray | None:
 
 
 def categories(examples: Sequence[Example]) -> dict[str, list[Example]]:
-    """Examples by category, in order."""
+    """Group examples by category, in order."""
     grouped: dict[str, list[Example]] = {}
     for example in examples:
         grouped.setdefault(example.category, []).append(example)
@@ -107,9 +107,10 @@ def categories(examples: Sequence[Example]) -> dict[str, list[Example]]:
 
 
 def good_pictures(folder: Path) -> list[Path]:
-    """The pictures in a folder of good ones and in its subfolders, part2 before part10. Raises EdgeAgentError.
+    """List the pictures of a folder of good ones and of its subfolders, part2 before part10.
 
-    A folder that also holds test/ or ground_truth/ is refused, as defective pictures may lie there.
+    Raises EdgeAgentError when there are none, and when the folder has test/ or ground_truth/, as defective pictures may lie
+    there.
     """
     _require_folder(folder)
     if (folder / "test").is_dir() or (folder / "ground_truth").is_dir():
@@ -119,7 +120,7 @@ def good_pictures(folder: Path) -> list[Path]:
         )
     found = _pictures_below(folder)
     if not found:
-        raise EdgeAgentError(f"{folder}: no pictures there; wanted are good ones as {', '.join(sorted(SUFFIXES))}")
+        raise EdgeAgentError(f"{folder}: no pictures there; expected are good ones as {', '.join(sorted(SUFFIXES))}")
     return found
 
 
@@ -140,7 +141,7 @@ def _from_layout(folder: Path, split: str) -> list[Example]:
             kind, *between = picture.relative_to(category / split).parts[:-1] or [""]
             if not kind:
                 raise EdgeAgentError(
-                    f"{picture}: lies beside the folders of kinds, so that it is not known whether it is good: move it to"
+                    f"{picture}: lies beside the folders of kinds, so whether it is good is unknown: move it to"
                     f" {split}/good or to {split}/KIND"
                 )
             masked = category.joinpath("ground_truth", kind, *between)
@@ -180,7 +181,7 @@ def _from_meta(folder: Path, split: str) -> list[Example]:
         first = error.errors(include_url=False)[0]
         place = " > ".join(map(str, first["loc"])) or "the file"
         raise EdgeAgentError(
-            f"{path}: {place}: {first['msg']} ({error.error_count()} errors in all); wanted is"
+            f"{path}: {place}: {first['msg']} ({error.error_count()} errors in all); expected is"
             ' {"test": {CATEGORY: [{"img_path", "mask_path", "specie_name", "anomaly": 0 or 1}]}}'
         ) from None
     examples = []
@@ -197,7 +198,7 @@ def _from_meta(folder: Path, split: str) -> list[Example]:
 
 
 def _inside(folder: Path, name: str) -> Path:
-    """A path of a meta.json; links within the folder may lead anywhere, as who owns the folder made them."""
+    """Return the path of a meta.json's entry. Links inside the folder may lead anywhere, as the folder's owner made them."""
     if os.path.isabs(name) or os.path.normpath(name).split(os.sep)[0] == os.pardir:
         raise EdgeAgentError(
             f"{folder / META}: {name!r} leads out of {folder}: paths there are relative to that folder"
@@ -206,7 +207,7 @@ def _inside(folder: Path, name: str) -> Path:
 
 
 def _mask_for(example: Example, pixels: np.ndarray) -> np.ndarray | None:
-    """(H, W) bool at the size of the picture. Raises PictureError."""
+    """Return the mask, (H, W) bool at the size of the picture, None if unknown. Raises PictureError."""
     if not example.defective:
         return np.zeros(pixels.shape[:2], bool)
     if example.mask is None:
@@ -223,13 +224,13 @@ def _mask_for(example: Example, pixels: np.ndarray) -> np.ndarray | None:
 
 
 def _decode_mask(path: Path) -> np.ndarray:
-    """(H, W) bool. 0/1 and 0/255 mean the same, in 16 bits too; in lossy formats half of 255 is what counts."""
+    """Return (H, W) bool. 0/1 and 0/255 mean the same, in 16 bits too; in lossy formats values from 128 on count."""
     samples = decode(path, bit_depth=8).max(axis=2)
     return samples >= (128 if path.suffix.lower() in _LOSSY else 1)
 
 
 def _pictures_below(folder: Path) -> list[Path]:
-    """In natural order, folder by folder."""
+    """List the pictures in natural order, folder by folder."""
     found = []
     for place, folders, names in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -238,6 +239,6 @@ def _pictures_below(folder: Path) -> list[Path]:
 
 
 def _natural(path: Path) -> tuple[list[list[str | int]], str]:
-    # Every second piece is a number, so that numbers only ever meet numbers.
+    # Every second piece is a number, so that numbers are only compared with numbers.
     pieces = (re.split("([0-9]+)", part) for part in path.parts)
     return [[int(one) if at % 2 else one.lower() for at, one in enumerate(part)] for part in pieces], str(path)

@@ -1,8 +1,8 @@
-"""A labelled set in MVTec layout made of a folder of good pictures, with one category.
+"""A labelled set in MVTec layout, with one category, made from a folder of good pictures.
 
-CATEGORY/train/good and CATEGORY/test/good hold half of the good pictures each; CATEGORY/test/KIND holds those that a defect was
-painted on, made of the second half alone, so that nothing of train is in test; CATEGORY/ground_truth/KIND their masks, 255 where
-the defect is. MANIFEST says what is made of what; PAGE shows some.
+CATEGORY/train/good and CATEGORY/test/good hold half of the good pictures each. CATEGORY/test/KIND holds pictures with painted
+defects, made from the second half alone, so that no picture of train is in test; CATEGORY/ground_truth/KIND holds their masks,
+255 at the defect. MANIFEST lists from which picture each one was made; PAGE shows some.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 from edge_agent import __version__
 from edge_agent.errors import EdgeAgentError, PictureError
 from edge_agent.io.pictures import MIN_SIDE, decode
-from trainer.data.contact_page import contact_page, shown
+from trainer.data.contact_page import contact_page, make_entry
 from trainer.data.examples import Skipped, good_pictures
 from trainer.data.painted_pictures import paint_picture
 from trainer.io.files import png
@@ -31,13 +31,13 @@ from trainer.io.whole_folder import beside, put, seal, sealed, write
 
 FORMAT = "edge-agent/synthesized/1"
 MANIFEST, PAGE = "synthesized.json", "contact_page.png"
-SHOWN = 24  # pictures on the page
-AHEAD = 3  # pictures a worker that may wait for their turn: large ones are large
+ON_PAGE = 24  # pictures
+AHEAD = 3  # pictures a worker that may wait in memory
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What decides every byte of a set. good: digest of the good pictures' names and bytes. version: of the program."""
+class SetRecipe:
+    """Everything that decides the bytes of a set. good: digest of the good pictures' names and bytes. version: of the program."""
 
     category: str
     count: int
@@ -47,8 +47,8 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One picture of a set, paths relative to it; made_of: relative to the good pictures. files: SHA-256 by path."""
+class SetPicture:
+    """One picture of a set. Paths are relative to the set, made_of to the good pictures. files: SHA-256 by path."""
 
     kind: str
     made_of: str
@@ -58,8 +58,12 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
-    """A set as it lies in its folder. kinds: how many pictures have which defect. anew: whether it was written just now."""
+class LabelledSet:
+    """A set in its folder.
+
+    train, test: numbers of good pictures. kinds: number of pictures by kind of defect. skipped: good pictures that could not be
+    read. anew: whether the set was written by this call.
+    """
 
     train: int
     test: int
@@ -76,12 +80,22 @@ def make_set(
     seed: int = 0,
     workers: int = 2,
     report: Callable[[int], object] = lambda n: None,
-) -> Made:
-    """Make the set in the folder `out`: of every good picture below `good` that can be read, and `count` with a defect painted on.
+) -> LabelledSet:
+    """Make a set in the folder `out`.
 
-    category: what its one folder is called. workers: threads. report(n): n more pictures are written. The same good pictures, count
-    and seed give the same bytes, however many workers there are. What an earlier call made in `out` is replaced once the new set is
-    whole; the very same stays. Raises EdgeAgentError when `out` holds anything else, no good picture can be read, or writing fails.
+    The same good pictures, count and seed give the same bytes, with any number of workers. A set of an earlier call in `out` is
+    replaced once the new one is complete, and kept if it is the same.
+
+    Args:
+        good: folder of good pictures; all that can be read are in the set.
+        out: the set's folder, apart from `good`.
+        category: name of its one category.
+        count: number of pictures with a painted defect.
+        seed: decides everything; default 0.
+        workers: threads; default 2.
+        report: called with the number of pictures written since the last call; default nothing.
+
+    Raises EdgeAgentError when `out` holds anything else, no good picture can be read, or writing fails.
     """
     out, good = out.resolve(), good.resolve()
     if out == good or good in out.parents or out in good.parents:
@@ -93,23 +107,24 @@ def make_set(
         with beside(out) as work, ThreadPoolExecutor(workers) as pool:
             known = sealed(out, MANIFEST, FORMAT)
             each = partial(in_order, pool, AHEAD * workers)
-            seen = list(each(_look, sources))
+            checked = list(each(_check, sources))
             names = [
-                [source.relative_to(good).as_posix(), digest] for source, (digest, _) in zip(sources, seen, strict=True)
+                [source.relative_to(good).as_posix(), digest]
+                for source, (digest, _) in zip(sources, checked, strict=True)
             ]
-            wanted = Wanted(category, count, seed, hashlib.sha256(json.dumps(names).encode()).hexdigest())
-            skipped = [Skipped(source, fault) for source, (_, fault) in zip(sources, seen, strict=True) if fault]
-            if known and known["wanted"] == asdict(wanted) and all((out / name).is_file() for name in known["files"]):
-                return _made([Entry(**one, files={}) for one in known["pictures"]], skipped, anew=False)
+            recipe = SetRecipe(category, count, seed, hashlib.sha256(json.dumps(names).encode()).hexdigest())
+            skipped = [Skipped(source, fault) for source, (_, fault) in zip(sources, checked, strict=True) if fault]
+            if known and known["wanted"] == asdict(recipe) and all((out / name).is_file() for name in known["files"]):
+                return _summed_up([SetPicture(**one, files={}) for one in known["pictures"]], skipped, anew=False)
             broken = {one.path for one in skipped}
             readable = [source for source in sources if source not in broken]
             if not readable:
                 raise EdgeAgentError(
                     f"{good}: none of the {len(sources)} good pictures can be read; the first: {skipped[0].path}: {skipped[0].reason}"
                 )
-            entries = _write_set(work, good, readable, wanted, each, report)
+            pictures = _write_set(work, good, readable, recipe, each, report)
             put(out)
-            return _made(entries, skipped, anew=True)
+            return _summed_up(pictures, skipped, anew=True)
     except OSError as error:
         raise EdgeAgentError(
             f"{error.filename or out}: cannot be read or written ({error.strerror or error}): free space, or name another --out"
@@ -117,36 +132,37 @@ def make_set(
 
 
 def _write_set(
-    work: Path, good: Path, readable: Sequence[Path], wanted: Wanted, each: Any, report: Callable[[int], object]
-) -> list[Entry]:
-    """Fill the empty folder `work`."""
-    order = np.random.default_rng(wanted.seed).permutation(len(readable))
+    work: Path, good: Path, readable: Sequence[Path], recipe: SetRecipe, each: Any, report: Callable[[int], object]
+) -> list[SetPicture]:
+    """Fill the empty folder `work`. each: maps a function over items in order, with the threads."""
+    order = np.random.default_rng(recipe.seed).permutation(len(readable))
     middle = (len(order) + 1) // 2
     test, train = ([readable[index] for index in sorted(half)] for half in (order[:middle], order[middle:]))
     copies = [
-        (source, f"{wanted.category}/{split}/good/{number:03}.png")
+        (source, f"{recipe.category}/{split}/good/{number:03}.png")
         for split, half in (("train", train), ("test", test))
         for number, source in enumerate(half)
     ]
-    entries: list[Entry] = []
-    for entry in each(partial(_copy, work, good), copies):
-        entries.append(entry)
-        report(1)
-    for entry in each(partial(_paint, work, good, test, wanted), range(wanted.count)):
-        entries.append(entry)
-        report(1)
-    defective = [one for one in entries if one.mask]
-    title = f"{wanted.category}: {wanted.count} pictures with a painted defect, made of {len(test)} good ones"
+    pictures: list[SetPicture] = []
+    for made in (
+        each(partial(_copy, work, good), copies),
+        each(partial(_paint, work, good, test, recipe), range(recipe.count)),
+    ):
+        for one in made:
+            pictures.append(one)
+            report(1)
+    defective = [one for one in pictures if one.mask]
+    title = f"{recipe.category}: {recipe.count} pictures with a painted defect, made of {len(test)} good ones"
     files = {PAGE: write(work / PAGE, png(_page(work, defective, title)))}
-    for entry in entries:
-        files |= entry.files
-    pictures = [{name: value for name, value in asdict(one).items() if name != "files"} for one in entries]
-    seal(work, MANIFEST, {"format": FORMAT, "wanted": asdict(wanted), "pictures": pictures}, files)
-    return entries
+    for one in pictures:
+        files |= one.files
+    listed = [{name: value for name, value in asdict(one).items() if name != "files"} for one in pictures]
+    seal(work, MANIFEST, {"format": FORMAT, "wanted": asdict(recipe), "pictures": listed}, files)
+    return pictures
 
 
-def _look(source: Path) -> tuple[str, str]:
-    """SHA-256 of the file, and why it cannot be read as a picture, nothing when it can."""
+def _check(source: Path) -> tuple[str, str]:
+    """Return the SHA-256 of the file, and the reason why it cannot be read as a picture, "" if it can."""
     try:
         digest = hashlib.sha256(source.read_bytes()).hexdigest()
         decode(source, min_side=MIN_SIDE)
@@ -157,40 +173,41 @@ def _look(source: Path) -> tuple[str, str]:
     return digest, ""
 
 
-def _copy(work: Path, good: Path, item: tuple[Path, str]) -> Entry:
+def _copy(work: Path, good: Path, item: tuple[Path, str]) -> SetPicture:
     source, name = item
     digest = write(work / name, png(decode(source)))
-    return Entry("good", source.relative_to(good).as_posix(), name, None, {name: digest})
+    return SetPicture("good", source.relative_to(good).as_posix(), name, None, {name: digest})
 
 
-def _paint(work: Path, good: Path, test: Sequence[Path], wanted: Wanted, number: int) -> Entry:
-    rng = np.random.default_rng([wanted.seed, number])
+def _paint(work: Path, good: Path, test: Sequence[Path], recipe: SetRecipe, number: int) -> SetPicture:
+    rng = np.random.default_rng([recipe.seed, number])
     source, donor = test[number % len(test)], test[int(rng.integers(len(test)))]
     pixels, mask, kind = paint_picture(rng, decode(source), decode(donor))
     kind = kind.replace(" ", "_")
-    name = f"{wanted.category}/test/{kind}/{number:03}.png"
-    masked = f"{wanted.category}/ground_truth/{kind}/{number:03}_mask.png"
+    name = f"{recipe.category}/test/{kind}/{number:03}.png"
+    masked = f"{recipe.category}/ground_truth/{kind}/{number:03}_mask.png"
     files = {
         name: write(work / name, png(pixels)),
         masked: write(work / masked, png(mask.view(np.uint8) * np.uint8(255))),
     }
-    return Entry(kind, source.relative_to(good).as_posix(), name, masked, files)
+    return SetPicture(kind, source.relative_to(good).as_posix(), name, masked, files)
 
 
-def _page(work: Path, defective: Sequence[Entry], title: str) -> np.ndarray:
-    """Of each kind one, then the first of the others, in the order of the set."""
-    firsts = {entry.kind: entry for entry in reversed(defective)}
-    chosen = sorted(defective, key=lambda entry: firsts[entry.kind] is not entry)[:SHOWN]
-    places = []
-    for entry in sorted(chosen, key=defective.index):
-        mask = decode(work / str(entry.mask)).max(axis=2) > 0
+def _page(work: Path, defective: Sequence[SetPicture], title: str) -> np.ndarray:
+    """Show one picture of each kind, then the first of the others, in the order of the set."""
+    firsts = {one.kind: one for one in reversed(defective)}
+    chosen = sorted(defective, key=lambda one: firsts[one.kind] is not one)[:ON_PAGE]
+    entries = []
+    for one in sorted(chosen, key=defective.index):
+        mask = decode(work / str(one.mask)).max(axis=2) > 0
         share = f"{100 * mask.mean():.2g} % of the picture"
-        places.append(shown(decode(work / entry.picture), mask, f"{entry.kind}/{Path(entry.picture).name}: {share}"))
-    left_out = f"{len(places)} of them here" if len(places) < len(defective) else "all of them here"
-    return contact_page(places, title, f"{left_out}: the defect outlined, and from near without a line")
+        title_below = f"{one.kind}/{Path(one.picture).name}: {share}"
+        entries.append(make_entry(decode(work / one.picture), mask, title_below))
+    left_out = f"{len(entries)} of them here" if len(entries) < len(defective) else "all of them here"
+    return contact_page(entries, title, f"{left_out}: the defect outlined, and from near without a line")
 
 
-def _made(entries: Sequence[Entry], skipped: Sequence[Skipped], anew: bool) -> Made:
-    good = [one.picture.split("/")[1] for one in entries if one.mask is None]
-    kinds = Counter(one.kind for one in entries if one.mask)
-    return Made(good.count("train"), good.count("test"), dict(sorted(kinds.items())), skipped, anew)
+def _summed_up(pictures: Sequence[SetPicture], skipped: Sequence[Skipped], anew: bool) -> LabelledSet:
+    good = [one.picture.split("/")[1] for one in pictures if one.mask is None]
+    kinds = Counter(one.kind for one in pictures if one.mask)
+    return LabelledSet(good.count("train"), good.count("test"), dict(sorted(kinds.items())), skipped, anew)

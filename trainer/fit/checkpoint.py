@@ -23,7 +23,7 @@ from trainer.fit.loop import Plan, Share, fit
 from trainer.fit.outputs import measure
 from trainer.fit.pictures import FitPictures, require_both
 from trainer.fit.recipes import RECIPES
-from trainer.io.files import written_or_told
+from trainer.io.files import write_errors
 from trainer.io.processes import gathered, gathered_objects
 from trainer.io.run_state import AGAIN
 
@@ -129,7 +129,7 @@ def fit_checkpoint(
     figures, thresholds = measure(method, features)
     if rank == 0:
         header = header_of(method, plan, side, request.class_name, pictures.source, figures) | thresholds
-        with written_or_told(out, AGAIN):
+        with write_errors(out, AGAIN):
             save_checkpoint(Checkpoint(header, method.tensors()), out)
     if dist.is_initialized():
         dist.barrier()

@@ -19,7 +19,7 @@ from edge_agent.errors import CheckpointError
 from trainer.fit.defaults import chosen_side
 from trainer.importing.layouts import LAYOUTS
 from trainer.importing.published import PublishedPrompts, checked_tensors, described, read_content
-from trainer.io.files import written_or_told
+from trainer.io.files import write_errors
 
 DATASETS: Mapping[str, str] = {"mvtec": "MVTec AD", "visa": "VisA"}
 THRESHOLD = 0.5  # of the score and of the map: no better one has been measured
@@ -91,7 +91,7 @@ def import_checkpoint(
         "advice": ADVICE,
         **method.settings(),
     }
-    with written_or_told(out):
+    with write_errors(out):
         save_checkpoint(Checkpoint(header, tensors), out)
 
 

@@ -1,4 +1,4 @@
-"""The files that commands leave behind, written whole or not at all."""
+"""The files that commands write, whole or not at all."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from edge_agent.io.files import write_durably
 
 
 def png(array: np.ndarray) -> bytes:
-    """(H, W, 3) uint8 RGB or (H, W) uint8, without loss."""
+    """Encode (H, W, 3) uint8 RGB or (H, W) uint8 as PNG, without loss."""
     _, data = cv2.imencode(".png", array if array.ndim == 2 else cv2.cvtColor(array, cv2.COLOR_RGB2BGR))
     return data.tobytes()
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Raises EdgeAgentError, which names the file."""
-    with written_or_told(path):
+    """Write a file, whole or not at all. Raises EdgeAgentError naming it."""
+    with write_errors(path):
         write_durably(path, content)
 
 
 @contextmanager
-def written_or_told(path: Path, remedy: str = "") -> Iterator[None]:
-    """What is written in here may fail, for a full disk say: then as EdgeAgentError, with the file and the remedy."""
+def write_errors(path: Path, remedy: str = "") -> Iterator[None]:
+    """Turn an OSError inside the block, such as a full disk, into an EdgeAgentError that names the file and the remedy."""
     try:
         yield
     except OSError as error:
-        told = f"{path}: cannot be written: {error.strerror or error}"
-        raise EdgeAgentError(f"{told}; {remedy}" if remedy else told) from None
+        message = f"{path}: cannot be written: {error.strerror or error}"
+        raise EdgeAgentError(f"{message}; {remedy}" if remedy else message) from None

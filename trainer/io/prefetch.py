@@ -1,4 +1,4 @@
-"""Work done ahead by threads, and given in order."""
+"""Work done ahead of its use by threads, its results in order."""
 
 from __future__ import annotations
 
@@ -12,7 +12,16 @@ R = TypeVar("R")
 
 
 def in_order(pool: ThreadPoolExecutor, ahead: int, do: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """do(item) of each item in order, by the pool's threads, so many of them ahead; what waits is dropped when one fails."""
+    """Yield do(item) for each item in order, computed by a pool's threads.
+
+    Args:
+        pool: its threads compute.
+        ahead: number of items that are computed before their results are used.
+        do: the function.
+        items: its arguments.
+
+    When one fails, those that wait are cancelled and the error is raised.
+    """
     waiting = iter(items)
     running = [pool.submit(do, item) for item in islice(waiting, ahead)]
     try:

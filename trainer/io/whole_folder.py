@@ -1,6 +1,6 @@
-"""A folder that a command makes, there whole or not at all, and replaced only while nothing of anybody else's lies in it.
+"""A folder that a command makes, whole or not at all, and that it replaces only while every file in it is its own.
 
-It is built beside its place and renamed. What is in it says a manifest, which is a record (JSON) with the SHA-256 of every file.
+The folder is built beside its place and renamed. Its manifest is a record (JSON) with the SHA-256 of every other file in it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from edge_agent.io.files import sync_folder
 
 
 def write(path: Path, data: bytes) -> str:
-    """Write a file, and the folders it lies in, so that a power cut after put() spares it. Returns its SHA-256. Raises OSError."""
+    """Write a file, and the folders above it, so that it survives a power cut after put(). Returns its SHA-256. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "wb") as file:
         file.write(data)
@@ -30,15 +30,29 @@ def write(path: Path, data: bytes) -> str:
 
 
 def seal(folder: Path, manifest: str, record: Mapping[str, Any], files: Mapping[str, str]) -> None:
-    """Write the manifest: `record`, and `files`, the SHA-256 of everything else in the folder by its path there. Raises OSError."""
+    """Write the manifest.
+
+    Args:
+        folder: the folder being built.
+        manifest: name of the manifest.
+        record: what it holds beside `files`.
+        files: SHA-256 of every other file, by path in the folder.
+
+    Raises OSError.
+    """
     write(folder / manifest, json.dumps({**record, "files": dict(sorted(files.items()))}, indent=1).encode())
 
 
 def sealed(folder: Path, manifest: str, format_: str) -> dict[str, Any] | None:
-    """The record of a folder that such a command made, None where there is no folder or an empty one.
+    """Return the record of a folder that such a command made, None where there is no folder or an empty one.
 
-    format_: what the record's "format" must be. Raises EdgeAgentError when there is anything that it did not make or that was
-    changed since, as replacing the folder would lose that.
+    Args:
+        folder: the folder.
+        manifest: name of the manifest.
+        format_: what the record's "format" must be.
+
+    Raises EdgeAgentError when the folder holds files that the command did not make or that were changed since, as replacing the
+    folder would lose them.
     """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return None
@@ -53,7 +67,7 @@ def sealed(folder: Path, manifest: str, format_: str) -> dict[str, Any] | None:
             if record and name == manifest:
                 continue
             if name not in files:
-                raise EdgeAgentError(f"{folder}: holds what was not made there, {name}: {remedy}")
+                raise EdgeAgentError(f"{folder}: holds a file that this command did not make, {name}: {remedy}")
             if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != files[name]:
                 raise EdgeAgentError(f"{folder}: {name} was changed after it was made: {remedy}")
     return record
@@ -61,9 +75,9 @@ def sealed(folder: Path, manifest: str, format_: str) -> dict[str, Any] | None:
 
 @contextmanager
 def beside(folder: Path) -> Iterator[Path]:
-    """An empty folder beside `folder`, for nobody else meanwhile, gone afterwards unless put() took it. Raises EdgeAgentError, OSError.
+    """Make an empty folder beside `folder`, locked against other programs, and remove it afterwards unless put() has moved it.
 
-    What an earlier call that was killed left there goes first.
+    What a killed earlier call left there is removed first. Raises EdgeAgentError when another program is at work, and OSError.
     """
     work, old = _unfinished(folder), _replaced(folder)
     work.mkdir(exist_ok=True)
@@ -81,7 +95,7 @@ def beside(folder: Path) -> Iterator[Path]:
 
 
 def put(folder: Path) -> None:
-    """What beside() gave takes the place of `folder`; killed in between, the next call of beside() brings the old one back."""
+    """Move the folder of beside() to its place. If this is killed halfway, the next call of beside() brings the old folder back."""
     work, old = _unfinished(folder), _replaced(folder)
     for place, _, _ in os.walk(work):
         sync_folder(Path(place))
@@ -101,16 +115,16 @@ def _record(path: Path, format_: str) -> dict[str, Any] | None:
 
 
 def _lock(work: Path, folder: Path) -> int:
-    """A descriptor that holds the lock on `work`; the kernel lets go of it however the process dies."""
+    """Return a descriptor that holds the lock on `work`; the kernel releases it when the process ends in any way."""
     lock = os.open(work, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(lock), work.stat()):  # else another has finished meanwhile, and this is its folder
+        if os.path.samestat(os.fstat(lock), work.stat()):  # else another program has finished, and the folder is its
             return lock
     except (BlockingIOError, FileNotFoundError):
         pass
     os.close(lock)
-    raise EdgeAgentError(f"{folder}: another program is making it just now: wait for that one")
+    raise EdgeAgentError(f"{folder}: another program is making it just now: wait for it")
 
 
 def _unfinished(folder: Path) -> Path:

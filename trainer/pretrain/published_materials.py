@@ -19,7 +19,7 @@ from pathlib import Path
 
 from edge_agent.errors import ConfigError
 from edge_agent.io.pictures import decode_bytes
-from trainer.io.files import png, write_whole, written_or_told
+from trainer.io.files import png, write_errors, write_whole
 from trainer.pretrain.materials import LIST
 
 _WOOD = ("wood", "wooden board")
@@ -244,7 +244,7 @@ def write_materials(packages: list[Path], folder: Path) -> int:
     packages: files, one for each source. Raises EdgeAgentError when one is missing or damaged, or the folder cannot be written.
     """
     read = [(source, _read(source, packages)) for source in SOURCES]
-    with written_or_told(folder):
+    with write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / LIST).unlink(missing_ok=True)  # written last: without it the folder is not complete
     listed: dict[str, dict[str, object]] = {}

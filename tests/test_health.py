@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -54,10 +56,12 @@ def test_a_running_agent_tells_what_it_has_captured_inspected_dropped_and_what_w
     for number in range(3):
         part(tmp_path / "cam1" / f"a{number}.png", number)
     part(tmp_path / "cam2" / "b.png", 9)
-    (tmp_path / "cam2" / "broken.png").write_bytes(b"no picture")
+    broken = tmp_path / "cam2" / "broken.png"
+    broken.write_bytes(b"no picture")
+    os.utime(broken, (time.time() - 60,) * 2)  # old enough to be what it is
     with Daemon(config) as daemon:
         daemon.until("ready")
-        wait_until(lambda: len(daemon.rows) == 4, "all that is whole is inspected")
+        wait_until(lambda: samples(get(port, "/metrics")[1]).get(("step_seconds_count", "keep")) == 5, "all are kept")
         wait_until(lambda: samples(get(port, "/metrics")[1])["outbox_messages", "mqtt"] == 3, "what waits is counted")
         code, text = get(port, "/metrics")
         assert code == 200
@@ -68,12 +72,13 @@ def test_a_running_agent_tells_what_it_has_captured_inspected_dropped_and_what_w
         daemon.stop()
     assert found["frames_inspected_total", "NotOK", "cam1"] == 3
     assert found["frames_inspected_total", "OK", "cam2"] == 1
+    assert found["frames_inspected_total", "NotDecidable", "cam2"] == 1
     assert found["frames_captured_total", "cam1"] == 3
     assert not any(name[0] == "frames_dropped_total" for name in found)
     assert 0 < found["frame_age_seconds", "cam1"] < PATIENCE_S
     assert found["score_count", "cam1"] == 3
     assert found["score_bucket", "+Inf", "cam1"] == 3
-    assert found["step_seconds_count", "detect"] == found["step_seconds_count", "keep"] == 4
+    assert (found["step_seconds_count", "detect"], found["step_seconds_count", "keep"]) == (4, 5)
     assert found["step_seconds_sum", "detect"] > 0
     assert found["outbox_age_seconds", "mqtt"] > 0
     assert found["mqtt_online",] == 0

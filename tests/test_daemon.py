@@ -48,23 +48,27 @@ def test_each_picture_is_inspected_once_however_it_comes_and_across_restarts(tmp
     with Daemon(config) as daemon:
         daemon.until("ready: watching 2 stations")
         daemon.until(f"{cam2} cannot be read (No such file or directory): create or mount it")
+        part(tmp_path / "moved.png", 3).rename(cam1 / "moved.png")
+        part(cam2 / "late1.png", 4)
+        first = ["lying1.png", "lying2.png", "moved.png", "late1.png"]
+        daemon.has_inspected(*first)
         with (cam1 / "slow.png").open("wb") as slow:
             slow.write(whole[: len(whole) // 2])
             slow.flush()
-            part(tmp_path / "moved.png", 3).rename(cam1 / "moved.png")
-            part(cam2 / "late1.png", 4)
-            daemon.has_inspected("lying1.png", "lying2.png", "moved.png", "late1.png")
-            time.sleep(3)  # longer than a file that nobody is known to write has to keep still
+            # Nobody is known to write it, so it is read once it has kept still for a while, as the half picture has by then.
+            (cam1 / "linked.png").hardlink_to(part(tmp_path / "elsewhere.png", 5))
+            first.append("linked.png")
+            daemon.has_inspected(*first)
             slow.write(whole[len(whole) // 2 :])
-        part(cam2 / "late2.png", 5)
-        first = ("lying1.png", "lying2.png", "moved.png", "late1.png", "slow.png", "late2.png")
+        part(cam2 / "late2.png", 6)
+        first += ["slow.png", "late2.png"]
         daemon.has_inspected(*first)
         daemon.stop(signal.SIGTERM)
-        assert "stopped: 6 inspected, 6 NotOK, 0 NotDecidable" in daemon.log
+        assert "stopped: 7 inspected, 7 NotOK, 0 NotDecidable" in daemon.log
 
     os.utime(cam1 / "lying1.png")
     (cam1 / "lying2.png").rename(cam1 / "renamed.png")
-    part(cam1 / "new.png", 6)  # is the newest, and so comes after all others
+    part(cam1 / "new.png", 7)  # is the newest, and so comes after all others
     with Daemon(config) as daemon:
         daemon.has_inspected(*first, "new.png")
         daemon.stop(signal.SIGINT)

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import pytest
 
-pytest_plugins = ["tests.postgres"]  # the fixture `postgresql`
+pytest_plugins = ["tests.mosquitto", "tests.postgres"]  # fixtures: broker and listener; postgresql and url
 
 PATIENCE_S = 300.0  # for what takes seconds on a quiet machine; only a failing test waits this long
 _POLL_S = 0.01

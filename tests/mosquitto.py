@@ -10,7 +10,7 @@ import signal
 import socket
 import ssl
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -258,3 +258,17 @@ class Listener:
     def ids(self, kind: str) -> list[str]:
         """The ids of what was heard, repetitions left out, in the order of the first."""
         return list(dict.fromkeys(payload["id"] for payload in self.payloads(kind)))
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Mosquitto]:
+    """A running broker whose files lie in the test's folder."""
+    with Mosquitto(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def listener(broker: Mosquitto) -> Iterator[Listener]:
+    """Hears all that is published from the start of the test."""
+    with Listener(broker) as listening:
+        yield listening

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -25,18 +25,6 @@ from tests.mosquitto import Listener, Mosquitto
 
 # How long the broker stays away; a minute or more is worth a try where there is time.
 DOWN_S = float(os.environ.get("EDGE_AGENT_BROKER_DOWN_S", "3"))
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Mosquitto]:
-    with Mosquitto(tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-def listener(broker: Mosquitto) -> Iterator[Listener]:
-    with Listener(broker) as listening:
-        yield listening
 
 
 def test_each_picture_is_inspected_once_however_it_comes_and_across_restarts(tmp_path: Path) -> None:

@@ -35,12 +35,6 @@ SECRET = "corr3ct-horse-battery"
 
 
 @pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Mosquitto]:
-    with Mosquitto(tmp_path) as mosquitto:
-        yield mosquitto
-
-
-@pytest.fixture
 def journal(tmp_path: Path) -> Iterator[Journal]:
     journal = Journal.open(f"sqlite:///{tmp_path}/journal.db")
     yield journal

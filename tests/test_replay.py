@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
@@ -31,12 +30,6 @@ from tests.made import gradient
 from tests.mosquitto import Listener, Mosquitto
 
 SAMPLES = Path(edge_agent.__file__).parent / "samples"
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Mosquitto]:
-    with Mosquitto(tmp_path) as running:
-        yield running
 
 
 @pytest.fixture

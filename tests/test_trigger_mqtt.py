@@ -6,7 +6,6 @@ import json
 import random
 import re
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -28,12 +27,6 @@ from tests.test_camera import clip
 
 TOPIC = "plant/line/box/cmd/trigger"
 NOT_DECIDABLE = Evaluation.NOT_DECIDABLE.value
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Mosquitto]:
-    with Mosquitto(tmp_path) as mosquitto:
-        yield mosquitto
 
 
 def send(broker: Mosquitto, *commands: object, topic: str = TOPIC) -> None:

@@ -17,6 +17,7 @@ from edge_agent.inference.load import Loader
 from edge_agent.journal.journal import Journal
 from edge_agent.line.judge import Rules
 from edge_agent.line.mask import MASK_SIDE, keep_mask
+from edge_agent.line.periodic import Periodic
 from edge_agent.line.pipeline import Announce, Line, Station
 from edge_agent.mqtt.broker import Broker, Tls
 from edge_agent.mqtt.config import MqttConfig
@@ -239,6 +240,7 @@ def registry(
     watchdog: Watchdog,
     drift: DriftWatch,
     reloads: Mapping[str, int],
+    periodic: Periodic,
     commands: MqttTriggers | None = None,
 ) -> CollectorRegistry:
     """What /metrics says: a line a collector."""
@@ -248,7 +250,7 @@ def registry(
         "about": metrics.about,
         "frames": lambda: metrics.frames(line, sources, meter),
         "connections": lambda: metrics.connections(sources),
-        "steps": lambda: metrics.steps(line, meter),
+        "steps": lambda: metrics.steps([*line.stages, periodic.stage], meter),
         "outbox": lambda: metrics.outbox({MQTT: journal.outbox(MQTT)} if sender else {}),
         "evidence": lambda: metrics.evidence(store, line),
         "disk": lambda: metrics.disk([config.agent.data_dir, config.evidence.folder]),
@@ -256,6 +258,7 @@ def registry(
         "stages": lambda: metrics.stages(watchdog),
         "drift": lambda: metrics.drift(drift),
         "reloads": lambda: metrics.reloads(reloads),
+        "periodic": lambda: metrics.periodic(periodic.failures),
     }
     if sender:
         collectors["broker"] = lambda: metrics.broker(sender)

@@ -128,7 +128,7 @@ class Daemon:
 def forks() -> ForkServerContext:
     """Starts processes that have imported torch already, as that takes longer than most tests."""
     forks = multiprocessing.get_context("forkserver")
-    forks.set_forkserver_preload(["edge_agent.build"])
+    forks.set_forkserver_preload(["edge_agent.daemon"])
     return forks
 
 

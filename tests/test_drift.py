@@ -67,7 +67,11 @@ class Line:
 
     def run(self, count: int, change: Change = lambda pixels: pixels) -> None:
         for _ in range(count):
-            self.watch.write(self._look(self.picture(change)), Evidence())
+            self.see(self._look(self.picture(change)))
+
+    def see(self, inspection: Inspection) -> None:
+        self.watch.write(inspection, Evidence())
+        self.watch.look()
 
 
 def calibration(seen: Sequence[Inspection]) -> Calibration:
@@ -133,9 +137,9 @@ def test_pictures_that_are_all_alike_are_no_drift_and_a_grey_level_is_none() -> 
     seen = [line._look(same)] * GOOD
     line.watch.expect({"cam1": calibration(seen)})
     for _ in range(WINDOW):
-        line.watch.write(line._look(same), Evidence())
+        line.see(line._look(same))
     for _ in range(WINDOW):
-        line.watch.write(line._look(np.maximum(same, 1) - 1), Evidence())
+        line.see(line._look(np.maximum(same, 1) - 1))
     assert line.told == []
 
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
@@ -378,3 +379,27 @@ def small_disk(place: Path, size: int) -> Iterator[Path]:
         yield place
     finally:
         subprocess.run(["umount", place], check=True)
+
+
+def test_pictures_are_kept_and_swept_by_two_threads_and_none_of_today_is_lost_or_counted_wrongly(
+    tmp_path: Path,
+) -> None:
+    kept = store(tmp_path, keep_days=2, originals="all", overlays="none")
+    now = datetime.now(timezone.utc)
+    for _ in range(250):
+        kept.save(inspection(Evaluation.OK, at=now - timedelta(days=9)))
+    saved: list[SavedFile | None] = []
+
+    def save() -> None:
+        saved.extend(kept.save(inspection(Evaluation.OK)).image for _ in range(150))
+
+    thread = threading.Thread(target=save)
+    thread.start()
+    removed = kept.sweep(now)
+    while thread.is_alive():
+        removed += kept.sweep(now)
+    thread.join()
+    assert len(removed) == 250
+    assert len(saved) == 150
+    assert all(one is not None and stored(one).exists() for one in saved)
+    assert sum(kept._usage().values()) == size(tmp_path)

@@ -101,7 +101,7 @@ def test_a_wrong_year_that_is_set_right_again_deletes_nothing(tmp_path: Path) ->
         for days in (3650, 0, -3650):
             leap, seconds = timedelta(days=days), seconds + 100.0
             retention._next = 0.0
-            retention.write(made, kept)
+            retention.run()
         (row,) = journal.inspections()
         assert row.evidence == kept
         assert kept.image is not None

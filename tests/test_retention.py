@@ -34,9 +34,9 @@ def retention(journal: Journal, keep_bytes: float, keep_days: float = FOR_EVER) 
 
 
 def sweep(retention: Retention, times: int = 200) -> None:
-    """What so many inspections bring about."""
+    """Run the periodic task so many times."""
     for _ in range(times):
-        retention.write(inspected(), Evidence())
+        retention.run()
 
 
 def fill(journal: Journal, count: int, make: Callable[[], Inspection] = inspected) -> list[str]:
@@ -56,7 +56,7 @@ def test_rows_older_than_the_days_to_keep_go_and_newer_ones_stay(journal: Journa
     for days in (40, 31, 29, 0):
         journal.record(inspected(taken_at=now - timedelta(days=days)), Evidence(), [])
     with closing(retention(journal, keep_bytes=1e18, keep_days=30)) as sink:
-        sink.write(inspected(), Evidence())
+        sink.run()
     assert [round((now - found.taken_at).days) for found in journal.inspections()] == [29, 0]
 
 
@@ -92,7 +92,7 @@ def test_what_the_sweep_deleted_is_told_to_the_journal_and_a_backlog_is_gone_on_
     assert rows.deleted == [0]  # once nothing was left, the next look is a minute away
 
 
-def test_what_made_way_between_two_sweeps_is_told_at_the_next_inspection_and_the_rest_at_the_end() -> None:
+def test_what_made_way_between_two_sweeps_is_told_at_the_next_run_and_the_rest_at_the_end() -> None:
     rows, take_removed = Rows([0]), iter([["file:///a.png"], [], ["file:///b.png"]])
     sink = Retention(lambda moment: [], rows, keep_days=FOR_EVER, keep_gb=10, take_removed=lambda: next(take_removed))
     sweep(sink, times=3)  # the first of them sweeps
@@ -161,13 +161,13 @@ def test_rows_whose_messages_wait_and_the_last_alarm_stay_and_too_little_room_is
     assert "raise keep_gb, or begin a new journal" in said[0]
 
 
-def test_one_inspection_deletes_no_more_than_a_part_however_large_the_excess() -> None:
+def test_one_run_deletes_no_more_than_a_part_however_large_the_excess() -> None:
     rows = Rows([0], size=30e9)
     sweep(Retention(lambda moment: [], rows, keep_days=FOR_EVER, keep_gb=10), times=1)
     assert rows.asked == [500]
 
 
-def test_rows_that_wait_are_gone_past_at_the_next_inspection_and_not_complained_of(
+def test_rows_that_wait_are_gone_past_at_the_next_run_and_not_complained_of(
     journal: Journal, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.WARNING, logger="edge_agent")
@@ -178,7 +178,7 @@ def test_rows_that_wait_are_gone_past_at_the_next_inspection_and_not_complained_
     fill(journal, 5)
     sink = retention(journal, keep_bytes=1)
     for _ in range(8):  # looks in eight parts of a minute that is not over yet
-        sink.write(inspected(), Evidence())
+        sink.run()
     assert held(journal) == [inspection.id for inspection in waiting]
     assert not caplog.records
     sweep(sink)

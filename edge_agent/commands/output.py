@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from edge_agent.core import Evidence, Inspection
 
@@ -58,6 +58,25 @@ def fields(inspection: Inspection) -> str:
     plain = re.compile(r"[\w.:/+-]+", re.ASCII)
     said = {key: str(value) for key, value in words.items() if value is not None}
     return " ".join(f"{key}={text if plain.fullmatch(text) else json.dumps(text)}" for key, text in said.items())
+
+
+def inspection_log(log: logging.Logger) -> Callable[[Inspection, Evidence], None]:
+    """Return what logs one inspection on one line: as words for people, for journald as KEY=VALUE; quiet ones as debug."""
+    import logging
+
+    from edge_agent.core import Evaluation
+
+    searched = heard_by_journald(os.environ, 2)
+
+    def report(inspection: Inspection, evidence: Evidence) -> None:
+        quiet = inspection.verdict.evaluation is Evaluation.OK and inspection.verdict.alarm is None
+        level = logging.DEBUG if quiet else logging.INFO
+        if searched:
+            log.log(level, "%s", fields(inspection))
+        else:
+            log.log(level, "%s: %s", inspection.frame.station, one_line(inspection, colour=False))
+
+    return report
 
 
 def heard_by_journald(environment: Mapping[str, str], fd: int) -> bool:

@@ -1,4 +1,4 @@
-"""The sink that lets old evidence and old rows of the journal go while new inspections come in."""
+"""Deletes evidence and rows of the journal that are too old or too many, a part at a time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from math import ceil
 from typing import Protocol
 
-from edge_agent.core import Evidence, Inspection
 from edge_agent.errors import JournalError
 from edge_agent.io.clock import CautiousClock
 from edge_agent.journal.purge import PurgeStep
@@ -34,9 +33,9 @@ class Rows(Protocol):
 
 
 class Retention:
-    """A core.Sink that writes nothing, but deletes.
+    """Deletes by age and by size; run() is a periodic task, so that an idle line deletes by age, too.
 
-    sweep: deletes pictures that are too old or too many and returns their URIs (sinks/images.py). take_removed: returns those
+    sweep: deletes pictures that are too old or too many and returns their URIs (evidence/store.py). take_removed: returns those
     that went between two sweeps. journal: loses those URIs, the inspections older than keep_days, and as many more as make
     it larger than keep_gb (1e9 bytes).
     """
@@ -51,41 +50,45 @@ class Retention:
         take_removed: Callable[[], list[str]] = list,
         clock: Callable[[], datetime] | None = None,
     ) -> None:
-        self._sweep, self._made_way, self._journal = sweep, take_removed, journal
+        self._sweep, self._take_removed, self._journal = sweep, take_removed, journal
         self._keep_days, self._keep_bytes = keep_days, keep_gb * 1e9
-        self._next = 0.0  # monotonic seconds; the first inspection sweeps
+        self._next = 0.0  # monotonic seconds; the first run sweeps
         self._clock = clock or CautiousClock()
         self._removed: list[str] = []  # URIs that the journal has still to lose
         self._has_complained = False
 
-    def write(self, inspection: Inspection, evidence: Evidence) -> None:
-        """Sweep, unless that was done within the last minute; but what made way meanwhile the journal loses at once."""
+    def run(self) -> bool:
+        """Delete a part, and return whether more is left to delete.
+
+        Sweeps once a minute. Between two sweeps it only tells the journal which pictures made way for newer ones.
+        """
         if time.monotonic() < self._next:
-            self._removed += self._made_way()
-            self._forget_removed()
-            return
+            self._removed += self._take_removed()
+            self._clear_removed()
+            return False
         self._next = time.monotonic() + EVERY_S
         now = self._clock()
         self._removed += self._sweep(now)
-        self._forget_removed()
+        self._clear_removed()
         days = min(self._keep_days, MOST_DAYS)
-        if self._journal.purge_before(now - timedelta(days=days), PART).more or self._forget_excess():
-            self._next = 0.0  # a part of them was dealt with: the next inspection goes on with it
+        if self._journal.purge_before(now - timedelta(days=days), PART).more or self._purge_excess():
+            self._next = 0.0  # the next run goes on
+        return self._next == 0.0
 
     def close(self) -> None:
         """Tell the journal what it has still to lose: nobody knows it after the end."""
-        self._removed += self._made_way()
+        self._removed += self._take_removed()
         try:
-            self._forget_removed()
+            self._clear_removed()
         except JournalError as error:
             log.warning("the journal goes on naming %d pictures that are deleted (%s)", len(self._removed), error)
 
-    def _forget_removed(self) -> None:
+    def _clear_removed(self) -> None:
         if self._removed:
             self._journal.clear_uris(self._removed)
             self._removed = []
 
-    def _forget_excess(self) -> bool:
+    def _purge_excess(self) -> bool:
         """Delete a part of the rows that are too many, and say whether to go on; tell it once when none may go."""
         size = self._journal.size()
         excess = size - self._keep_bytes

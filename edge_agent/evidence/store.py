@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 from datetime import date, datetime, timezone
 from math import ceil
 from pathlib import Path
+from threading import RLock
 from typing import Literal, NamedTuple
 from uuid import UUID
 
@@ -41,6 +42,7 @@ Format = Literal["jpg", "png", "webp"]
 
 SLACK = 0.05  # share of the limit that is freed beyond it, so that not every picture needs a look into a folder
 SPARE, MOST_SPARE = 0.05, 1 << 30  # of the disk, what is left for the journal: this share, but no more bytes than that
+AT_ONCE = 100  # files that a sweep deletes before a picture may be kept in between
 QUIET_S = 600.0  # for how long one kind of failure is not logged again
 
 _ENCODING = {
@@ -64,7 +66,7 @@ class _Batch(NamedTuple):
 
 
 class EvidenceStore:
-    """The pictures in one folder, which belongs to one agent; called from one thread.
+    """The pictures in one folder, which belongs to one agent. Any thread may call it: one keeps pictures, one sweeps.
 
     kept, lost: pictures that were written, and inspections of which one could not be. dropped: pictures that went because
     there were too many, or too little room, before they were too old.
@@ -91,6 +93,7 @@ class EvidenceStore:
         self._used: Counter[_Batch] | None = None  # bytes
         self._logged_at: dict[object, float] = {}
         self._has_complained = False
+        self._lock = RLock()  # of all that is below; a sweep lets go of it after every few files
         self._dropped_early: list[str] = []  # URIs that nobody has been told of
         self.kept = self.lost = self.dropped = 0
 
@@ -99,6 +102,10 @@ class EvidenceStore:
 
         Never raises for a disk that is full, missing or not to be written to: what could not be written is None.
         """
+        with self._lock:
+            return self._save(inspection)
+
+    def _save(self, inspection: Inspection) -> Evidence:
         image = overlay = None
         evaluation = inspection.verdict.evaluation
         try:
@@ -124,7 +131,9 @@ class EvidenceStore:
         removed = self.take_removed()
         try:
             oldest_kept = _day(now, self._keep_days)
-            for batch in [batch for batch in self._usage() if batch.day < oldest_kept]:
+            with self._lock:
+                too_old = [batch for batch in self._usage() if batch.day < oldest_kept]
+            for batch in too_old:
                 self._remove(batch, float("inf"), removed)
             self._drop(removed)
         except OSError as error:
@@ -133,17 +142,21 @@ class EvidenceStore:
 
     def take_removed(self) -> list[str]:
         """The URIs of what was deleted between two sweeps, as there was no room for a newer picture; each is told once."""
-        removed, self._dropped_early = self._dropped_early, []
+        with self._lock:
+            removed, self._dropped_early = self._dropped_early, []
         return removed
 
     def _drop(self, removed: list[str], wanted: int = 0) -> None:
         """Delete what is too much, with `wanted` bytes more, OK first, the oldest first."""
-        excess, before = self._excess(wanted), len(removed)
-        for batch in sorted(self._usage(), key=lambda batch: (not batch.ok, batch.day)):
+        with self._lock:
+            excess, before = self._excess(wanted), len(removed)
+            batches = sorted(self._usage(), key=lambda batch: (not batch.ok, batch.day))
+        for batch in batches:
             if excess <= 0:
                 break
             excess -= self._remove(batch, excess, removed)
-        self.dropped += len(removed) - before
+        with self._lock:
+            self.dropped += len(removed) - before
 
     def _make_room(self, wanted: int) -> None:
         """Drop pictures rather than take what is left of the disk for the journal; raise OSError if none are left."""
@@ -213,28 +226,37 @@ class EvidenceStore:
 
     def _remove(self, batch: _Batch, wanted: float, removed: list[str]) -> float:
         """Delete the oldest pictures of a batch until `wanted` bytes are free; return how many are."""
-        files = []
+        with self._lock:
+            files = sorted(self._files(batch))
+            # Counted anew, should others have deleted or added something.
+            self._usage()[batch] = sum(size for *_, size in files)
+        freed = 0
+        for some in range(0, len(files), AT_ONCE):
+            with self._lock:
+                for _, path, size in files[some : some + AT_ONCE]:
+                    if freed >= wanted:
+                        break
+                    path.unlink(missing_ok=True)
+                    removed.append(path.as_uri())
+                    self._usage()[batch] -= size
+                    freed += size
+            if freed >= wanted:
+                break
+        with self._lock:
+            if self._usage()[batch] <= 0:
+                del self._usage()[batch]
+            for folder in {path.parent for _, path, _ in files}:
+                if not any(_entries(folder)):
+                    folder.rmdir()
+        return freed
+
+    def _files(self, batch: _Batch) -> Iterator[tuple[str, Path, int]]:
+        """Name, path and size in bytes of the pictures of a batch."""
         for day in self._days(batch.day):
             for entry in _entries(day):
                 ours = _NAME.fullmatch(entry.name)
                 if ours and (ours["evaluation"] == "OK") == batch.ok:
-                    files.append((entry.name, Path(entry), entry.stat(follow_symlinks=False).st_size))
-        freed = 0
-        left = sum(size for *_, size in files)
-        for _, path, size in sorted(files):
-            if freed >= wanted:
-                break
-            path.unlink(missing_ok=True)
-            removed.append(path.as_uri())
-            freed += size
-        used = self._usage()
-        used[batch] = left - freed  # and so right again, should others have deleted or added something
-        if used[batch] == 0:
-            del used[batch]
-        for folder in {path.parent for _, path, _ in files}:
-            if not any(_entries(folder)):
-                folder.rmdir()
-        return freed
+                    yield entry.name, Path(entry), entry.stat(follow_symlinks=False).st_size
 
     def _complain(self, error: OSError) -> None:
         """Log each kind of failure once in a while, and not for every picture."""

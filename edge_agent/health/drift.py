@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import sqrt
+from threading import Lock
 
 from edge_agent.core import Evidence, Inspection
 from edge_agent.line.calibration import Calibration, brightness
@@ -56,9 +57,14 @@ class Window:
         self._values.append(value)
         insort(self._sorted, value)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether there are enough values to compare."""
+        return len(self._values) >= WINDOW
+
     def look(self) -> bool:
         """Compare, and say whether that began or ended a drift."""
-        if len(self._values) < WINDOW or not self._quantiles:
+        if not self.is_full or not self._quantiles:
             return False
         sigmas = max(self._sigmas(percent / 100, value) for percent, value in self._quantiles.items())
         self.drift = Drift(sigmas, self._sorted[WINDOW // 2], self._quantiles.get(50, 0.0))
@@ -77,37 +83,50 @@ class Window:
 
 
 class DriftWatch:
-    """A core.Sink. windows: by station, by quantity; stations whose calibration holds no quantiles have none."""
+    """A core.Sink; look() is a periodic task. windows: by station, by quantity; stations whose calibration holds no quantiles have none."""
 
     def __init__(self, tell: Callable[[str, tuple[str, ...]], None] = lambda station, drifted: None) -> None:
         """tell: is told each station whose drift begins, changes or ends, and all quantities that drift there."""
         self._tell = tell
         self._calibrations: dict[str, Calibration | None] = {}
-        self._count: dict[str, int] = {}
+        self._new: dict[str, int] = {}  # pictures since the last look
+        self._lock = Lock()  # pictures come by one thread, looks by another
         self.windows: dict[str, dict[str, Window]] = {}
 
     def expect(self, calibrations: Mapping[str, Calibration | None]) -> None:
         """Compare with these from now on; a station begins anew where its calibration is another."""
-        for station, calibration in calibrations.items():
-            if self._calibrations.get(station) == calibration:
-                continue
-            if any(window.active for window in self.windows.get(station, {}).values()):
-                self._tell(station, ())
-            self._calibrations[station] = calibration
-            self.windows[station] = _windows(calibration)
+        with self._lock:
+            for station, calibration in calibrations.items():
+                if self._calibrations.get(station) == calibration:
+                    continue
+                if any(window.active for window in self.windows.get(station, {}).values()):
+                    self._tell(station, ())
+                self._calibrations[station] = calibration
+                self.windows[station], self._new[station] = _windows(calibration), 0
 
     def write(self, inspection: Inspection, evidence: Evidence) -> None:
         station, reading = inspection.frame.station, inspection.reading
         windows = self.windows.get(station)
         if not windows or reading is None:
             return
-        if "score" in windows:
-            windows["score"].add(float(reading.score))
+        values = {"score": float(reading.score)} if "score" in windows else {}
         if "brightness" in windows:
-            windows["brightness"].add(brightness(inspection.frame.pixels))
-        self._count[station] = self._count.get(station, 0) + 1
-        if self._count[station] % EVERY:
-            return
+            values["brightness"] = brightness(inspection.frame.pixels)
+        with self._lock:
+            for quantity, value in values.items():
+                windows[quantity].add(value)
+            self._new[station] += 1
+
+    def look(self) -> bool:
+        """Compare the stations that have had EVERY new pictures, and tell those whose drift changed; a periodic task."""
+        with self._lock:
+            for station, windows in self.windows.items():
+                if self._new[station] >= EVERY and any(window.is_full for window in windows.values()):
+                    self._new[station] = 0
+                    self._compare(station, windows)
+        return False
+
+    def _compare(self, station: str, windows: Mapping[str, Window]) -> None:
         changed = [quantity for quantity, window in windows.items() if window.look()]
         for quantity in changed:
             _log(station, quantity, windows[quantity])

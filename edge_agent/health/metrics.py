@@ -25,6 +25,7 @@ from edge_agent import __version__
 from edge_agent.core import Evidence, Inspection, Source
 from edge_agent.health.drift import DriftWatch
 from edge_agent.health.watchdog import Watchdog
+from edge_agent.line.heartbeat import Stage
 from edge_agent.line.pipeline import Line
 
 log = logging.getLogger(__name__)
@@ -119,12 +120,12 @@ def connections(sources: Sequence[Source]) -> Iterator[Metric]:
     yield from (events, up)
 
 
-def steps(line: Line, meter: Meter) -> Iterator[Metric]:
+def steps(stages: Sequence[Stage], meter: Meter) -> Iterator[Metric]:
     took = SummaryMetricFamily(
         "edge_agent_step_seconds", "What an inspection spends on each step, and how many did.", labels=["step"]
     )
-    for stage in (*line.stages, meter):
-        for step, (times, seconds) in list(stage.took.items()):
+    for took_by in (*(stage.took for stage in stages), meter.took):
+        for step, (times, seconds) in list(took_by.items()):
             took.add_metric([step], times, seconds)
     yield took
 
@@ -230,6 +231,13 @@ def reloads(counted: Mapping[str, int]) -> Iterator[Metric]:
     for outcome, times in counted.items():
         done.add_metric([outcome], times)
     yield done
+
+
+def periodic(failures: Mapping[str, int]) -> Iterator[Metric]:
+    failed = _counter("periodic_failures", "Times that a periodic task failed.", "task")
+    for task, times in failures.items():
+        failed.add_metric([task], times)
+    yield failed
 
 
 def _counter(name: str, text: str, *labels: str) -> CounterMetricFamily:

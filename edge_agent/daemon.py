@@ -1,0 +1,223 @@
+"""The agent: all parts of one configuration, started, reloaded and stopped together."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from threading import Event
+
+from edge_agent import build
+from edge_agent.config.config import Config
+from edge_agent.config.load import load_config
+from edge_agent.config.reload import Change, change
+from edge_agent.core import Evidence, Inspection, Sink
+from edge_agent.errors import EdgeAgentError
+from edge_agent.evidence.retention import Retention
+from edge_agent.health.drift import DriftWatch
+from edge_agent.health.systemd import Notifier
+from edge_agent.health.watchdog import Watchdog, watching
+from edge_agent.journal.journal import Journal
+from edge_agent.line.heartbeat import PATIENCE_S
+from edge_agent.line.judge import AlarmState
+from edge_agent.line.periodic import Periodic, Task
+from edge_agent.line.pipeline import Line, Station, warm_up
+
+log = logging.getLogger("edge_agent")
+
+RETENTION_S = 1.0  # how often the journal is told which pictures made way; retention itself sweeps once a minute
+DRIFT_S = 1.0
+
+
+class Agent:
+    """One agent: it loads its detectors and opens its journal when it is made, and inspects in run()."""
+
+    def __init__(
+        self,
+        config: Config,
+        path: Path,
+        notifier: Notifier,
+        *,
+        watchdog_s: float | None = None,
+        report: Callable[[Inspection, Evidence], None] = lambda inspection, evidence: None,
+    ) -> None:
+        """Load the detectors, open the journal and connect to the broker.
+
+        Args:
+            config: what to inspect, and how.
+            path: the file that `config` came from; reload() reads it again.
+            notifier: the service manager that is told how the agent is.
+            watchdog_s: seconds of silence after which the service manager restarts the agent; None: it does not.
+            report: called for every inspection that was recorded.
+
+        Raises:
+            ConfigError, CheckpointError: a station cannot be built.
+            JournalError: the journal cannot be opened.
+        """
+        self._config, self._path, self._notifier = config, path, notifier
+        self._patience_s = watchdog_s or PATIENCE_S
+        self._is_ready = Event()
+        self._reloads: Counter[str] = Counter(done=0, refused=0)
+        if config.mqtt and config.mqtt.password:
+            config.mqtt.password.read()  # a missing password is reported now, not at every connection
+
+        self._loader = build.loader(config)
+        stations = build.stations(config, self._loader)
+        for station in stations.values():
+            log.info("station %s: %s, threshold %.3f", station.name, station.trace.model, station.rules.threshold)
+        picture_s = warm_up(stations.values(), config.limits.batch_size)
+        with ExitStack() as parts:
+            self._journal = Journal.open(config.database.full_url(), ballast=True)
+            parts.callback(self._journal.close)
+            self._assemble(stations, picture_s, report)
+            self._parts = parts.pop_all()
+
+    def _assemble(
+        self, stations: dict[str, Station], picture_s: float, report: Callable[[Inspection, Evidence], None]
+    ) -> None:
+        config, journal = self._config, self._journal
+        self._store = build.evidence_store(config.evidence)
+        alarms = journal.last_alarm_states()
+        self._retention = Retention(
+            self._store.sweep,
+            journal,
+            keep_days=config.database.keep_days,
+            keep_gb=config.database.keep_gb,
+            take_removed=self._store.take_removed,
+        )
+        self._sender = build.sender(config.mqtt, config.agent.name, journal, alarms) if config.mqtt else None
+        self._meter = build.meter() if config.health else None
+        self._drift = DriftWatch(self._sender.drifted) if self._sender else DriftWatch()
+        self._expect(config)
+        self._sinks: list[Sink] = [one for one in (self._sender, self._meter, self._drift) if one]
+        self._periodic = Periodic(
+            [Task("retention", RETENTION_S, self._retention.run), Task("drift", DRIFT_S, self._drift.look)]
+        )
+        self._commands = build.commands(config, journal)
+        self._sources = [
+            build.source(one, journal, config.limits.max_megapixels, self._commands) for one in config.stations
+        ]
+        self._line = Line(
+            self._sources,
+            stations,
+            self._store,
+            journal,
+            build.announce(config.mqtt),
+            self._sinks,
+            alarms={name: AlarmState(active) for name, active in alarms.items()},
+            batch=config.limits.batch_size,
+            max_wait_s=config.limits.max_wait_ms / 1e3,
+            report=report,
+            picture_s=picture_s,
+        )
+        threads = [one.stage for one in (self._sender, self._commands, self._periodic) if one]
+        self._watchdog = Watchdog([*self._line.stages, *threads], self._notifier, self.status, self._patience_s)
+
+    def run(self, stop: Event, reload_asked: Event) -> None:
+        """Inspect until `stop` is set, and read the configuration again whenever `reload_asked` is.
+
+        Raises what a thread of the line raised.
+        """
+        with self._watched():
+            try:
+                self._line.run(stop, started=self._started, between=lambda: self._between(stop, reload_asked))
+            finally:
+                self._stop_parts()
+
+    def status(self) -> str:
+        """Return the counts since the start in one line."""
+        counts = self._line.counts
+        return f"{counts.inspected} inspected, {counts.not_ok} NotOK, {counts.not_decidable} NotDecidable"
+
+    def reload(self) -> None:
+        """Read the configuration again and judge by it from the next batch on; a bad one is refused with its errors."""
+        self._notifier.reloading()
+        try:
+            new = load_config(self._path)
+            planned = change(self._config, new)
+            stations = build.stations(planned.config, self._loader)
+        except EdgeAgentError as error:
+            self._refuse(error)
+        else:
+            for warning in new.warnings:
+                log.warning("%s", warning)
+            self._follow(planned, stations)
+        self._notifier.ready(self.status())
+
+    def close(self) -> None:
+        """Close the journal; call it once run() has returned, or was never called."""
+        self._parts.close()
+
+    def __enter__(self) -> Agent:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Have the watchdog look at all threads, and serve /metrics and /healthz if the config asks for it."""
+        with ExitStack() as around:
+            around.enter_context(watching(self._watchdog, self._patience_s / 2))
+            if self._config.health and self._meter:
+                from edge_agent.health.server import serving
+
+                registry = build.registry(
+                    self._config,
+                    self._line,
+                    self._sources,
+                    self._meter,
+                    self._journal,
+                    self._sender,
+                    self._store,
+                    self._watchdog,
+                    self._drift,
+                    self._reloads,
+                    self._periodic,
+                    self._commands,
+                )
+                health = lambda: self._watchdog.health(self._is_ready.is_set())  # noqa: E731
+                around.enter_context(serving(self._config.health.port, registry, health))
+            yield
+
+    def _started(self) -> None:
+        count = len(self._sources)
+        log.info("ready: watching %d station%s; stop with Ctrl-C", count, "s" * (count != 1))
+        self._periodic.start()
+        self._notifier.ready(self.status())
+        self._is_ready.set()
+
+    def _between(self, stop: Event, reload_asked: Event) -> None:
+        if stop.is_set():
+            self._notifier.stopping()
+        elif reload_asked.is_set():
+            reload_asked.clear()
+            self.reload()
+
+    def _refuse(self, error: EdgeAgentError) -> None:
+        for line in str(error).splitlines():
+            log.error("%s", line)
+        log.error("%s is refused: the configuration of before goes on", self._path)
+        self._reloads["refused"] += 1
+
+    def _follow(self, planned: Change, stations: dict[str, Station]) -> None:
+        self._config = planned.config
+        self._line.change(stations, lambda: self._expect(planned.config))
+        for key in planned.waiting:
+            log.warning("%s: needs a restart; till then it stays as it was", key)
+        self._reloads["done"] += 1
+        log.info("reloaded %s: %s", self._path, ", ".join(planned.changed) or "nothing has changed")
+
+    def _expect(self, config: Config) -> None:
+        self._drift.expect({one.name: one.calibration for one in config.stations})
+
+    def _stop_parts(self) -> None:
+        """Stop what has threads of its own, the receivers of messages last."""
+        self._periodic.close()
+        self._retention.close()
+        if self._commands:
+            self._commands.close()
+        for sink in self._sinks:
+            sink.close()

@@ -12,6 +12,8 @@ from edge_agent.cli import parser as agent_parser
 from edge_agent.detectors.methods import METHODS, fitted_methods, unfitted_methods
 from trainer.cli import parser as trainer_parser
 from trainer.fit.recipes import RECIPES
+from trainer.importing.datasets import DATASETS
+from trainer.importing.layouts import LAYOUTS
 
 
 def offered(parser: argparse.ArgumentParser, option: str) -> Iterator[tuple[str, str]]:
@@ -49,6 +51,16 @@ def test_every_method_that_bench_offers_is_timed(method, capsys):
 
 def test_every_method_that_fit_offers_has_a_recipe():
     assert {choice for command, choice in OFFERED if command == "trainer fit"} == set(fitted_methods()) == set(RECIPES)
+
+
+def test_every_method_that_import_offers_has_a_published_layout():
+    assert {choice for command, choice in OFFERED if command == "trainer import"} == set(LAYOUTS)
+
+
+def test_every_dataset_that_import_offers_has_settings_where_they_depend_on_it():
+    assert {choice for _, choice in offered(trainer_parser(), "--trained-on")} == set(DATASETS)
+    for layout in LAYOUTS.values():
+        assert set(layout.settings) in (set(), set(DATASETS)), layout.title
 
 
 def test_commands_without_a_checkpoint_offer_the_methods_that_need_none():

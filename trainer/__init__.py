@@ -1,1 +1,1 @@
-"""Offline: makes the models and prompt checkpoints that edge_agent inspects with. edge_agent never imports it."""
+"""The offline trainer: makes the models and prompt checkpoints that edge_agent inspects with. edge_agent never imports it."""

@@ -1,4 +1,4 @@
-"""So that torchrun can start it: torchrun --nproc-per-node 2 -m trainer fit ..."""
+"""The trainer as a module, for torchrun: torchrun --nproc-per-node 2 -m trainer fit ..."""
 
 import atexit
 import os
@@ -7,11 +7,11 @@ import sys
 from trainer.cli import main
 
 
-def leave(code: int) -> None:
-    """End this process, under torchrun without taking the interpreter apart.
+def end_process(code: int) -> None:
+    """End this process, under torchrun without shutting the interpreter down.
 
-    A thread of torch's that is still there, as gloo's are, now and then aborts a process just then, with its checkpoint
-    written, and torchrun calls all of it failed.
+    During the shutdown a remaining thread of torch, such as gloo's, sometimes aborts the process although its checkpoint is
+    written, and torchrun then reports the whole run as failed.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ:
         atexit._run_exitfuncs()
@@ -22,4 +22,4 @@ def leave(code: int) -> None:
 
 
 if __name__ == "__main__":
-    leave(main())
+    end_process(main())

@@ -1,4 +1,4 @@
-"""The `trainer` command: its commands joined, and their errors as exit codes."""
+"""The `trainer` command line: all commands, and their errors as exit codes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COMMANDS = (fit, synthesize, import_, evaluate, compare, calibrate, materials, p
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0 fine, 1 failed, 2 usage."""
+    """Run one command and return the exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     options = parser().parse_args(arguments)
     options.command = shlex.join(["trainer", *(sys.argv[1:] if arguments is None else arguments)])
     try:
@@ -27,9 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+    """Build the parser of the whole command line."""
     top = argparse.ArgumentParser(
-        "trainer", description="Make and measure the models that edge-agent inspects with, offline."
+        "trainer", description="Make and measure, offline, the models that edge-agent inspects with."
     )
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """The command line of `trainer calibrate`."""
-    calibrate = commands.add_parser("calibrate", help="a threshold from good pictures, with a bound on false alarms")
+    """Add the command line of `trainer calibrate`."""
+    calibrate = commands.add_parser(
+        "calibrate", help="find a threshold from good pictures, with a bound on false alarms"
+    )
     calibrate.add_argument(
         "--good", type=Path, required=True, help="a folder of good pictures of the line, none of them fitted on"
     )
@@ -40,13 +42,17 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     calibrate.add_argument(
         "--method",
         choices=unfitted_methods(),
-        help="plain prompts or WinCLIP, which need no checkpoint, in place of one",
+        help="a method that needs no checkpoint, in place of one",
     )
-    calibrate.add_argument("--class-name", type=words, help="what is in the pictures (default: object)")
+    calibrate.add_argument("--class-name", type=words, help="what the pictures show (default: object)")
     calibrate.add_argument("--image-size", type=count, help="pixels a side at which they are read (default: as fitted)")
-    calibrate.add_argument("--windows", type=windows, help="windows read besides, along each side (default: none)")
-    calibrate.add_argument("--config", type=Path, help="look as a station of this file does, instead of all these")
-    calibrate.add_argument("--station", help="which station of the config; needed when it has several")
+    calibrate.add_argument(
+        "--windows", type=windows, help="windows along each side to read besides the whole picture (default: none)"
+    )
+    calibrate.add_argument(
+        "--config", type=Path, help="read pictures as a station of this file does, instead of the six options above"
+    )
+    calibrate.add_argument("--station", help="the station of the config; needed when it has several")
     calibrate.set_defaults(run=_calibrate)
 
 
@@ -104,5 +110,5 @@ def _rate(text: str) -> Fraction:
         if 0 < rate < 1:
             return rate
     raise argparse.ArgumentTypeError(
-        f"{text!r} is no share between 0 and 1, such as 0.001 for one good part in a thousand"
+        f"{text!r} is no share between 0 and 1: give one such as 0.001, for one good part in a thousand"
     )

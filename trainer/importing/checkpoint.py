@@ -5,7 +5,6 @@ Left out: files of methods that are not in LAYOUTS, and tensors of a file that i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -17,11 +16,11 @@ from edge_agent.detectors.checkpoint import Checkpoint, save_checkpoint
 from edge_agent.detectors.method import Method
 from edge_agent.errors import CheckpointError
 from trainer.fit.defaults import chosen_side
+from trainer.importing.datasets import DATASETS
 from trainer.importing.layouts import LAYOUTS
 from trainer.importing.published import PublishedPrompts, checked_tensors, described, read_content
 from trainer.io.files import write_errors
 
-DATASETS: Mapping[str, str] = {"mvtec": "MVTec AD", "visa": "VisA"}
 THRESHOLD = 0.5  # of the score and of the map: no better one has been measured
 ADVICE = (
     f"thresholds are {THRESHOLD} for scores and maps, not measured: calibrate with good pictures of your own part"

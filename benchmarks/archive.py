@@ -1,10 +1,10 @@
-"""Whether a replay over an archive stays as fast and as small as it began, and what decoding ahead gives it.
+"""Measure speed and memory of a replay over a large archive from start to end, and the gain of decoding ahead.
 
-Three parts. Decoding alone, in line and by threads and processes. `edge-agent replay` itself with the embedded model, with
-pictures decoded in line and ahead, in turns. And many pictures through everything but the tower: the same sources, journal,
-evidence and sheet, with a detector that only looks how bright a picture is, as 100,000 pictures through a tower take a CPU
-hours. Each replay is a process of its own, watched through what it prints: at every tenth, pictures a second and resident
-memory. Run: python -m benchmarks.archive [--pictures 100000] [--model-pictures 3000] [--rounds 3]
+Three parts. Decoding alone: in line, by threads and by processes. `edge-agent replay` with the embedded model, decoding in
+line and ahead, in turns. Many pictures through everything except the vision tower, which would take hours on a CPU: the same
+sources, journal, evidence and contact sheet, with a detector that only measures brightness. Each replay runs in its own
+process; pictures a second and resident memory are taken at every tenth of its output.
+Run: python -m benchmarks.archive [--pictures 100000] [--model-pictures 3000] [--rounds 3]
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Reading a picture as the papers' repositories do it, written journal_errors: fp32, one at a time, PIL's resize, blur on the CPU.
+"""Read a picture as the papers' repositories do, written plainly: fp32, one at a time, PIL's resize, blur on the CPU.
 
-What our own way is held against. Only the prompts' features are kept from picture to picture, as those repositories do.
+The reference for our own code. As in those repositories, only the prompts' features are reused between pictures.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What a picture waits for before it is read: the line as it is, beside an older commit of itself in the same run.
+"""Measure how long a picture waits before it is read, beside an older commit in the same run.
 
-The embedded model and the daemon's own threads. One camera that always has a newer picture: pictures a second, and what one
-takes from the camera to its verdict. Four cameras around a part, five milliseconds apart, a part a second: from the first
-picture to the last verdict, also with no wait at all, and with a longer one. Medians; old and new in turns.
+Uses the embedded model and the daemon's own threads. One camera that always has a newer picture: pictures a second, and
+milliseconds from camera to verdict. Four cameras around a part, five milliseconds apart, one part a second: from the first
+picture to the last verdict, also without waiting for the others and with a longer wait. Medians; old and new in turns.
 Run: python -m benchmarks.batching [--before COMMIT] [--rounds 5] [--parts 12]
 """
 

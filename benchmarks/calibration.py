@@ -1,11 +1,10 @@
-"""Is a promised false-alarm rate kept? Calibrated on random halves of good pictures, counted on the other halves.
+"""Check that a requested false-alarm rate is kept: calibrate on random halves of good pictures, count on the others.
 
     python -m benchmarks.calibration --data sets/hazelnut [--data ...] [--model embedded] [--splits 10000]
 
-DATA is a category in MVTec layout. Every picture is scored once. Beside the calibration stand the two thresholds that one
-would write first, from the same halves: the quantile of the scores, and their mean plus three standard deviations. Then
-once in the order of the files, as a line has it: calibrated on the first half, counted on the rest. Results go to
-benchmarks/results/calibration.json.
+DATA is a category in MVTec layout. Every picture is scored once. Two simple thresholds from the same halves are shown for
+comparison: the quantile of the scores, and their mean plus three standard deviations. Then once in file order, as on a line:
+calibrate on the first half, count on the rest. Results go to benchmarks/results/calibration.json.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A camera that fails in every way we know of, round after round, beside one that never does; what becomes of the pictures.
+"""Measure recovery of a camera that fails in every known way, round after round, beside one that never fails.
 
-Each round the RTSP server is killed and started again, hangs (SIGSTOP), freezes or keeps silent, or the process that
-captures is stopped or killed. Counted: seconds from the moment the cause is gone until the next picture, of which no
+In each round the RTSP server is killed and restarted, hangs (SIGSTOP), repeats one picture or sends none, or the capture
+process is stopped or killed. Counted: seconds from the moment the cause is gone until the next picture, of which no
 round may take more than 5 (a stopped process first has to be noticed, which takes 3 s more); whether that picture is in its
 right colours; whether captured = given + dropped, at each picture; open files and memory of the agent after each round; and
 the longest gap of the other camera. The alternative, measured in the same run: cv2.VideoCapture in a loop that opens again

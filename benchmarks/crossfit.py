@@ -1,9 +1,9 @@
-"""Each method fitted on one set and measured on the others, swapped, beside what needs no fitting.
+"""Fit each method on one set and measure it on the others, in both directions, beside methods that need no fitting.
 
     python -m benchmarks.crossfit --data DIR --work DIR [--out FILE.md]
 
-DIR holds the sets, each in MVTec layout. What lies in the work folder already is not done again, so a run that was stopped
-goes on. A set is called by the name of its folder.
+DIR holds the sets, each in MVTec layout; a set has its folder's name. Results that are already in the work folder are
+reused, so a stopped run can be resumed.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ HEADS = ("image AUROC", "AP", "F1-max", "pixel AUROC", "AUPRO", "F1-max", "AP")
 
 
 def run(*words: str | Path) -> None:
-    """One command of the trainer; ends the benchmark when it fails."""
+    """Run one command of the trainer; exit the benchmark if it fails."""
     print("$ trainer", *words, flush=True)
     if trainer([str(word) for word in words]):
         raise SystemExit(1)
 
 
 def fitted(method: str, data: Path, work: Path) -> Path:
-    """The checkpoint of a method fitted on a set."""
+    """Return the checkpoint of a method fitted on a set."""
     out = work / f"{method}-{data.name}.safetensors"
     if not out.exists():
         run("fit", "--method", method, "--data", data, "--class-name", named(data), "--out", out)
@@ -45,7 +45,7 @@ def fitted(method: str, data: Path, work: Path) -> Path:
 
 
 def evaluated(name: str, data: Path, work: Path, *options: str | Path) -> EvaluationRecord:
-    """The evaluation of that name, measured now or before."""
+    """Return the evaluation of that name, from an earlier run or measured now."""
     out = work / f"{name}-on-{data.name}.json"
     if not out.exists():
         run("evaluate", "--data", data, "--class-name", named(data), "--baseline", "--json", out, *options)

@@ -1,8 +1,8 @@
-"""What an embedded model is worth, beside local contrast: real sets by halves, and each kind of procedural defect by itself.
+"""Evaluate an embedded model beside local contrast, on halves of real sets and on each kind of procedural defect.
 
     python -m benchmarks.embedded MODEL_FOLDER [--data DIR] [--half a|b] [--no-kinds] [--windows N]
 
-A half is fixed by the hash of a picture's name: one to look at, one to keep unseen until the end.
+The hash of a picture's name decides its half: one for development, one kept unseen until the end.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ def load(folder: Path) -> PromptDetector:
 
 
 def rank(name: str) -> bytes:
-    """By which names are put in an order that nobody chose."""
+    """Hash a name, to sort names in an arbitrary fixed order."""
     return hashlib.sha256(name.encode()).digest()
 
 
 def half(name: str) -> str:
-    """ "a" or "b"."""
+    """Return "a" or "b", by the hash of the name."""
     return "ab"[rank(name)[0] % 2]
 
 
@@ -87,7 +87,7 @@ def by_kind(detector: Detector) -> dict[str, tuple[float, float]]:
 
 
 def on_half(detector: Detector, category: Path, which: str) -> tuple[int, float, float]:
-    """How many pictures the half has, image AUROC, pixel AUROC."""
+    """Return the number of pictures of a half, image AUROC and pixel AUROC."""
     examples = [example for example in read_examples(category) if half(example.picture.name) == which]
     found, maps = scores(detector, [decode(example.picture) for example in examples], 224)
     masks = [read_mask(example, 224) for example in examples]

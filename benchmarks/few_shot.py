@@ -1,9 +1,9 @@
-"""The few-shot peer: what somebody with a few good pictures and an ImageNet trunk would have, beside the embedded model.
+"""Compare the embedded model with a few-shot baseline: a few good pictures and an ImageNet trunk.
 
     python -m benchmarks.few_shot MODEL_FOLDER --teacher TRUNK.npz --data DIR [--shots 1 4 16] [--half a|b]
 
-A patch's distance to the nearest patch of the good pictures, as PatchCore does (Roth et al., arXiv 2106.08265), without its
-choice among them. The good pictures are the first by the hash of their name; neither is measured on them.
+Scores a patch by its distance to the nearest patch of the good pictures, as PatchCore does (Roth et al., arXiv 2106.08265),
+without its subsampling. The good pictures are the first by the hash of their name; neither side is measured on them.
 """
 
 from __future__ import annotations

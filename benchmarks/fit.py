@@ -1,8 +1,8 @@
-"""Seconds to fit with features kept against the plain loop (backbone in every step, text at full length): python -m benchmarks.fit.
+"""Measure the seconds of a fit with cached features, and of the plain loop: python -m benchmarks.fit.
 
-Both fit the same method on the same pictures with the same code but for that, one after the other in the same run, at the
-same precision; they have to end at the same loss. The floor is one pass of the vision tower over the pictures. On a CPU seconds
-are of processor time, which other work on the machine does not stretch; on a GPU of the clock.
+The plain loop runs the backbone in every step, and text at full length. Both fit the same method on the same pictures at the
+same precision, one after the other, and must end at the same loss. The lower bound is one pass of the vision tower over the
+pictures. Seconds are processor time on a CPU, as other work on the machine does not change that, and wall time on a GPU.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The whole measurement of a GPU, in about ten minutes: python -m benchmarks.gpu, or make bench-gpu.
+"""Measure everything on a GPU, in about ten minutes: python -m benchmarks.gpu, or make bench-gpu.
 
-Everything is measured in this run and nothing is taken from elsewhere: the machine's own rate of matrix products, a baseline
-in the manner of the papers' code, and ours. Weights are random where a speed is measured, as their values do not change it.
-A part that fails says why, and the others go on. The results are a file in benchmarks/results/, written after every part.
+All figures come from this run: the machine's rate of matrix products, a baseline as in the papers' code, and ours. Speed is
+measured with random weights, as their values do not change it. A part that fails reports why, and the others go on. Results
+are written to benchmarks/results/ after every part.
 """
 
 from __future__ import annotations

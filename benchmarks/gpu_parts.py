@@ -1,4 +1,4 @@
-"""What benchmarks.gpu measures: each part by itself, returning plain figures, or saying why it cannot be measured here."""
+"""The parts of benchmarks.gpu: each returns plain figures, or reports why it cannot be measured here."""
 
 from __future__ import annotations
 

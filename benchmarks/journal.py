@@ -1,4 +1,4 @@
-"""Whether a journal in SQLite stays as quick as it began: at 10,000 rows, and at ten, a hundred and a thousand times as many.
+"""Measure a journal in SQLite at 10,000 rows, and at ten, a hundred and a thousand times as many.
 
 At every length, medians: a whole inspection recorded (its file in the ledger, a message, two regions; on disk before the
 next), a day of one station, a page deep in an export, the outbox, a step of retention; and how long the first day takes when the

@@ -1,6 +1,6 @@
-"""Years of inspections in an SQLite journal within minutes: rows like the agent's, made by SQLite itself and not written singly.
+"""Fill an SQLite journal with years of inspections within minutes: rows like the agent's, made by SQL alone.
 
-A line of eight stations, 10,000 parts a day, the last of them just now: so a day of one station is the same 1250 rows
+A line of eight stations with 10,000 parts a day, the last of them just now. A day of one station is always 1250 rows,
 however long the journal is. Each part was a file (so there is a row of the ledger); one in 50 is NotOK, with a region, a
 picture and an overlay; one in 100 changed its station's alarm; one in 10 has a message, which was sent.
 """

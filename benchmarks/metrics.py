@@ -1,10 +1,10 @@
-"""Figures of pixels: time and memory beside the naive way, and AUPRO beside anomalib's.
+"""Measure time and memory of the pixel metrics beside a naive version, and AUPRO beside anomalib's.
 
     python -m benchmarks.metrics [--pictures 2000] [--naive 200] [--side 518]
 
-The naive way keeps every pixel of every map in one array and hands it to scikit-learn; it takes so much memory that it is
-measured on fewer pictures. Each measurement is a process of its own, so that its peak memory is its own; times are of the
-figures alone, without making the maps. anomalib is no dependency: where it cannot be imported, its row says so.
+The naive version keeps every pixel of every map in one array for scikit-learn; it needs so much memory that it is measured on
+fewer pictures. Each measurement runs in its own process, for a peak memory of its own; times exclude making the maps.
+anomalib is no dependency: where it cannot be imported, its row says so.
 """
 
 from __future__ import annotations

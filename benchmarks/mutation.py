@@ -1,10 +1,10 @@
-"""Whether the tests notice changed code: every mutant of a module is run against the tests that concern it.
+"""Check that the tests notice changed code: run mutants of a module against the tests that concern it.
 
     python -m benchmarks.mutation --minutes 25
 
 A mutant has one change: a comparison, an operator, a constant, a condition, a call or a return. A process that has imported
-everything but our own code is forked for each, so that a mutant costs its tests and no imports. What tests start as processes
-of their own runs the code as it is: such tests are left out. Mutants are drawn by chance from a seed, in turns from all modules.
+everything except our own code is forked for each mutant, so that it costs its tests and no imports. Processes that a test
+starts run the unchanged code, so such tests are left out. Mutants are sampled with a seed, in turns from all modules.
 """
 
 from __future__ import annotations

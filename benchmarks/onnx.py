@@ -1,8 +1,8 @@
-"""An exported ONNX file under onnxruntime beside torch, on a CPU: how fast, and by each method how far apart.
+"""Compare an exported ONNX file under onnxruntime with torch on a CPU: speed, and the difference for each method.
 
-Speed is of the embedded detector, one thread each, of pictures that are resized already, torch and onnxruntime in turns,
-medians; every method is exported, where it needs a larger tower with random weights, and held against torch. Run: python -m benchmarks.onnx
-[--rounds 15] [--methods]
+Speed: the embedded detector, one thread each, pictures already resized, torch and onnxruntime in turns, medians. Difference:
+every method is exported, with random weights where it needs a larger tower, and compared with torch.
+Run: python -m benchmarks.onnx [--rounds 15] [--methods]
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Pictures per second of the whole line at 1, 2 and 8 stations, beside a naive loop over the same pictures in the same run.
+"""Measure pictures per second of the whole line at 1, 2 and 8 stations, beside a naive loop in the same run.
 
 The line: decode, read in batches, judge, overlay of what is NotOK, journal on disk. The naive loop: decode, read one picture
-at a time in fp32 with torch's own threads, judge, overlay of every picture, no journal. Each measurement is a process of its
-own, so that its peak memory is its own. Run: python -m benchmarks.replay [--pictures 200] [--rounds 3]
+at a time in fp32 with torch's own threads, judge, overlay of every picture, no journal. Each measurement runs in its own
+process, for a peak memory of its own. Run: python -m benchmarks.replay [--pictures 200] [--rounds 3]
 """
 
 from __future__ import annotations

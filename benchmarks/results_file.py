@@ -1,4 +1,4 @@
-"""Results as JSON in benchmarks/results/, with what they were measured on: date, commit, versions, processor, load."""
+"""Write results as JSON in benchmarks/results/, with date, commit, versions, processor and load."""
 
 from __future__ import annotations
 

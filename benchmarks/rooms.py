@@ -1,7 +1,7 @@
-"""The rooms of both packages: modules and lines of each, and who imports whom; tests hold the house to it.
+"""Count modules and lines of each room of both packages, and the imports between rooms; tests check their order.
 
-A room is a folder or a module right below a package, with all that lies in it. An import counts wherever it stands, inside
-a function too: what is imported late is needed all the same.
+A room is a folder or a module directly below a package, with everything in it. Imports inside functions count too: what is
+imported late is needed all the same.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-# From the ground up: a room may import those before it in its package, and the trainer any of the agent.
+# Lowest first: a room may import those before it in its package, and the trainer any of the agent.
 ORDER: Mapping[str, tuple[str, ...]] = {
     "edge_agent": (
         "errors", "core", "io", "settings", "backbones", "kernels", "detectors", "inference", "line", "journal", "evidence",
@@ -65,7 +65,7 @@ def arrows(found: Mapping[str, Path]) -> Arrows:
 
 
 def circles(between: Arrows) -> list[tuple[str, str]]:
-    """Return the arrows whose end leads back to their beginning."""
+    """Return the arrows that are part of a circle."""
     leads = defaultdict(set)
     for one, other in between:
         leads[one].add(other)
@@ -92,7 +92,7 @@ def upward(between: Arrows) -> list[tuple[str, str]]:
 
 
 def main() -> None:
-    """Print the rooms from the ground up."""
+    """Print the rooms, lowest first."""
     found = modules()
     between = arrows(found)
     rooms = [f"{package}.{room}" for package, all_ in ORDER.items() for room in all_]

@@ -1,9 +1,9 @@
-"""How long `edge-agent run` takes until it is ready, and its memory, beside an older commit of itself in the same run.
+"""Measure how long `edge-agent run` takes until it is ready, and its memory, beside an older commit in the same run.
 
-Seconds by the clock and of the processor (which others on the machine disturb less), resident memory when it is ready and
-after it has inspected sixteen pictures, and the highest on the way. Of the resident pages "anonymous" are its own; the others are those
-of files, libraries mostly, which the kernel can drop. Medians; old and new in turns, the first of each not counted, as it
-fills the disk's cache. Run: python -m benchmarks.startup [--before COMMIT] [--rounds 5]
+Wall seconds and processor seconds (which other work disturbs less); resident memory when it is ready, after sixteen pictures,
+and the peak. "Anonymous" pages are the process's own; the others belong to files, mostly libraries, and the kernel can drop
+them. Medians; old and new in turns; the first run of each is not counted, as it fills the disk cache.
+Run: python -m benchmarks.startup [--before COMMIT] [--rounds 5]
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What windows find of small defects in large pictures, and what they cost, beside the whole picture at two sizes.
+"""Measure what windows find of small defects in large pictures and what they cost, beside whole pictures at two sizes.
 
     python -m benchmarks.windows [--good N] [--defective N]
 
-Pictures of 672 x 672, each defect drawn within a ninth of one (a median of 0.15 % of the picture): at 224 it is a few pixels.
+Pictures of 672 x 672 with one small defect each (median 0.15 % of the picture): at 224 that is a few pixels.
 """
 
 from __future__ import annotations

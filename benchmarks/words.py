@@ -1,8 +1,8 @@
-"""What words still mean to an embedded model: which defect, which product, and whether words move the map to what they name.
+"""Measure what words mean to an embedded model: which defect, which product, and whether the map follows the words.
 
     python -m benchmarks.words MODEL_FOLDER
 
-Procedural pictures that no training saw, beside chance. Words: "a photo of an object with a scratch" and the like.
+Procedural pictures that no training used, compared with chance. Words: "a photo of an object with a scratch" and the like.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Soaks: long runs of the real agent under one fault each. They print counts, write them as JSON, and fail if one is wrong."""
+"""Soak tests: long runs of the real agent under one fault each. They print counts, write JSON, and fail if one is wrong."""

@@ -1,4 +1,4 @@
-"""The daemon's parts joined in this process, with a detector that takes no time, so that a soak meets what it is about."""
+"""The daemon's parts in this process, with a detector that takes no time, so that a soak stresses only what it is about."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.detectors import SynchronousDetector, info
 
 
 class AllBad(SynchronousDetector):
-    """A core.Detector that finds every picture bad, at once."""
+    """A core.Detector that finds every picture bad and takes no time."""
 
     info = info("all-bad/none")
 

@@ -1,7 +1,7 @@
-"""What a broker can do to an agent that has five alarms a second to tell: the counts, one fault after another.
+"""Count what becomes of five alarms a second while the broker has one fault after another.
 
-For each fault: a while in good order, the fault, its end, and then the account of all alarms. The broker speaks TLS and
-wants a password. Run: python -m benchmarks.faults.broker [--seconds 60] [--down 600] [FAULT ...]
+For each fault: a while of normal work, the fault, its end, and then the count of all alarms. The broker uses TLS and a
+password. Run: python -m benchmarks.faults.broker [--seconds 60] [--down 600] [FAULT ...]
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def frozen(world: World) -> Iterator[None]:
 
 @contextmanager
 def slamming(world: World) -> Iterator[None]:
-    """Something takes the broker's place that accepts every connection and ends it at once."""
+    """Replace the broker by a server that accepts every connection and closes it at once."""
     world.broker.stop()
     server = socket.create_server(("127.0.0.1", world.broker.port))
 
@@ -106,7 +106,7 @@ def wrong_authority(world: World) -> Iterator[None]:
 
 @contextmanager
 def taken_over(world: World) -> Iterator[None]:
-    """Another client with the agent's id connects again and again."""
+    """Connect again and again as another client with the agent's id."""
     stop = threading.Event()
 
     def take() -> None:

@@ -1,7 +1,7 @@
-"""More pictures at once than inotify can tell of: each is inspected exactly once, though the kernel drops the events.
+"""Write more pictures at once than inotify can queue: each is inspected exactly once, though the kernel drops events.
 
-The agent is stopped while the pictures come, so that its queue in the kernel runs over; each is written under another name
-and renamed twice, one in ten is renamed once more, and one in ten is deleted before it can be read.
+The agent is stopped while the pictures come, so that its queue in the kernel overflows. Each is written under another name
+and renamed twice; one in ten is renamed once more, and one in ten is deleted before it can be read.
 Run: python -m benchmarks.faults.burst [--files 10000]
 """
 

@@ -1,9 +1,9 @@
-"""A disk that somebody else fills, again and again, under the real daemon while pictures come in; then the account.
+"""Fill the disk again and again under the real daemon while pictures come in, then count what became of them.
 
-The daemon's data lie on a tmpfs of their own, its detector takes no time. Of two stations one finds all pictures NotOK and
-raises alarms, the other all OK, and all originals are kept. Beyond the account of the other soaks it is counted whether each
-time alarms went on being recorded while the disk was full, and whether evidence went in the order that is promised: the
-oldest first, of OK pictures first, which here are enough to make room. Runs in a mount namespace of its own (unshare).
+The daemon's data lie on a tmpfs of their own; its detector takes no time. Of two stations one finds all pictures NotOK and
+raises alarms, the other finds all OK, and all originals are kept. Beyond the counts of the other soaks: whether alarms were
+still recorded each time the disk was full, and whether evidence was deleted in the documented order: OK pictures first, the
+oldest first. Runs in a mount namespace of its own (unshare).
 Run: python -m benchmarks.faults.disk [--times 10] [--seconds 15]
 """
 
@@ -39,7 +39,7 @@ MUST_BE_NONE = (
 
 
 def fill(disk: Path) -> Path:
-    """Somebody else's file, which takes all that is free."""
+    """A file that takes all free space."""
     others = disk / "others"
     with others.open("wb", buffering=0) as file:
         try:

@@ -1,4 +1,4 @@
-"""Where bytes from outside come in: each takes any bytes at all, and raises AssertionError if the agent answers wrongly.
+"""Entry points for bytes from outside: each takes any bytes, and raises AssertionError if the agent answers wrongly.
 
 Any other exception is a finding, too: bad input has an error of its own.
 """

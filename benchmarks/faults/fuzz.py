@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing (atheris) of every place where bytes from outside come in; see entries.py.
+"""Fuzz every entry point for bytes from outside, guided by coverage (atheris); see entries.py.
 
 Run: pip install atheris; python -m benchmarks.faults.fuzz [--seconds 300] [ENTRY ...]
 """

@@ -1,7 +1,7 @@
-"""kill -9 of the real daemon at random instants while pictures come in and a real broker listens; then the account.
+"""Kill the real daemon (SIGKILL) at random moments while pictures come in and a real broker listens, then count.
 
-A fifth of the kills fall into the start of the daemon, the others into its work. --light: with a detector that takes no
-time, at ten times as many pictures, so that more kills fall between what a broker is told and what the journal notes.
+A fifth of the kills hit the start of the daemon, the others its work. --light: a detector that takes no time, and ten times as
+many pictures, so that more kills fall between publishing a message and recording that it was sent.
 Run: python -m benchmarks.faults.kills [--kills 200] [--light]
 """
 

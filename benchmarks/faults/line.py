@@ -1,4 +1,4 @@
-"""What all soaks share: a camera that writes pictures into a folder, and the account of what became of each."""
+"""Shared by all soaks: a camera that writes pictures into a folder, and the count of what became of each."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Camera:
 
 
 def within(seconds: float, condition: Callable[[], object]) -> bool:
-    """Wait until the condition holds; whether it came to."""
+    """Wait until the condition holds; return whether it did in time."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""A camera three times as fast as the detector, and then a disk that is slower still: how old frames get, and where all went.
+"""Run a camera three times as fast as the detector, and then a slower disk: the age of frames, and what became of each.
 
 Run: python -m benchmarks.faults.overload [--seconds 30]
 """

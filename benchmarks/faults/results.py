@@ -1,4 +1,4 @@
-"""What a soak found, as JSON in benchmarks/results: with the date, the commit and the versions it was found with."""
+"""Write what a soak found as JSON in benchmarks/results, with date, commit and versions."""
 
 from __future__ import annotations
 

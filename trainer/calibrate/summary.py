@@ -12,7 +12,13 @@ from trainer.calibrate.readings import GoodReadings
 
 
 def summary(calibration: Calibration, readings: GoodReadings, rate: Fraction) -> Iterator[str]:
-    """Describe a calibration, the readings it was made from, and the false-alarm rate that was asked for."""
+    """Describe a calibration.
+
+    Args:
+        calibration: the one that was made.
+        readings: the good pictures' readings that it was made from.
+        rate: the false-alarm rate that was asked for.
+    """
     n, m = readings.n, threshold_rank(readings.n, rate)
     low, high = map(percent, false_alarm_interval(n, m))
     not_ok = int((readings.scores >= calibration.threshold).sum())

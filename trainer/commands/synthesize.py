@@ -53,5 +53,5 @@ def _synthesize(options: argparse.Namespace) -> int:
     print(
         f"{made.train} good pictures in train, {made.test} in test; {sum(made.kinds.values())} with a defect: {kinds}"
     )
-    print(f"the set {'is' if made.anew else 'was already'} in {options.out}; look at {options.out / PAGE}")
+    print(f"the set {'is' if made.is_new else 'was already'} in {options.out}; look at {options.out / PAGE}")
     return 0

@@ -45,7 +45,13 @@ def make_entry(pixels: np.ndarray, mask: np.ndarray, title: str) -> Entry:
 
 
 def contact_page(entries: Sequence[Entry], title: str, subtitle: str) -> np.ndarray:
-    """Return the page, (H, W, 3) uint8 RGB, with entries below a title and a subtitle."""
+    """Return the page, (H, W, 3) uint8 RGB.
+
+    Args:
+        entries: in the order of the page.
+        title: its first line.
+        subtitle: its second line.
+    """
     lines = ((title, _TEXT + 5, INK), (subtitle, _TEXT + 1, FAINT))
     top = 2 * _GAP + sum(line_height(size) for _, size, _ in lines)
     rows = -(-len(entries) // _COLUMNS)

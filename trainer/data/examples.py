@@ -37,6 +37,7 @@ class Example:
 
     @property
     def defective(self) -> bool:
+        """Whether it is not a good picture."""
         return self.kind != "good"
 
 

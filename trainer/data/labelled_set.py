@@ -62,14 +62,14 @@ class LabelledSet:
     """A set in its folder.
 
     train, test: numbers of good pictures. kinds: number of pictures by kind of defect. skipped: good pictures that could not be
-    read. anew: whether the set was written by this call.
+    read. is_new: whether this call wrote the set; else it was there already.
     """
 
     train: int
     test: int
     kinds: dict[str, int]
     skipped: Sequence[Skipped]
-    anew: bool
+    is_new: bool
 
 
 def make_set(
@@ -115,7 +115,7 @@ def make_set(
             recipe = SetRecipe(category, count, seed, hashlib.sha256(json.dumps(names).encode()).hexdigest())
             skipped = [Skipped(source, fault) for source, (_, fault) in zip(sources, checked, strict=True) if fault]
             if known and known["wanted"] == asdict(recipe) and all((out / name).is_file() for name in known["files"]):
-                return _summed_up([SetPicture(**one, files={}) for one in known["pictures"]], skipped, anew=False)
+                return _summed_up([SetPicture(**one, files={}) for one in known["pictures"]], skipped, is_new=False)
             broken = {one.path for one in skipped}
             readable = [source for source in sources if source not in broken]
             if not readable:
@@ -124,7 +124,7 @@ def make_set(
                 )
             pictures = _write_set(work, good, readable, recipe, each, report)
             put(out)
-            return _summed_up(pictures, skipped, anew=True)
+            return _summed_up(pictures, skipped, is_new=True)
     except OSError as error:
         raise EdgeAgentError(
             f"{error.filename or out}: cannot be read or written ({error.strerror or error}): free space, or name another --out"
@@ -207,7 +207,7 @@ def _page(work: Path, defective: Sequence[SetPicture], title: str) -> np.ndarray
     return contact_page(entries, title, f"{left_out}: the defect outlined, and from near without a line")
 
 
-def _summed_up(pictures: Sequence[SetPicture], skipped: Sequence[Skipped], anew: bool) -> LabelledSet:
+def _summed_up(pictures: Sequence[SetPicture], skipped: Sequence[Skipped], is_new: bool) -> LabelledSet:
     good = [one.picture.split("/")[1] for one in pictures if one.mask is None]
     kinds = Counter(one.kind for one in pictures if one.mask)
-    return LabelledSet(good.count("train"), good.count("test"), dict(sorted(kinds.items())), skipped, anew)
+    return LabelledSet(good.count("train"), good.count("test"), dict(sorted(kinds.items())), skipped, is_new)

@@ -20,13 +20,13 @@ class LocalContrast:
     overlaps = False
 
     def read(self, images: Sequence[np.ndarray], keep: Sequence[np.ndarray | None] | None = None) -> list[Reading]:
-        """See core.Detector; keep is not looked at. Score: mean of the 180 highest pixels, over the scale's 100."""
+        """See core.Detector; `keep` is ignored. The score is the mean of the 180 highest pixels, divided by the scale's 100."""
         return [self._read(image) for image in images]
 
     def start(
         self, images: Sequence[np.ndarray], keep: Sequence[np.ndarray | None] | None = None
     ) -> Callable[[], list[Reading]]:
-        """See core.Detector. The readings are there when this returns."""
+        """See core.Detector. The readings are complete when this returns."""
         readings = self.read(images, keep)
         return lambda: readings
 

@@ -46,18 +46,22 @@ class CategoryResult:
 
     @property
     def good(self) -> int:
+        """Number of good pictures."""
         return int((~self.bad).sum())
 
     @property
     def defective(self) -> int:
+        """Number of defective pictures."""
         return int(self.bad.sum())
 
     @property
     def image_auroc(self) -> float:
+        """In percent."""
         return self.figures["image_auroc"].value
 
     @property
     def pixel_auroc(self) -> float:
+        """In percent."""
         return self.figures["pixel_auroc"].value
 
     @property

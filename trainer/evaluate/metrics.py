@@ -35,7 +35,10 @@ def auroc(truth: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = No
 
 
 def average_precision(truth: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None) -> float:
-    """Compute average precision, the step-wise area under the precision-recall curve. See auroc for the arguments."""
+    """Compute average precision, the step-wise area under the precision-recall curve.
+
+    Args: see auroc.
+    """
     from sklearn.metrics import average_precision_score
 
     if not _both(truth, weights):
@@ -44,7 +47,10 @@ def average_precision(truth: np.ndarray, scores: np.ndarray, weights: np.ndarray
 
 
 def best_f1(truth: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None) -> tuple[float, float]:
-    """Return the highest F1 of any threshold, and that threshold. See auroc for the arguments."""
+    """Return the highest F1 of any threshold, and that threshold.
+
+    Args: see auroc.
+    """
     from sklearn.metrics import precision_recall_curve
 
     if not _both(truth, weights):
@@ -82,7 +88,11 @@ def image_figures(truth: np.ndarray, scores: np.ndarray) -> dict[str, float]:
 
 
 def pixel_figures(good: np.ndarray, bad: np.ndarray, covered: np.ndarray) -> dict[str, float]:
-    """Compute PIXEL_FIGURES from counts by level, lowest first, each (L,): see PixelCounts. NaN unless both classes occur."""
+    """Compute PIXEL_FIGURES from counts by level; NaN unless both classes occur.
+
+    Args:
+        good, bad, covered: (L,), lowest level first, see PixelCounts.
+    """
     truth, levels, counts = as_weighted(good, bad)
     return {
         "pixel_auroc": auroc(truth, levels, counts),

@@ -125,7 +125,13 @@ def cache_features(
 
 
 def cache_bytes(backbone: Backbone, count: int, settings: EncodeSettings) -> int:
-    """Estimate the size in bytes of the cached features of `count` pictures."""
+    """Estimate the size in bytes of cached features.
+
+    Args:
+        backbone: encodes the pictures.
+        count: number of pictures.
+        settings: how they are encoded.
+    """
     patches = (settings.image_size // backbone.patch) ** 2 * max(1, len(settings.layers))
     return count * (2 * patches * backbone.width + math.ceil(settings.map_size**2 / 8))
 

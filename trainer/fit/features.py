@@ -73,7 +73,13 @@ class FreshFeatures:
 
 
 def encode(backbone: Backbone, pictures: Sequence[LabelledPicture], settings: EncodeSettings) -> ImageFeatures:
-    """Compute the features of some pictures, fp32, outside of any autograd graph."""
+    """Compute the features of some pictures, fp32, outside of any autograd graph.
+
+    Args:
+        backbone: encodes them.
+        pictures: at least one; of any sizes.
+        settings: how they are encoded.
+    """
     with torch.no_grad():
         x = backbone.pictures([one.pixels for one in pictures], settings.image_size)
         with torch.autocast(x.device.type, settings.dtype, enabled=settings.dtype != torch.float32):
@@ -90,6 +96,12 @@ def small_mask(mask: np.ndarray, size: int) -> np.ndarray:
 
 
 def feature_batch(features: ImageFeatures, masks: np.ndarray, device: torch.device) -> FeatureBatch:
-    """Join features with their masks (B, S, S) uint8, 0 or 1."""
+    """Join features with their masks.
+
+    Args:
+        features: of B pictures.
+        masks: (B, S, S) uint8, 0 or 1.
+        device: of the batch.
+    """
     truth = torch.from_numpy(masks).to(device).float()
     return FeatureBatch(features, truth, truth.amax(dim=(1, 2)))

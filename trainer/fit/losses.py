@@ -46,14 +46,17 @@ def map_loss(probability: Tensor, truth: Tensor) -> Tensor:
 def tipsomaly_losses(method: Tipsomaly, found: Found, masks: Tensor, bad: Tensor) -> dict[str, Tensor]:
     """Compute Tipsomaly's loss: map_loss of the map stretched bilinearly over the mask, and nothing on the picture as a whole.
 
-    Arguments: see recipes.FitRecipe.
+    Args: see recipes.FitRecipe.
     """
     return {"map": map_loss(scoring.stretch(found.patches, masks.shape[-1]), masks)}
 
 
 def vip2clip_losses(method: vip2clip.ViP2Clip, found: vip2clip.Found, masks: Tensor, bad: Tensor) -> dict[str, Tensor]:
-    """Compute ViP2-CLIP's losses (its paper, section Training). Arguments: see recipes.FitRecipe.
+    """Compute ViP2-CLIP's losses (its paper, section Training).
 
+    Args: see recipes.FitRecipe.
+
+    Returns by name:
     map: the sum over its layers of map_loss of the layer's probability stretched bilinearly over the mask. picture: cross-entropy
     of the two logits of the most anomalous patches (UTPA) and whether the picture is bad.
     """
@@ -69,8 +72,11 @@ def vip2clip_losses(method: vip2clip.ViP2Clip, found: vip2clip.Found, masks: Ten
 def cops_losses(
     method: cops.Cops, found: cops.Found, masks: Tensor, bad: Tensor, *, reconstruction: bool = False
 ) -> dict[str, Tensor]:
-    """Compute CoPS's losses, each weighted as published. Arguments: see recipes.FitRecipe.
+    """Compute CoPS's losses, each weighted as published.
 
+    Args: see recipes.FitRecipe; reconstruction: whether to add that part; default False.
+
+    Returns by name:
     picture: cross-entropy of the picture's two logits and whether it is bad.
     map: 4 times map_loss of the patches' probabilities, not yet weighted by distances, each repeated over its part of the mask.
     normal: mean distance of a normal patch, of all pictures, to the nearest normal prototype.

@@ -19,7 +19,13 @@ MAP_SIDE = 56  # pixels at which thresholds of maps are chosen
 
 @torch.no_grad()
 def outputs(method: Method, features: Features, size: int = 16) -> Iterator[tuple[FeatureBatch, Any]]:
-    """Yield what the method's `forward` returns for all pictures, in batches of `size` with their features."""
+    """Yield batches of features with what the method's `forward` returns for them.
+
+    Args:
+        method: in evaluation mode afterwards.
+        features: of all pictures.
+        size: pictures a batch; default 16.
+    """
     method.eval()
     for chosen in torch.arange(len(features)).split(size):
         batch = features.batch(chosen)

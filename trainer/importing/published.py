@@ -50,7 +50,15 @@ def read_content(path: Path) -> tuple[Any, str]:
 
 
 def checked_tensors(path: Path, name: str, content: Any) -> dict[str, Tensor]:
-    """Return `content` as a dict of ordinary CPU tensors by name. Raises CheckpointError when it is anything else."""
+    """Check that a part of a file is a dict of ordinary CPU tensors by name, and return it.
+
+    Args:
+        path: of the file, for error messages.
+        name: of the part, for error messages.
+        content: the part.
+
+    Raises CheckpointError when it is anything else.
+    """
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path}: {name} is no dict of tensors; download it again, or take another file")
     for key, value in content.items():

@@ -123,6 +123,7 @@ class Student(nn.Module):
 
     @property
     def temperature(self) -> Tensor:
+        """What cosines are divided by before a softmax, in [0.01, 1]."""
         return self.log_temperature.exp().clamp(0.01, 1.0)
 
     def tips(self, tokenizer: Tokenizer, name: str) -> Tips:

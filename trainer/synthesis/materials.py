@@ -51,6 +51,9 @@ class Materials:
         return np.clip(tone, 0, 1).astype(np.float32), nouns[int(style.integers(len(nouns)))]
 
     def grain(self, style: Rng, own: Rng, size: int) -> Array:
-        """Return a factor, RGB float32 (size, size, 3), about 1, that gives a procedural surface a material's grain; see piece."""
+        """Return a factor, RGB float32 (size, size, 3), about 1, that gives a procedural surface a material's grain.
+
+        Args: see piece.
+        """
         piece, _ = self.piece(style, own, size)
         return np.clip(piece / np.maximum(piece.mean(axis=(0, 1)), 0.05), 0.2, 2.5)

@@ -1,6 +1,12 @@
 """Random fields, colours and light, from which surfaces, parts and defects are made.
 
 Fields are float32 (H, W); colours and pictures are float32 RGB in [0, 1]; heights are in pixels.
+
+Args of all functions:
+    rng: decides what is random.
+    shape: (H, W) of a field, pixels.
+    cell, cell_x: height and width of a field's bumps, pixels; cell_x defaults to cell.
+    angle, azimuth: radians.
 """
 
 from __future__ import annotations
@@ -16,7 +22,7 @@ Rng = np.random.Generator
 
 
 def log_uniform(rng: Rng, low: float, high: float) -> float:
-    """Draw a number between low and high, uniform in its logarithm; low where high is below it."""
+    """Draw a number between `low` and `high`, both above 0, uniform in its logarithm; `low` where `high` is below it."""
     return float(math.exp(rng.uniform(math.log(low), math.log(max(low, high)))))
 
 
@@ -26,7 +32,7 @@ def chance(rng: Rng, p: float) -> bool:
 
 
 def field(rng: Rng, shape: tuple[int, int], cell: float, cell_x: float | None = None) -> Array:
-    """Make smooth noise (H, W) of about zero mean and unit deviation, its bumps `cell` pixels high and `cell_x` wide."""
+    """Make smooth noise (H, W) of about zero mean and unit deviation."""
     h, w = shape
     rows = max(2, min(h, math.ceil(h / max(cell, 1.0)) + 1))
     columns = max(2, min(w, math.ceil(w / max(cell if cell_x is None else cell_x, 1.0)) + 1))
@@ -37,7 +43,12 @@ def field(rng: Rng, shape: tuple[int, int], cell: float, cell_x: float | None = 
 
 
 def octaves(rng: Rng, shape: tuple[int, int], cell: float, steps: int = 4, keep: float = 0.55) -> Array:
-    """Make cloud-like noise (H, W): `steps` fields, each half as coarse and `keep` times as strong as the one before."""
+    """Make cloud-like noise (H, W), a sum of fields.
+
+    Args (and those of all functions):
+        steps: number of fields, each half as coarse as the one before; default 4.
+        keep: strength of each beside the one before; default 0.55.
+    """
     total, weight, norm = field(rng, shape, cell), 1.0, 1.0
     for _ in range(steps - 1):
         cell /= 2
@@ -60,7 +71,7 @@ def plane(shape: tuple[int, int], angle: float = 0.0) -> tuple[Array, Array]:
 
 
 def turned(rng: Rng, shape: tuple[int, int], cell: float, cell_x: float, angle: float) -> Array:
-    """Make streaky noise (H, W) whose long direction lies at `angle` radians; cell, cell_x: see field."""
+    """Make streaky noise (H, W), a field turned by `angle`."""
     h, w = shape
     side = math.ceil(math.hypot(h, w)) + 2
     streaks = field(rng, (side, side), cell, cell_x)
@@ -70,7 +81,12 @@ def turned(rng: Rng, shape: tuple[int, int], cell: float, cell_x: float, angle: 
 
 
 def warped(rng: Rng, picture: Array, cell: float, reach: float) -> Array:
-    """Displace the picture (H, W[, C]) at random by about `reach` pixels, smoothly over `cell` pixels."""
+    """Displace a picture at random and smoothly.
+
+    Args (and those of all functions):
+        picture: (H, W) or (H, W, C).
+        reach: typical displacement, pixels.
+    """
     h, w = picture.shape[:2]
     y, x = np.mgrid[0:h, 0:w].astype(np.float32)
     x += np.float32(reach) * field(rng, (h, w), cell)
@@ -79,7 +95,12 @@ def warped(rng: Rng, picture: Array, cell: float, reach: float) -> Array:
 
 
 def cells(rng: Rng, shape: tuple[int, int], spacing: float, jitter: float = 1.0) -> tuple[Array, Array]:
-    """Scatter points about `spacing` pixels apart; return the distance to the nearest in pixels (H, W) and its number int32 (H, W)."""
+    """Scatter points and return the distance to the nearest one in pixels (H, W) and its number int32 (H, W).
+
+    Args (and those of all functions):
+        spacing: between points, pixels.
+        jitter: 0 for a regular grid to 1; default 1.
+    """
     h, w = shape
     rows, columns = max(1, round(h / spacing)), max(1, round(w / spacing))
     y, x = np.mgrid[0:rows, 0:columns].astype(np.float32)
@@ -102,7 +123,12 @@ def blurred(picture: Array, sigma: float) -> Array:
 
 
 def colour(rng: Rng, base: Sequence[float], spread: float = 0.06) -> Array:
-    """Draw a colour (3,) near `base`: mostly lighter or darker, a little different in hue."""
+    """Draw a colour (3,) near another one: mostly lighter or darker, a little different in hue.
+
+    Args (and those of all functions):
+        base: three numbers in [0, 1].
+        spread: standard deviation of the lightness; default 0.06.
+    """
     shift = rng.normal(0, spread) + rng.normal(0, spread / 3, 3)
     return np.clip(np.asarray(base) + shift, 0.02, 0.98).astype(np.float32)
 
@@ -116,7 +142,12 @@ def any_colour(rng: Rng) -> Array:
 
 
 def mix(a: Array, b: Array, alpha: Array) -> Array:
-    """Blend b over a, both (H, W, 3) or (3,), with alpha (H, W) in [0, 1]."""
+    """Blend b over a.
+
+    Args:
+        a, b: (H, W, 3) or (3,).
+        alpha: (H, W) in [0, 1], the share of b.
+    """
     return a + (b - a) * alpha[..., None]
 
 
@@ -127,7 +158,13 @@ def slopes(height: Array) -> tuple[Array, Array]:
 
 
 def relief(height: Array, azimuth: float, strength: float = 1.0) -> Array:
-    """Return the factor (H, W), around 1, by which a light from `azimuth` radians brightens a height field."""
+    """Return the factor (H, W), around 1, by which a light from one side brightens a height field.
+
+    Args:
+        height: (H, W), pixels.
+        azimuth: of the light, radians.
+        strength: of the relief; default 1.
+    """
     gx, gy = slopes(height)
     lean = -(gx * np.float32(math.cos(azimuth)) + gy * np.float32(math.sin(azimuth))) * np.float32(strength)
     return 1 + lean / np.sqrt(1 + lean * lean)

@@ -11,7 +11,13 @@ from trainer.synthesis.noise import Array, Rng, blurred, chance, field, log_unif
 
 
 def over(patch: Array, paint: Array, alpha: Array) -> Array:
-    """Blend paint (h, w, 3) or (3,) over the patch (h, w, 3) with alpha (h, w) in [0, 1]."""
+    """Blend paint over a patch.
+
+    Args:
+        patch: (h, w, 3), gray levels.
+        paint: (h, w, 3) or (3,), gray levels.
+        alpha: (h, w) in [0, 1], the share of paint.
+    """
     return patch + (paint - patch) * alpha[..., None]
 
 

@@ -1,6 +1,13 @@
 """Coverages of defects, without colour, float32 (H, W) in [0, 1]: blobs, chunks, strokes, cracks, hairs.
 
-Every shape fits roughly into a box of `extent` pixels around `centre` = (x, y); thin lines have widths below a pixel.
+Every shape fits roughly into a box of `extent` pixels around its centre; thin lines have widths below a pixel.
+
+Args of all functions:
+    rng: decides the shape.
+    shape: (H, W) of the coverage, pixels.
+    centre: (x, y), pixels.
+    extent: size of the shape, pixels.
+    width: of lines, pixels.
 """
 
 from __future__ import annotations
@@ -17,12 +24,9 @@ _FINE = 4
 
 
 def polar(shape: tuple[int, int], centre: tuple[float, float], extent: float, angle: float, stretch: float) -> Array:
-    """Return the distance from the centre (H, W), 1 on an ellipse.
+    """Return the distance from the centre (H, W), 1 on an ellipse whose long axis is `extent` pixels.
 
-    Args:
-        shape: (H, W).
-        centre: (x, y) in pixels.
-        extent: length of the ellipse's long axis in pixels.
+    Args (and those of all functions):
         angle: of the long axis, radians.
         stretch: ratio of the axes, at least 1.
     """
@@ -35,7 +39,12 @@ def polar(shape: tuple[int, int], centre: tuple[float, float], extent: float, an
 def blob(
     rng: Rng, shape: tuple[int, int], centre: tuple[float, float], extent: float, ragged: float, soft: float
 ) -> Array:
-    """Return a closed shape with an outline that is `ragged` (0 an ellipse, 1 torn) and an edge `soft` pixels wide."""
+    """Return a closed shape.
+
+    Args (and those of all functions):
+        ragged: 0 for an ellipse to 1 for a torn outline.
+        soft: width of its edge, pixels.
+    """
     r = polar(shape, centre, extent * 0.9, rng.uniform(0, math.pi), log_uniform(rng, 1, 3))
     if ragged > 0:
         r = r + np.float32(0.35 * ragged) * octaves(rng, shape, max(extent / rng.uniform(1.5, 5), 2), 3, 0.6)
@@ -61,7 +70,7 @@ def chunk(rng: Rng, shape: tuple[int, int], centre: tuple[float, float], extent:
 def box(
     rng: Rng, shape: tuple[int, int], centre: tuple[float, float], extent: float, angle: float | None = None
 ) -> Array:
-    """Return a rectangle at an angle in radians, random where it is None."""
+    """Return a rectangle. angle: radians; default a random one."""
     angle = rng.uniform(0, math.pi) if angle is None else angle
     half = np.array([extent / 2.2, extent / 2.2 / log_uniform(rng, 1, 4)])
     c, s = math.cos(angle), math.sin(angle)
@@ -96,7 +105,13 @@ def walk(
 
 
 def stroke(shape: tuple[int, int], points: Array, widths: Array) -> Array:
-    """Draw a path (N + 1, 2) with a width in pixels for each of its N segments."""
+    """Draw a path.
+
+    Args:
+        shape: (H, W) of the coverage, pixels.
+        points: (N + 1, 2), (x, y) in pixels.
+        widths: (N,), of its segments, pixels.
+    """
     canvas = np.zeros((shape[0] * _FINE, shape[1] * _FINE), np.uint8)
     _draw(canvas, points, widths)
     return _averaged(canvas, shape)

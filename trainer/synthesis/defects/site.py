@@ -28,6 +28,7 @@ class Site:
 
     @property
     def shape(self) -> tuple[int, int]:
+        """(h, w) of the patch."""
         return self.patch.shape[0], self.patch.shape[1]
 
 

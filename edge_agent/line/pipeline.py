@@ -29,6 +29,7 @@ from edge_agent.core import (
     Verdict,
 )
 from edge_agent.errors import DetectorLost, JournalError, SourceLost
+from edge_agent.io.backoff import Backoff
 from edge_agent.line.heartbeat import DATABASE_S, Stage
 from edge_agent.line.inbox import Inbox
 from edge_agent.line.judge import AlarmState, Rules, debounce, judge
@@ -37,6 +38,7 @@ log = logging.getLogger(__name__)
 
 MOST_FAILURES = 20  # of a detector in a row, after which another process may do better, on a GPU above all
 SLOW = 10.0  # a batch may take so many times what pictures took of late before it is taken for a hang
+RECORD_AGAIN = Backoff(0.1, 10.0, least=1.0)  # while the journal takes nothing
 TICK_S = 0.1  # how often a thread that waits for another says that it lives
 SWEEP_S = 300.0  # sinks may take so long: the first sweep counts all pictures that are kept
 
@@ -424,8 +426,9 @@ class Line:
 
         Gives up only at a stop: a file that was not recorded is then inspected again at the next start.
         """
-        wait_s = 0.1
+        failures = 0
         while True:
+            wait_s = RECORD_AGAIN.pause_s(failures)
             self._writing.beat(DATABASE_S + wait_s)
             try:
                 is_new = self._journal.record(inspection, evidence, self._announce(inspection, evidence))
@@ -433,13 +436,13 @@ class Line:
                 return is_new
             except JournalError as error:
                 log.error("%s (trying again in %.1f s)", error, wait_s)
+                failures += 1
                 if stop.wait(wait_s):
                     self.counts.dropped[inspection.frame.station, "stopped"] += 1
                     frame = inspection.frame
                     then = "it is inspected again at the next start" if frame.file else "it is lost"
                     log.error("stopped before %s could be recorded: %s", frame.origin or f"frame {frame.seq}", then)
                     return False
-                wait_s = min(2 * wait_s, 10.0)
 
     def _count(self, inspection: Inspection) -> None:
         self.counts.inspected += 1

@@ -12,6 +12,7 @@ from pathlib import Path
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edge_agent.errors import EdgeAgentError, SinkDown
+from edge_agent.io.backoff import Backoff
 
 MACHINE_ID = Path("/etc/machine-id")
 
@@ -32,7 +33,7 @@ class Broker:
     password: the text, or what gives it at every connection, so that it can change.
     client_id: None for one made of this machine's id and the agent's name.
     keepalive_s: a broker that keeps silent is given up after twice this.
-    reconnect_min_s, reconnect_max_s: the wait between attempts, which doubles.
+    reconnect_min_s, reconnect_max_s: the pause between attempts, which doubles.
     """
 
     host: str
@@ -51,6 +52,11 @@ class Broker:
     def place(self) -> str:
         """host:port, for messages."""
         return f"{self.host}:{self.port}"
+
+    @property
+    def backoff(self) -> Backoff:
+        """The pauses between attempts."""
+        return Backoff(self.reconnect_min_s, self.reconnect_max_s)
 
     def secret(self) -> str | None:
         """The password as it is now. Raises SinkDown when it cannot be read."""

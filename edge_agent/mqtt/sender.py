@@ -7,7 +7,6 @@ the thread that does it: it connects, waits between attempts, and says goodbye.
 from __future__ import annotations
 
 import logging
-import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,19 +16,18 @@ from queue import Empty, SimpleQueue
 
 from edge_agent import __version__
 from edge_agent.core import Evidence, Inspection
-from edge_agent.errors import EdgeAgentError, SinkDown
+from edge_agent.errors import EdgeAgentError
 from edge_agent.line.heartbeat import DATABASE_S, Stage
 from edge_agent.mqtt.broker import Broker, Tls, default_client_id
-from edge_agent.mqtt.connection import Accepted, Acknowledged, Connection, Fact, Will, probe
+from edge_agent.mqtt.connection import Accepted, Acknowledged, Arrived, Connection, Ended, Fact, Will, probe
 from edge_agent.mqtt.delivery import Delivery, Outbox, OutboxRow
 from edge_agent.mqtt.messages import StationState, encode, state_payload, status_payload, topic
+from edge_agent.mqtt.session import Session
 
 __all__ = ["Broker", "Counters", "MqttSink", "Outbox", "OutboxRow", "Tls", "probe"]
 
 log = logging.getLogger(__name__)
 
-CONNECT_S = 30.0  # from the start of an attempt to the broker's answer, name look-up and TLS included
-STEADY_S = 10.0  # a connection that held this long is followed by a quick attempt; shorter ones slow the attempts down
 POLL_S = 2.0  # how often the outbox is looked at when nobody says that there is something new
 
 
@@ -49,15 +47,6 @@ class Counters:
     thread_deaths: int
     online: bool
     last_error: str | None
-
-
-@dataclass(slots=True)
-class _Link:
-    """A connection and how far it has come."""
-
-    connection: Connection
-    begun_at: float  # monotonic seconds
-    accepted: bool = False
 
 
 class MqttSink:
@@ -82,7 +71,11 @@ class MqttSink:
         self._status_topic = topic(broker.prefix, broker.agent, "status")
         # A refusal is seldom undone within seconds, and many a broker ends the connection over every further try.
         self._delivery = Delivery(
-            outbox, broker.prefix, window=window, late_s=late_s, again_after=lambda refusals: 10 * self._pause(refusals)
+            outbox,
+            broker.prefix,
+            window=window,
+            late_s=late_s,
+            again_after=lambda refusals: 10 * broker.backoff.pause_s(refusals),
         )
 
         self._since = _now()
@@ -93,12 +86,17 @@ class MqttSink:
         for station, active in (alarms or {}).items():
             self._keep(StationState(station, self._since, active))
 
-        self._news: SimpleQueue[tuple[Connection, Fact] | None] = SimpleQueue()  # None: look around
-        self._link: _Link | None = None
-        self._failures = 0  # connections in a row that did not come to be, or did not hold
-        self._connect_at = 0.0  # monotonic seconds
+        self._news: SimpleQueue[tuple[Connection, Fact | Arrived] | None] = SimpleQueue()  # None: look around
+        self._session = Session(
+            broker,
+            "mqtt",
+            client_id=self._client_id,
+            hear=lambda connection, fact: self._news.put((connection, fact)),
+            lost=self._lost,
+            will=lambda: Will(self._status_topic, self._status("lost")),
+        )
         self._done = False  # nothing was left to send when the outbox was last looked at
-        self._connections = self._thread_deaths = 0
+        self._thread_deaths = 0
         self._last_error: str | None = None
 
         self.stage = Stage("sender")  # how the thread fares
@@ -134,7 +132,7 @@ class MqttSink:
             sent=delivery.sent,
             redelivered=delivery.redelivered,
             refused=delivery.refused,
-            connections=self._connections,
+            connections=self._session.connections,
             thread_deaths=self._thread_deaths,
             online=self.online,
             last_error=self._last_error or delivery.complaint,
@@ -143,8 +141,7 @@ class MqttSink:
     @property
     def online(self) -> bool:
         """Whether the broker has accepted the present connection."""
-        link = self._link
-        return link is not None and link.accepted
+        return self._session.accepted
 
     def _keep(self, state: StationState) -> None:
         self._states[state.station] = state
@@ -163,10 +160,11 @@ class MqttSink:
             error = _failure_of(self._cycle)
             failures = failures + 1 if error else 0
             if error:
-                pause = self._pause(failures)
+                pause = self._broker.backoff.pause_s(failures)
                 self._complain(error, f"trying again in {pause:.1f} s")
                 self.stage.beat(pause)
                 self._closing.wait(pause)
+        self._session.closing = True
         for step in (self._drain, self._leave):
             if error := _failure_of(step):
                 self._complain(error, "what is not sent waits in the journal")
@@ -183,27 +181,24 @@ class MqttSink:
         for connection, fact in self._heard():
             self._heed(connection, fact)
         self._delivery.mark()
-        link, now = self._link, time.monotonic()
         patience_s = 2.0 * self._broker.keepalive_s + 5.0  # a little more than paho's, which knows of pings only
-        if link is None:
-            if now >= self._connect_at:
-                self._connect()
-        elif not link.accepted:
-            if now > link.begun_at + CONNECT_S:
-                self._give_up(link, f"no answer within {CONNECT_S:.0f} s: check mqtt.host, mqtt.port and the firewall")
-        elif self._delivery.waiting_s > patience_s:
-            self._give_up(link, f"no acknowledgement for {patience_s:.0f} s: the broker hangs, or the network between")
-        else:
-            if self._delivery.careful:
-                self._tell_retained()  # alarms go first, but not before what may have ended the last connection
-            self._done = self._delivery.send_rows()
-            self._tell_retained()
-            self._last_error = None
+        if not self._session.advance():
+            return
+        if self._delivery.waiting_s > patience_s:
+            self._session.give_up(
+                f"no acknowledgement for {patience_s:.0f} s: the broker hangs, or the network between"
+            )
+            return
+        if self._delivery.careful:
+            self._tell_retained()  # alarms go first, but not before what may have ended the last connection
+        self._done = self._delivery.send_rows()
+        self._tell_retained()
+        self._last_error = None
 
-    def _heard(self) -> Iterator[tuple[Connection, Fact]]:
+    def _heard(self) -> Iterator[tuple[Connection, Fact | Arrived]]:
         """All news there are; waits for the first, but not beyond what is to be done next."""
         now = time.monotonic()
-        due = now + POLL_S if self._link is not None else min(self._connect_at, now + POLL_S)
+        due = now + POLL_S if self._session.connection else min(self._session.connect_at, now + POLL_S)
         try:
             item = self._news.get(timeout=max(min(due, self._deadline) - now, 0.0))
             while True:
@@ -213,13 +208,11 @@ class MqttSink:
         except Empty:
             return
 
-    def _heed(self, connection: Connection, fact: Fact) -> None:
-        link = self._link
-        if link is None or connection is not link.connection:
+    def _heed(self, connection: Connection, fact: Fact | Arrived) -> None:
+        if connection is not self._session.connection:
             return  # one that was given up
         if isinstance(fact, Accepted):
-            link.accepted = True
-            self._connections += 1
+            self._session.accept()
             self._delivery.begin(connection, fact)
             self._retain(self._status_topic, self._status("connected"))
             with self._retained_lock:
@@ -230,46 +223,14 @@ class MqttSink:
             if place is not None:
                 with self._retained_lock:
                     self._untold.add(place)
-        else:
+        elif isinstance(fact, Ended):
             self._thread_deaths += fact.crashed
-            self._lost(fact.why)
+            self._session.end(fact.why)
 
-    def _connect(self) -> None:
-        will = Will(self._status_topic, self._status("lost"))
-        try:
-            connection = Connection(self._broker, self._hear, client_id=self._client_id, will=will)
-        except SinkDown as error:
-            self._lost(str(error))
-        else:
-            self._link = _Link(connection, time.monotonic())
-
-    def _hear(self, connection: Connection, fact: Fact) -> None:
-        self._news.put((connection, fact))
-
-    def _give_up(self, link: _Link, why: str) -> None:
-        link.connection.drop(tell_will=True)
-        self._lost(why)
-
-    def _lost(self, why: str) -> None:
-        link, self._link = self._link, None
-        if link is not None and link.accepted:
+    def _lost(self, reason: str, was_accepted: bool) -> None:
+        if was_accepted:
             self._delivery.end()
-        now = time.monotonic()
-        held = link is not None and link.accepted and now > link.begun_at + STEADY_S
-        pause = self._pause(0 if held else self._failures)
-        self._failures = 1 if held else self._failures + 1
-        self._connect_at = now + pause
-        self._last_error = why
-        self._done = False
-        if self._closing.is_set():
-            log.info("mqtt: no longer connected to %s: %s", self._broker.place, why)
-        else:
-            log.warning("mqtt: not connected to %s: %s; trying again in %.1f s", self._broker.place, why, pause)
-
-    def _pause(self, failures: int) -> float:
-        """Seconds to wait after so many failures in a row; shortened by chance, lest a fleet come back all at once."""
-        longest = min(self._broker.reconnect_max_s, self._broker.reconnect_min_s * 2.0 ** min(failures, 16))
-        return longest * random.uniform(0.5, 1.0)
+        self._last_error, self._done = reason, False
 
     def _status(self, reason: str) -> bytes:
         return encode(status_payload(self._broker.agent, __version__, reason, _now()))
@@ -286,7 +247,7 @@ class MqttSink:
         """Go on sending till nothing is left or the time nearly up, unless there is no connection to be had at once."""
         until = time.monotonic() + 0.75 * (self._deadline - time.monotonic())
         self._news.put(None)  # else the first look would wait for news, of which there may be none
-        while (self._link is not None or self._failures == 0) and time.monotonic() < until:
+        while (self._session.connection or self._session.failures == 0) and time.monotonic() < until:
             self._cycle()
             if self._done and not self._delivery.retaining:
                 return
@@ -297,8 +258,8 @@ class MqttSink:
         if self.online:
             mid = self._delivery.retain(self._status_topic, self._status("stopped"))
             told = self._await(Acknowledged(mid, refused=None))
-        if self._link is not None:
-            self._link.connection.drop(tell_will=not told)
+        if self._session.connection:
+            self._session.close(tell_will=not told)
             self._await(None)  # or the process might end before the broker is told
         self._delivery.mark()
         waiting, _ = self._outbox.outbox_depth()
@@ -307,7 +268,7 @@ class MqttSink:
 
     def _await(self, wanted: Fact | None) -> bool:
         """Heed news until the wanted one has come, or the connection or the time for closing is over."""
-        while self._link is not None and time.monotonic() < self._deadline:
+        while self._session.connection and time.monotonic() < self._deadline:
             for connection, fact in self._heard():
                 self._heed(connection, fact)
                 if fact == wanted:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import random
 import threading
 import time
 from collections import Counter, deque
@@ -19,11 +18,12 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
 from edge_agent.core import Ledger, PictureRequest, StoredFile
-from edge_agent.errors import JournalError, SinkDown
+from edge_agent.errors import JournalError
 from edge_agent.line.heartbeat import DATABASE_S, Stage
 from edge_agent.mqtt.broker import Broker, default_client_id
 from edge_agent.mqtt.connection import Accepted, Arrived, Connection, Ended, Fact, Subscription
 from edge_agent.mqtt.messages import topic
+from edge_agent.mqtt.session import Session
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +32,6 @@ LARGEST = 4096  # bytes of a command
 LARGEST_PACKET = 256 * 1024  # bytes that the broker may send at once; what is between the two is told and counted
 LONGEST = 200  # characters of an id
 SHOWN = 100  # bytes of a command in the log
-CONNECT_S = 30.0  # until the broker has answered
-STEADY_S = 10.0  # a connection that held so long is followed by a quick attempt
 DONE_S = 0.1  # how often the journal is asked what is recorded
 TICK_S = 0.5
 WAITED = "the command waited at the broker while the agent was away, so the part may have gone"
@@ -99,16 +97,6 @@ class Commands:
                 return
 
 
-@dataclass(slots=True)
-class _Link:
-    """A connection and what came over it. unacknowledged: (mid, the command that is to be recorded first), in order."""
-
-    connection: Connection
-    begun_at: float  # monotonic seconds
-    accepted: bool
-    unacknowledged: deque[tuple[int, Command | None]]
-
-
 class MqttTriggers:
     """Hears commands from now on, in a thread of its own, until close(). stations: those whose cameras it asks.
 
@@ -127,9 +115,16 @@ class MqttTriggers:
         self.counts = Counter(dict.fromkeys(("asked", "waited", "faulty", "repeated", "malformed", "unknown"), 0))
         self._unrecorded: dict[tuple[str, str], Command] = {}  # asked for, by station and trigger_id
         self._news: SimpleQueue[tuple[Connection, Fact | Arrived] | None] = SimpleQueue()  # None: look around
-        self._link: _Link | None = None
-        self._failures = 0
-        self._connect_at = 0.0  # monotonic seconds
+        # (mid, the command that is to be recorded first), in the order of arrival, of the present connection.
+        self._unacknowledged: deque[tuple[int, Command | None]] = deque()
+        self._session = Session(
+            broker,
+            "mqtt triggers",
+            client_id=self._client_id,
+            hear=lambda connection, fact: self._news.put((connection, fact)),
+            lost=lambda reason, was_accepted: self._unacknowledged.clear(),
+            subscription=self._subscription,
+        )
         self._met = False  # the broker has had a session of ours
         self._told_at = float("-inf")
         self._untold = 0
@@ -159,14 +154,14 @@ class MqttTriggers:
                 self._cycle()
             except Exception as error:  # what was heard and not yet acknowledged comes again with the next connection
                 log.exception("mqtt triggers: an error that should not happen")
-                self._give_up(f"{type(error).__name__}: {error}")
+                self._session.give_up(f"{type(error).__name__}: {error}")
         try:
             self._acknowledge()
         except JournalError as error:
             log.warning("mqtt triggers: the last commands come again at the next start (%s)", error)
-        if self._link:
-            self._link.connection.drop(tell_will=False)
-            self._until_ended(self._link.connection)
+        if connection := self._session.connection:
+            self._session.close()
+            self._until_ended(connection)
         self.stage.rest()
 
     def _until_ended(self, connection: Connection) -> None:
@@ -190,32 +185,27 @@ class MqttTriggers:
                 item = self._news.get_nowait()
         except Empty:
             pass
-        now = time.monotonic()
-        if self._link is None and now >= self._connect_at:
-            self._connect()
-        elif self._link and not self._link.accepted and now > self._link.begun_at + CONNECT_S:
-            self._give_up(f"no answer within {CONNECT_S:.0f} s: check mqtt.host, mqtt.port and the firewall")
+        self._session.advance()
         try:
             self._acknowledge()
         except JournalError as error:
             log.debug("mqtt triggers: acknowledged later (%s)", error)
 
     def _heed(self, connection: Connection, fact: Fact | Arrived) -> None:
-        link = self._link
-        if link is None or connection is not link.connection:
+        if connection is not self._session.connection:
             return  # one that was given up
         if isinstance(fact, Arrived):
             command = self._ask(fact)
             if fact.mid is not None:
-                link.unacknowledged.append((fact.mid, command))
+                self._unacknowledged.append((fact.mid, command))
         elif isinstance(fact, Accepted):
-            link.accepted = True
+            self._session.accept()
             log.info("mqtt triggers: hears %s as %s", self._subscription.topic, self._client_id)
             if self._met and not fact.resumed:
                 log.warning("mqtt triggers: the broker has lost the session, and commands that were sent meanwhile")
             self._met = True
         elif isinstance(fact, Ended):
-            self._lost(fact.why)
+            self._session.end(fact.why)
 
     def _ask(self, arrived: Arrived) -> Command | None:
         """Have a picture taken, or a verdict made without one. Returns what is to be recorded before it is acknowledged."""
@@ -271,37 +261,10 @@ class MqttTriggers:
                 del self._unrecorded[key]
             else:
                 waiting.add(command.station)
-        link = self._link
-        while link and link.unacknowledged:
-            mid, asked = link.unacknowledged[0]
+        connection = self._session.connection
+        while connection and self._unacknowledged:
+            mid, asked = self._unacknowledged[0]
             if asked and (asked.station, asked.trigger_id) in self._unrecorded:
                 return
-            link.connection.acknowledge(mid)
-            link.unacknowledged.popleft()
-
-    def _connect(self) -> None:
-        try:
-            connection = Connection(
-                self._broker,
-                lambda connection, fact: self._news.put((connection, fact)),
-                client_id=self._client_id,
-                subscription=self._subscription,
-            )
-        except SinkDown as error:
-            self._lost(str(error))
-        else:
-            self._link = _Link(connection, time.monotonic(), False, deque())
-
-    def _give_up(self, why: str) -> None:
-        if self._link:
-            self._link.connection.drop(tell_will=False)
-        self._lost(why)
-
-    def _lost(self, why: str) -> None:
-        link, self._link = self._link, None
-        held = link is not None and link.accepted and time.monotonic() > link.begun_at + STEADY_S
-        self._failures = 0 if held else self._failures + 1
-        longest = min(self._broker.reconnect_max_s, self._broker.reconnect_min_s * 2.0 ** min(self._failures, 16))
-        pause = longest * random.uniform(0.5, 1.0)
-        self._connect_at = time.monotonic() + pause
-        log.warning("mqtt triggers: not connected to %s: %s; trying again in %.1f s", self._broker.place, why, pause)
+            connection.acknowledge(mid)
+            self._unacknowledged.popleft()

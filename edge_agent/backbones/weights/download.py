@@ -26,6 +26,7 @@ from urllib.parse import urlsplit
 from edge_agent import __version__
 from edge_agent.backbones.weights.digests import BLOCK, stated
 from edge_agent.errors import CheckpointError
+from edge_agent.io.backoff import Backoff
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +108,7 @@ def download(url: str, part: Path, report: Report, patience: Patience) -> Arrive
             if failures >= patience.attempts:
                 raise Unreachable(f"{url}: {error} (tried {failures} times)") from None
             log.warning("%s: %s; going on from byte %d", url, error, reached)
-            time.sleep(min(patience.pause * 2**failures, _LONGEST_PAUSE))
+            time.sleep(Backoff(patience.pause, _LONGEST_PAUSE, least=1.0).pause_s(failures))
 
 
 def discard(part: Path) -> None:

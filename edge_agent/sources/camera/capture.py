@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import random
 import re
 import selectors
 import subprocess
@@ -25,6 +24,7 @@ from urllib.parse import quote
 import numpy as np
 
 from edge_agent.errors import EdgeAgentError
+from edge_agent.io.backoff import Backoff
 from edge_agent.sources.camera.address import in_pipeline
 from edge_agent.sources.camera.settings import FROZEN, Settings
 from edge_agent.sources.camera.slot import Slot, State
@@ -32,7 +32,7 @@ from edge_agent.sources.camera.slot import Slot, State
 log = logging.getLogger(__name__)
 
 START_S = 30.0  # a process that has not begun by then is killed; on a busy machine Python takes its time
-RETRY_MIN_S, RETRY_MAX_S = 0.25, 2.0  # the pause between attempts, which doubles
+RETRY = Backoff(0.25, 2.0)  # between attempts
 STEADY_S = 5.0  # a camera that gave pictures for so long is tried again soon
 # A camera that was connected to amid its return may never answer that connection, but does the next. So, once it is known
 # how quickly it opens, attempts are cut short, and but one in three may take as long as the first.
@@ -230,10 +230,8 @@ class Capture:
         now = time.monotonic()
         steady = self._phase == "open" and self._lost_at is None and now - self._well_since > STEADY_S
         self.failures = 0 if steady else self.failures + 1
-        pause = min(RETRY_MAX_S, RETRY_MIN_S * 2.0 ** min(self.failures, 16))
-        if self._phase == "opening":  # the time that it took to fail is part of the pause
-            pause = max(RETRY_MIN_S, pause - (now - self._since))
-        self._open_at = now + pause * random.uniform(0.5, 1.0)  # lest all cameras of a switch come back at once
+        spent_s = now - self._since if self._phase == "opening" else 0.0
+        self._open_at = now + RETRY.pause_s(self.failures, spent_s)
         self._enter("idle")
         self._tell(why)
 

@@ -1,4 +1,4 @@
-"""The agent as its user has it: config.yaml, pictures, the daemon in a process of its own, and what its journal says."""
+"""The agent as a user runs it: config.yaml, pictures, the daemon in its own process, and its journal."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from tests.conftest import PATIENCE_S, wait_until
 from tests.made import gradient, png
 from tests.mosquitto import Mosquitto
 
-ALL_NOT_OK, ALL_OK = 0.0, 1.0  # thresholds under which a verdict says nothing of the model
+ALL_NOT_OK, ALL_OK = 0.0, 1.0  # thresholds that decide every verdict, whatever the model says
 
 
 def station(name: str = "cam1", *, threshold: float = ALL_NOT_OK, **more: object) -> dict[str, object]:
-    """A station of a config that watches the folder of its name."""
+    """Return a station's section of config.yaml; it watches the folder of its name."""
     return {"name": name, "source": {"folder": f"./{name}"}, "threshold": threshold, **more}
 
 
 def write_config(
     folder: Path, *stations: Mapping[str, object], broker: Mosquitto | None = None, **sections: object
 ) -> Path:
-    """FOLDER/config.yaml; the agent's data is to lie in FOLDER/data. JSON is YAML, too."""
+    """Write FOLDER/config.yaml with the agent's data in FOLDER/data, and return its path. JSON is YAML, too."""
     content: dict[str, object] = {"agent": {"name": "box", "data_dir": "./data"}, "stations": stations or [station()]}
     if broker:
         content["mqtt"] = {"host": "127.0.0.1", "port": broker.port, "prefix": "plant/line", "keepalive_s": 5}
@@ -42,14 +42,14 @@ def write_config(
 
 
 def part(path: Path, seed: int = 0) -> Path:
-    """A picture that nothing is wrong with."""
+    """Write a picture without a defect; return its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(png(gradient(48, 64, seed)))
     return path
 
 
 def journalled(journal: Path) -> list[dict[str, Any]]:
-    """The inspections in a journal's file in the order of recording, while the agent may be writing others."""
+    """Read the inspections of a journal's file in the order of recording, while the agent may be writing."""
     if not journal.exists():
         return []
     with closing(sqlite3.connect(f"file:{quote(str(journal))}?mode=ro", uri=True, timeout=PATIENCE_S)) as database:
@@ -58,10 +58,10 @@ def journalled(journal: Path) -> list[dict[str, Any]]:
 
 
 class Daemon:
-    """`edge-agent run`; forked, by a server that has imported torch already, as that takes longer than most tests."""
+    """`edge-agent run`, forked from a server that has imported torch already, as that takes longer than most tests."""
 
     def __init__(self, config: Path, *, before: Callable[[], None] | None = None, **environment: str) -> None:
-        """before: called in its process before it runs; a function of a module."""
+        """before: called in the new process before it runs; a module's own function. environment: variables to set there."""
         self._data, self._log = config.parent / "data", config.parent / "log"
         self._earlier = len(self._log.read_bytes()) if self._log.exists() else 0
         self._process = forks().Process(
@@ -82,16 +82,16 @@ class Daemon:
 
     @property
     def log(self) -> str:
-        """What it has said since this start."""
+        """What this start has logged."""
         return self._log.read_bytes()[self._earlier :].decode() if self._log.exists() else ""
 
     def until(self, said: str) -> None:
-        """Wait until it has said this."""
+        """Wait until it has logged this text."""
         wait_until(lambda: said in self.log or not self._process.is_alive(), f"the daemon says {said!r}")
         assert said in self.log, self.log
 
     def has_inspected(self, *names: str) -> None:
-        """Wait until just these pictures, by their files' names and in any order, are in its journal."""
+        """Wait until exactly these pictures, by file name and in any order, are in its journal."""
         try:
             wait_until(
                 lambda: sorted(self.inspected) == sorted(names) or not self._process.is_alive(), f"all of {names}"
@@ -108,25 +108,25 @@ class Daemon:
         return journalled(self._data / "journal.db")
 
     def ended(self) -> int:
-        """Wait for its end; its exit code."""
+        """Wait for its end; return its exit code."""
         self._process.join(PATIENCE_S)
         assert self._process.exitcode is not None, f"it does not end:\n{self.log}"
         return self._process.exitcode
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
-        """Ask it to stop, as systemd or Ctrl-C would; it has to say 0."""
+        """Stop it, as systemd or Ctrl-C would; it has to exit with 0."""
         os.kill(self.pid, number)
         assert self.ended() == 0, self.log
 
     def kill(self) -> None:
-        """As the kernel does when memory runs out. Does nothing if it has ended."""
+        """Kill it, as the kernel does when memory runs out. Does nothing if it has ended."""
         self._process.kill()
         self._process.join(PATIENCE_S)
 
 
 @functools.cache
 def forks() -> ForkServerContext:
-    """Starts processes that have imported torch already, as that takes longer than most tests."""
+    """Return a server that forks processes which have imported torch already."""
     forks = multiprocessing.get_context("forkserver")
     forks.set_forkserver_preload(["edge_agent.daemon"])
     return forks
@@ -135,7 +135,7 @@ def forks() -> ForkServerContext:
 def run_logged(
     arguments: Sequence[str], log: Path, before: Callable[[], None] | None, environment: Mapping[str, str]
 ) -> None:
-    """The agent's command line in a process of its own, whatever it says in a file."""
+    """Run the agent's command line in the present process, with its output in a file."""
     if before:
         before()
     os.environ.update(environment)

@@ -1,4 +1,4 @@
-"""What the tests of methods with image-conditioned prompts share: pictures, features, truth, and what any such method holds to."""
+"""Shared by the tests of methods with image-conditioned prompts: pictures, features, truth, and common checks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def procedural(count: int) -> list[synthesis.Sample]:
 
 
 def spread_out(method: M) -> M:
-    """The method with its text features far enough apart to tell patches from each other."""
+    """Scale the method's weights so that its text features are far enough apart to tell patches from each other."""
     with torch.no_grad():
         for parameter in method.parameters():
             parameter.mul_(4)
@@ -56,7 +56,7 @@ def truth(shown) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def header(method: Method) -> dict:
-    """Through JSON and back, as a checkpoint's goes."""
+    """Return a checkpoint's header, through JSON and back."""
     told = {
         "method": method.name,
         "backbone": method.backbone.name,

@@ -1,4 +1,4 @@
-"""What tests of sources and sinks make: pictures with known pixels, and a folder to be without privileges in."""
+"""Pictures with known pixels, and a folder to be in without privileges."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def png(samples: np.ndarray) -> bytes:
 
 
 def png_of(width: int, height: int, bits: int, colour_type: int, compressed_rows: bytes) -> bytes:
-    """A PNG whose header says what it is told to say."""
+    """A PNG with any header, whether it fits the rows or not."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -44,7 +44,7 @@ def png_of(width: int, height: int, bits: int, colour_type: int, compressed_rows
 
 @contextmanager
 def unprivileged_folder() -> Iterator[Path]:
-    """A folder of our own and, where we are root, nobody's rights inside the with: root may read everything."""
+    """Give a folder that is our own; where we are root, drop to nobody's rights meanwhile, as root may read everything."""
     folder = Path(tempfile.mkdtemp())
     root = os.geteuid() == 0
     if root:

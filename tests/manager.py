@@ -1,4 +1,4 @@
-"""A service manager as far as sd_notify(3) knows it: a datagram socket, and what came to it."""
+"""A service manager as sd_notify(3) sees it: a datagram socket, and the messages it received."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.conftest import wait_until
 
 
 class Manager:
-    """address: what $NOTIFY_SOCKET is to be. messages: (monotonic seconds, what was assigned) in the order of arrival."""
+    """address: the value for $NOTIFY_SOCKET. messages: (monotonic seconds, assignments) in the order of arrival."""
 
     def __init__(self, folder: Path) -> None:
         self.address = str(folder / "notify")

@@ -13,7 +13,7 @@ from tests.mosquitto import free_port
 
 
 class MjpegServer:
-    """Shows `colour`, (red, green, blue), with a bar that moves, 20 times a second."""
+    """Sends `colour`, (red, green, blue), with a moving bar, 20 times a second."""
 
     def __init__(self, colour: tuple[int, int, int]) -> None:
         self.port, self._colour = free_port(), colour
@@ -32,7 +32,7 @@ class MjpegServer:
         self.stop()
 
     def start(self, *, ignored: int = 0, late_s: float = 0.0) -> None:
-        """ignored: so many requests, from now on, are never answered; late_s: the others after so long."""
+        """Start serving. ignored: number of requests that are never answered; late_s: delay of the others in seconds."""
         stopping = self._stopping = Event()
         colour, to_ignore = self._colour, iter(range(ignored))
 

@@ -1,4 +1,4 @@
-"""A real Mosquitto on a free loopback port, certificates for it, and a listener that misses nothing."""
+"""A real Mosquitto on a free loopback port, certificates for it, and a listener to all topics."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.conftest import PATIENCE_S, wait_until
 
 
 def program(name: str) -> str:
-    """The full path of a program; skips the test where it is not installed. Debian keeps mosquitto in /usr/sbin."""
+    """Return the full path of a program; skip the test where it is not installed. Debian keeps mosquitto in /usr/sbin."""
     found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin:/opt/homebrew/sbin")
     if found is None:
         pytest.skip(f"{name} is not installed (Debian: apt install mosquitto openssl)")
@@ -57,7 +57,7 @@ class Certificate:
 
 
 def authority(folder: Path, name: str) -> Certificate:
-    """A certificate authority of its own."""
+    """Make a certificate authority."""
     extensions = "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,cRLSign\nsubjectKeyIdentifier=hash\n"
     return _certificate(folder, name, extensions, None)
 
@@ -161,7 +161,7 @@ class Mosquitto:
         assert self._process.poll() is None, f"mosquitto does not start:\n{log.read_text()}"
 
     def stop(self) -> None:
-        """End it in order; it writes down its sessions. Does nothing if it is not running."""
+        """Stop it cleanly; it saves its sessions. Does nothing if it is not running."""
         if self._process is not None:
             self._process.send_signal(signal.SIGCONT)
             self._process.terminate()
@@ -180,7 +180,7 @@ class Mosquitto:
         (self._folder / "mosquitto.db").unlink(missing_ok=True)
 
     def freeze(self) -> None:
-        """Hang: connections stay, nothing is answered."""
+        """Suspend it: connections stay open, nothing is answered."""
         self._process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
@@ -202,7 +202,7 @@ class Heard:
 
 
 class Listener:
-    """Hears all messages at least once; the broker keeps what comes while it or the listener is away."""
+    """Receives every message at least once; the broker keeps those that come while either is away."""
 
     def __init__(
         self,
@@ -248,7 +248,7 @@ class Listener:
             self._heard.append(Heard(message.topic, json.loads(message.payload), message.retain))
 
     def heard(self, kind: str) -> list[Heard]:
-        """All messages on topics that end in /kind, in the order they came."""
+        """Return all messages on topics that end in /kind, in order of arrival."""
         with self._lock:
             return [message for message in self._heard if message.topic.endswith(f"/{kind}")]
 
@@ -256,7 +256,7 @@ class Listener:
         return [message.payload for message in self.heard(kind)]
 
     def ids(self, kind: str) -> list[str]:
-        """The ids of what was heard, repetitions left out, in the order of the first."""
+        """Return the ids of those messages without repetitions, in order of first arrival."""
         return list(dict.fromkeys(payload["id"] for payload in self.payloads(kind)))
 
 
@@ -269,6 +269,6 @@ def broker(tmp_path: Path) -> Iterator[Mosquitto]:
 
 @pytest.fixture
 def listener(broker: Mosquitto) -> Iterator[Listener]:
-    """Hears all that is published from the start of the test."""
+    """A listener to all topics from the start of the test."""
     with Listener(broker) as listening:
         yield listening

@@ -24,7 +24,7 @@ CONFIG: dict = {
 
 @cache
 def register() -> None:
-    """From now on clip:ViT-tiny-8@FILE is a name of this process."""
+    """Make clip:ViT-tiny-8@FILE a known name in this process."""
     import open_clip
 
     with tempfile.TemporaryDirectory() as folder:
@@ -34,7 +34,7 @@ def register() -> None:
 
 
 def weights(seed: int = 0, config: dict = CONFIG) -> dict[str, Tensor]:
-    """As a weight file holds them: random, in the range of trained ones."""
+    """Return weights as a file holds them: random, in the range of trained ones."""
     from open_clip.model import CLIP
 
     with torch.random.fork_rng():
@@ -45,7 +45,7 @@ def weights(seed: int = 0, config: dict = CONFIG) -> dict[str, Tensor]:
 
 
 def tiny_clip(seed: int = 0, text_width: int = 16) -> Clip:
-    """Never saved, so without a digest. text_width: of its tokens; its features are 24 long."""
+    """Build a CLIP that was never saved, so has no digest. text_width: of its tokens; its features are 24 long."""
     from open_clip.tokenizer import SimpleTokenizer
 
     config = CONFIG | {"text_cfg": CONFIG["text_cfg"] | {"width": text_width}}

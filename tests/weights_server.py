@@ -1,4 +1,4 @@
-"""A real HTTP server of weights on localhost that can be told to fail as servers and networks do."""
+"""A real HTTP server of weight files on localhost that can fail as servers and networks do."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import google_crc32c
 
 @dataclass
 class WeightsServer:
-    """files: what lies where. The rest is how it misbehaves; `asked` is what it was asked, as (path, Range or None)."""
+    """files: contents by path. asked: the requests, as (path, Range or None). The other fields are its faults."""
 
     url: str
     files: dict[str, bytes]

@@ -11,9 +11,9 @@ import pytest
 
 from edge_agent.errors import ConfigError
 from trainer.cli import main
-from trainer.pretrain.materials import LIST, digest, read_materials
+from trainer.pretrain.materials.folder import LIST, digest, read_materials
+from trainer.pretrain.materials.packages import SOURCES
 from trainer.pretrain.pool import make_pool
-from trainer.pretrain.published_materials import SOURCES
 from trainer.synthesis import normal
 
 

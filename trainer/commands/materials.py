@@ -16,14 +16,14 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "packages",
         type=Path,
         nargs="+",
-        help="package files, as the commands in trainer/pretrain/published_materials.py download them",
+        help="package files, as the commands in trainer/pretrain/materials/packages.py download them",
     )
     materials.add_argument("--out", type=Path, required=True, help="folder to write pictures and materials.json into")
     materials.set_defaults(run=_materials)
 
 
 def _materials(options: argparse.Namespace) -> int:
-    from trainer.pretrain.published_materials import write_materials
+    from trainer.pretrain.materials.packages import write_materials
 
     print(f"wrote {write_materials(options.packages, options.out)} photographs to {options.out}")
     return 0

@@ -38,7 +38,7 @@ class Inputs:
     """What a run is given beside its recipe: nothing unless said.
 
     start: folder of an embedded model to start from, its vocabulary included. teacher: arrays of a trunk, see teacher.py.
-    materials: folder of photographed ones, see materials.py. average_with: folders of models of the same descent, with
+    materials: folder of photographed ones, see materials/folder.py. average_with: folders of models of the same descent, with
     whose weights the run's are averaged in the end, see weight_average.py.
     """
 

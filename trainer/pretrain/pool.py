@@ -14,7 +14,7 @@ import numpy as np
 
 from trainer import synthesis
 from trainer.io.files import write_whole
-from trainer.pretrain.materials import digest, read_materials
+from trainer.pretrain.materials.folder import digest, read_materials
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def make_pool(
         seed: decides every picture.
         workers: processes that make pictures; default 2.
         report: called with the number of pictures made so far; default nothing.
-        materials: folder of photographed materials, see materials.py; default None, all pictures are procedural.
+        materials: folder of photographed materials, see materials/folder.py; default None, all pictures are procedural.
     """
     wanted: dict[str, int | str] = {"count": count, "size": size, "seed": seed}
     if materials is not None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from edge_agent.errors import ConfigError
 from edge_agent.io.pictures import decode_bytes
 from trainer.io.files import png, write_errors, write_whole
-from trainer.pretrain.materials import LIST
+from trainer.pretrain.materials.folder import LIST
 
 _WOOD = ("wood", "wooden board")
 _METAL = ("metal", "metal sheet", "steel")

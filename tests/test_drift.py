@@ -192,3 +192,17 @@ def test_the_agent_logs_it_measures_it_and_tells_it_in_the_stations_state(tmp_pa
             daemon.stop()
         for payload in listener.payloads("state"):
             jsonschema.validate(payload, schema("state"))
+
+
+def test_how_sure_a_drift_is_rests_on_the_pictures_of_the_calibration_too() -> None:
+    few, many = (drift.Window({"50": 0.5}, good, slack=0.0) for good in (20, 20_000))
+    for window in (few, many):
+        for number in range(WINDOW):
+            window.add(0.4 if number < 0.75 * WINDOW else 0.6)  # three in four lie below the median of before
+        window.look()
+    assert few.drift is not None
+    assert many.drift is not None
+    assert many.drift.sigmas == pytest.approx(0.25 / (0.25 * (1 / WINDOW + 1 / 20_000)) ** 0.5)
+    assert few.drift.sigmas == pytest.approx(0.25 / (0.25 * (1 / WINDOW + 1 / 20)) ** 0.5)
+    assert not few.active, "of 20 good pictures that may be chance"
+    assert many.active

@@ -101,3 +101,12 @@ def test_a_stop_ends_the_wait() -> None:
     timer.start()
     assert taken(inbox, LONG_S) == [("cam1", 0)]
     timer.join()
+
+
+def test_at_a_stop_a_live_frame_is_lost_and_counted_and_a_stored_one_is_not_as_it_comes_again() -> None:
+    inbox = Inbox()
+    inbox.close()
+    assert not inbox.put(frame("camera"), live=True)
+    assert not inbox.put(frame("folder"), live=False)
+    assert dict(inbox.captured) == {"camera": 1, "folder": 0}
+    assert {key: times for key, times in inbox.dropped.items() if times} == {("camera", "stopping"): 1}

@@ -219,6 +219,14 @@ def test_of_more_regions_than_a_message_holds_the_highest_peaks_are_kept() -> No
     assert found[-1].peak == np.sort(heatmap.ravel())[-MAX_REGIONS]
 
 
+def test_of_regions_with_equal_peaks_the_larger_comes_first_and_then_the_upper_one() -> None:
+    heatmap = np.zeros((9, 9), np.float32)
+    heatmap[0, 0] = heatmap[8, 0] = heatmap[4:6, 4:7] = 0.75
+    heatmap[8, 8] = 0.875
+    found = [region.bbox[:2] for region in regions(heatmap, 0.5, (9, 9))]
+    assert found == [(8, 8), (4, 4), (0, 0), (0, 8)]
+
+
 def test_a_map_much_finer_than_the_picture_still_shows_its_peak() -> None:
     heatmap = np.zeros((518, 518), np.float32)
     heatmap[300, 200] = 0.9
@@ -298,6 +306,10 @@ def test_a_score_in_the_band_keeps_the_alarm_on() -> None:
         None,
         AlarmEvent.CLEARED,
     ]
+
+
+def test_a_score_at_the_very_edge_of_the_band_keeps_the_alarm_on() -> None:
+    assert events([0.875, 0.25, 0.2499], Rules(0.5, hysteresis=0.25)) == [AlarmEvent.RAISED, None, AlarmEvent.CLEARED]
 
 
 def test_a_picture_that_is_ok_for_its_small_area_alone_does_not_clear_an_alarm() -> None:

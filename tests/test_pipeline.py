@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from edge_agent.core import AlarmEvent, Evaluation, Evidence, Frame, Inspection, Message, Reading, Trace
-from edge_agent.errors import JournalError
+from edge_agent.errors import DetectorLost, JournalError
 from edge_agent.line.inbox import Inbox
 from edge_agent.line.judge import Rules
-from edge_agent.line.pipeline import Line, Station, inspect, replay, warm_up
+from edge_agent.line.pipeline import MOST_FAILURES, SLOW, Line, Station, inspect, replay, warm_up
 from tests.conftest import PATIENCE_S, wait_until
 from tests.detectors import SynchronousDetector, info
 
@@ -307,3 +307,49 @@ def test_a_detector_is_warmed_up_for_the_largest_batch():
     detector = Apart()
     assert warm_up([station(detector)], 8) >= 0
     assert detector.batches == [-8, 1, 1]
+
+
+class Moody(Brightness):
+    """Fails on each picture whose brightness is 0."""
+
+    def read(self, images: Sequence[np.ndarray], keep: Sequence[np.ndarray | None] | None = None) -> list[Reading]:
+        if any(not image.any() for image in images):
+            raise RuntimeError("out of memory")
+        return super().read(images, keep)
+
+
+def test_failures_of_a_detector_count_only_in_a_row_and_one_picture_that_is_read_ends_the_row():
+    row = [0] * (MOST_FAILURES - 1)
+    values = [*row, 200, *row, 200]
+    kept = Kept()
+    source = Given("cam1", [frame(value, seq) for seq, value in enumerate(values)])
+    line = Line([source], {"cam1": station(Moody())}, kept, kept, nothing, [kept], batch=1)
+    run_until(line, lambda: len(kept.recorded) == len(values))
+    assert line.counts.detector_failures == 2 * len(row)
+
+    line = Line(
+        [Given("cam1", [frame(0, seq) for seq in range(MOST_FAILURES)])],
+        {"cam1": station(Moody())},
+        Kept(),
+        Kept(),
+        nothing,
+        [],
+    )
+    with pytest.raises(DetectorLost, match=f"of the last {MOST_FAILURES}"):
+        line.run(threading.Event())
+
+
+def test_a_slow_machine_may_take_its_time_for_a_batch_before_the_watchdog_calls_it_a_hang():
+    granted: list[float] = []
+
+    class Slow(Brightness):
+        def read(self, images: Sequence[np.ndarray], keep: Sequence[np.ndarray | None] | None = None) -> list[Reading]:
+            stage = line.stages[0]
+            granted.append(stage._until - stage._beat_at - stage.patience_s)
+            return super().read(images, keep)
+
+    kept = Kept()
+    source = Given("cam1", [frame(100, seq) for seq in range(3)])
+    line = Line([source], {"cam1": station(Slow())}, kept, kept, nothing, [kept], batch=1, picture_s=7.0)
+    run_until(line, lambda: len(kept.recorded) == 3)
+    assert granted == pytest.approx([SLOW * 7.0] * 3)

@@ -18,11 +18,11 @@ import torch
 from benchmarks import fit as fits
 from benchmarks.as_published import AsPublished
 from benchmarks.fp8 import to_fp8
-from edge_agent.backbones.backbone import Look
+from edge_agent.backbones.backbone import Preprocessing
 from edge_agent.backbones.precision import halve
 from edge_agent.backbones.tips import Tips
 from edge_agent.core import Evidence, Frame, Inspection, Message, SourceCounts, SourceStatus, Trace
-from edge_agent.diagnostics.bench import assemble, flop, matrix_rate, measure, pattern, timed
+from edge_agent.diagnostics.bench import assemble, flop, matrix_rate, measure, noise_frame, timed
 from edge_agent.inference.detector import PromptDetector
 from edge_agent.inference.load import choose_device, choose_dtype
 from edge_agent.journal.journal import Journal
@@ -91,14 +91,14 @@ def kernels(size: Size, device: str) -> Figures:
     if place.type != "cuda":
         raise NotHere("kernels need a CUDA device; under Triton's interpreter the tests hold them to their twins")
     apart = {name: {"found": found, "allowed": allowed} for name, (found, allowed) in differences(place).items()}
-    frames = torch.from_numpy(np.stack([pattern(size.frame, seed) for seed in range(size.batch)])).to(place)
+    frames = torch.from_numpy(np.stack([noise_frame(size.frame, seed) for seed in range(size.batch)])).to(place)
     out = torch.empty(size.batch, 3, size.image_size, size.image_size, dtype=torch.float16, device=place)
     cells = size.image_size // 14
     patches = torch.rand(size.batch, cells, cells, device=place)
     features = torch.randn(size.batch, cells * cells, 1024, device=place).half()
     states = torch.nn.functional.normalize(torch.randn(1, 2, 1024, device=place), dim=2)
     steps: dict[str, Callable[[Any], object]] = {
-        "pictures": lambda way: way(frames, Look(), out),
+        "pictures": lambda way: way(frames, Preprocessing(), out),
         "similarity": lambda way: way(features, states, 0.07),
         "heatmap": lambda way: way(patches, size.image_size, 4.0, "bilinear", torch.float16),
     }
@@ -108,7 +108,7 @@ def kernels(size: Size, device: str) -> Figures:
         for name, step in steps.items():
             ours, twins = (
                 1e3 * float(np.median(list(timed(lambda way=way, step=step: step(way), place, 100, 1.0))))
-                for way in (ways[name].kernel, ways[name].twin)  # type: ignore[attr-defined]
+                for way in (ways[name].kernel, ways[name].reference)  # type: ignore[attr-defined]
             )
             figures[name] = {"kernel_ms": ours, "twin_ms": twins, "ratio": twins / ours}
     return figures
@@ -140,7 +140,7 @@ def as_published(size: Size, device: str, tower: str) -> Figures:
     plain, _ = assemble(tower, image_size=size.image_size, device=device, precision="fp32")
     ours, _ = assemble(tower, image_size=size.image_size, device=device)
     theirs = AsPublished(plain)
-    images = [pattern(size.frame, seed) for seed in range(size.batch)]
+    images = [noise_frame(size.frame, seed) for seed in range(size.batch)]
     place = ours.device
     single = list(timed(lambda: theirs.read(images[0]), place, 200, size.seconds))
     alone = list(timed(lambda: ours.read(images[:1]), place, 1000, size.seconds))
@@ -267,7 +267,7 @@ def cameras(size: Size, device: str, tower: str, *, journal: bool) -> Figures:
     """The daemon's own line fed by simulated cameras: what it keeps up with, and how old a frame is when it is recorded."""
     detector, _ = assemble(tower, image_size=size.image_size, device=device)
     detector.warm_up(size.batch)
-    images = [pattern(size.frame, seed) for seed in range(4)]
+    images = [noise_frame(size.frame, seed) for seed in range(4)]
     sources = [SimulatedCamera(f"cam{number}", images, size.fps) for number in range(size.cameras)]
     trace = Trace(detector.info.name, detector.info.model_sha256, detector.info.checkpoint_sha256, None, "")
     rules = Rules(1.0)  # nothing is NotOK: no evidence, no alarms

@@ -56,7 +56,7 @@ def speed(rounds: int) -> list[dict[str, float]]:
     torch.set_num_threads(1)
     detector = Loader().detector(device="cpu", precision="fp32")
     file = OnnxFile(export(detector, Graph(detector), threshold=0.5, map_threshold=0.5).onnx, threads=1)
-    shown = resized(detector, list(golden.originals().values())[: max(BATCHES)])
+    shown = resized(detector, list(golden.source_pictures().values())[: max(BATCHES)])
     rows = []
     for batch in BATCHES:
         some = shown[:batch]
@@ -83,7 +83,7 @@ def apart(label: str) -> dict[str, object]:
         prompts = {key: PROMPTS * value for key, value in checkpoint.tensors.items()}
         detector = PromptDetector(backbone, replace(checkpoint, tensors=prompts), "object")
     graph = Graph(detector)
-    shown = list(golden.originals().values())
+    shown = list(golden.source_pictures().values())
     pictures = resized(detector, [*shown[:3], shown[-1]])
     begun = time.perf_counter()
     made = export(detector, graph, threshold=0.5, map_threshold=0.5, batch=2 if lookup(method).fixed_batch else None)
@@ -94,7 +94,7 @@ def apart(label: str) -> dict[str, object]:
         "method": label,
         "backbone": name,
         "image_size": size,
-        "batch": made.about["batch"],
+        "batch": made.metadata["batch"],
         "export_s": round(seconds, 1),
         "mb": round(len(made.onnx) / 1e6, 1),
         "scores_apart": float(np.abs(scores - wanted_scores).max()),

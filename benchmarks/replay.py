@@ -61,7 +61,7 @@ def naive(count: int, folder: Path) -> dict[str, float]:
 
     def look(pixels: np.ndarray) -> Reading:
         with torch.inference_mode():
-            scores, maps = detector.judge(detector.method.backbone.pictures([pixels], detector.info.image_size))
+            scores, maps = detector.predict(detector.method.backbone.pictures([pixels], detector.info.image_size))
         return Reading(scores.item(), maps[0].numpy())
 
     look(decode(paths[0]))

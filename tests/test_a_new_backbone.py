@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from edge_agent.backbones.backbone import ImageFeatures, Look
+from edge_agent.backbones.backbone import ImageFeatures, Preprocessing
 from edge_agent.backbones.families import FAMILIES
 from edge_agent.backbones.family import Family
 from edge_agent.backbones.resize import pictures_to_tensor
@@ -26,7 +26,7 @@ class NullBackbone(nn.Module):
     width = text_width = WIDTH
     depth = text_depth = 1
     patch, image_size = PATCH, 64
-    look = Look()
+    preprocessing = Preprocessing()
 
     def __init__(self) -> None:
         super().__init__()

@@ -75,7 +75,7 @@ def test_scores_and_patches_are_in_their_range_and_differ_from_picture_to_pictur
     assert scores.patches.shape == (4, side, side)
     assert found.prototypes.shape == (4, 2, 6, backbone.width)
     assert found.distances.shape == (4, 2, side, side)
-    assert found.guess is None
+    assert found.vae is None
     torch.testing.assert_close(found.text.norm(dim=2), torch.ones(4, 2))
     for tensor in (scores.picture, scores.patches, found.probability):
         assert 0 <= tensor.min() < tensor.max() <= 1
@@ -179,8 +179,8 @@ def test_in_training_each_picture_has_a_draw_of_its_own_from_the_global_generato
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
         found = method(features)
-        assert found.guess is not None
-        assert found.guess.decoded.shape == (2, clip.width)
+        assert found.vae is not None
+        assert found.vae.decoded.shape == (2, clip.width)
         texts.append(found.text.detach())
     assert torch.equal(texts[0], texts[1])
     assert not torch.equal(texts[0], texts[2])
@@ -191,7 +191,7 @@ def test_what_is_held_changes_nothing_and_is_forgotten_when_fitting_goes_on(back
     features = seen(method, shown[:2])
     before = scored(method, features)
     with torch.no_grad():
-        method.hold()
+        method.precompute()
     assert torch.equal(scored(method, features).picture, before.picture)
     with torch.no_grad():
         method.decoder[2].bias.add_(torch.linspace(-1, 1, backbone.width))
@@ -303,7 +303,7 @@ def test_what_was_held_does_not_go_into_a_checkpoint(clip):
     method = fresh(clip)
     before = set(method.tensors())
     with torch.no_grad():
-        method.hold()
+        method.precompute()
     assert set(method.tensors()) == before
     assert "draws" in before
     assert not {"stop", "biases"} & before

@@ -55,7 +55,7 @@ def test_every_stage_meets_the_published_code(published, batch, held):
     found, scores, maps = [], [], []
     with torch.inference_mode():
         if held:
-            method.hold()
+            method.precompute()
         for start in range(0, len(pictures), batch):
             x = method.backbone.pictures(pictures[start : start + batch], config["size"])
             features = method.backbone.encode_image(x, method.layers, values=method.values)

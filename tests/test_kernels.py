@@ -16,13 +16,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from edge_agent.backbones.backbone import Look
+from edge_agent.backbones.backbone import Preprocessing
 from edge_agent.backbones.resize import pictures_to_tensor
 from edge_agent.kernels import bands, heatmap, pictures, scoring, similarity, usable
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 TRITON = importlib.util.find_spec("triton") is not None
-CLIP = Look("bicubic", True, (0.481, 0.458, 0.408), (0.269, 0.261, 0.276))
+CLIP = Preprocessing("bicubic", True, (0.481, 0.458, 0.408), (0.269, 0.261, 0.276))
 LEVEL = 1 / 255
 CPU = torch.device("cpu")
 
@@ -58,13 +58,13 @@ SIZES = [
 ]
 
 
-@pytest.mark.parametrize(("look", "tolerance"), [(Look(), 1e-3), (CLIP, LEVEL / 0.261 + 2e-3)])
+@pytest.mark.parametrize(("preprocessing", "tolerance"), [(Preprocessing(), 1e-3), (CLIP, LEVEL / 0.261 + 2e-3)])
 @pytest.mark.parametrize(("shape", "size", "device"), [one for case in SIZES for one in where(*case)])
-def test_frames_become_the_pictures_of_plain_torch(shape, size, device, look, tolerance):
+def test_frames_become_the_pictures_of_plain_torch(shape, size, device, preprocessing, tolerance):
     frames = bytes_of(shape).to(device)
     ours, theirs = (torch.empty(shape[0], 3, size, size, dtype=torch.float16, device=device) for _ in range(2))
-    pictures.kernel(frames, look, ours)
-    pictures.twin(frames, look, theirs)
+    pictures.kernel(frames, preprocessing, ours)
+    pictures.reference(frames, preprocessing, theirs)
     assert apart(ours, theirs) <= tolerance  # bicubic: a half of a level may be rounded either way
     assert (ours != theirs).float().mean() < 0.01
 
@@ -74,8 +74,8 @@ def test_a_window_of_a_larger_frame_needs_no_copy(device):
     frames = bytes_of((2, 80, 70)).to(device)[:, 7:60:2, 3:66]
     assert not frames.is_contiguous()
     ours, theirs = (torch.empty(2, 3, 21, 21, device=device) for _ in range(2))
-    pictures.kernel(frames, Look(), ours)
-    pictures.twin(frames.contiguous(), Look(), theirs)
+    pictures.kernel(frames, Preprocessing(), ours)
+    pictures.reference(frames.contiguous(), Preprocessing(), theirs)
     assert apart(ours, theirs) < 1e-5
 
 
@@ -92,7 +92,7 @@ FEATURES = [
 def test_patches_are_compared_as_in_plain_torch(shape, dtype, rows, device, kept):
     features, states = (30 * normal(*shape)).to(device, dtype), unit(normal(rows, 2, shape[2])).to(device)
     keep = (normal(*shape[:2]) > 0).to(device) if kept else None
-    ours, theirs = (way(features, states, 0.07, keep) for way in (similarity.kernel, similarity.twin))
+    ours, theirs = (way(features, states, 0.07, keep) for way in (similarity.kernel, similarity.reference))
     for one, other in zip(ours, theirs, strict=True):
         assert one.shape == other.shape
         assert apart(one, other) < 1e-5
@@ -103,7 +103,7 @@ def test_patches_may_lie_apart_and_may_be_nothing(device):
     features = normal(2, 40, 64).half().to(device).transpose(0, 1)[::3, :, :50]  # 14 rows of 2
     features[3, 1] = 0  # no length at all
     states = unit(normal(1, 2, 50)).to(device)
-    ours, theirs = (way(features, states, 0.07) for way in (similarity.kernel, similarity.twin))
+    ours, theirs = (way(features, states, 0.07) for way in (similarity.kernel, similarity.reference))
     assert apart(ours.probability, theirs.probability) < 1e-5
     assert float(ours.probability[3, 1]) == 0.5
 
@@ -131,7 +131,7 @@ MAPS = [
 @pytest.mark.parametrize(("shape", "size", "sigma", "kind", "device"), [one for case in MAPS for one in where(*case)])
 def test_maps_are_those_of_plain_torch(shape, size, sigma, kind, device, dtype):
     patches = torch.rand(shape, generator=torch.Generator().manual_seed(1)).to(device)
-    ours, theirs = (way(patches, size, sigma, kind, dtype) for way in (heatmap.kernel, heatmap.twin))
+    ours, theirs = (way(patches, size, sigma, kind, dtype) for way in (heatmap.kernel, heatmap.reference))
     assert ours.dtype == dtype
     assert apart(ours, theirs) < (1e-5 if dtype == torch.float32 else 1e-3)
 
@@ -139,10 +139,10 @@ def test_maps_are_those_of_plain_torch(shape, size, sigma, kind, device, dtype):
 def test_the_twins_are_the_present_path():
     frames = np.random.default_rng(0).integers(0, 256, (2, 61, 90, 3), np.uint8)
     out = torch.empty(2, 3, 28, 28)
-    pictures.twin(torch.from_numpy(frames), Look(), out)
+    pictures.reference(torch.from_numpy(frames), Preprocessing(), out)
     assert apart(out, pictures_to_tensor(list(frames), 28, CPU)) <= LEVEL  # the CPU resizes bytes, and rounds twice
     features, states = normal(2, 9, 16), unit(normal(2, 16))
-    found = similarity.twin(features, states.unsqueeze(0), 0.07).probability
+    found = similarity.reference(features, states.unsqueeze(0), 0.07).probability
     torch.testing.assert_close(found, scoring.anomalous_probability(features, states, 0.07))
 
 

@@ -13,9 +13,9 @@ from edge_agent.backbones.embedded import EMBEDDED_CHECKPOINT
 from edge_agent.detectors.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from edge_agent.detectors.tipsomaly import (
     LEAST_CONTRAST,
-    Evidence,
-    Found,
+    LocalEvidence,
     Tipsomaly,
+    TipsomalyOutput,
     highest,
     picture_score,
     sharpened,
@@ -48,25 +48,25 @@ def test_of_masked_pictures_the_fraction_is_of_what_counts(patches):
 
 
 def test_no_fraction_is_the_highest_patch_as_published(patches):
-    found = Found(torch.full((3, 2), 0.5), patches, patches.amax(dim=(1, 2)))
+    found = TipsomalyOutput(torch.full((3, 2), 0.5), patches, patches.amax(dim=(1, 2)))
     torch.testing.assert_close(picture_score(found, 2), (0.5 + patches.amax(dim=(1, 2))) / 2)
-    torch.testing.assert_close(picture_score(found, 2, None, Evidence((1e-9,))), picture_score(found, 2))
-    assert (picture_score(found, 2, None, Evidence((0.5,))) < picture_score(found, 2)).all()
+    torch.testing.assert_close(picture_score(found, 2, None, LocalEvidence((1e-9,))), picture_score(found, 2))
+    assert (picture_score(found, 2, None, LocalEvidence((0.5,))) < picture_score(found, 2)).all()
 
 
 def test_evidence_of_several_sizes_counts_each_as_much_as_the_class_token(patches):
-    found = Found(torch.tensor([[0.1, 0.5]] * 3), patches, patches.amax(dim=(1, 2)))
+    found = TipsomalyOutput(torch.tensor([[0.1, 0.5]] * 3), patches, patches.amax(dim=(1, 2)))
     flat = patches.flatten(1)
     by_hand = (0.5 + flat.amax(dim=1) + flat.topk(8, dim=1).values.mean(dim=1) + flat.mean(dim=1)) / 4
-    torch.testing.assert_close(picture_score(found, 2, None, Evidence((0.0, 0.2, 1.0))), by_hand)
+    torch.testing.assert_close(picture_score(found, 2, None, LocalEvidence((0.0, 0.2, 1.0))), by_hand)
 
 
 def test_means_of_log_odds_and_what_is_masked_away_counts_for_nothing(patches):
-    found = Found(torch.tensor([[0.1, 0.3]] * 3), patches, patches.amax(dim=(1, 2)))
+    found = TipsomalyOutput(torch.tensor([[0.1, 0.3]] * 3), patches, patches.amax(dim=(1, 2)))
     odds = np.log(patches.numpy() / (1 - patches.numpy())).reshape(3, -1)
     falling = -np.sort(-odds, axis=1)
     by_hand = (np.log(0.3 / 0.7) + falling[:, 0] + falling[:, :8].mean(axis=1) + odds.mean(axis=1)) / 4
-    evidence = Evidence((0.0, 0.2, 1.0), odds=True)
+    evidence = LocalEvidence((0.0, 0.2, 1.0), odds=True)
     np.testing.assert_allclose(picture_score(found, 2, None, evidence), 1 / (1 + np.exp(-by_hand)), atol=1e-5)
     torch.testing.assert_close(
         picture_score(found, 2, torch.ones(3, 5, 8, dtype=torch.bool), evidence),
@@ -83,10 +83,10 @@ def test_means_of_log_odds_and_what_is_masked_away_counts_for_nothing(patches):
 @pytest.mark.parametrize(
     ("header", "evidence"),
     [
-        ({}, Evidence()),
-        ({"evidence": 0.25}, Evidence((0.25,))),
-        ({"evidence": [0.02, 1.0]}, Evidence((0.02, 1.0))),
-        ({"evidence": [0.02, 1.0], "odds": True}, Evidence((0.02, 1.0), odds=True)),
+        ({}, LocalEvidence()),
+        ({"evidence": 0.25}, LocalEvidence((0.25,))),
+        ({"evidence": [0.02, 1.0]}, LocalEvidence((0.02, 1.0))),
+        ({"evidence": [0.02, 1.0], "odds": True}, LocalEvidence((0.02, 1.0), odds=True)),
     ],
 )
 def test_a_checkpoint_keeps_it_and_one_without_it_means_the_highest(tmp_path, header, evidence):
@@ -103,21 +103,21 @@ def test_a_checkpoint_keeps_it_and_one_without_it_means_the_highest(tmp_path, he
 
 def test_consistency_adds_to_a_patchs_logit_what_is_unlike_its_picture(patches):
     unlike = torch.from_numpy(np.random.default_rng(1).normal(size=(3, 5, 8)).astype(np.float32))
-    found = Found(torch.full((3, 2), 0.5), patches, patches.amax(dim=(1, 2)), unlike)
+    found = TipsomalyOutput(torch.full((3, 2), 0.5), patches, patches.amax(dim=(1, 2)), unlike)
     told = with_consistency(found, 0.5, 0.1)
     own = patches.numpy()
     by_hand = 1 / (1 + np.exp(-(np.log(own / (1 - own)) + 0.5 * (unlike.numpy() - 0.1))))
     np.testing.assert_allclose(told.patches, by_hand, atol=1e-5)
     torch.testing.assert_close(told.peak, told.patches.amax(dim=(1, 2)))
     assert with_consistency(found, 0.0, 0.1) is found
-    assert with_consistency(replace(found, unlike=None), 0.5, 0.1).unlike is None
+    assert with_consistency(replace(found, dissimilarity=None), 0.5, 0.1).dissimilarity is None
 
 
 def test_a_sharpened_map_shows_where_in_a_patch_the_contrast_is(patches):
     contrast = torch.full((3, 20, 32), 0.04)
     contrast[:, 9, 13] = 0.5  # in row 2, column 3 of the patches
     even = torch.full_like(patches, 0.6)
-    found = Found(torch.full((3, 2), 0.5), even, even.amax(dim=(1, 2)), contrast=contrast)
+    found = TipsomalyOutput(torch.full((3, 2), 0.5), even, even.amax(dim=(1, 2)), contrast=contrast)
     told = sharpened(found, 0.2, 2.0)
     patch = 1 / (1 + (0.4 / 0.6) ** 0.5)  # of half the log odds
     assert told.flatten(1).argmax(dim=1).tolist() == [9 * 32 + 13] * 3

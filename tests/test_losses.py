@@ -78,7 +78,9 @@ def test_a_perfect_map_costs_nothing_and_no_gradient_is_infinite():
 def test_the_loss_of_tipsomaly_is_that_of_the_map_stretched_bilinearly_alone(embedded):
     """Two patches side by side over four pixels: a quarter and three quarters of the way between them."""
     patches = torch.tensor([[[0.9, 0.2]], [[0.1, 0.3]]])
-    found = tipsomaly.Found(*(patches if name == "patches" else torch.full((2, 2), 0.5) for name in fields(tipsomaly)))
+    found = tipsomaly.TipsomalyOutput(
+        *(patches if name == "patches" else torch.full((2, 2), 0.5) for name in fields(tipsomaly.TipsomalyOutput))
+    )
     masks = torch.zeros(2, 4, 4)
     masks[0, :, :2] = 1
     method = tipsomaly.Tipsomaly(embedded, fixed=torch.zeros(2, embedded.width))
@@ -89,8 +91,8 @@ def test_the_loss_of_tipsomaly_is_that_of_the_map_stretched_bilinearly_alone(emb
     assert value(parts["map"]) == pytest.approx(expected, rel=1e-5)
 
 
-def fields(module) -> list[str]:
-    return list(module.Found.__dataclass_fields__)
+def fields(output: type) -> list[str]:
+    return list(output.__dataclass_fields__)
 
 
 def test_the_losses_of_vip2clip_are_what_they_are_by_hand(embedded):
@@ -98,7 +100,7 @@ def test_the_losses_of_vip2clip_are_what_they_are_by_hand(embedded):
     masks, bad = torch.tensor([[[1.0, 0.0]]]).expand(1, 1, 2), torch.ones(1)
     probability = torch.tensor([[[[0.9, 0.2]], [[0.6, 0.4]]]])  # (1, 2 layers, 1, 2)
     cosines = torch.tensor([[[[[0.1, 0.3]], [[0.2, 0.3]]], [[[0.0, 0.1]], [[0.05, 0.0]]]]])  # (1, 2, 2 states, 1, 2)
-    square = vip2clip.Found(torch.zeros(1, 2, 256), cosines, probability.repeat(1, 1, 2, 1))
+    square = vip2clip.ViP2ClipOutput(torch.zeros(1, 2, 256), cosines, probability.repeat(1, 1, 2, 1))
     parts = vip2clip_losses(method, square, masks.repeat(1, 2, 1), bad)
     expected = by_hand([[0.9, 0.2] * 2], [[1, 0] * 2]) + by_hand([[0.6, 0.4] * 2], [[1, 0] * 2])
     assert value(parts["map"]) == pytest.approx(expected, rel=1e-5)
@@ -114,7 +116,7 @@ def test_vip2clip_takes_the_mean_over_pictures_good_and_bad(embedded):
     cosines = torch.zeros(2, 1, 2, 2, 2)
     cosines[:, 0, 1, 0] = torch.tensor([[0.07, 0.21], [0.07, 0.21]])  # the two most anomalous of both: 0.14 in the mean
     masks = torch.tensor([[[1.0, 0.0], [1.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]])
-    found = vip2clip.Found(torch.zeros(2, 2, 256), cosines, probability)
+    found = vip2clip.ViP2ClipOutput(torch.zeros(2, 2, 256), cosines, probability)
     parts = vip2clip_losses(method, found, masks, torch.tensor([1.0, 0.0]))
     expected = by_hand([[0.9, 0.2, 0.4, 0.6], [0.1, 0.3, 0.2, 0.2]], [[1, 0, 1, 0], [0] * 4])
     assert value(parts["map"]) == pytest.approx(expected, rel=1e-5)
@@ -122,9 +124,9 @@ def test_vip2clip_takes_the_mean_over_pictures_good_and_bad(embedded):
     assert value(parts["picture"]) == pytest.approx((right + wrong) / 2, rel=1e-5)
 
 
-def cops_found() -> cops.Found:
+def cops_found() -> cops.CopsOutput:
     """Two pictures of 2 x 2 patches, codes of two numbers."""
-    return cops.Found(
+    return cops.CopsOutput(
         patches=torch.zeros(2, 4, 8),
         prototypes=torch.zeros(2, 2, 6, 8),
         text=torch.zeros(2, 2, 8),
@@ -136,7 +138,7 @@ def cops_found() -> cops.Found:
                 [[[0.1, 0.2], [0.3, 0.4]], [[1.0, 1.1], [1.2, 1.3]]],
             ]
         ),
-        guess=cops.Guess(
+        vae=cops.VaeOutput(
             seen=torch.tensor([[1.0, 2.0], [0.0, 0.0]]),
             mean=torch.tensor([[1.0, 0.0], [0.5, -0.5]]),
             log_variance=torch.tensor([[0.0, math.log(2.0)], [0.0, 0.0]]),

@@ -138,7 +138,7 @@ def test_a_mask_another_size_and_all_parts_of_our_own_tips_are_in_the_graph():
         assert abs(score - reading.score) <= TIGHT
         assert np.abs(heatmap - reading.heatmap).max() <= TIGHT
     assert not maps[:, :, 32:].any()
-    assert made.about["masked"] == "yes"
+    assert made.metadata["masked"] == "yes"
 
 
 def test_clip_at_another_size_and_prompts_that_follow_the_picture_are_in_the_graph():
@@ -175,7 +175,7 @@ def test_windows_are_no_part_of_an_export_and_that_is_said(tmp_path, capsys):
 
 
 def test_weights_that_no_one_file_holds_are_refused(detector, monkeypatch):
-    monkeypatch.setattr(onnx_export, "LARGEST", 20_000_000)
+    monkeypatch.setattr(onnx_export, "MAX_BYTES", 20_000_000)
     with pytest.raises(EdgeAgentError, match=r"embedded has 0\.0 GB of weights, and one ONNX file holds 2"):
         export(detector, Graph(detector), **THRESHOLDS)
 
@@ -194,13 +194,13 @@ def test_the_gate_stops_a_file_whose_weights_changed(exported, tmp_path, capsys)
     weight.CopyFrom(onnx.numpy_helper.from_array(values * np.float32(1.05), weight.name))
     broken = tmp_path / "broken.onnx"
     onnx.save(model, broken)
-    golden.beside(broken).write_bytes(golden.beside(exported).read_bytes())
+    golden.golden_path(broken).write_bytes(golden.golden_path(exported).read_bytes())
     assert main(["export", "--check", str(broken)]) == 1
     assert capsys.readouterr().out.startswith("FAILED: ")
 
 
 def test_the_gate_takes_the_answers_of_another_runtime(exported, tmp_path, capsys):
-    kept = golden.load(golden.beside(exported))
+    kept = golden.load(golden.golden_path(exported))
     told = tmp_path / "answers.json"
     command = ["export", "--check", str(exported), "--answers", str(told)]
     told.write_text(json.dumps({"scores": kept.scores.tolist()}))
@@ -251,9 +251,9 @@ def test_answers_of_too_few_pictures_are_no_answers():
 
 
 def test_a_golden_set_of_another_export_is_told(exported):
-    kept = golden.load(golden.beside(exported))
+    kept = golden.load(golden.golden_path(exported))
     with pytest.raises(EdgeAgentError, match="class_name is 'bolt'"):
-        golden.require_same_export(kept, {**kept.about, "class_name": "bolt"}, "other.onnx")
+        golden.require_same_export(kept, {**kept.metadata, "class_name": "bolt"}, "other.onnx")
 
 
 @pytest.mark.parametrize(
@@ -271,7 +271,7 @@ def test_a_golden_set_that_is_none_is_named_with_a_remedy(tmp_path, content, sai
 
 
 def test_a_file_that_is_no_onnx_is_named(exported, tmp_path, capsys):
-    golden.beside(tmp_path / "x.onnx").write_bytes(golden.beside(exported).read_bytes())
+    golden.golden_path(tmp_path / "x.onnx").write_bytes(golden.golden_path(exported).read_bytes())
     (tmp_path / "x.onnx").write_bytes(b"no such thing")
     assert main(["export", "--check", str(tmp_path / "x.onnx")]) == 1
     assert "x.onnx: not an ONNX file" in capsys.readouterr().err

@@ -13,7 +13,16 @@ from edge_agent.backbones import windows
 from edge_agent.backbones.embedded import EMBEDDED_CHECKPOINT
 from edge_agent.detectors.checkpoint import unfitted_checkpoint
 from edge_agent.detectors.plain import Plain
-from edge_agent.detectors.winclip import ANOMALOUS, NORMAL, SIDES, TEMPLATES, Seen, WinClip, harmonic, spread_back
+from edge_agent.detectors.winclip import (
+    ANOMALOUS,
+    NORMAL,
+    SIDES,
+    TEMPLATES,
+    WinClip,
+    WindowFeatures,
+    harmonic,
+    windows_to_patches,
+)
 from edge_agent.errors import CheckpointError
 from edge_agent.inference.detector import PromptDetector
 from edge_agent.inference.load import Loader
@@ -111,7 +120,7 @@ def test_winclips_sentences_are_every_state_in_every_template():
 
 def test_plain_clip_compares_with_what_clips_own_call_gives(clip):
     x = clip.pictures(PICTURES, clip.image_size)
-    close(clip.encode_image(x).whole, clip.model.visual(x))
+    close(clip.encode_image(x).image, clip.model.visual(x))
 
 
 # Windows
@@ -122,12 +131,12 @@ def test_a_window_as_large_as_the_picture_is_the_picture(backbone):
     features = backbone.encode_image(x)
     found = backbone.encode_windows(x, features.grid[0])
     assert found.shape == (3, 1, 1, backbone.width)
-    close(found[:, 0, 0], features.whole)
+    close(found[:, 0, 0], features.image)
 
 
 def test_a_window_of_an_official_tower_as_large_as_the_picture_is_the_picture(tower):
     x = torch.rand(2, 3, 56, 56)
-    close(tower.windows(x, 4)[:, 0, 0], tower(x).whole)
+    close(tower.windows(x, 4)[:, 0, 0], tower(x).image)
 
 
 def test_a_window_is_the_encoding_of_its_tokens_with_all_others_masked(clip):
@@ -166,7 +175,7 @@ def test_windows_are_the_same_in_however_many_runs(clip, monkeypatch):
 
 def test_a_patch_is_the_harmonic_mean_of_the_windows_it_is_in():
     scores = torch.rand(2, 3, 4, generator=torch.Generator().manual_seed(0)) * 0.9 + 0.05  # of 4 x 5 patches
-    found = spread_back(scores, 2)
+    found = windows_to_patches(scores, 2)
     assert found.shape == (2, 4, 5)
     for row in range(4):
         for column in range(5):
@@ -176,26 +185,26 @@ def test_a_patch_is_the_harmonic_mean_of_the_windows_it_is_in():
 
 def test_the_map_is_the_harmonic_mean_over_picture_and_windows(clip):
     method = WinClip(clip)
-    seen = method.see(clip.pictures(PICTURES, 40))
+    seen = method.encode(clip.pictures(PICTURES, 40))
     found = method(seen)
     corner = [
         method.probability(window)[:, 0, 0] for window in seen.windows.values()
     ]  # a corner is in one window of each
-    expected = 3 / sum(1 / each for each in (method.probability(seen.whole), *corner))
+    expected = 3 / sum(1 / each for each in (method.probability(seen.image), *corner))
     close(found.patches[:, 0, 0], expected)
-    close(found.picture, method.probability(seen.whole))
+    close(found.picture, method.probability(seen.image))
 
 
 def test_one_window_that_is_sure_outweighs_those_that_are_not():
     assert float(harmonic(torch.tensor([0.01, 0.9, 0.9]))) < 0.03
     nothing = torch.zeros(3, 2)
     assert torch.isfinite(harmonic(nothing)).all()
-    assert torch.isfinite(spread_back(torch.zeros(1, 2, 2), 3)).all()
+    assert torch.isfinite(windows_to_patches(torch.zeros(1, 2, 2), 3)).all()
 
 
 def test_a_picture_smaller_than_a_window_is_read_by_what_fits(clip):
-    seen = WinClip(clip).see(clip.pictures(PICTURES, 16))
-    assert isinstance(seen, Seen)
+    seen = WinClip(clip).encode(clip.pictures(PICTURES, 16))
+    assert isinstance(seen, WindowFeatures)
     assert list(seen.windows) == [2]
     (reading,) = detector("winclip", clip, 8).read(PICTURES[:1])
     assert 0 <= reading.score <= 1

@@ -295,7 +295,7 @@ def test_two_processes_of_torchrun_take_the_same_steps_and_one_of_them_writes(tm
     assert steps == [1, 2, 3]
 
 
-def test_a_batch_that_cannot_be_shared_out_evenly_is_refused(monkeypatch, tmp_path):
+def test_a_batch_that_cannot_be_read_in_threads_evenly_is_refused(monkeypatch, tmp_path):
     monkeypatch.setenv("WORLD_SIZE", "3")
     with pytest.raises(ConfigError, match="cannot be shared out to 3 processes"):
         pretrain(TINY, tmp_path)
@@ -309,9 +309,11 @@ def test_what_a_teacher_taught_is_one_more_variant_of_the_file_and_tells_how_unl
     again = load_tips(tmp_path / VISION, tmp_path / TEXT, folder / TOKENIZER)
     assert again.vision.shape.appearance == (1, 8)
     x = torch.rand(2, 3, 64, 64)
-    told = again.encode_image(x).unlike
+    told = again.encode_image(x).dissimilarity
     assert told.shape == (2, 16)
-    torch.testing.assert_close(told, tips.encode_image(x).unlike, atol=0.05, rtol=0.05)  # half precision on the way
+    torch.testing.assert_close(
+        told, tips.encode_image(x).dissimilarity, atol=0.05, rtol=0.05
+    )  # half precision on the way
     begun = Student(TINY, tips.tokenizer)
     begun.load_embedded(tips, torch.rand(16, 3, 64, 64))  # without a teacher it goes on without
 

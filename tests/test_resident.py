@@ -17,7 +17,7 @@ def test_clean_pages_of_a_library_go_and_it_still_works():
     script = f"""
 import re, numpy as np, cv2
 from pathlib import Path
-from edge_agent.backbones.memory import let_go
+from edge_agent.backbones.memory import release_pages
 
 def resident():
     kept, ours = 0, False
@@ -31,7 +31,7 @@ def resident():
 picture = np.arange(4096, dtype=np.uint8).reshape(64, 64)
 blurred = cv2.GaussianBlur(picture, (0, 0), 2)
 before = resident()
-let_go(re.compile(re.escape({str(path)!r})))
+release_pages(re.compile(re.escape({str(path)!r})))
 print(before, resident())
 assert (cv2.GaussianBlur(picture, (0, 0), 2) == blurred).all()
 """

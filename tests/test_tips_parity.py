@@ -84,7 +84,9 @@ def test_scores_and_maps_meet_the_authors(case, features):
     close(scores.patches.flatten(1), arrays["patch_map"])
     for token in (1, 2):  # theirs is the sum, ours half of it
         close(2 * tipsomaly.picture_score(scores, token), arrays[f"score_cls{token}"])
-    close(scoring.smooth(scoring.stretch(scores.patches, config["size"]), config["sigma"]), arrays["map_smoothed"])
+    close(
+        scoring.smooth(scoring.resize_bilinear(scores.patches, config["size"]), config["sigma"]), arrays["map_smoothed"]
+    )
 
 
 def test_the_published_blur_across_states_is_an_affine_squeeze_of_ours(case):

@@ -53,7 +53,7 @@ def test_every_stage_meets_the_published_code(clip, file, batch):
             scores = method.scores(found)
             text.append(found.text)
             score.append(scores.picture)
-            maps.append(scoring.stretch(scores.patches, config["size"]))
+            maps.append(scoring.resize_bilinear(scores.patches, config["size"]))
             smoothed.append(scoring.heatmaps(scores.patches, config["size"], config["sigma"] * 518 / config["size"]))
     close(text, arrays["text"])
     close(score, arrays["score"])

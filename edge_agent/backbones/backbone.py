@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Preprocessing:
     """How a backbone wants its pictures. kind: "bilinear" or "bicubic". levels: rounded to whole ones of 255, as PIL does.
 
     mean, std: of R, G, B in [0, 1].
     """
 
-    kind: str = "bilinear"
-    levels: bool = False
+    interpolation: str = "bilinear"
+    round_levels: bool = False
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
@@ -30,7 +30,7 @@ class ImageFeatures:
 
     patches: (B, N, D) of the last block. layers: the same after chosen blocks, counted from 1, each (B, N, D).
     values: (B, N, D), the patches of the value-value stream, or None where it was not asked for. None of them unit.
-    unlike: (B, N), how unlike each patch looks to its own picture's others (see appearance.py), None where a tower cannot tell.
+    dissimilarity: (B, N), how unlike each patch looks to its own picture's others (see appearance.py), None where a tower cannot tell.
     contrast: (B, 4h, 4w) fp32, local contrast of a patch's cells (see contrast.py), None where a tower does not look at it.
     grid: (h, w) with h * w = N. aligned: (B, D), what text was trained to be compared with, if it is none of the globals.
     """
@@ -41,11 +41,11 @@ class ImageFeatures:
     layers: dict[int, Tensor] = field(default_factory=dict)
     values: Tensor | None = None
     aligned: Tensor | None = None
-    unlike: Tensor | None = None
+    dissimilarity: Tensor | None = None
     contrast: Tensor | None = None
 
     @property
-    def whole(self) -> Tensor:
+    def image(self) -> Tensor:
         """(B, D): the picture as text was trained to be compared with it."""
         return self.globals[:, -1] if self.aligned is None else self.aligned
 
@@ -55,7 +55,7 @@ class Backbone(Protocol):
 
     width: D, length of image and text features. depth: vision blocks. text_width: W, length of a token on its way into
     the text tower. text_depth: text blocks. patch: its side in pixels. image_size: side the positions were trained for.
-    temperature: what cosines are divided by before a softmax. look: how it wants pictures, as `pictures` makes them.
+    temperature: what cosines are divided by before a softmax. preprocessing: how it wants pictures, as `pictures` makes them.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Backbone(Protocol):
     @property
     def device(self) -> torch.device: ...
     @property
-    def look(self) -> Look: ...
+    def preprocessing(self) -> Preprocessing: ...
     @property
     def vision_tower(self) -> nn.Module:
         """What `encode_image` runs: where its matrix products are made in half precision, its weights may be, too."""

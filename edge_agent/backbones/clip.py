@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edge_agent.backbones.backbone import ImageFeatures, Look
+from edge_agent.backbones.backbone import ImageFeatures, Preprocessing
 from edge_agent.backbones.clip_family import Colour
 from edge_agent.backbones.windows import encode_each
 from edge_agent.errors import CheckpointError
@@ -55,7 +55,7 @@ class Clip(nn.Module):
         self.name = name
         self.sha256 = sha256
         self.temperature = math.exp(-float(self.model.logit_scale.detach()))
-        self.look = Look("bicubic", True, mean, std)
+        self.preprocessing = Preprocessing("bicubic", True, mean, std)
         ends = torch.tensor([tokenizer.sot_token_id, tokenizer.eot_token_id])
         self.register_buffer("ends", ends, persistent=False)  # on the device: a CUDA graph cannot fetch it
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)

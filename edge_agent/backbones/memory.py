@@ -16,7 +16,7 @@ _DONT_NEED = 4  # MADV_DONTNEED
 _MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (\S{4}) \S+ \S+ \S+ +(/.*)\n")
 
 
-def let_go(libraries: re.Pattern[str] = CUDA) -> None:
+def release_pages(libraries: re.Pattern[str] = CUDA) -> None:
     """Unmap the clean pages of libraries whose path matches; does nothing where there is no /proc."""
     try:
         places = list(_clean(libraries))

@@ -19,12 +19,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edge_agent.backbones.appearance import Appearance
-from edge_agent.backbones.backbone import ImageFeatures, Look
+from edge_agent.backbones.backbone import ImageFeatures, Preprocessing
 from edge_agent.backbones.contrast import Contrast
 from edge_agent.backbones.resize import pictures_to_tensor
 from edge_agent.backbones.tips_files import TEXT, TOKENIZER, VISION, BackboneFiles
 from edge_agent.backbones.tokenizer import Tokenizer
-from edge_agent.backbones.vit import Vit, draw_normal
+from edge_agent.backbones.vit import Vit, init_normal
 from edge_agent.backbones.weights.arrays import read_arrays
 from edge_agent.backbones.windows import encode_each
 from edge_agent.errors import CheckpointError
@@ -173,7 +173,7 @@ class VisionTower(nn.Module):
         """x: (B, 3, H, W) in [0, 1], H and W multiples of the patch. All features after the final LayerNorm."""
         tokens, grid, contrast = self._embed(x)
         kept = {}
-        unlike = None
+        dissimilarity = None
         stream = tokens if values else None
         for number, block in enumerate(self.vit.layers(), start=1):
             tokens = self._compared(tokens, grid, number)
@@ -183,10 +183,12 @@ class VisionTower(nn.Module):
             if number in layers:
                 kept[number] = self.vit.norm(tokens)[:, 2:]
             if str(number) in self.appearance:
-                unlike = self.appearance[str(number)](self.vit.norm(tokens)[:, 2:])
+                dissimilarity = self.appearance[str(number)](self.vit.norm(tokens)[:, 2:])
         tokens = self.vit.norm(tokens)
         by_values = None if stream is None else self.vit.norm(stream)[:, 2:]
-        return ImageFeatures(tokens[:, :2], tokens[:, 2:], grid, kept, by_values, unlike=unlike, contrast=contrast)
+        return ImageFeatures(
+            tokens[:, :2], tokens[:, 2:], grid, kept, by_values, dissimilarity=dissimilarity, contrast=contrast
+        )
 
     def windows(self, x: Tensor, side: int) -> Tensor:
         """See Backbone.encode_windows. Patches are compared, in towers that do, within their window."""
@@ -261,7 +263,7 @@ class TextTower(nn.Module):
         super().__init__()
         self.shape = shape
         self.token_embedding = nn.Embedding.from_pretrained(torch.empty(shape.vocabulary, shape.width), freeze=False)
-        draw_normal(self.token_embedding.weight, 1.0)
+        init_normal(self.token_embedding.weight, 1.0)
         self.transformer = nn.Module()
         self.transformer.resblocks = nn.ModuleList(TextBlock(shape) for _ in range(shape.depth))
         self.ln_final = nn.LayerNorm(shape.width, eps=1e-5)
@@ -360,9 +362,9 @@ class Tips(nn.Module):
         return self.vision.shape.grid * self.patch
 
     @property
-    def look(self) -> Look:
+    def preprocessing(self) -> Preprocessing:
         """See Backbone: bilinear, in [0, 1]."""
-        return Look()
+        return Preprocessing()
 
     @property
     def device(self) -> torch.device:

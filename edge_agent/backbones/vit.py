@@ -92,8 +92,8 @@ class Vit(nn.Module):
         self.blocks = nn.ModuleList(Block(width, heads, hidden, swiglu) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=1e-6)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
-        draw_normal(self.cls_token, 1e-6)
-        draw_normal(self.reg_token, 1e-6)
+        init_normal(self.cls_token, 1e-6)
+        init_normal(self.reg_token, 1e-6)
         for module in self.blocks.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
@@ -106,7 +106,7 @@ class Vit(nn.Module):
             yield block
 
 
-def draw_normal(parameter: Tensor, std: float) -> None:
+def init_normal(parameter: Tensor, std: float) -> None:
     """nn.init.normal_, but nothing on the meta device: only to see that there is nothing to draw, torch would import its compiler."""
     if not parameter.is_meta:
         nn.init.normal_(parameter, std=std)

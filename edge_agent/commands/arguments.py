@@ -6,7 +6,7 @@ import argparse
 from contextlib import suppress
 from pathlib import Path
 
-from edge_agent.inference.image_size import MOST_WINDOWS
+from edge_agent.inference.image_size import MAX_WINDOWS
 
 
 def config_option(command: argparse.ArgumentParser) -> None:
@@ -26,9 +26,9 @@ def count(text: str) -> int:
 
 
 def windows(text: str) -> int:
-    if text.isdecimal() and 1 <= int(text) <= MOST_WINDOWS:
+    if text.isdecimal() and 1 <= int(text) <= MAX_WINDOWS:
         return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to {MOST_WINDOWS}")
+    raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to {MAX_WINDOWS}")
 
 
 def seed(text: str) -> int:

@@ -16,7 +16,7 @@ from edge_agent.errors import EdgeAgentError
 if TYPE_CHECKING:
     from edge_agent.config.config import Config
     from edge_agent.config.station import StationConfig
-    from edge_agent.onnx.golden import Comparison
+    from edge_agent.onnx.golden import GoldenResult
 
 
 def add(export: argparse.ArgumentParser, what: argparse._MutuallyExclusiveGroup) -> None:
@@ -94,9 +94,9 @@ def export_onnx(options: argparse.Namespace) -> int:
         threshold=rules.threshold,
         map_threshold=rules.map_threshold,
     )
-    shown = golden.originals()
+    shown = golden.source_pictures()
     pictures = np.concatenate([resized(detector, [one]) for one in shown.values()])
-    kept = golden.golden_set(made.about, list(shown), pictures, *reference(graph, pictures))
+    kept = golden.golden_set(made.metadata, list(shown), pictures, *reference(graph, pictures))
     found = golden.compare(kept, *OnnxFile(made.onnx).read(kept.pictures))
     if not found.passed:
         raise EdgeAgentError(
@@ -104,7 +104,7 @@ def export_onnx(options: argparse.Namespace) -> int:
         )
     out = options.onnx
     try:
-        golden.save(kept, golden.beside(out))
+        golden.save(kept, golden.golden_path(out))
         write_durably(out, made.onnx)
     except OSError as error:
         raise EdgeAgentError(
@@ -113,9 +113,9 @@ def export_onnx(options: argparse.Namespace) -> int:
     size = detector.info.image_size
     print(
         f"{detector.info.name} for {chosen.detector.class_name!r} in {out} ({len(made.onnx) / 1e6:.1f} MB)\n"
-        f"takes          pictures ({made.about['batch']}, {size}, {size}, 3) uint8 RGB; resize: {made.about['resize']}\n"
+        f"takes          pictures ({made.metadata['batch']}, {size}, {size}, 3) uint8 RGB; resize: {made.metadata['resize']}\n"
         f"gives          scores and maps; NotOK from {rules.threshold:g} on, a pixel from {rules.map_threshold:g} on\n"
-        f"golden set     {golden.beside(out)}: {len(kept.names)} pictures; under onnxruntime {_told(found)}"
+        f"golden set     {golden.golden_path(out)}: {len(kept.names)} pictures; under onnxruntime {_told(found)}"
     )
     return OK
 
@@ -125,19 +125,19 @@ def check(options: argparse.Namespace) -> int:
     from edge_agent.onnx import golden
     from edge_agent.onnx.run import OnnxFile
 
-    kept = golden.load(golden.beside(options.check))
+    kept = golden.load(golden.golden_path(options.check))
     if options.answers:
-        scores, maps = golden.answers(options.answers)
+        scores, maps = golden.read_answers(options.answers)
     else:
         file = OnnxFile(options.check)
-        golden.require_same_export(kept, file.about, str(options.check))
+        golden.require_same_export(kept, file.metadata, str(options.check))
         scores, maps = file.read(kept.pictures)
     found = golden.compare(kept, scores, maps, options.tolerance)
     print(f"{'passed' if found.passed else 'FAILED'}: {len(kept.names)} pictures, {_told(found)}")
     return OK if found.passed else FAILED
 
 
-def _told(found: Comparison) -> str:
+def _told(found: GoldenResult) -> str:
     maps = "maps not given" if found.map is None else f"maps by {found.map:.2g} ({found.map_of})"
     flips = f"verdicts flip on {', '.join(found.flipped)}" if found.flipped else "no verdict flips"
     return f"scores differ by {found.score:.2g} ({found.score_of}), {maps}, {found.tolerance:g} is allowed; {flips}"

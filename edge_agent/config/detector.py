@@ -13,7 +13,7 @@ from edge_agent.backbones.families import family_of
 from edge_agent.backbones.tips_folder import HINT
 from edge_agent.detectors.methods import unfitted_methods
 from edge_agent.errors import CheckpointError
-from edge_agent.inference.image_size import MOST_WINDOWS, whole_patches
+from edge_agent.inference.image_size import MAX_WINDOWS, whole_patches
 from edge_agent.settings.section import Section
 from edge_agent.settings.values import ReadableFile, Text, folder_of, wrong
 
@@ -58,7 +58,7 @@ class DetectorConfig(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     image_size: Annotated[int, Field(ge=32, le=2048)] | None = None
-    windows: Annotated[int, Field(ge=1, le=MOST_WINDOWS)] = 1
+    windows: Annotated[int, Field(ge=1, le=MAX_WINDOWS)] = 1
 
     @field_validator("checkpoint")
     @classmethod

@@ -29,7 +29,7 @@ AT_ONCE = 256  # prompts in one run of the text tower: some 200 MB with CLIP's V
 
 
 @dataclass(frozen=True, slots=True)
-class Guess:
+class VaeOutput:
     """What the VAE made of a batch in training. seen: (B, D), the global features; mean, log_variance: (B, D), of the code that
     was drawn; decoded: (B, D), what it became, to resemble `seen` and to bias the prompts."""
 
@@ -40,11 +40,11 @@ class Guess:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class CopsOutput:
     """patches: (B, N, D), pooled, not unit. prototypes: (B, 2, 6, D). text: (B, 2, D) unit. picture: (B, 2), logits.
 
     probability: (B, h, w), anomalous, by patch, before it is weighted. distances: (B, 2, h, w), to the nearest prototype,
-    in [0, 2]. guess: in training only. The order of states is normal, anomalous.
+    in [0, 2]. vae: in training only. The order of states is normal, anomalous.
     """
 
     patches: Tensor
@@ -53,7 +53,7 @@ class Found:
     picture: Tensor
     probability: Tensor
     distances: Tensor
-    guess: Guess | None = None
+    vae: VaeOutput | None = None
 
 
 class Cops(Method):
@@ -137,7 +137,7 @@ class Cops(Method):
         """See Method. draws_seed: null where the draws were given."""
         return {"pool": self.pool, "alpha": self.alpha, "beta": self.beta, "draws_seed": self.seed}
 
-    def hold(self) -> None:
+    def precompute(self) -> None:
         """See Method. The draws depend on no picture: they are decoded once."""
         self.biases = self.decoder(self.draws)
 
@@ -147,7 +147,7 @@ class Cops(Method):
             self.biases = None
         return super().train(mode)
 
-    def forward(self, features: ImageFeatures) -> Found:
+    def forward(self, features: ImageFeatures) -> CopsOutput:
         """See Method. In training one code is drawn for each picture, from torch's global generator, out of what the encoder says of it.
 
         Everything is in fp32 but the text tower's matrix products, which are in the features' precision.
@@ -157,19 +157,19 @@ class Cops(Method):
             whole = features.globals[:, -1].float()  # (B, D)
             patches = pooled(features.values.float(), features.grid, self.pool)
             prototypes = self.extractor(self.queries, patches)
-            guess = self._guess(whole) if self.training else None
-            text = self._text(prototypes.detach(), self._biases(guess), features.values.dtype)  # (B, 2, D)
-            return Found(
+            vae = self._reconstruct(whole) if self.training else None
+            text = self._text(prototypes.detach(), self._biases(vae), features.values.dtype)  # (B, 2, D)
+            return CopsOutput(
                 patches,
                 prototypes,
                 text,
                 (text @ scoring.unit(whole).unsqueeze(2)).squeeze(2) / TEMPERATURE,
                 compare(patches, text, TEMPERATURE).probability.unflatten(1, features.grid),
                 distances(patches, prototypes).unflatten(2, features.grid),
-                guess,
+                vae,
             )
 
-    def scores(self, found: Found, keep: Tensor | None = None) -> Scores:
+    def scores(self, found: CopsOutput, keep: Tensor | None = None) -> Scores:
         """See Method. A patch's probability is weighted by where it lies between the picture's least and greatest distances."""
         from_normal, from_anomalous = scaled(found.distances, keep).unbind(dim=1)
         patches = found.probability * (self.alpha * from_normal + (1 - self.alpha) * (1 - from_anomalous))
@@ -178,7 +178,7 @@ class Cops(Method):
         picture = found.picture.softmax(dim=1)[:, 1]
         return Scores(self.beta * picture + (1 - self.beta) * patches.amax(dim=(1, 2)), patches)
 
-    def _guess(self, whole: Tensor) -> Guess:
+    def _reconstruct(self, whole: Tensor) -> VaeOutput:
         if self.encoder is None:
             raise CheckpointError(
                 "these CoPS prompts came without the VAE's encoder, as the authors publish them: they inspect but cannot be"
@@ -186,12 +186,12 @@ class Cops(Method):
             )
         mean, log_variance = self.encoder(whole)
         noise = torch.randn(mean.shape).to(mean)  # drawn on the CPU: the same on every device
-        return Guess(whole, mean, log_variance, self.decoder(mean + (log_variance / 2).exp() * noise))
+        return VaeOutput(whole, mean, log_variance, self.decoder(mean + (log_variance / 2).exp() * noise))
 
-    def _biases(self, guess: Guess | None) -> Tensor:
+    def _biases(self, vae: VaeOutput | None) -> Tensor:
         """(1 or B, K, W): those of the fixed draws, or each picture's own."""
-        if guess is not None:
-            return guess.decoded.unsqueeze(1)
+        if vae is not None:
+            return vae.decoded.unsqueeze(1)
         biases = self.decoder(self.draws) if self.biases is None else self.biases
         return biases.unsqueeze(0)
 

@@ -44,7 +44,7 @@ class Method(nn.Module):
 
     backbone: Backbone
 
-    def see(self, x: Tensor) -> Any:
+    def encode(self, x: Tensor) -> Any:
         """What `forward` wants of pictures (B, 3, H, W): the backbone's features, unless a method says otherwise."""
         return self.backbone.encode_image(x, self.layers, values=self.values)
 
@@ -81,7 +81,7 @@ class Method(nn.Module):
         """Return what changes the scores of a method without a checkpoint, such as its sentences (a JSON value)."""
         return None
 
-    def hold(self) -> None:
+    def precompute(self) -> None:
         """Before inspecting: compute once what no longer changes, such as text features of prompts. Call under no_grad."""
 
 

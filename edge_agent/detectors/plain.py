@@ -17,7 +17,7 @@ States = tuple[tuple[str, ...], tuple[str, ...]]  # sentences with {} for the cl
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class PlainOutput:
     """picture: (B,), patches: (B, h, w), the probability of anomalous, in [0, 1], fp32."""
 
     picture: Tensor
@@ -56,14 +56,16 @@ class Plain(Method):
         """See Method."""
         return {}
 
-    def forward(self, features: ImageFeatures) -> Found:
+    def forward(self, features: ImageFeatures) -> PlainOutput:
         """See Method."""
-        return Found(self.probability(features.whole), self.probability(features.patches).unflatten(1, features.grid))
+        return PlainOutput(
+            self.probability(features.image), self.probability(features.patches).unflatten(1, features.grid)
+        )
 
     def probability(self, features: Tensor) -> Tensor:
         """features: (..., D), any length. Returns (...), of anomalous, at the temperature the backbone was trained with."""
         return scoring.anomalous_probability(features, self.text, self.backbone.temperature)
 
-    def scores(self, found: Found, keep: Tensor | None = None) -> Scores:
+    def scores(self, found: PlainOutput, keep: Tensor | None = None) -> Scores:
         """See Method."""
         return Scores(found.picture, found.patches if keep is None else found.patches.masked_fill(~keep, 0))

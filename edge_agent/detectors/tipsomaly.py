@@ -14,7 +14,7 @@ from edge_agent.backbones.backbone import Backbone, ImageFeatures
 from edge_agent.detectors import prompts
 from edge_agent.detectors.method import Method, Scores
 from edge_agent.kernels import scoring
-from edge_agent.kernels.scoring import LEAST
+from edge_agent.kernels.scoring import MIN_PROBABILITY
 from edge_agent.kernels.similarity import compare
 
 PROMPT_LENGTH = 8  # tokens, as published
@@ -25,7 +25,7 @@ LEAST_CONTRAST = 0.01  # is added to every cell's, so that one without any does 
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class LocalEvidence:
     """How much of a picture its "local evidence" is: see picture_score. As published unless said.
 
     fractions: for each size of defect the fraction of the patches, the highest ones, that counts; 0 for the highest one.
@@ -36,27 +36,27 @@ class Evidence:
     odds: bool = False
 
     @classmethod
-    def told(cls, header: Mapping[str, Any]) -> Evidence:
+    def from_header(cls, header: Mapping[str, Any]) -> LocalEvidence:
         """What a checkpoint's header says of it."""
         said = header.get("evidence", cls().fractions)
         fractions = tuple(min(max(float(one), 0.0), 1.0) for one in (said if isinstance(said, Sequence) else [said]))
         return cls(fractions, bool(header.get("odds", False)))
 
 
-PUBLISHED = Evidence()
+PUBLISHED = LocalEvidence()
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class TipsomalyOutput:
     """picture: (B, C), anomalous probability by class token 1, 2 (CLIP has one). patches: (B, h, w), by patch; peak: (B,), the highest.
 
-    unlike: (B, h, w) and contrast: (B, 4h, 4w), see ImageFeatures, None where the backbone cannot tell.
+    dissimilarity: (B, h, w) and contrast: (B, 4h, 4w), see ImageFeatures, None where the backbone cannot tell.
     """
 
     picture: Tensor
     patches: Tensor
     peak: Tensor
-    unlike: Tensor | None = None
+    dissimilarity: Tensor | None = None
     contrast: Tensor | None = None
 
 
@@ -71,30 +71,30 @@ def learned_features(backbone: Backbone, prompt_pair: Tensor) -> Tensor:
     return torch.stack([scoring.state_feature(backbone.encode_text(state, prompt)) for state, prompt in states])
 
 
-def score(features: ImageFeatures, fixed: Tensor, learned: Tensor, temperature: float | Tensor) -> Found:
+def score(features: ImageFeatures, fixed: Tensor, learned: Tensor, temperature: float | Tensor) -> TipsomalyOutput:
     """Probabilities before any combination."""
     patches = compare(features.patches, learned.unsqueeze(0), temperature)
-    return Found(
+    return TipsomalyOutput(
         scoring.anomalous_probability(features.globals, fixed, temperature),
         patches.probability.unflatten(1, features.grid),
         patches.peak,
-        None if features.unlike is None else features.unlike.unflatten(1, features.grid),
+        None if features.dissimilarity is None else features.dissimilarity.unflatten(1, features.grid),
         features.contrast,
     )
 
 
-def with_consistency(found: Found, slope: float, centre: float) -> Found:
+def with_consistency(found: TipsomalyOutput, slope: float, centre: float) -> TipsomalyOutput:
     """Each patch's logit plus what it looks unlike its own picture's others beyond `centre`, times `slope`: 0 changes nothing.
 
     Not of the paper: test-time self-consistency, for backbones that tell of it.
     """
-    if not slope or found.unlike is None:
+    if not slope or found.dissimilarity is None:
         return found
-    patches = torch.sigmoid(torch.logit(found.patches, LEAST) + slope * (found.unlike - centre))
+    patches = torch.sigmoid(torch.logit(found.patches, MIN_PROBABILITY) + slope * (found.dissimilarity - centre))
     return replace(found, patches=patches, peak=patches.amax(dim=(1, 2)))
 
 
-def sharpened(found: Found, share: float, temperature: float) -> Tensor:
+def sharpened(found: TipsomalyOutput, share: float, temperature: float) -> Tensor:
     """(B, 4h, 4w) in [0, 1]: geometric mean of the patches' probability, weighted 1 - share, and of their cells' local contrast.
 
     temperature: what the patches' log odds are divided by first, as contrast alone would rank those that are all but certain.
@@ -104,12 +104,14 @@ def sharpened(found: Found, share: float, temperature: float) -> Tensor:
     if not share or found.contrast is None:
         return found.patches
     contrast = (found.contrast + LEAST_CONTRAST).clamp(max=1)
-    patches = torch.sigmoid(torch.logit(found.patches, LEAST) / temperature)
+    patches = torch.sigmoid(torch.logit(found.patches, MIN_PROBABILITY) / temperature)
     _, height, width = contrast.shape
-    return scoring.stretch(patches, (height, width)) ** (1 - share) * contrast**share
+    return scoring.resize_bilinear(patches, (height, width)) ** (1 - share) * contrast**share
 
 
-def picture_score(found: Found, class_token: int, keep: Tensor | None = None, evidence: Evidence = PUBLISHED) -> Tensor:
+def picture_score(
+    found: TipsomalyOutput, class_token: int, keep: Tensor | None = None, evidence: LocalEvidence = PUBLISHED
+) -> Tensor:
     """(B,) in [0, 1]: mean of class token k's probability and the patches' "local evidence", once for each size of defect.
 
     keep: (B, h, w) bool, patches that count. The published score is this one doubled, in [0, 2]; its evidence is the
@@ -118,8 +120,8 @@ def picture_score(found: Found, class_token: int, keep: Tensor | None = None, ev
     token, patches, peak = found.picture[:, class_token - 1], found.patches.flatten(1), found.peak
     none = 0.0
     if evidence.odds:
-        token, patches, peak = (torch.logit(one, LEAST) for one in (token, patches, peak))
-        none = math.log(LEAST)
+        token, patches, peak = (torch.logit(one, MIN_PROBABILITY) for one in (token, patches, peak))
+        none = math.log(MIN_PROBABILITY)
     kept = None if keep is None else keep.flatten(1)
     means = [token]
     for fraction in evidence.fractions:
@@ -156,7 +158,7 @@ class Tipsomaly(Method):
         class_name: str = "object",
         class_token: int = CLASS_TOKEN,
         fixed: Tensor | None = None,
-        evidence: Evidence = PUBLISHED,
+        evidence: LocalEvidence = PUBLISHED,
         consistency: tuple[float, float] = CONSISTENCY,
         contrast: tuple[float, float] = NO_CONTRAST,
     ) -> None:
@@ -190,7 +192,9 @@ class Tipsomaly(Method):
         share, temperature = (float(one) for one in header.get("contrast", NO_CONTRAST))
         if not (0 <= share <= 1 and 0.01 <= temperature <= 100):
             raise ValueError(f"contrast: {[share, temperature]}")
-        method = cls(backbone, class_name, token, fixed, Evidence.told(header), consistency, (share, temperature))
+        method = cls(
+            backbone, class_name, token, fixed, LocalEvidence.from_header(header), consistency, (share, temperature)
+        )
         method.prompt = nn.Parameter(tensors["prompt"].to(backbone.device))
         method.learned = tensors["learned"].to(backbone.device)
         return method
@@ -207,17 +211,17 @@ class Tipsomaly(Method):
         own = {"consistency": list(self.consistency), "contrast": list(self.contrast)}
         return {"class_token": self.class_token, **evidence, **own}
 
-    def hold(self) -> None:
+    def precompute(self) -> None:
         """See Method."""
         if self.learned is None:
             self.learned = learned_features(self.backbone, self.prompt)
 
-    def forward(self, features: ImageFeatures) -> Found:
+    def forward(self, features: ImageFeatures) -> TipsomalyOutput:
         """See Method."""
         learned = learned_features(self.backbone, self.prompt) if self.learned is None else self.learned
         return score(features, self.fixed, learned, self.backbone.temperature)
 
-    def scores(self, found: Found, keep: Tensor | None = None) -> Scores:
+    def scores(self, found: TipsomalyOutput, keep: Tensor | None = None) -> Scores:
         """See Method."""
         found = with_consistency(found, *self.consistency)
         token = min(self.class_token, found.picture.shape[1])

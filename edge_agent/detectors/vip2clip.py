@@ -27,7 +27,7 @@ TEMPERATURE = 0.07  # as published, not the backbone's own
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ViP2ClipOutput:
     """text: (B, 2, D) unit, normal then anomalous. cosines: (B, K, 2, h, w), of patches of K layers to what the text became there.
 
     probability: (B, K, h, w), anomalous, in [0, 1]; that of normal is 1 minus it.
@@ -125,7 +125,7 @@ class ViP2Clip(Method):
         """See Method."""
         return {"layers": list(self.layers), "top": self.top}
 
-    def forward(self, features: ImageFeatures) -> Found:
+    def forward(self, features: ImageFeatures) -> ViP2ClipOutput:
         """See Method. Whatever precision the features come in, all from here on is in fp32, the text tower too: prompts are short."""
         layers = [features.layers[layer] for layer in self.layers]
         with torch.autocast(layers[0].device.type, enabled=False):
@@ -134,9 +134,9 @@ class ViP2Clip(Method):
             cosines = (self.fgp(text, patches) @ patches.mT).unflatten(3, features.grid)  # (B, K, 2, h, w)
             normal, anomalous = cosines.unbind(dim=2)
             probability = torch.sigmoid((anomalous - normal) / TEMPERATURE)  # = softmax over two states
-        return Found(text, cosines, probability)
+        return ViP2ClipOutput(text, cosines, probability)
 
-    def scores(self, found: Found, keep: Tensor | None = None) -> Scores:
+    def scores(self, found: ViP2ClipOutput, keep: Tensor | None = None) -> Scores:
         """See Method. The text has looked at all patches, those that do not count among them."""
         picture = picture_logits(found.cosines, self.top, keep).softmax(dim=1)[:, 1]
         patches = found.probability.mean(dim=1)  # the published (anomalous + 1 - normal) / 2 is the same

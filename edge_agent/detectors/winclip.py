@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edge_agent.detectors.plain import Found, Plain, States
+from edge_agent.detectors.plain import Plain, PlainOutput, States
 
 SIDES = (2, 3)  # of windows, in patches, as published
-LEAST = 1e-6  # a probability below counts as this: a harmonic mean has no place for 0
+MIN_PROBABILITY = 1e-6  # a probability below counts as this: a harmonic mean has no place for 0
 
 NORMAL = (
     "{}",
@@ -59,10 +59,10 @@ def composed(states: tuple[str, ...]) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """whole: (B, D), of the picture. windows: (B, h - s + 1, w - s + 1, D) by side s. None of them unit. grid: (h, w)."""
+class WindowFeatures:
+    """image: (B, D), of the picture. windows: (B, h - s + 1, w - s + 1, D) by side s. None of them unit. grid: (h, w)."""
 
-    whole: Tensor
+    image: Tensor
     windows: dict[int, Tensor]
     grid: tuple[int, int]
 
@@ -78,29 +78,29 @@ class WinClip(Plain):
     fixed_batch = True
     sentences: ClassVar[States] = (composed(NORMAL), composed(ANOMALOUS))
 
-    def see(self, x: Tensor) -> Seen:
+    def encode(self, x: Tensor) -> WindowFeatures:
         """See Method."""
         features = self.backbone.encode_image(x)
         sides = [side for side in SIDES if side <= min(features.grid)]
         windows = {side: self.backbone.encode_windows(x, side) for side in sides}
-        return Seen(features.whole, windows, features.grid)
+        return WindowFeatures(features.image, windows, features.grid)
 
-    def forward(self, features: Seen) -> Found:  # type: ignore[override]  # of what its own `see` gives
+    def forward(self, features: WindowFeatures) -> PlainOutput:  # type: ignore[override]  # of what its own `see` gives
         """See Method."""
-        whole = self.probability(features.whole)  # (B,)
+        whole = self.probability(features.image)  # (B,)
         scales = [whole[:, None, None].expand(-1, *features.grid)]
-        scales += [spread_back(self.probability(window), side) for side, window in features.windows.items()]
-        return Found(whole, harmonic(torch.stack(scales)))
+        scales += [windows_to_patches(self.probability(window), side) for side, window in features.windows.items()]
+        return PlainOutput(whole, harmonic(torch.stack(scales)))
 
 
 def harmonic(x: Tensor) -> Tensor:
     """Harmonic mean over the first axis, of numbers in [0, 1]."""
-    return 1 / (1 / x.clamp(min=LEAST)).mean(dim=0)
+    return 1 / (1 / x.clamp(min=MIN_PROBABILITY)).mean(dim=0)
 
 
-def spread_back(windows: Tensor, side: int) -> Tensor:
+def windows_to_patches(windows: Tensor, side: int) -> Tensor:
     """Windows' numbers (B, h - side + 1, w - side + 1) in [0, 1] to patches (B, h, w): harmonic mean of the windows a patch is in."""
-    reciprocal = F.pad(1 / windows.clamp(min=LEAST), [side - 1] * 4)
+    reciprocal = F.pad(1 / windows.clamp(min=MIN_PROBABILITY), [side - 1] * 4)
     inside = F.pad(torch.ones_like(windows), [side - 1] * 4)
     counted, summed = F.avg_pool2d(torch.stack([inside, reciprocal], dim=1), side, stride=1).unbind(dim=1)
     return counted / summed

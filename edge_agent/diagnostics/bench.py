@@ -27,11 +27,11 @@ from edge_agent.detectors.methods import DEFAULT_METHOD, lookup
 from edge_agent.errors import CheckpointError
 from edge_agent.inference.detector import PromptDetector
 from edge_agent.inference.load import Loader, choose_device, choose_dtype
-from edge_agent.inference.thread_batches import shared_out
+from edge_agent.inference.thread_batches import read_in_threads
 from edge_agent.kernels.heatmap import heatmaps
 from edge_agent.kernels.pictures import prepare
 
-FEWEST = 3  # runs, however long one takes
+MIN_RUNS = 3  # runs, however long one takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Machine:
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class Timing:
     """One size of batch. runs: batches timed one after another, of which p50_ms and p99_ms are; with few runs p99 is the slowest.
 
     pictures_per_s: with the next batch begun while one is read. stages_ms: median milliseconds a batch, each stage alone.
@@ -150,16 +150,16 @@ def flop(detector: PromptDetector) -> int:
     x = torch.zeros(1, 3, detector.info.image_size, detector.info.image_size, device=detector.device)
     counter = FlopCounterMode(display=False)
     with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH), counter:  # the other ways are not counted everywhere
-        detector.judge(x)
+        detector.predict(x)
     return counter.get_total_flops()
 
 
 def measure(
     detector: PromptDetector, batch: int, frame: tuple[int, int], seconds: float, tflop: float, matrix_tflops: float
-) -> Figures:
+) -> Timing:
     """frame: (H, W) of the frames. seconds: to spend on each of three things: one batch at a time, one after another, stages."""
     device = detector.device
-    images = [pattern(frame, seed) for seed in range(batch)]
+    images = [noise_frame(frame, seed) for seed in range(batch)]
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     detector.read(images)  # on a GPU this size of batch is recorded now
@@ -167,7 +167,7 @@ def measure(
     p50, p99 = (1e3 * float(np.percentile(taken, share, method="higher")) for share in (50, 99))
     rate = throughput(detector, images, seconds) if detector.overlaps else 1e3 * batch / p50
     peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_of_process()
-    return Figures(
+    return Timing(
         batch, len(taken), rate, p50, p99, stages(detector, images, seconds), peak / 1e6, tflop * rate / matrix_tflops
     )
 
@@ -177,7 +177,7 @@ def throughput(detector: PromptDetector, images: Sequence[np.ndarray], seconds: 
     detector.read(images)
     begun = time.perf_counter()
     count, land = 0, detector.start(images)
-    while count < FEWEST or time.perf_counter() - begun < seconds:
+    while count < MIN_RUNS or time.perf_counter() - begun < seconds:
         following = detector.start(images)
         land()
         land, count = following, count + 1
@@ -195,7 +195,7 @@ def stages(detector: PromptDetector, images: Sequence[np.ndarray], seconds: floa
             above = below.to(device)
             x = torch.zeros(len(images), 3, size, size, dtype=detector.dtype, device=device)
             steps["up"] = lambda: above.copy_(below, non_blocking=True)
-            steps["resize"] = lambda: prepare(above, method.backbone.look, x)
+            steps["resize"] = lambda: prepare(above, method.backbone.preprocessing, x)
             steps["resize"]()
         else:
             x = method.backbone.pictures(images, size)
@@ -223,32 +223,32 @@ def tower(detector: PromptDetector, x: Tensor) -> object:
         with torch.inference_mode():  # of this thread
             return [detector.encode(x[part])]
 
-    return shared_out(encode, len(x), large=detector.is_large)
+    return read_in_threads(encode, len(x), large=detector.is_large)
 
 
 def timed(step: Callable[[], object], device: torch.device, most: int, seconds: float) -> Iterator[float]:
     """Seconds of each of up to `most` calls, for as long as `seconds` last; the first one warms up and is not told."""
-    with waited(device):
+    with synchronized(device):
         step()
     begun = time.perf_counter()
     for count in range(most):
-        if count >= FEWEST and time.perf_counter() - begun > seconds:
+        if count >= MIN_RUNS and time.perf_counter() - begun > seconds:
             return
         start = time.perf_counter()
-        with waited(device):
+        with synchronized(device):
             step()
         yield time.perf_counter() - start
 
 
 @contextmanager
-def waited(device: torch.device) -> Iterator[None]:
+def synchronized(device: torch.device) -> Iterator[None]:
     """What is in the with has happened on the device, too, when it ends."""
     yield
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
-def pattern(shape: tuple[int, int], seed: int) -> np.ndarray:
+def noise_frame(shape: tuple[int, int], seed: int) -> np.ndarray:
     """(H, W, 3) uint8 RGB noise: reading takes as long whatever a picture shows."""
     return np.random.default_rng(seed).integers(0, 256, (*shape, 3), np.uint8)
 

@@ -10,7 +10,7 @@ import torch
 from edge_agent.backbones.backbone import Backbone
 from edge_agent.backbones.embedded import EMBEDDED
 from edge_agent.backbones.families import family_of
-from edge_agent.backbones.memory import let_go
+from edge_agent.backbones.memory import release_pages
 from edge_agent.backbones.precision import halve
 from edge_agent.backbones.weights.store import default_folder
 from edge_agent.detectors.checkpoint import load_checkpoint, unfitted_checkpoint
@@ -46,7 +46,7 @@ class Loader:
                 halve(backbone, dtype)
             self._backbones[key] = backbone.to(choose_device(device))
             if not torch.cuda.is_available():
-                let_go()
+                release_pages()
         return self._backbones[key]
 
     def detector(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Band:
-    """first: (S,) int32, where each of S outputs begins to look. weights: (T, S) fp32, of the T inputs from there on."""
+    """first: (S,) int32, where each of S outputs begins to preprocessing. weights: (T, S) fp32, of the T inputs from there on."""
 
     first: Tensor
     weights: Tensor

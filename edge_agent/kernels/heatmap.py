@@ -18,10 +18,10 @@ def heatmaps(
     patches: Tensor, size: int, sigma: float, upsampling: str = "bilinear", dtype: torch.dtype = torch.float32
 ) -> Tensor:
     """Patches (B, h, w) fp32 in [0, 1] to maps (B, size, size) in [0, 1]. sigma, upsampling: see scoring.heatmaps."""
-    return (kernel if usable(patches.device) else twin)(patches, size, sigma, upsampling, dtype)
+    return (kernel if usable(patches.device) else reference)(patches, size, sigma, upsampling, dtype)
 
 
-def twin(patches: Tensor, size: int, sigma: float, upsampling: str, dtype: torch.dtype) -> Tensor:
+def reference(patches: Tensor, size: int, sigma: float, upsampling: str, dtype: torch.dtype) -> Tensor:
     """As heatmaps, in plain torch."""
     return scoring.heatmaps(patches, size, sigma, upsampling).to(dtype)
 
@@ -29,8 +29,8 @@ def twin(patches: Tensor, size: int, sigma: float, upsampling: str, dtype: torch
 def kernel(patches: Tensor, size: int, sigma: float, upsampling: str, dtype: torch.dtype) -> Tensor:
     """As heatmaps, in Triton: both steps are linear along each axis, so they are one, of a few patches each way."""
     B, h, w = patches.shape
-    rows = heating(h, size, sigma, upsampling, patches.device)
-    columns = heating(w, size, sigma, upsampling, patches.device)
+    rows = upsampling_band(h, size, sigma, upsampling, patches.device)
+    columns = upsampling_band(w, size, sigma, upsampling, patches.device)
     out = patches.new_empty((B, size, size), dtype=dtype)
     _kernel[(-(-size * size // BLOCK), B)](
         patches,
@@ -45,9 +45,9 @@ def kernel(patches: Tensor, size: int, sigma: float, upsampling: str, dtype: tor
 
 
 @lru_cache(maxsize=64)
-def heating(cells: int, size: int, sigma: float, upsampling: str, device: torch.device) -> bands.Band:
+def upsampling_band(cells: int, size: int, sigma: float, upsampling: str, device: torch.device) -> bands.Band:
     """Of scoring.heatmaps along one axis, from `cells` patches to `size` pixels. sigma: as there."""
-    return bands.on(bands.band(scoring.heating(cells, size, sigma, upsampling, torch.device("cpu"))), device)
+    return bands.on(bands.band(scoring.upsampling_matrix(cells, size, sigma, upsampling, torch.device("cpu"))), device)
 
 
 @Kernel

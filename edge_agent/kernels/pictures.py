@@ -8,37 +8,39 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edge_agent.backbones.backbone import Look
+from edge_agent.backbones.backbone import Preprocessing
 from edge_agent.kernels import Kernel, bands, usable
 
 BLOCK = 128  # pixels a program makes
 tl: Any = None  # triton.language, once there is a kernel to build
 
 
-def prepare(frames: Tensor, look: Look, out: Tensor) -> None:
+def prepare(frames: Tensor, preprocessing: Preprocessing, out: Tensor) -> None:
     """frames: (B, H, W, 3) uint8 RGB of any strides. out: (B, 3, S, S), contiguous, written in its own precision."""
-    (kernel if usable(frames.device) else twin)(frames, look, out)
+    (kernel if usable(frames.device) else reference)(frames, preprocessing, out)
 
 
-def twin(frames: Tensor, look: Look, out: Tensor) -> None:
+def reference(frames: Tensor, preprocessing: Preprocessing, out: Tensor) -> None:
     """As prepare, in plain torch."""
     x = frames.permute(0, 3, 1, 2).float()
     if x.shape[2:] != out.shape[2:]:
-        x = F.interpolate(x, size=out.shape[2:], mode=look.kind, antialias=True, align_corners=False)
-    if look.levels:
+        x = F.interpolate(x, size=out.shape[2:], mode=preprocessing.interpolation, antialias=True, align_corners=False)
+    if preprocessing.round_levels:
         x = x.round().clamp(0, 255)
-    mean, std = (torch.tensor(each, device=x.device).view(1, 3, 1, 1) for each in (look.mean, look.std))
+    mean, std = (
+        torch.tensor(each, device=x.device).view(1, 3, 1, 1) for each in (preprocessing.mean, preprocessing.std)
+    )
     out.copy_((x / 255 - mean) / std)
 
 
-def kernel(frames: Tensor, look: Look, out: Tensor) -> None:
+def kernel(frames: Tensor, preprocessing: Preprocessing, out: Tensor) -> None:
     """As prepare, in Triton: each pixel is written once, and nothing between frame and picture is kept."""
     B, H, W, _ = frames.shape
     size = out.shape[3]
-    rows = bands.resampling(H, size, look.kind, frames.device)
-    columns = bands.resampling(W, size, look.kind, frames.device)
-    scale = [1 / (255 * std) for std in look.std]
-    shift = [-mean / std for mean, std in zip(look.mean, look.std, strict=True)]
+    rows = bands.resampling(H, size, preprocessing.interpolation, frames.device)
+    columns = bands.resampling(W, size, preprocessing.interpolation, frames.device)
+    scale = [1 / (255 * std) for std in preprocessing.std]
+    shift = [-mean / std for mean, std in zip(preprocessing.mean, preprocessing.std, strict=True)]
     _kernel[(-(-size * size // BLOCK), B)](
         frames,
         *(rows.first, rows.weights, rows.taps),
@@ -48,7 +50,7 @@ def kernel(frames: Tensor, look: Look, out: Tensor) -> None:
         *frames.stride(),
         *scale,
         *shift,
-        LEVELS=look.levels,
+        LEVELS=preprocessing.round_levels,
         BLOCK=BLOCK,
     )
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from edge_agent.backbones.backbone import Look
+from edge_agent.backbones.backbone import Preprocessing
 from edge_agent.kernels import heatmap, pictures, similarity
 
 LEVEL = 1 / 255
-CLIP = Look("bicubic", True, (0.481, 0.458, 0.408), (0.269, 0.261, 0.276))
+CLIP = Preprocessing("bicubic", True, (0.481, 0.458, 0.408), (0.269, 0.261, 0.276))
 
 
 def differences(device: torch.device, half: torch.dtype = torch.float16) -> dict[str, tuple[float, float]]:
@@ -22,26 +22,26 @@ def differences(device: torch.device, half: torch.dtype = torch.float16) -> dict
     frames = torch.randint(0, 256, (2, 61, 90, 3), generator=draw, dtype=torch.uint8).to(device)[:, 3:, 5:78]
     rounding = 2 * torch.finfo(half).eps
     found = {
-        "pictures": (_prepared(frames, Look(), half), rounding),
+        "pictures": (_prepared(frames, Preprocessing(), half), rounding),
         # A half of a level may be rounded either way; std makes of it what it is here.
         "pictures of CLIP": (_prepared(frames, CLIP, half), LEVEL / 0.261 + 2 * rounding),
     }
     features = drawn(3, 41, 328).to(device, half)[:, :, :300]
     states = torch.nn.functional.normalize(drawn(3, 2, 300), dim=2).to(device)
     keep = (drawn(3, 41) > 0).to(device)
-    ours, theirs = (way(features, states, 0.07, keep) for way in (similarity.kernel, similarity.twin))
+    ours, theirs = (way(features, states, 0.07, keep) for way in (similarity.kernel, similarity.reference))
     found["similarity"] = (max(_apart(one, other) for one, other in zip(ours, theirs, strict=True)), 1e-4)
     patches = torch.rand((2, 11, 7), generator=draw).to(device)
     for kind in ("bilinear", "nearest"):
-        maps = [way(patches, 45, 8.0, kind, torch.float32) for way in (heatmap.kernel, heatmap.twin)]
+        maps = [way(patches, 45, 8.0, kind, torch.float32) for way in (heatmap.kernel, heatmap.reference)]
         found[f"{kind} heatmap"] = (_apart(*maps), 1e-5)
     return found
 
 
-def _prepared(frames: Tensor, look: Look, half: torch.dtype) -> float:
+def _prepared(frames: Tensor, preprocessing: Preprocessing, half: torch.dtype) -> float:
     made = [frames.new_empty((len(frames), 3, 33, 33), dtype=half) for _ in range(2)]
-    pictures.kernel(frames, look, made[0])
-    pictures.twin(frames, look, made[1])
+    pictures.kernel(frames, preprocessing, made[0])
+    pictures.reference(frames, preprocessing, made[1])
     return _apart(*made)
 
 

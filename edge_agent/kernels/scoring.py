@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LEAST = 1e-6  # probability below which none is told apart, so that its odds are finite
+MIN_PROBABILITY = 1e-6  # probability below which none is told apart, so that its odds are finite
 
 
 def unit(x: Tensor) -> Tensor:
@@ -29,40 +29,42 @@ def anomalous_probability(features: Tensor, states: Tensor, temperature: float |
     return torch.sigmoid(anomalous - normal)  # = softmax over two states
 
 
-def stretch(maps: Tensor, size: int | tuple[int, int]) -> Tensor:
+def resize_bilinear(maps: Tensor, size: int | tuple[int, int]) -> Tensor:
     """maps: (B, h, w) to (B, H, W), bilinear."""
     target = (size, size) if isinstance(size, int) else size
     return F.interpolate(maps.unsqueeze(1), size=target, mode="bilinear", align_corners=False).squeeze(1)
 
 
-def repeat(maps: Tensor, size: int) -> Tensor:
+def resize_nearest(maps: Tensor, size: int) -> Tensor:
     """maps: (B, h, w) to (B, size, size), each number as often as it takes to fill the square."""
     return F.interpolate(maps.unsqueeze(1), size=(size, size), mode="nearest").squeeze(1)
 
 
 def heatmaps(patches: Tensor, size: int, sigma: float, upsampling: str = "bilinear") -> Tensor:
     """Patches (B, h, w) to smoothed maps (B, size, size) in [0, 1]. sigma: pixels at 518, as the papers give it."""
-    rows, columns = (heating(cells, size, sigma, upsampling, patches.device) for cells in patches.shape[1:])
+    rows, columns = (upsampling_matrix(cells, size, sigma, upsampling, patches.device) for cells in patches.shape[1:])
     return (rows @ patches @ columns.T).clamp(0, 1)
 
 
-def heating(cells: int, size: int, sigma: float, upsampling: str, device: torch.device) -> Tensor:
+def upsampling_matrix(cells: int, size: int, sigma: float, upsampling: str, device: torch.device) -> Tensor:
     """(size, cells): up-sampling and then smoothing along one axis; both are linear and treat each axis by itself."""
     # Where it may be recorded as a graph it has to be made in there, and costs next to nothing.
-    return (_kept_heating if device.type == "cpu" else _heating)(cells, size, sigma, upsampling, device)
+    return (_cached_upsampling_matrix if device.type == "cpu" else _upsampling_matrix)(
+        cells, size, sigma, upsampling, device
+    )
 
 
-def _heating(cells: int, size: int, sigma: float, upsampling: str, device: torch.device) -> Tensor:
+def _upsampling_matrix(cells: int, size: int, sigma: float, upsampling: str, device: torch.device) -> Tensor:
     with torch.inference_mode(False), torch.no_grad():  # whoever asks next may differentiate what it is multiplied with
         single = torch.eye(cells, device=device).unsqueeze(2)  # (cells, cells, 1)
         if upsampling == "nearest":
             columns = F.interpolate(single.unsqueeze(1), (size, 1), mode="nearest").squeeze(1)
         else:
-            columns = stretch(single, (size, 1))
+            columns = resize_bilinear(single, (size, 1))
         return smooth(columns, sigma * size / 518)[:, :, 0].T.contiguous()
 
 
-_kept_heating = lru_cache(maxsize=64)(_heating)
+_cached_upsampling_matrix = lru_cache(maxsize=64)(_upsampling_matrix)
 
 
 def smooth(maps: Tensor, sigma: float) -> Tensor:

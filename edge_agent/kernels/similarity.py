@@ -29,11 +29,11 @@ def compare(features: Tensor, states: Tensor, temperature: float | Tensor, keep:
     keep: (R, N) bool, patches that may be the highest; where none may, it is 0. Differentiable where gradients are wanted.
     """
     if torch.is_grad_enabled() or isinstance(temperature, Tensor) or not usable(features.device):
-        return twin(features, states, temperature, keep)
+        return reference(features, states, temperature, keep)
     return kernel(features, states, temperature, keep)
 
 
-def twin(features: Tensor, states: Tensor, temperature: float | Tensor, keep: Tensor | None = None) -> Compared:
+def reference(features: Tensor, states: Tensor, temperature: float | Tensor, keep: Tensor | None = None) -> Compared:
     """As compare, in plain torch."""
     states = states[0] if len(states) == 1 else states  # one product is faster than many
     cosines = F.normalize(features.float(), dim=2) @ states.float().mT  # (R, N, 2)

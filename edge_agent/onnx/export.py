@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 FORMAT = "edge-agent/onnx/1"
 INPUT, SCORES, MAPS = "pictures", "scores", "maps"
 OPSET = 18  # the least that torch writes without converting; TensorRT 10 reads 9 to 20
-MOST = 1024  # pictures at once, where their number is left open
-LARGEST = 2_000_000_000  # bytes of weights: protobuf ends at 2 GiB
+MAX_BATCH = 1024  # pictures at once, where their number is left open
+MAX_BYTES = 2_000_000_000  # bytes of weights: protobuf ends at 2 GiB
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Exported:
     """onnx: the file's bytes. about: what its metadata say, all strings. operators: of its graph, by name."""
 
     onnx: bytes
-    about: Mapping[str, str]
+    metadata: Mapping[str, str]
     operators: frozenset[str]
 
 
@@ -57,13 +57,13 @@ class Graph(nn.Module):
         self.backbone = cast(nn.Module, self.method.backbone)
         self.size = detector.info.image_size
         self.method.backbone.fix_grid(detector.grid)  # an antialiased resize has no place in a graph
-        look = self.method.backbone.look
+        preprocessing = self.method.backbone.preprocessing
         self.mean: Tensor
         self.std: Tensor
         self.patches_kept: Tensor | None
         self.pixels_kept: Tensor | None
-        self.register_buffer("mean", torch.tensor(look.mean).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(look.std).view(1, 3, 1, 1))
+        self.register_buffer("mean", torch.tensor(preprocessing.mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(preprocessing.std).view(1, 3, 1, 1))
         self.register_buffer("patches_kept", scoring.masks_to_tensor([keep], detector.grid, detector.device))
         self.register_buffer("pixels_kept", scoring.masks_to_tensor([keep], (self.size,) * 2, detector.device))
 
@@ -71,7 +71,7 @@ class Graph(nn.Module):
         x = (pictures.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
         method = self.method
         kept = None if self.patches_kept is None else self.patches_kept.expand(pictures.shape[0], -1, -1)
-        scores = method.scores(method(method.see(x)), kept)
+        scores = method.scores(method(method.encode(x)), kept)
         maps = heatmaps(scores.patches, self.size, method.sigma, method.upsampling)
         return scores.picture, maps if self.pixels_kept is None else maps * self.pixels_kept
 
@@ -79,9 +79,11 @@ class Graph(nn.Module):
 def resized(detector: PromptDetector, images: Sequence[np.ndarray]) -> np.ndarray:
     """Pictures (H, W, 3) uint8 RGB of any sizes to (B, S, S, 3) uint8, as the detector itself resizes them on a CPU."""
     backbone = detector.method.backbone
-    look = backbone.look
+    preprocessing = backbone.preprocessing
     x = backbone.pictures(images, detector.info.image_size).permute(0, 2, 3, 1)
-    return ((x * torch.tensor(look.std) + torch.tensor(look.mean)) * 255).round().to(torch.uint8).numpy()
+    return (
+        ((x * torch.tensor(preprocessing.std) + torch.tensor(preprocessing.mean)) * 255).round().to(torch.uint8).numpy()
+    )
 
 
 def reference(graph: Graph, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -111,7 +113,7 @@ def export(
     if batch is None and method.fixed_batch:
         raise EdgeAgentError(f"{method.name} is exported for a fixed number of pictures at once: add --batch 1")
     weights = sum(value.numel() * value.element_size() for value in graph.state_dict().values())
-    if weights > LARGEST:
+    if weights > MAX_BYTES:
         raise EdgeAgentError(
             f"{backbone.name} has {weights / 1e9:.1f} GB of weights, and one ONNX file holds 2: take a smaller backbone"
         )
@@ -123,7 +125,7 @@ def export(
         "checkpoint_sha256": info.checkpoint_sha256,
         "class_name": class_name,
         "image_size": str(info.image_size),
-        "resize": f"{backbone.look.kind}, antialias, aspect not kept, rounded to whole levels",
+        "resize": f"{backbone.preprocessing.interpolation}, antialias, aspect not kept, rounded to whole levels",
         "batch": "any" if batch is None else str(batch),
         "masked": "no" if graph.patches_kept is None else "yes",
         "threshold": repr(threshold),
@@ -140,7 +142,7 @@ def _traced(graph: Graph, batch: int | None) -> Any:
     """The graph as an onnx.ModelProto."""
     # Three pictures, as some numbers, 1 above all, would be taken for constants.
     example = torch.zeros(batch or 3, graph.size, graph.size, 3, dtype=torch.uint8)
-    open_batch = None if batch else {INPUT: {0: torch.export.Dim("batch", min=1, max=MOST)}}
+    open_batch = None if batch else {INPUT: {0: torch.export.Dim("batch", min=1, max=MAX_BATCH)}}
     with torch.no_grad(), _quiet():
         graph(example[:1])  # whatever is kept from one call to the next is made now, of real numbers
         # Traced here: torch.onnx.export would rather fix the number of pictures than say that it cannot leave it open.

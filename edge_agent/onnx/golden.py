@@ -14,7 +14,7 @@ from edge_agent.errors import EdgeAgentError
 from edge_agent.io.files import write_durably
 
 SAMPLES = Path(__file__).parents[1] / "samples"
-DRAWN = 4  # pictures of nothing but noise, beside the samples
+NOISE_PICTURES = 4  # pictures of nothing but noise, beside the samples
 TOLERANCE = 1e-3  # of a runtime in fp32; what a score may differ by, and a map anywhere
 
 
@@ -25,7 +25,7 @@ class Golden:
     scores: (n,), maps: (n, S, S), both fp32 in [0, 1].
     """
 
-    about: Mapping[str, str]
+    metadata: Mapping[str, str]
     names: Sequence[str]
     pictures: np.ndarray
     scores: np.ndarray
@@ -34,11 +34,11 @@ class Golden:
     @property
     def threshold(self) -> float:
         """The score from which a picture is NotOK."""
-        return float(self.about["threshold"])
+        return float(self.metadata["threshold"])
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class GoldenResult:
     """score, map: the largest differences, of the pictures score_of and map_of; map is None where no maps were given.
 
     flipped: pictures that are OK for one and NotOK for the other. tolerance: what differences may be.
@@ -57,17 +57,17 @@ class Comparison:
         return self.score <= self.tolerance and (self.map is None or self.map <= self.tolerance) and not self.flipped
 
 
-def beside(onnx: Path) -> Path:
+def golden_path(onnx: Path) -> Path:
     """Where the golden set of an exported file lies."""
     return onnx.with_name(f"{onnx.stem}.golden.npz")
 
 
-def originals() -> dict[str, np.ndarray]:
+def source_pictures() -> dict[str, np.ndarray]:
     """The pictures a golden set is made of, (H, W, 3) uint8 RGB by name: the packaged samples, and noise drawn from a seed."""
     from edge_agent.io.pictures import decode
 
     shown = {path.name: decode(path) for path in sorted(SAMPLES.glob("*.jpg"))}
-    for seed in range(DRAWN):
+    for seed in range(NOISE_PICTURES):
         rng = np.random.default_rng(seed)
         coarse = rng.integers(0, 256, (4 << seed, 4 << seed, 3), np.uint8)
         shown[f"noise {len(coarse)}"] = coarse
@@ -75,15 +75,15 @@ def originals() -> dict[str, np.ndarray]:
 
 
 def golden_set(
-    about: Mapping[str, str], names: Sequence[str], pictures: np.ndarray, scores: np.ndarray, maps: np.ndarray
+    metadata: Mapping[str, str], names: Sequence[str], pictures: np.ndarray, scores: np.ndarray, maps: np.ndarray
 ) -> Golden:
     """See Golden. Without pictures whose scores are so near to the threshold that rounding alone could flip their verdicts."""
-    clear = np.abs(scores - float(about["threshold"])) > TOLERANCE
+    clear = np.abs(scores - float(metadata["threshold"])) > TOLERANCE
     kept = [name for name, each in zip(names, clear, strict=True) if each]
-    return Golden(about, kept, pictures[clear], scores[clear], maps[clear])
+    return Golden(metadata, kept, pictures[clear], scores[clear], maps[clear])
 
 
-def compare(golden: Golden, scores: np.ndarray, maps: np.ndarray | None, tolerance: float = TOLERANCE) -> Comparison:
+def compare(golden: Golden, scores: np.ndarray, maps: np.ndarray | None, tolerance: float = TOLERANCE) -> GoldenResult:
     """scores: (n,), maps: (n, S, S) or None, what another runtime answered. Raises EdgeAgentError for other shapes."""
     for name, given, wanted in (("scores", scores, golden.scores), ("maps", maps, golden.maps)):
         if given is not None and given.shape != wanted.shape:
@@ -95,10 +95,10 @@ def compare(golden: Golden, scores: np.ndarray, maps: np.ndarray | None, toleran
     flips = (scores >= golden.threshold) != (golden.scores >= golden.threshold)
     flipped = tuple(name for name, flip in zip(golden.names, flips, strict=True) if flip)
     if maps is None:
-        return Comparison(float(apart[worst]), golden.names[worst], None, "", flipped, tolerance)
+        return GoldenResult(float(apart[worst]), golden.names[worst], None, "", flipped, tolerance)
     each = np.abs(maps.astype(np.float64) - golden.maps).max(axis=(1, 2))
     where = int(each.argmax())
-    return Comparison(
+    return GoldenResult(
         float(apart[worst]), golden.names[worst], float(each[where]), golden.names[where], flipped, tolerance
     )
 
@@ -106,9 +106,9 @@ def compare(golden: Golden, scores: np.ndarray, maps: np.ndarray | None, toleran
 def require_same_export(golden: Golden, about: Mapping[str, str], name: str) -> None:
     """about: an ONNX file's metadata. Raises EdgeAgentError where the golden set was made of another detector."""
     for key in ("model_sha256", "checkpoint_sha256", "class_name", "image_size", "masked"):
-        if about.get(key) != golden.about[key]:
+        if about.get(key) != golden.metadata[key]:
             raise EdgeAgentError(
-                f"{name}: its {key} is {about.get(key)!r} and the golden set's is {golden.about[key]!r}: they are of two"
+                f"{name}: its {key} is {about.get(key)!r} and the golden set's is {golden.metadata[key]!r}: they are of two"
                 " exports; export again and take both files"
             )
 
@@ -118,7 +118,7 @@ def save(golden: Golden, path: Path) -> None:
     packed = io.BytesIO()
     np.savez_compressed(
         packed,
-        about=np.array(json.dumps(dict(golden.about))),
+        about=np.array(json.dumps(dict(golden.metadata))),
         names=np.array(json.dumps(list(golden.names))),
         pictures=golden.pictures,
         scores=golden.scores,
@@ -144,7 +144,7 @@ def load(path: Path) -> Golden:
         ) from None
 
 
-def answers(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+def read_answers(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     """What another runtime said: scores (n,) and, if it has them, maps (n, S, S), of a .json or .npz file.
 
     Raises EdgeAgentError when it is missing, damaged or has no scores.

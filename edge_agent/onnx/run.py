@@ -34,7 +34,7 @@ class OnnxFile:
         except Exception as error:  # onnxruntime has an exception of its own for every kind of damage
             said = str(error).splitlines()[0]
             raise EdgeAgentError(f"{name}: not an ONNX file that onnxruntime runs ({said}): export it again") from None
-        self.about: Mapping[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
+        self.metadata: Mapping[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
 
     def read(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """pictures: (n, S, S, 3) uint8 RGB. Returns scores (n,) and maps (n, S, S), fp32.

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from edge_agent.core import Detector
-from edge_agent.detectors.tipsomaly import Found, Tipsomaly, picture_score, with_consistency
+from edge_agent.detectors.tipsomaly import Tipsomaly, TipsomalyOutput, picture_score, with_consistency
 from edge_agent.inference.detector import PromptDetector
 
 
@@ -24,7 +24,7 @@ def scores_by_class_token(detector: Detector) -> Iterator[dict[int, list[np.ndar
         yield scores
         return
 
-    def record(found: Found) -> None:
+    def record(found: TipsomalyOutput) -> None:
         if found.picture.shape[1] == 2:
             found = with_consistency(found, *method.consistency)
             for token, own in scores.items():

@@ -25,7 +25,7 @@ from trainer.fit.features import (
 )
 from trainer.io.files import write_whole
 
-OPTIONAL = ("unlike", "contrast")  # what only some backbones give: see ImageFeatures
+OPTIONAL = ("dissimilarity", "contrast")  # what only some backbones give: see ImageFeatures
 INDEX = "features.json"  # written last: without it the feature files beside it are not complete
 
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edge_agent.detectors import cops, vip2clip
-from edge_agent.detectors.tipsomaly import Found, Tipsomaly
+from edge_agent.detectors.tipsomaly import Tipsomaly, TipsomalyOutput
 from edge_agent.kernels import scoring
 
 SMOOTH = 1e-5  # keeps the logarithm finite, as the authors' focal loss does
@@ -43,15 +43,17 @@ def map_loss(probability: Tensor, truth: Tensor) -> Tensor:
     return focal(probability, truth) + both_dice(probability, truth)
 
 
-def tipsomaly_losses(method: Tipsomaly, found: Found, masks: Tensor, bad: Tensor) -> dict[str, Tensor]:
+def tipsomaly_losses(method: Tipsomaly, found: TipsomalyOutput, masks: Tensor, bad: Tensor) -> dict[str, Tensor]:
     """Compute Tipsomaly's loss: map_loss of the map stretched bilinearly over the mask, and nothing on the picture as a whole.
 
     Args: see recipes.FitRecipe.
     """
-    return {"map": map_loss(scoring.stretch(found.patches, masks.shape[-1]), masks)}
+    return {"map": map_loss(scoring.resize_bilinear(found.patches, masks.shape[-1]), masks)}
 
 
-def vip2clip_losses(method: vip2clip.ViP2Clip, found: vip2clip.Found, masks: Tensor, bad: Tensor) -> dict[str, Tensor]:
+def vip2clip_losses(
+    method: vip2clip.ViP2Clip, found: vip2clip.ViP2ClipOutput, masks: Tensor, bad: Tensor
+) -> dict[str, Tensor]:
     """Compute ViP2-CLIP's losses (its paper, section Training).
 
     Args: see recipes.FitRecipe.
@@ -60,7 +62,7 @@ def vip2clip_losses(method: vip2clip.ViP2Clip, found: vip2clip.Found, masks: Ten
     map: the sum over its layers of map_loss of the layer's probability stretched bilinearly over the mask. picture: cross-entropy
     of the two logits of the most anomalous patches (UTPA) and whether the picture is bad.
     """
-    stretched = scoring.stretch(found.probability.flatten(0, 1), masks.shape[-1]).unflatten(
+    stretched = scoring.resize_bilinear(found.probability.flatten(0, 1), masks.shape[-1]).unflatten(
         0, found.probability.shape[:2]
     )
     return {
@@ -70,7 +72,7 @@ def vip2clip_losses(method: vip2clip.ViP2Clip, found: vip2clip.Found, masks: Ten
 
 
 def cops_losses(
-    method: cops.Cops, found: cops.Found, masks: Tensor, bad: Tensor, *, reconstruction: bool = False
+    method: cops.Cops, found: cops.CopsOutput, masks: Tensor, bad: Tensor, *, reconstruction: bool = False
 ) -> dict[str, Tensor]:
     """Compute CoPS's losses, each weighted as published.
 
@@ -90,12 +92,12 @@ def cops_losses(
     """
     patches_bad = F.adaptive_max_pool2d(masks.unsqueeze(1), found.probability.shape[1:]).squeeze(1) > 0  # (B, h, w)
     from_normal, from_anomalous = found.distances.unbind(dim=1)
-    guess = found.guess
+    guess = found.vae
     assert guess is not None, "only in training"
     spread = guess.mean**2 + guess.log_variance.exp() - 1 - guess.log_variance  # (B, D)
     parts = {
         "picture": F.cross_entropy(found.picture, bad.long()),
-        "map": 4 * map_loss(scoring.repeat(found.probability, masks.shape[-1]), masks),
+        "map": 4 * map_loss(scoring.resize_nearest(found.probability, masks.shape[-1]), masks),
         "normal": mean_where(from_normal, ~patches_bad),
         "anomalous": mean_where(from_anomalous, patches_bad),
         "code": spread.sum(dim=1).mean() / 2,

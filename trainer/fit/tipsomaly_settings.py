@@ -8,10 +8,10 @@ from torch import Tensor
 from edge_agent.detectors.tipsomaly import (
     CLASS_TOKEN,
     CONSISTENCY,
-    LEAST,
+    MIN_PROBABILITY,
     NO_CONTRAST,
     PUBLISHED,
-    Evidence,
+    LocalEvidence,
     Tipsomaly,
     picture_score,
     with_consistency,
@@ -21,7 +21,7 @@ from trainer.fit.features import Features
 from trainer.fit.outputs import outputs
 from trainer.io.processes import gathered
 
-EVIDENCES = (PUBLISHED, Evidence((0.02,), odds=True), Evidence((0.02, 0.2, 1.0), odds=True))  # to choose from
+EVIDENCES = (PUBLISHED, LocalEvidence((0.02,), odds=True), LocalEvidence((0.02, 0.2, 1.0), odds=True))  # to choose from
 SELF_WEIGHT = 0.5  # weight of a patch's unlikeness to the others of its picture, beside what the prompts say of it
 CONTRAST = (0.2, 2.0)  # share and temperature of the contrast, where a backbone gives it: see tipsomaly.sharpened
 
@@ -54,10 +54,10 @@ def find_consistency(method: Tipsomaly, features: Features) -> tuple[float, floa
     """
     logits, unlike = [], []
     for batch, found in outputs(method, features):
-        if found.unlike is None:
+        if found.dissimilarity is None:
             return CONSISTENCY
         good = batch.bad == 0
-        logits.append(torch.logit(found.patches[good], LEAST).cpu())
-        unlike.append(found.unlike[good].cpu())
+        logits.append(torch.logit(found.patches[good], MIN_PROBABILITY).cpu())
+        unlike.append(found.dissimilarity[good].cpu())
     text, own = (gathered(torch.cat(parts)) for parts in (logits, unlike))
     return (SELF_WEIGHT * float(text.std() / max(own.std(), 1e-6)), float(own.mean()))

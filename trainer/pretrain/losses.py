@@ -89,7 +89,7 @@ def pretraining_losses(
     # The map as inspection shows it: stretched, against the mask itself (focal and Dice, as Tipsomaly is fitted).
     side = 4 * features.grid[0]
     fine = F.interpolate(mask.unsqueeze(1), size=(side, side), mode="area").squeeze(1)
-    heatmap = scoring.stretch(torch.sigmoid(odds), side)
+    heatmap = scoring.resize_bilinear(torch.sigmoid(odds), side)
     overlap = 1 - (2 * (heatmap * fine).sum(dim=(1, 2)) + 1) / ((heatmap + fine).sum(dim=(1, 2)) + 1)
 
     # Anomalous patches and the words for their defect.

@@ -23,7 +23,7 @@ def validate(tips: Tips, batch: Batch) -> dict[str, float]:
         features = tips.encode_image(x.to(tips.device))
         patches = scoring.anomalous_probability(features.patches, pair, tips.temperature).unflatten(1, features.grid)
         tokens = scoring.anomalous_probability(features.globals, pair, tips.temperature)
-        maps.append(scoring.stretch(patches, MAP_SIDE))
+        maps.append(scoring.resize_bilinear(patches, MAP_SIDE))
         images.append((tokens[:, 1] + patches.amax(dim=(1, 2))) / 2)
     masks = F.interpolate(batch.mask.unsqueeze(1), size=(MAP_SIDE, MAP_SIDE), mode="area").squeeze(1) > 0.3
     return {

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from edge_agent.inference.load import load_detector
-from edge_agent.inference.thread_batches import shared_out
+from edge_agent.inference.thread_batches import read_in_threads
 from edge_agent.kernels import scoring
 from tests.made import gradient
 
@@ -25,7 +25,7 @@ def threads():
 def test_every_picture_is_read_once_and_in_order(threads, cores, count, large):
     threads(cores)
     parts = []
-    assert shared_out(lambda part: parts.append(part) or list(range(count))[part], count, large=large) == [
+    assert read_in_threads(lambda part: parts.append(part) or list(range(count))[part], count, large=large) == [
         *range(count)
     ]
     assert all(part.stop - part.start <= 4 for part in parts)
@@ -41,7 +41,7 @@ def test_what_one_core_cannot_read_is_an_error_of_the_whole_batch(threads):
         return [part.start]
 
     with pytest.raises(MemoryError, match="second"):
-        shared_out(read, 2, large=False)
+        read_in_threads(read, 2, large=False)
 
 
 def test_shared_pictures_read_as_alone(threads):
@@ -57,7 +57,9 @@ def test_shared_pictures_read_as_alone(threads):
     assert (alone[1].heatmap[:100] == 0).all()
 
 
-@pytest.mark.parametrize(("upsampling", "steps"), [("bilinear", scoring.stretch), ("nearest", scoring.repeat)])
+@pytest.mark.parametrize(
+    ("upsampling", "steps"), [("bilinear", scoring.resize_bilinear), ("nearest", scoring.resize_nearest)]
+)
 def test_a_map_in_one_step_is_the_one_in_two(upsampling, steps):
     patches = torch.rand(3, 7, 5, generator=torch.Generator().manual_seed(0), requires_grad=True)
     made = scoring.heatmaps(patches, 70, 12.0, upsampling)

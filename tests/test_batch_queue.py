@@ -16,10 +16,10 @@ from torch.utils._pytree import tree_leaves
 from edge_agent.backbones.embedded import EMBEDDED_CHECKPOINT
 from edge_agent.detectors.checkpoint import load_checkpoint
 from edge_agent.detectors.methods import lookup
-from edge_agent.detectors.tipsomaly import Evidence, Tipsomaly
+from edge_agent.detectors.tipsomaly import LocalEvidence, Tipsomaly
 from edge_agent.inference import batch_queue
-from edge_agent.inference.batch_queue import Flights, grouped, sizes
-from edge_agent.inference.cuda_graph import record
+from edge_agent.inference.batch_queue import BatchQueue, batch_sizes, grouped
+from edge_agent.inference.cuda_graph import capture
 from edge_agent.inference.detector import PromptDetector
 from edge_agent.inference.load import Loader, load_detector
 from edge_agent.kernels import heatmap, similarity
@@ -34,11 +34,16 @@ def detector() -> PromptDetector:
 
 
 @pytest.fixture
-def way(detector) -> Flights:
+def way(detector) -> BatchQueue:
     """As on a GPU, but for memory and streams."""
     backbone = detector.method.backbone
-    return Flights(
-        detector.judge, backbone.look, detector.info.image_size, detector.grid, torch.float32, detector.device
+    return BatchQueue(
+        detector.predict,
+        backbone.preprocessing,
+        detector.info.image_size,
+        detector.grid,
+        torch.float32,
+        detector.device,
     )
 
 
@@ -77,9 +82,9 @@ def test_masks_go_along(detector, way):
 
 def test_batches_that_were_started_one_after_another_do_not_mix(detector, way):
     batches = [
-        [picture(10 * batch + seed, 224, 224) for seed in range(2)] for batch in range(2 * batch_queue.LANES + 1)
+        [picture(10 * batch + seed, 224, 224) for seed in range(2)] for batch in range(2 * batch_queue.BUFFERS + 1)
     ]
-    under_way = [way.start(batch) for batch in batches]  # more than there are lanes
+    under_way = [way.start(batch) for batch in batches]  # more than there are buffers
     found = [land() for land in reversed(under_way)]
     for batch, readings in zip(batches, reversed(found), strict=True):
         assert_alike(readings, detector.read(batch), atol=1e-5)
@@ -95,7 +100,7 @@ def test_pictures_may_change_once_their_batch_has_started(way):
 
 
 def test_more_pictures_than_fit_a_batch_are_read_in_several(way, monkeypatch):
-    monkeypatch.setattr(batch_queue, "MOST", 4)
+    monkeypatch.setattr(batch_queue, "MAX_BATCH", 4)
     images = [picture(seed, 224, 224) for seed in range(9)]
     readings = way.start(images)()
     assert [reading.score for reading in readings] == pytest.approx(
@@ -107,21 +112,23 @@ def test_no_pictures_are_no_readings(detector, way):
     assert way.start([])() == []
 
 
-def test_a_batch_that_fails_leaves_the_way_clear(detector, way, monkeypatch):
-    monkeypatch.setattr(way, "_of", lambda count, masked: (_ for _ in ()).throw(RuntimeError("out of memory")))
+def test_a_batch_that_fails_does_not_block_the_next(detector, way, monkeypatch):
+    monkeypatch.setattr(
+        way, "_captured_for", lambda count, masked: (_ for _ in ()).throw(RuntimeError("out of memory"))
+    )
     with pytest.raises(RuntimeError, match="out of memory"):
         way.start([picture(1)])
     monkeypatch.undo()
     assert_alike(way.start([picture(1)])(), detector.read([picture(1)]))
 
 
-def test_a_warm_detector_has_a_recording_for_every_batch(way):
+def test_a_warm_detector_has_captured_a_graph_for_every_batch(way):
     way.warm_up(6)
-    assert sorted(count for _, count, _ in way._recorded) == [1, 2, 4, 8]
+    assert sorted(count for _, count, _ in way._captured) == [1, 2, 4, 8]
 
 
 def test_batches_are_padded_to_powers_of_two():
-    assert [sizes(most) for most in (1, 2, 3, 8)] == [[1], [1, 2], [1, 2, 4], [1, 2, 4, 8]]
+    assert [batch_sizes(most) for most in (1, 2, 3, 8)] == [[1], [1, 2], [1, 2, 4], [1, 2, 4, 8]]
     shapes = [(2, 3, 3), (2, 3, 3), (4, 3, 3), (2, 3, 3)]
     assert [len(group) for group in grouped([np.zeros(shape, np.uint8) for shape in shapes])] == [2, 1, 1]
 
@@ -180,19 +187,19 @@ def test_all_that_is_recorded_is_on_the_gpu(detector, backbone, method, masked, 
     tower.encode_text(["loaded by now"])
     own = lookup(method).fresh(tower, "object").eval()
     if isinstance(own, Tipsomaly):  # with all that a fitted one may use
-        own.evidence, own.consistency, own.contrast = Evidence((0.02, 0.2), odds=True), (6.0, -1.0), (0.2, 2.0)
+        own.evidence, own.consistency, own.contrast = LocalEvidence((0.02, 0.2), odds=True), (6.0, -1.0), (0.2, 2.0)
     with torch.no_grad():
-        own.hold()
+        own.precompute()
     fake = FakeTensorMode()
     on_a_gpu_that_is_not_there(tower, fake)
     on_a_gpu_that_is_not_there(own, fake)
     ours = copy.copy(detector)
-    ours.method, ours.device, ours._encode = own, torch.device("cuda:0"), own.see
+    ours.method, ours.device, ours._encode = own, torch.device("cuda:0"), own.encode
     size = tower.image_size
     ours.info = replace(ours.info, image_size=size)
     with fake, torch.no_grad(), _Elsewhere() as elsewhere:
         kept = [torch.ones(2, side, side, dtype=torch.bool, device="cuda:0") for side in (size // tower.patch, size)]
-        scores, maps = ours.judge(torch.empty(2, 3, size, size, device="cuda:0"), *(kept if masked else ()))
+        scores, maps = ours.predict(torch.empty(2, 3, size, size, device="cuda:0"), *(kept if masked else ()))
     assert scores.shape == (2,)
     assert maps.shape == (2, size, size)
     assert elsewhere.noted == set()
@@ -208,7 +215,7 @@ def test_what_could_not_be_recorded_would_be_noticed():
 
 def test_off_a_gpu_a_recording_is_the_function_itself():
     x = torch.ones(2)
-    run = record(lambda x, y: (2 * x,), (x, None))
+    run = capture(lambda x, y: (2 * x,), (x, None))
     x.fill_(3)
     assert run()[0].tolist() == [6, 6]
 

@@ -209,6 +209,7 @@ def test_an_agent_killed_again_and_again_amid_its_verdicts_gives_each_command_on
 
 def test_a_command_without_a_picture_is_not_decidable_and_says_why(tmp_path: Path, broker: Mosquitto) -> None:
     with Daemon(commanded(tmp_path, broker, camera="/dev/video97", timeout_s=0.5)) as daemon:
+        daemon.until("/dev/video97 cannot be opened")
         daemon.until("hears plant/line/box/cmd/trigger")
         send(broker, command(0))
         has_told(daemon, 0)

@@ -28,7 +28,6 @@ from pathlib import Path
 import cv2
 
 from benchmarks.results_file import about, save
-from edge_agent import build
 from edge_agent.core import Frame, StoredFile
 from edge_agent.sources.camera.config import CameraConfig
 from edge_agent.sources.camera.source import CameraSource
@@ -84,7 +83,7 @@ class Watched:
 
 
 def ours(url: str) -> tuple[CameraSource, Watched]:
-    source = build.camera("cam1", CameraConfig(camera=url, fps=10), NoLedger(), 100)
+    source = CameraConfig(camera=url, fps=10).build("cam1", NoLedger(), max_megapixels=100, triggers=None)
 
     def balanced(given: int) -> bool:
         counts = source.counts()

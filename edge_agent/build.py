@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from edge_agent.config.checks import takes_commands
 from edge_agent.config.config import Config
 from edge_agent.config.detector import DetectorConfig
 from edge_agent.config.evidence import EvidenceConfig
 from edge_agent.config.station import StationConfig
-from edge_agent.core import MQTT, Detector, Evidence, Inspection, Ledger, Message, Source, Trace, Triggers
+from edge_agent.core import MQTT, Detector, Evidence, Inspection, Ledger, Message, Source, Trace
 from edge_agent.errors import ConfigError
 from edge_agent.evidence.store import EvidenceStore
 from edge_agent.inference.load import Loader
@@ -24,12 +23,6 @@ from edge_agent.mqtt.config import MqttConfig
 from edge_agent.mqtt.messages import alarm_message, result_message
 from edge_agent.mqtt.sender import MqttSink
 from edge_agent.mqtt.triggers import MqttTriggers
-from edge_agent.sources.camera.capture import Capture
-from edge_agent.sources.camera.config import CameraConfig
-from edge_agent.sources.camera.settings import Settings, require_backend
-from edge_agent.sources.camera.source import CameraSource
-from edge_agent.sources.camera.trigger_files import TriggerFiles
-from edge_agent.sources.folder.source import FolderSource
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -115,73 +108,16 @@ def stations(config: Config, loader: Loader) -> dict[str, Station]:
 
 def commands(config: Config, ledger: Ledger) -> MqttTriggers | None:
     """What hears the commands of those stations that take any; it connects at once."""
-    asked = [one.name for one in config.stations if takes_commands(one)]
+    asked = [one.name for one in config.stations if one.source.takes_commands]
     return MqttTriggers(broker(config.mqtt, config.agent.name), asked, ledger) if config.mqtt and asked else None
 
 
 def source(
     config: StationConfig, ledger: Ledger, max_megapixels: float, commands: MqttTriggers | None = None
 ) -> Source:
-    """Where the station's frames come from."""
-    if isinstance(config.source, CameraConfig):
-        return camera(config.name, config.source, ledger, max_megapixels, commands)
-    folder = config.source
-    return FolderSource(
-        config.name,
-        folder.folder,
-        ledger,
-        recursive=folder.recursive,
-        patterns=folder.patterns,
-        polling=folder.polling,
-        rescan_s=folder.rescan_s,
-        bit_depth=folder.bit_depth,
-        max_megapixels=max_megapixels,
-    )
-
-
-def camera(
-    station: str, config: CameraConfig, ledger: Ledger, max_megapixels: float, commands: MqttTriggers | None = None
-) -> CameraSource:
-    """A camera's source. Raises ConfigError when its password is not to be had, or OpenCV cannot open its kind."""
-    trigger = config.trigger
-    triggers: Triggers | None = None
-    if trigger and trigger.folder:
-        triggers = TriggerFiles(station, trigger.folder, trigger.pattern, ledger)
-    elif trigger and commands:
-        triggers = commands.of(station)
-    return CameraSource(
-        station,
-        capture(station, config, max_megapixels),
-        triggers,
-        patience_s=trigger.timeout_s if trigger else 0.0,
-        delay_s=trigger.delay_s if trigger else 0.0,
-    )
-
-
-def capture(station: str, config: CameraConfig, max_megapixels: float) -> Capture:
-    """What captures a camera, from its first wait() on. Raises ConfigError."""
-    config.secret()  # a missing one is told now, not at every attempt
-    try:
-        require_backend(config.chosen_backend)
-    except ConfigError as error:
-        raise ConfigError(f"station {station}: {error}") from None
-    settings = Settings(
-        backend=config.chosen_backend,
-        is_video=config.is_video,
-        repeat=config.repeat,
-        fps=config.fps,
-        rotate=config.rotate,
-        roi=config.roi,
-        transport=config.transport,
-        size=config.size,
-        fourcc=config.fourcc,
-        open_timeout_s=config.open_timeout_s,
-        freeze_s=config.freeze_s,
-        max_megapixels=max_megapixels,
-    )
-    return Capture(
-        station, config.camera, settings, address=config.address, secret=config.secret, timeout_s=config.timeout_s
-    )
+    """Build what the station's frames come from. Raises ConfigError."""
+    triggers = commands.of(config.name) if commands and config.source.takes_commands else None
+    return config.source.build(config.name, ledger, max_megapixels=max_megapixels, triggers=triggers)
 
 
 def broker(config: MqttConfig, agent: str) -> Broker:

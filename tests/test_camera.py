@@ -20,7 +20,6 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_agent import build
 from edge_agent.cli import main
 from edge_agent.config.load import load_config
 from edge_agent.core import Evaluation, Evidence, Frame, Inspection, Message, Reading, SourceCounts, StoredFile, Trace
@@ -60,7 +59,7 @@ class Remembered:
 
 def camera(address: object, *, ledger: Remembered | None = None, **more: object) -> CameraSource:
     config = CameraConfig.model_validate({"camera": address, **more})
-    return build.camera("cam1", config, ledger or Remembered(), 100)
+    return config.build("cam1", ledger or Remembered(), max_megapixels=100, triggers=None)
 
 
 class Watcher:

@@ -189,14 +189,14 @@ def test_the_doctor_names_folders_that_may_not_be_used(capsys: pytest.CaptureFix
 
 
 def test_the_doctor_looks_whether_requests_for_pictures_can_be_moved_aside() -> None:
-    from edge_agent.diagnostics.doctor import _trigger
+    from edge_agent.sources.camera.check import examine_trigger_folder
 
     with unprivileged_folder() as folder:
-        assert _trigger("cam1", folder).state == "ok"
+        assert examine_trigger_folder("cam1", folder).state == "ok"
         assert not list(folder.iterdir())
-        assert _trigger("cam1", folder / "later").state == "warning"
+        assert examine_trigger_folder("cam1", folder / "later").state == "warning"
         (folder / "closed").mkdir(0o500)
-        closed = _trigger("cam1", folder / "closed")
+        closed = examine_trigger_folder("cam1", folder / "closed")
     assert (closed.name, closed.state) == ("trigger", "failed")
     assert f"cam1: {folder}/closed: cannot be written to (Permission denied): change its owner" in closed.text
 

@@ -121,7 +121,7 @@ def _inspect_stored(config: Config, chosen: StationConfig, options: argparse.Nam
         options.paths,
         every=options.every,
         max_megapixels=config.limits.max_megapixels,
-        bit_depth=chosen.source.bit_depth,
+        bit_depth=chosen.source.stored_bit_depth,
         leave_out=out,
         workers=options.workers,
     )

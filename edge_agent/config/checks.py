@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from edge_agent.config.config import Config
-from edge_agent.config.places import Loc
 from edge_agent.config.station import StationConfig
 from edge_agent.errors import ConfigError
-from edge_agent.settings.password import PasswordConfig
-from edge_agent.sources.camera.config import CameraConfig
-from edge_agent.sources.folder.config import FolderConfig
+from edge_agent.settings.section import Loc, WatchedFolder
 
 
 def contradictions(data: Any) -> Iterator[tuple[Loc, str]]:
-    """What does not go together, found in raw data so that it is told along with all other errors."""
+    """Yield what does not go together, found in raw data so that it is reported along with all other errors."""
     stations = data.get("stations") if isinstance(data, dict) else None
     names: dict[str, int] = {}
     for i, station in enumerate(stations if isinstance(stations, list) else []):
@@ -32,43 +28,47 @@ def contradictions(data: Any) -> Iterator[tuple[Loc, str]]:
                 yield ("stations", i, "name"), f"{name!r} is the name of stations[{first}] already: take another"
 
 
-def _loops(config: Config) -> Iterator[tuple[Loc, str]]:
+def _watched(config: Config) -> Iterator[tuple[int, Loc, WatchedFolder]]:
+    """Yield the folders that stations watch: the station's index, the place of the key, the folder."""
+    for i, station in enumerate(config.stations):
+        for folder in station.source.folders():
+            yield i, ("stations", i, "source", *folder.loc), folder
+
+
+def _first_watchers(config: Config) -> Mapping[Path, int]:
+    """Map each watched folder to the first station that watches it."""
+    first: dict[Path, int] = {}
+    for i, _, folder in _watched(config):
+        first.setdefault(folder.path, i)
+    return first
+
+
+def _check_own_pictures_not_watched(config: Config) -> Iterator[tuple[Loc, str]]:
     """A station must not inspect what the agent itself writes."""
     written = config.evidence.folder
-    for i, station in enumerate(config.stations):
-        if not isinstance(station.source, FolderConfig):
-            continue
-        watched, recursive = station.source.folder, station.source.recursive
-        if written == watched or written in watched.parents or (recursive and watched in written.parents):
-            text = f"would inspect the agent's own pictures in {written}: take another, or change evidence.folder"
-            yield ("stations", i, "source", "folder"), text
+    for _, loc, folder in _watched(config):
+        around = folder.recursive and folder.path in written.parents
+        if folder.holds_pictures and (written in (folder.path, *folder.path.parents) or around):
+            yield loc, f"would inspect the agent's own pictures in {written}: take another, or change evidence.folder"
 
 
-def _shared(config: Config) -> Iterator[tuple[Loc, str]]:
-    """A trigger is for one station: whoever saw it first would take it from the other."""
-    folders: dict[Path, int] = {}
-    for i, station in enumerate(config.stations):
-        if isinstance(station.source, CameraConfig) and station.source.trigger and station.source.trigger.folder:
-            first = folders.setdefault(station.source.trigger.folder, i)
-            if first != i:
-                text = f"is the trigger folder of stations[{first}] already: give each its own"
-                yield ("stations", i, "source", "trigger", "folder"), text
+def _check_trigger_folders_not_shared(config: Config) -> Iterator[tuple[Loc, str]]:
+    """A trigger file is for one station: the one that saw it first would take it from the other."""
+    first: dict[Path, int] = {}
+    for i, loc, folder in _watched(config):
+        if not folder.holds_pictures and first.setdefault(folder.path, i) != i:
+            text = f"is the trigger folder of stations[{first[folder.path]}] already: give each its own"
+            yield loc, text
 
 
-def _unheard(config: Config) -> Iterator[tuple[Loc, str]]:
+def _check_commands_have_broker(config: Config) -> Iterator[tuple[Loc, str]]:
     """Commands come over a broker."""
     for i, station in enumerate(config.stations):
-        if takes_commands(station) and config.mqtt is None:
+        if station.source.takes_commands and config.mqtt is None:
             yield ("stations", i, "source", "trigger"), "mqtt wants a broker: add a section mqtt: {host: ...}"
 
 
-def takes_commands(station: StationConfig) -> bool:
-    """Whether MQTT commands ask for this station's pictures."""
-    source = station.source
-    return isinstance(source, CameraConfig) and source.trigger is not None and source.trigger.mqtt
-
-
-def _blind(config: Config) -> Iterator[tuple[Loc, str]]:
+def _check_masks_leave_area(config: Config) -> Iterator[tuple[Loc, str]]:
     """A station must have something of its pictures left to inspect."""
     for i, station in enumerate(config.stations):
         if station.ignore:
@@ -80,47 +80,46 @@ def _blind(config: Config) -> Iterator[tuple[Loc, str]]:
                 yield ("stations", i, "ignore"), str(error)
 
 
-def doubts(config: Config) -> Iterator[tuple[Loc, str]]:
-    watched: dict[Path, int] = {}
+CHECKS = (  # of a config that is valid section by section
+    _check_own_pictures_not_watched,
+    _check_trigger_folders_not_shared,
+    _check_commands_have_broker,
+    _check_masks_leave_area,
+)
+
+
+def warnings(config: Config) -> Iterator[tuple[Loc, str]]:
+    """Yield what works, or will, but may not be meant."""
+    first = _first_watchers(config)
+    for i, loc, folder in _watched(config):
+        if first[folder.path] != i:
+            yield loc, f"{folder.path} is watched by stations[{first[folder.path]}] too: both inspect it"
     for i, station in enumerate(config.stations):
-        source: Loc = ("stations", i, "source")
-        if isinstance(station.source, CameraConfig):
-            yield from (((*source, *loc), text) for loc, text in _doubts_of_password(station.source.password))
-            folder = station.source.trigger.folder if station.source.trigger else None
-            place: Loc = (*source, "trigger", "folder")
-        else:
-            folder, place = station.source.folder, (*source, "folder")
-        first = watched.setdefault(folder, i) if folder else i
-        if first != i:
-            yield place, f"{folder} is watched by stations[{first}] too: both inspect it"
-        if folder and not os.path.exists(folder):
-            yield place, f"{folder} does not exist yet; the station waits for it"
-        made = station.calibration
-        changed = made.differences(station.detector.class_name, station.include, station.ignore) if made else []
-        if changed:
-            text = f"was made with another {' and '.join(changed)}, so what it promises holds no more: calibrate again"
-            yield ("stations", i, "calibration"), text
-        if station.detector.method and station.chosen_threshold() is None:
-            text = "nobody has measured a threshold for it, so 0.5 is taken: set threshold or calibration"
-            yield ("stations", i, "detector", "method"), text
-        if station.detector.windows > 1 and station.chosen_threshold() is None and not station.detector.method:
-            text = "raises scores, and the checkpoint's threshold was chosen without: set threshold or calibration"
-            yield ("stations", i, "detector", "windows"), text
-        if takes_commands(station) and config.mqtt and not config.mqtt.results:
+        yield from ((("stations", i, *loc), text) for loc, text in _station_warnings(station))
+        if station.source.takes_commands and config.mqtt and not config.mqtt.results:
             text = "is told of alarms alone: set mqtt.results: true to have every verdict published"
-            yield (*source, "trigger"), text
+            yield ("stations", i, "source", "trigger"), text
     mqtt = config.mqtt
     if mqtt and mqtt.password and not mqtt.tls and mqtt.host not in ("localhost", "127.0.0.1", "::1"):
         yield ("mqtt", "password"), "goes over the network unencrypted: add tls: {}, if the broker can"
-    for key, section in (("mqtt", mqtt), ("database", config.database)):
-        yield from (((key, *loc), text) for loc, text in _doubts_of_password(section.password if section else None))
+    for key, password in (("mqtt", mqtt.password if mqtt else None), ("database", config.database.password)):
+        if password:
+            yield from (((key, "password", *loc), text) for loc, text in password.warnings())
 
 
-def _doubts_of_password(password: PasswordConfig | None) -> Iterator[tuple[Loc, str]]:
-    if password and password.missing():
-        yield ("password",), str(password.missing())
-    if password and password.file and password.file.stat().st_mode & 0o004:
-        yield ("password", "file"), f"everyone may read {password.file}: chmod 600"
-
-
-CHECKS = (_loops, _shared, _unheard, _blind)  # of a config that is valid section by section
+def _station_warnings(station: StationConfig) -> Iterator[tuple[Loc, str]]:
+    """Yield what may not be meant of one station, each with its key within the station's section."""
+    yield from ((("source", *loc), text) for loc, text in station.source.warnings())
+    made = station.calibration
+    changed = made.differences(station.detector.class_name, station.include, station.ignore) if made else []
+    if changed:
+        text = f"was made with another {' and '.join(changed)}, so what it promises holds no more: calibrate again"
+        yield ("calibration",), text
+    if station.chosen_threshold() is not None:
+        return
+    if station.detector.method:
+        text = "nobody has measured a threshold for it, so 0.5 is taken: set threshold or calibration"
+        yield ("detector", "method"), text
+    elif station.detector.windows > 1:
+        text = "raises scores, and the checkpoint's threshold was chosen without: set threshold or calibration"
+        yield ("detector", "windows"), text

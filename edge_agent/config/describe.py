@@ -9,8 +9,6 @@ from edge_agent.config.detector import DetectorConfig
 from edge_agent.config.evidence import EvidenceConfig
 from edge_agent.config.station import StationConfig
 from edge_agent.mqtt.config import MqttConfig
-from edge_agent.sources.camera.config import CameraConfig
-from edge_agent.sources.folder.config import FolderConfig
 
 _WHICH = {"none": "none", "not_ok": "of NotOK", "all": "all"}
 
@@ -53,8 +51,8 @@ def _mqtt(mqtt: MqttConfig | None, agent: str) -> str:
 
 
 def _station(station: StationConfig) -> Iterator[str]:
-    source, detector = station.source, station.detector
-    yield f"watches   {_camera(source) if isinstance(source, CameraConfig) else _folder(source)}"
+    detector = station.detector
+    yield f"watches   {station.source.describe()}"
     prompts = f", checkpoint {detector.checkpoint}" if detector.checkpoint else ""
     prompts += f", method {detector.method}" if detector.method else ""
     size = f" at {detector.image_size} pixels" if detector.image_size else ""
@@ -65,21 +63,6 @@ def _station(station: StationConfig) -> Iterator[str]:
     if station.include or station.ignore:
         inside = f"{len(station.include)} include" if station.include else "the whole picture"
         yield f"area      {inside}, {len(station.ignore)} ignore polygons"
-
-
-def _folder(source: FolderConfig) -> str:
-    what = ", ".join(source.patterns) or "every picture"
-    return f"{source.folder}{', with subfolders' if source.recursive else ''}: {what}"
-
-
-def _camera(source: CameraConfig) -> str:
-    if source.trigger:
-        file = f"{source.trigger.pattern} in {source.trigger.folder}"
-        when = f"a picture for each {'command on PREFIX/AGENT/cmd/trigger' if source.trigger.mqtt else file}"
-    else:
-        when = f"{source.fps:g} pictures a second" if source.fps else "as many pictures as the detector can read"
-    secret = f", password from {source.password}" if source.password else ""
-    return f"{source.camera} by {source.chosen_backend}{secret}: {when}"
 
 
 def _device(detector: DetectorConfig) -> str:

@@ -7,27 +7,28 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from edge_agent.config.places import Document, Finding, Loc
+from edge_agent.config.places import Document, Problem
+from edge_agent.settings.section import Loc
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 
-def findings_of(error: ValidationError, document: Document, root: type[BaseModel]) -> list[Finding]:
-    """One finding per error of validating `document.data` as `root`."""
+def problems_of(error: ValidationError, document: Document, root: type[BaseModel]) -> list[Problem]:
+    """One problem per error of validating `document.data` as `root`."""
     found = []
     for details in error.errors(include_url=False):
         loc = _in_file(details["loc"])
         about_key = details["type"] == "extra_forbidden" or details["input"] is None
         place = document.place_of(loc, of_key=about_key)
-        found.append(Finding(place, loc, _sentence(details, root)))
+        found.append(Problem(place, loc, _sentence(details, root)))
     return found
 
 
-def empty_values(document: Document) -> list[Finding]:
-    """A finding for each key without a value: it could mean the default, nothing, or that a line went missing."""
+def empty_values(document: Document) -> list[Problem]:
+    """A problem for each key without a value: it could mean the default, nothing, or that a line went missing."""
     text = "is empty: give it a value, or remove the key"
-    return [Finding(document.place_of(loc, of_key=True), loc, text) for loc in _nones(document.data, ())]
+    return [Problem(document.place_of(loc, of_key=True), loc, text) for loc in _nones(document.data, ())]
 
 
 def _in_file(loc: Loc) -> Loc:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from edge_agent.config.checks import CHECKS, contradictions, doubts
+from edge_agent.config.checks import CHECKS, contradictions, warnings
 from edge_agent.config.config import Config
-from edge_agent.config.errors import empty_values, findings_of
-from edge_agent.config.places import Document, Finding, Loc, parse, shown
+from edge_agent.config.errors import empty_values, problems_of
+from edge_agent.config.places import Document, Problem, parse, shown
 from edge_agent.errors import ConfigError
+from edge_agent.settings.section import Loc
 
 MAX_BYTES = 256 * 1024
 MAX_LINES = 100  # of errors; who made more than that has one cause for all of them
@@ -26,25 +27,25 @@ def default_path() -> Path:
 def load_config(path: Path) -> Config:
     """Read and check a config file. Raises ConfigError with all errors, a line each: `FILE:LINE:COLUMN: KEY: what`."""
     document = parse(_text_of(path))
-    if document.data is None and not document.findings:
+    if document.data is None and not document.problems:
         raise ConfigError(
             f"{path}: is empty: it needs at least one station, see the config.yaml that comes with edge-agent"
         )
-    findings = list(document.findings)
+    problems = list(document.problems)
     config = None
     if document.data is not None:
         try:
             config = Config.model_validate(document.data, context={"folder": path.absolute().parent})
         except ValidationError as error:
-            findings += findings_of(error, document, Config)
-        findings += _placed(contradictions(document.data), document)
-        told = {finding.loc for finding in findings}
-        findings += [finding for finding in empty_values(document) if finding.loc not in told]
+            problems += problems_of(error, document, Config)
+        problems += _placed(contradictions(document.data), document)
+        told = {problem.loc for problem in problems}
+        problems += [problem for problem in empty_values(document) if problem.loc not in told]
     if config is not None:
-        findings += [finding for check in CHECKS for finding in _placed(check(config), document)]
-    if findings or config is None:
-        raise ConfigError("\n".join(_lines(path, findings)))
-    config._warnings = tuple(_lines(path, _placed(doubts(config), document)))
+        problems += [problem for check in CHECKS for problem in _placed(check(config), document)]
+    if problems or config is None:
+        raise ConfigError("\n".join(_lines(path, problems)))
+    config._warnings = tuple(_lines(path, _placed(warnings(config), document)))
     return config
 
 
@@ -67,15 +68,15 @@ def _text_of(path: Path) -> str:
         raise ConfigError(f"{path}:{line}: is not UTF-8 text: save it as UTF-8") from error
 
 
-def _placed(found: Iterator[tuple[Loc, str]], document: Document) -> list[Finding]:
-    return [Finding(document.place_of(loc), loc, text) for loc, text in found]
+def _placed(found: Iterator[tuple[Loc, str]], document: Document) -> list[Problem]:
+    return [Problem(document.place_of(loc), loc, text) for loc, text in found]
 
 
-def _lines(path: Path, findings: list[Finding]) -> list[str]:
-    """One line for each finding, in the order of the file."""
+def _lines(path: Path, problems: list[Problem]) -> list[str]:
+    """One line for each problem, in the order of the file."""
     lines = [
         f"{path}:{place.line}:{place.column}: {shown(loc) + ': ' if loc else ''}{text}"
-        for place, loc, text in sorted(findings, key=lambda finding: finding.place)
+        for place, loc, text in sorted(problems, key=lambda problem: problem.place)
     ]
     if len(lines) > MAX_LINES:
         lines[MAX_LINES:] = [f"{path}: and {len(lines) - MAX_LINES} more"]

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from edge_agent.settings.section import Loc
+
 MAX_DEPTH = 20
 MAX_NODES = 20_000  # a config of a hundred stations has about 3000; aliases of aliases (a "YAML bomb") have billions
-
-Loc = tuple[str | int, ...]  # where in the data: ("stations", 1, "name")
 
 
 class Place(NamedTuple):
@@ -26,7 +26,7 @@ class Place(NamedTuple):
     column: int
 
 
-class Finding(NamedTuple):
+class Problem(NamedTuple):
     """One thing that is wrong, where in the text and where in the data."""
 
     place: Place
@@ -38,13 +38,13 @@ class Finding(NamedTuple):
 class Document:
     """data: dicts, lists, str, and None for an empty value. values, keys: the place of each value, and of its key.
 
-    findings: what YAML itself has to object; with a syntax error data is None.
+    problems: what YAML itself has to object; with a syntax error data is None.
     """
 
     data: Any = None
     values: Mapping[Loc, Place] = field(default_factory=dict)
     keys: Mapping[Loc, Place] = field(default_factory=dict)
-    findings: tuple[Finding, ...] = ()
+    problems: tuple[Problem, ...] = ()
 
     def place_of(self, loc: Loc, *, of_key: bool = False) -> Place:
         """The place of what is at `loc`, or of the nearest thing around it."""
@@ -56,7 +56,7 @@ class Document:
 
 
 def parse(text: str) -> Document:
-    """Parse one YAML document; never raises on bad text, see `Document.findings`."""
+    """Parse one YAML document; never raises on bad text, see `Document.problems`."""
     try:
         loader = _Loader(text)
     except yaml.reader.ReaderError as error:  # a character that YAML does not allow, anywhere in the text
@@ -75,8 +75,8 @@ def parse(text: str) -> Document:
     builder = _Builder()
     data = builder.build(node, ())
     if builder.overflow:
-        return Document(findings=(builder.overflow,))
-    return Document(data, builder.values, builder.keys, tuple(builder.findings))
+        return Document(problems=(builder.overflow,))
+    return Document(data, builder.values, builder.keys, tuple(builder.problems))
 
 
 def shown(loc: Loc) -> str:
@@ -113,13 +113,13 @@ class _Builder:
     def __init__(self) -> None:
         self.values: dict[Loc, Place] = {}
         self.keys: dict[Loc, Place] = {}
-        self.findings: list[Finding] = []
-        self.overflow: Finding | None = None
+        self.problems: list[Problem] = []
+        self.overflow: Problem | None = None
 
     def build(self, node: yaml.Node, loc: Loc) -> Any:
         if len(self.values) >= MAX_NODES or len(loc) > MAX_DEPTH:
             what = f"holds more than {MAX_NODES} values or {MAX_DEPTH} levels, aliases included: write less"
-            self.overflow = self.overflow or Finding(_place(node.start_mark), (), what)
+            self.overflow = self.overflow or Problem(_place(node.start_mark), (), what)
             return None
         self.values[loc] = _place(node.start_mark)
         if not _is_ordinary(node.tag):
@@ -176,7 +176,7 @@ class _Builder:
                     yield from self._merged_pairs(other, loc, seen)
 
     def _find(self, node: yaml.Node, loc: Loc, text: str) -> None:
-        self.findings.append(Finding(_place(node.start_mark), loc, text))
+        self.problems.append(Problem(_place(node.start_mark), loc, text))
 
 
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -201,7 +201,7 @@ def _place_of_offset(text: str, offset: int) -> Place:
 
 
 def _refused(place: Place, text: str) -> Document:
-    return Document(findings=(Finding(place, (), text),))
+    return Document(problems=(Problem(place, (), text),))
 
 
 # What PyYAML says, and what people did who got to read it.

@@ -5,29 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from edge_agent.config.detector import DetectorConfig
 from edge_agent.config.polygons import Polygons
 from edge_agent.errors import ConfigError
 from edge_agent.line.calibration import Calibration, MapThreshold, read_calibration
+from edge_agent.settings.by_key import ByKey
 from edge_agent.settings.section import Section
 from edge_agent.settings.values import Fraction, Name, absolute, folder_of, readable_file, wrong
 from edge_agent.sources.camera.config import CameraConfig
 from edge_agent.sources.folder.config import FolderConfig
 
-
-def _kind_of_source(data: Any) -> str:
-    if isinstance(data, dict):
-        return "CameraConfig" if any(str(key).lower().startswith("cam") for key in data) else "FolderConfig"
-    return type(data).__name__ if isinstance(data, Section) else "FolderConfig"
-
-
-# One member for each kind of source, told apart by its first key; its tag is its name, which config_errors.py relies on.
-SourceConfig = Annotated[
-    Annotated[FolderConfig, Tag("FolderConfig")] | Annotated[CameraConfig, Tag("CameraConfig")],
-    Discriminator(_kind_of_source),
-]
+SourceConfig = Annotated[FolderConfig | CameraConfig, ByKey()]
 
 
 def _calibration(value: Any, info: ValidationInfo) -> Any:

@@ -9,7 +9,6 @@ import sqlite3
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from itertools import pairwise
 from pathlib import Path
@@ -21,25 +20,15 @@ import numpy as np
 from edge_agent import __version__, build
 from edge_agent.config.config import Config
 from edge_agent.errors import EdgeAgentError, JournalInUse
-from edge_agent.sources.camera.capture import START_S, Shot
-from edge_agent.sources.camera.config import CameraConfig
+from edge_agent.io.files import why_not_writable
+from edge_agent.settings.finding import Finding
 
 if TYPE_CHECKING:
     from edge_agent.core import Detector
 
 WAL_RESET_FIXED = (3, 51, 3)  # earlier SQLite may lose a write when two connections write; the agent has one only
 LEAST_DISK_GB = 1.0
-MEASURE_S = 2.0  # how long a camera's pictures are counted
 EARLIEST = datetime(2026, 1, 1, tzinfo=timezone.utc)  # a clock before this program was written is wrong
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the report. state: "ok", "warning" (it works, but), or "failed" (it would not)."""
-
-    name: str
-    state: str
-    text: str
 
 
 def examine(config: Config | None) -> Iterator[Finding]:
@@ -168,22 +157,11 @@ def _disk(config: Config) -> Iterator[Finding]:
     for folder in dict.fromkeys((config.agent.data_dir, config.evidence.folder)):
         there = next(path for path in (folder, *folder.parents) if os.path.exists(path))
         free = shutil.disk_usage(there).free / 1e9
-        if closed := _closed(there):
-            yield Finding("disk", "failed", closed)
+        if reason := why_not_writable(there):
+            yield Finding("disk", "failed", reason)
             continue
         state = "ok" if free >= LEAST_DISK_GB else "warning"
         yield Finding("disk", state, f"{folder}: {free:.1f} GB free")
-
-
-def _closed(folder: Path) -> str | None:
-    """What is to be said of a folder that cannot be written to."""
-    try:
-        probe = folder / f".edge-agent-doctor-{time.time_ns()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        return f"{folder}: cannot be written to ({error.strerror}): change its owner, or choose another folder"
-    return None
 
 
 def _journal(config: Config) -> Iterator[Finding]:
@@ -209,50 +187,7 @@ def _waiting(receiver: str, count: int, oldest: datetime | None) -> str:
 
 def _sources(config: Config) -> Iterator[Finding]:
     for station in config.stations:
-        if isinstance(station.source, CameraConfig):
-            yield _camera(station.name, station.source, config.limits.max_megapixels)
-            if station.source.trigger and station.source.trigger.folder:
-                yield _trigger(station.name, station.source.trigger.folder)
-            continue
-        folder = station.source.folder
-        try:
-            os.scandir(folder).close()
-        except FileNotFoundError:
-            yield Finding("source", "warning", f"{station.name}: {folder} is not there yet: the agent waits for it")
-        except OSError as error:
-            remedy = f"let user {os.geteuid()} read and enter it, or correct the path"
-            yield Finding("source", "failed", f"{station.name}: {folder} cannot be read ({error.strerror}): {remedy}")
-        else:
-            yield Finding("source", "ok", f"{station.name}: {folder}")
-
-
-def _camera(station: str, config: CameraConfig, max_megapixels: float) -> Finding:
-    """Whether it gives pictures, how large and how many. A USB camera that the agent has open gives nobody else any."""
-    capture = build.capture(station, config.model_copy(update={"fps": None, "repeat": True}), max_megapixels)
-    taken: list[Shot] = []
-    until = time.monotonic() + START_S + config.open_timeout_s
-    try:
-        while time.monotonic() < until and not capture.failures:
-            capture.wait(0.1)
-            if shot := capture.take():
-                taken.append(shot)
-                until = min(until, taken[0].at + MEASURE_S)
-    finally:
-        capture.close()
-    if not taken:
-        return Finding("source", "failed", f"{station}: {config.camera} {capture.trouble}")
-    height, width = taken[-1].pixels.shape[:2]
-    seconds = taken[-1].at - taken[0].at
-    rate = f"{(len(taken) - 1) / seconds:.1f} pictures a second" if seconds else "one picture"
-    return Finding("source", "ok", f"{station}: {config.camera} gives {width} x {height}, {rate}")
-
-
-def _trigger(station: str, folder: Path) -> Finding:
-    """Whether requests can be moved aside in the folder they come to, as each must be before it is answered."""
-    if not folder.is_dir():
-        return Finding("trigger", "warning", f"{station}: {folder} is not there yet: the agent waits for it")
-    closed = _closed(folder)
-    return Finding("trigger", "failed" if closed else "ok", f"{station}: {closed or folder}")
+        yield from station.source.check(station.name, max_megapixels=config.limits.max_megapixels)
 
 
 def _broker(config: Config) -> Iterator[Finding]:

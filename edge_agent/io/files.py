@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 
@@ -33,3 +34,14 @@ def sync_folder(folder: Path) -> None:
         os.fsync(opened)
     finally:
         os.close(opened)
+
+
+def why_not_writable(folder: Path) -> str | None:
+    """Create a file in a folder and delete it; return why that fails and what to do, or None. The folder has to exist."""
+    probe = folder / f".edge-agent-probe-{time.time_ns()}"
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        return f"{folder}: cannot be written to ({error.strerror}): change its owner, or choose another folder"
+    return None

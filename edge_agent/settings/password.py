@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
 from edge_agent.errors import ConfigError
-from edge_agent.settings.section import Section
+from edge_agent.settings.section import Loc, Section
 from edge_agent.settings.values import ReadableFile, Text, wrong
 
 
@@ -61,6 +62,14 @@ class PasswordConfig(Section):
             if not os.path.isfile(path):
                 return f"systemd gave no credential {self.credential}: add it to the unit as LoadCredential="
         return None
+
+    def warnings(self) -> Iterator[tuple[Loc, str]]:
+        """Yield what works but may not be meant, each with its key within this section."""
+        missing = self.missing()
+        if missing:
+            yield (), missing
+        if self.file and self.file.stat().st_mode & 0o004:
+            yield ("file",), f"everyone may read {self.file}: chmod 600"
 
     def _path(self) -> Path | None:
         if self.credential is not None:

@@ -46,7 +46,7 @@ def setup_of_station(config_file: Path, name: str | None) -> ReadingSetup:
         station.ignore,
         built.keep,
         max_megapixels=config.limits.max_megapixels,
-        bit_depth=station.source.bit_depth,
+        bit_depth=station.source.stored_bit_depth,
         batch=config.limits.batch_size,
     )
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
+from edge_agent.errors import ConfigError
+from edge_agent.settings.finding import Finding
 from edge_agent.settings.password import PasswordConfig
-from edge_agent.settings.section import Section
+from edge_agent.settings.section import Loc, Section, SourceSection, WatchedFolder
 from edge_agent.settings.values import Folder, Fraction, Pattern, absolute, folder_of, wrong
 from edge_agent.sources.camera.address import (
     Backend,
@@ -19,6 +22,11 @@ from edge_agent.sources.camera.address import (
     takes_password,
     with_password,
 )
+
+if TYPE_CHECKING:
+    from edge_agent.core import Ledger, Triggers
+    from edge_agent.sources.camera.capture import Capture
+    from edge_agent.sources.camera.source import CameraSource
 
 
 def _camera(value: Any, info: ValidationInfo) -> Any:
@@ -98,7 +106,7 @@ class TriggerConfig(Section):
         return folder
 
 
-class CameraConfig(Section):
+class CameraConfig(SourceSection):
     """A camera: a URL without a password, a number or path of /dev/video*, a GStreamer pipeline, or a video as if live.
 
     backend: auto goes by the address. password: of the URL's user, or for {password} in the address. fps: pictures a
@@ -107,6 +115,8 @@ class CameraConfig(Section):
     V4L2 camera. transport: of RTSP. repeat: a video begins again at its end. timeout_s: without a picture for so long a
     camera is lost; freeze_s: with nothing but the same pictures for so long it is frozen; open_timeout_s: for its answer.
     """
+
+    key: ClassVar[str] = "camera"
 
     camera: CameraAddress = Field(examples=["rtsp://10.0.0.5/stream1"])
     backend: Literal["auto", "ffmpeg", "v4l2", "gstreamer"] = "auto"
@@ -122,7 +132,6 @@ class CameraConfig(Section):
     timeout_s: Annotated[float, Field(ge=0.5, le=3600, allow_inf_nan=False)] = 3.0
     freeze_s: Annotated[float, Field(ge=0.5, le=1e9, allow_inf_nan=False)] = 5.0
     open_timeout_s: Annotated[float, Field(ge=1, le=600, allow_inf_nan=False)] = 10.0
-    bit_depth: ClassVar[int] = 16  # of stored pictures that are replayed as this station's
 
     @field_validator("password")
     @classmethod
@@ -155,3 +164,82 @@ class CameraConfig(Section):
     def secret(self) -> str | None:
         """The password, read anew. Raises ConfigError."""
         return self.password.read() if self.password else None
+
+    def capture(self, station: str, max_megapixels: float) -> Capture:
+        """Build what captures the camera from its first wait() on. Raises ConfigError, as build() does."""
+        from edge_agent.sources.camera.capture import Capture
+        from edge_agent.sources.camera.settings import Settings, require_backend
+
+        self.secret()  # a missing one is an error now, not at every attempt
+        try:
+            require_backend(self.chosen_backend)
+        except ConfigError as error:
+            raise ConfigError(f"station {station}: {error}") from None
+        settings = Settings(
+            backend=self.chosen_backend,
+            is_video=self.is_video,
+            repeat=self.repeat,
+            fps=self.fps,
+            rotate=self.rotate,
+            roi=self.roi,
+            transport=self.transport,
+            size=self.size,
+            fourcc=self.fourcc,
+            open_timeout_s=self.open_timeout_s,
+            freeze_s=self.freeze_s,
+            max_megapixels=max_megapixels,
+        )
+        return Capture(
+            station, self.camera, settings, address=self.address, secret=self.secret, timeout_s=self.timeout_s
+        )
+
+    def build(self, station: str, ledger: Ledger, *, max_megapixels: float, triggers: Triggers | None) -> CameraSource:
+        """See SourceSection."""
+        from edge_agent.sources.camera.source import CameraSource
+        from edge_agent.sources.camera.trigger_files import TriggerFiles
+
+        trigger = self.trigger
+        if trigger and trigger.folder:
+            triggers = TriggerFiles(station, trigger.folder, trigger.pattern, ledger)
+        return CameraSource(
+            station,
+            self.capture(station, max_megapixels),
+            triggers,
+            patience_s=trigger.timeout_s if trigger else 0.0,
+            delay_s=trigger.delay_s if trigger else 0.0,
+        )
+
+    def describe(self) -> str:
+        """See SourceSection."""
+        if self.trigger:
+            file = f"{self.trigger.pattern} in {self.trigger.folder}"
+            when = f"a picture for each {'command on PREFIX/AGENT/cmd/trigger' if self.trigger.mqtt else file}"
+        else:
+            when = f"{self.fps:g} pictures a second" if self.fps else "as many pictures as the detector can read"
+        secret = f", password from {self.password}" if self.password else ""
+        return f"{self.camera} by {self.chosen_backend}{secret}: {when}"
+
+    def check(self, station: str, *, max_megapixels: float) -> Iterator[Finding]:
+        """Capture for two seconds, and examine the trigger folder."""
+        from edge_agent.sources.camera.check import examine_camera, examine_trigger_folder
+
+        yield examine_camera(station, self, max_megapixels)
+        if self.trigger and self.trigger.folder:
+            yield examine_trigger_folder(station, self.trigger.folder)
+
+    def warnings(self) -> Iterator[tuple[Loc, str]]:
+        """See SourceSection."""
+        yield from super().warnings()
+        if self.password:
+            yield from ((("password", *loc), text) for loc, text in self.password.warnings())
+
+    def folders(self) -> Sequence[WatchedFolder]:
+        """See SourceSection."""
+        if not self.trigger or not self.trigger.folder:
+            return ()
+        return [WatchedFolder(("trigger", "folder"), self.trigger.folder, holds_pictures=False)]
+
+    @property
+    def takes_commands(self) -> bool:
+        """See SourceSection."""
+        return self.trigger is not None and self.trigger.mqtt

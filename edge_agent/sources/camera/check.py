@@ -1,0 +1,56 @@
+"""What `edge-agent doctor` finds of a camera and of its trigger folder."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge_agent.io.files import why_not_writable
+from edge_agent.settings.finding import Finding
+from edge_agent.sources.camera.capture import START_S, Capture, Shot
+
+if TYPE_CHECKING:
+    from edge_agent.sources.camera.config import CameraConfig
+
+MEASURE_S = 2.0  # how long a camera's pictures are counted
+
+
+def examine_camera(station: str, config: CameraConfig, max_megapixels: float) -> Finding:
+    """Report whether a camera gives pictures, their size and rate. A USB camera that the agent has open gives none.
+
+    Args:
+        station: name of its station.
+        config: its address and settings; its rate and its end, if it is a video, are ignored.
+        max_megapixels: larger pictures are refused.
+    """
+    capture = config.model_copy(update={"fps": None, "repeat": True}).capture(station, max_megapixels)
+    try:
+        taken = _pictures(capture, time.monotonic() + START_S + config.open_timeout_s)
+    finally:
+        capture.close()
+    if not taken:
+        return Finding("source", "failed", f"{station}: {config.camera} {capture.trouble}")
+    height, width = taken[-1].pixels.shape[:2]
+    seconds = taken[-1].at - taken[0].at
+    rate = f"{(len(taken) - 1) / seconds:.1f} pictures a second" if seconds else "one picture"
+    return Finding("source", "ok", f"{station}: {config.camera} gives {width} x {height}, {rate}")
+
+
+def _pictures(capture: Capture, until: float) -> list[Shot]:
+    """Take the pictures of MEASURE_S seconds from the first one on. until: time.monotonic() to wait for that one to."""
+    taken: list[Shot] = []
+    while time.monotonic() < until and not capture.failures:
+        capture.wait(0.1)
+        if shot := capture.take():
+            taken.append(shot)
+            until = min(until, taken[0].at + MEASURE_S)
+    return taken
+
+
+def examine_trigger_folder(station: str, folder: Path) -> Finding:
+    """Report whether trigger files can be moved within their folder, as each is before its picture is taken."""
+    if not folder.is_dir():
+        return Finding("trigger", "warning", f"{station}: {folder} is not there yet: the agent waits for it")
+    reason = why_not_writable(folder)
+    return Finding("trigger", "failed" if reason else "ok", f"{station}: {reason or folder}")

@@ -68,7 +68,7 @@ def archive(count: int, folder: Path) -> None:
 
 
 def cheap(folder: Path, out: Path, workers: int) -> None:
-    """What commands/replay.py does, with the cheap detector; a line a picture."""
+    """What replay/session.py does, with the cheap detector; a line a picture."""
     from edge_agent import build
     from edge_agent.config.evidence import EvidenceConfig
     from edge_agent.core import Trace
@@ -82,14 +82,14 @@ def cheap(folder: Path, out: Path, workers: int) -> None:
     source = StoredSource("replay", [folder], workers=workers)
     detector, digest = Brightness(), "0" * 64
     station = Station("replay", detector, Rules(0.8, 0.8), Trace(detector.info.name, digest, digest, None, digest))
-    sheet, earlier = ContactSheet(), resume.Earlier()
+    sheet, earlier = ContactSheet(), resume.Progress()
     kept = {"originals": "none", "overlays": "not_ok", "keep_days": 1e9, "keep_gb": 1e9}
     evidence = EvidenceConfig.model_construct(folder=out / "evidence", **kept)
     with closing(Journal.open(f"sqlite:///{out}/journal.db")) as journal:
-        after = resume.begin(out, journal, "replay", resume.judged_by(station, "object"), again=False)
+        after = resume.start_after(out, journal, "replay", resume.judging_rules(station, "object"), again=False)
         for outcome in journal.outcomes("replay", after):
-            earlier.take_in(outcome, "replay", station.rules)
-        source.skip(earlier.knows)
+            earlier.add(outcome, "replay", station.rules)
+        source.skip(earlier.has_inspected)
         store = build.evidence_store(evidence)
         stream = replay(source, station, store, journal, build.announce(None), alarms=earlier.alarms)
         for inspection, _ in stream:

@@ -124,12 +124,12 @@ def replay(
     out: Path,
     journal: Recorder,
     announce: Announce,
+    stop: threading.Event,
     *,
     batch: int,
     workers: int | None,
     first_seq: int,
     alarms: dict[str, AlarmState],
-    stop: threading.Event,
 ) -> Iterator[tuple[Inspection, Evidence]]:
     """As pipeline.replay, for pictures at `paths` and inside `cluster`.
 

@@ -1,7 +1,7 @@
-"""What an earlier replay into the same folder did, so that the same command goes on where it stopped.
+"""What earlier runs of a replay have inspected, so that the same command continues where it stopped.
 
-Beside the journal lies replay.json: what each station's pictures are judged by, and after which row of the journal that
-began. Only a replay that judges by the same goes on; another one has to say that it begins anew.
+replay.json lies beside the journal. It holds the rules that each station's pictures are judged by, and after which row of
+the journal that started. Only a replay by the same rules continues; another one needs --again.
 """
 
 from __future__ import annotations
@@ -26,44 +26,57 @@ REMEDY = "name another --out, or inspect everything again with --again, which ad
 
 
 class Outcomes(Protocol):
-    """The part of the journal that tells what was replayed."""
+    """The part of the journal that resuming a replay needs."""
 
     def last_number(self, station: str | None = None) -> int: ...
     def outcomes(self, station: str, after: int) -> Iterator[Outcome]: ...
 
 
 @dataclass(slots=True)
-class Earlier:
-    """What is done already. counts: verdicts. alarms: the debounce state behind the last of them, by station."""
+class Progress:
+    """What earlier runs have inspected. counts: verdicts. alarms: the debounce state after the last of them, by station."""
 
     counts: Counter[Evaluation] = field(default_factory=Counter)
     alarms: dict[str, AlarmState] = field(default_factory=dict)
     _taken_at: dict[str, datetime] = field(default_factory=dict)
 
-    def take_in(self, outcome: Outcome, station: str, rules: Rules) -> None:
-        """Count one inspection; in the order of recording."""
+    def add(self, outcome: Outcome, station: str, rules: Rules) -> None:
+        """Add one inspection; call in the order of recording.
+
+        Args:
+            outcome: the inspection.
+            station: its station.
+            rules: by which its alarm was debounced.
+        """
         self.counts[outcome.evaluation] += 1
         verdict = Verdict(outcome.evaluation)
         self.alarms[station], _ = debounce(self.alarms.get(station, AlarmState()), verdict, outcome.score or 0.0, rules)
         if outcome.origin is not None:
             self._taken_at[outcome.origin] = outcome.taken_at
 
-    def knows(self, origin: str, taken_at: datetime | None) -> bool:
-        """Whether the picture at `origin` was inspected, as it was at that time; None: whenever it was."""
+    def has_inspected(self, origin: str, taken_at: datetime | None) -> bool:
+        """Return whether the picture at `origin` was inspected. taken_at: its time; None: of any time."""
         known = self._taken_at.get(origin)
         return known is not None and taken_at in (None, known)
 
 
-def judged_by(station: Station, class_name: str) -> dict[str, object]:
-    """All that a station's verdicts rest on, as JSON: names, digests of models and config, thresholds."""
+def judging_rules(station: Station, class_name: str) -> dict[str, object]:
+    """Return all that a station's verdicts depend on, as JSON: names, digests of models and config, thresholds."""
     return {"class_name": class_name, **asdict(station.trace), **asdict(station.rules)}
 
 
-def begin(out: Path, journal: Outcomes, station: str, judged: Mapping[str, object], *, again: bool) -> int:
-    """After which row of the journal the station's replay began: an earlier one that `judged` by the same, or this one.
+def start_after(out: Path, journal: Outcomes, station: str, rules: Mapping[str, object], *, again: bool) -> int:
+    """Return after which row of the journal the station's replay started: an earlier one by the same rules, or this one.
 
-    Call it while the journal is held. again: begin anew, whatever is there. Raises EdgeAgentError where inspections of
-    the station were judged by something else.
+    Args:
+        out: folder of the replay.
+        journal: the journal in it, open for writing, so that no other replay can start meanwhile.
+        station: name of the station.
+        rules: its judging_rules().
+        again: start anew, whatever is there.
+
+    Raises:
+        EdgeAgentError: if inspections of the station were judged by other rules.
     """
     path = out / "replay.json"
     stations = _read(path)
@@ -74,11 +87,11 @@ def begin(out: Path, journal: Outcomes, station: str, judged: Mapping[str, objec
             raise EdgeAgentError(
                 f"{out} holds inspections of station {station}, and not what they were judged by: {REMEDY}"
             )
-        if changed := _changed(found["judged_by"], judged):
+        if changed := _changed(found["judged_by"], rules):
             raise EdgeAgentError(f"{out} was begun otherwise, and is not to hold both ({changed}): {REMEDY}")
         return int(found["after"])
     after = journal.last_number()
-    stations[station] = {"after": after, "judged_by": dict(judged)}
+    stations[station] = {"after": after, "judged_by": dict(rules)}
     try:
         write_durably(path, json.dumps({"format": FORMAT, "stations": stations}, indent=2).encode() + b"\n")
     except OSError as error:
@@ -101,7 +114,7 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _changed(before: Mapping[str, object], now: Mapping[str, object]) -> str:
-    """What differs, such as "threshold 0.5, now 0.6"; empty when nothing does."""
+    """Return what differs, such as "threshold 0.5, now 0.6"; empty if nothing does."""
     names = [*before, *(name for name in now if name not in before)]
     differ = [name for name in names if before.get(name) != now.get(name)]
     return "; ".join(f"{name} {_short(before.get(name))}, now {_short(now.get(name))}" for name in differ)

@@ -20,8 +20,8 @@ import pytest
 
 from edge_agent.backbones.tips_family import TipsFamily
 from edge_agent.backbones.tips_files import FILES, find
-from edge_agent.backbones.weights.download import Patience
-from edge_agent.backbones.weights.fetch import bring, fetch
+from edge_agent.backbones.weights.download import RetryPolicy
+from edge_agent.backbones.weights.fetch import fetch, fetch_published
 from edge_agent.backbones.weights.published import Published, RemoteFile
 from edge_agent.backbones.weights.store import PINS, read_pins
 from edge_agent.errors import CheckpointError
@@ -31,8 +31,8 @@ from tests.weights_server import WeightsServer, serving
 
 NAME = "tips-s14"
 VISION, TEXT, TOKENIZER = (file.published_name for file in TipsFamily.catalog[NAME].files)
-IMPATIENT = Patience(attempts=3, pause=0.0, timeout=20.0)
-ONCE = Patience(attempts=0, timeout=20.0)  # gives up at the first break, as a user who presses Ctrl-C
+IMPATIENT = RetryPolicy(attempts=3, pause=0.0, timeout=20.0)
+ONCE = RetryPolicy(attempts=0, timeout=20.0)  # gives up at the first break, as a user who presses Ctrl-C
 
 
 def npz(seed: int, size: int) -> bytes:
@@ -56,8 +56,8 @@ def server() -> Iterator[WeightsServer]:
         yield server
 
 
-def get(server: WeightsServer, into: Path, patience: Patience = IMPATIENT) -> Path:
-    return fetch(NAME, into=into, source=server.url, patience=patience)
+def get(server: WeightsServer, into: Path, policy: RetryPolicy = IMPATIENT) -> Path:
+    return fetch(NAME, into=into, source=server.url, policy=policy)
 
 
 def holds(folder: Path, weights: dict[str, bytes] = WEIGHTS) -> bool:
@@ -88,14 +88,14 @@ def test_what_is_here_and_intact_is_not_fetched_again(server: WeightsServer, tmp
 def test_without_a_source_the_owners_addresses_are_asked(server: WeightsServer, tmp_path: Path) -> None:
     files = tuple(RemoteFile(name, f"{server.url}/{at}") for name, at in zip(FILES, WEIGHTS, strict=True))
     ours = Published("ours", "us", "Apache-2.0", files=files)
-    assert holds(bring(ours, into=tmp_path, source=None, progress=lambda *_: None, patience=IMPATIENT))
+    assert holds(fetch_published(ours, into=tmp_path, source=None, progress=lambda *_: None, policy=IMPATIENT))
     assert [path for path, _ in server.asked] == [f"/{name}" for name in WEIGHTS]
 
 
 def test_progress_tells_file_bytes_done_and_bytes_in_all_and_only_grows(server: WeightsServer, tmp_path: Path) -> None:
     seen: list[tuple[str, int, int | None]] = []
     server.cuts = [100_000]
-    fetch(NAME, into=tmp_path, source=server.url, progress=lambda *told: seen.append(told), patience=IMPATIENT)
+    fetch(NAME, into=tmp_path, source=server.url, progress=lambda *told: seen.append(told), policy=IMPATIENT)
     for name, body in zip(FILES, WEIGHTS.values(), strict=True):
         told = [(done, total) for file, done, total in seen if file == f"{NAME}/{name}"]
         assert told == sorted(told)
@@ -215,7 +215,7 @@ def test_a_damaged_part_is_found_out_and_downloaded_again(server: WeightsServer,
 
 def test_a_server_that_falls_silent_is_asked_again(server: WeightsServer, tmp_path: Path) -> None:
     server.cuts, server.hold = [50_000], threading.Event()
-    assert holds(get(server, tmp_path, Patience(attempts=30, pause=0.0, timeout=1.0)))
+    assert holds(get(server, tmp_path, RetryPolicy(attempts=30, pause=0.0, timeout=1.0)))
     assert len(server.asked_for(VISION)) > 1
 
 
@@ -358,12 +358,12 @@ def test_no_route_is_said_with_the_address(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         address = f"http://127.0.0.1:{closed.getsockname()[1]}"
     with pytest.raises(CheckpointError, match=rf"{address}/.*Connection refused.*\n.*--from PLACE"):
-        fetch(NAME, into=tmp_path, source=address, patience=IMPATIENT)
+        fetch(NAME, into=tmp_path, source=address, policy=IMPATIENT)
 
 
 def test_an_unknown_host_is_said_with_the_address(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"http://nowhere\.invalid/.*vision\.npz: "):
-        fetch(NAME, into=tmp_path, source="http://nowhere.invalid", patience=Patience(attempts=1))
+        fetch(NAME, into=tmp_path, source="http://nowhere.invalid", policy=RetryPolicy(attempts=1))
 
 
 @pytest.mark.parametrize(
@@ -381,7 +381,7 @@ def test_an_unknown_host_is_said_with_the_address(tmp_path: Path) -> None:
 )
 def test_a_source_that_cannot_be_is_refused(tmp_path: Path, source: str, said: str) -> None:
     with pytest.raises(CheckpointError, match=said) as failure:
-        fetch(NAME, into=tmp_path, source=source, patience=IMPATIENT)
+        fetch(NAME, into=tmp_path, source=source, policy=IMPATIENT)
     assert "secret" not in str(failure.value)
 
 
@@ -510,11 +510,11 @@ def test_files_put_in_place_by_hand_are_trusted_only_when_asked(tmp_path: Path) 
 FETCH = """
 import sys
 from pathlib import Path
-from edge_agent.backbones.weights.download import Patience
+from edge_agent.backbones.weights.download import RetryPolicy
 from edge_agent.backbones.weights.fetch import fetch
 from edge_agent.errors import CheckpointError
 try:
-    fetch(sys.argv[1], into=Path(sys.argv[2]), source=sys.argv[3], patience=Patience(3, 0.0, 20.0))
+    fetch(sys.argv[1], into=Path(sys.argv[2]), source=sys.argv[3], policy=RetryPolicy(3, 0.0, 20.0))
 except CheckpointError as error:
     sys.exit(str(error))
 """

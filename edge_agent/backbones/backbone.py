@@ -1,4 +1,4 @@
-"""What a backbone is to a detector: a vision tower and a text tower whose features can be compared."""
+"""The protocol of a backbone: a vision tower and a text tower whose features can be compared."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
-    """How a backbone wants its pictures. kind: "bilinear" or "bicubic". levels: rounded to whole ones of 255, as PIL does.
+    """How a backbone's pictures are made.
 
-    mean, std: of R, G, B in [0, 1].
+    interpolation: "bilinear" or "bicubic". round_levels: round to whole levels of 255 after resizing, as PIL does.
+    mean, std: of R, G, B in [0, 1], for normalisation.
     """
 
     interpolation: str = "bilinear"
@@ -26,12 +27,13 @@ class Preprocessing:
 
 @dataclass(frozen=True, slots=True)
 class ImageFeatures:
-    """globals: (B, C, D), C = 2 for TIPS (class token 1: web captions, 2: synthetic ones), 1 for CLIP.
+    """Features of B pictures, of any length (not normalised).
 
+    globals: (B, C, D), C = 2 for TIPS (class token 1: web captions, 2: synthetic ones), 1 for CLIP.
     patches: (B, N, D) of the last block. layers: the same after chosen blocks, counted from 1, each (B, N, D).
-    values: (B, N, D), the patches of the value-value stream, or None where it was not asked for. None of them unit.
-    dissimilarity: (B, N), how unlike each patch looks to its own picture's others (see appearance.py), None where a tower cannot tell.
-    contrast: (B, 4h, 4w) fp32, local contrast of a patch's cells (see contrast.py), None where a tower does not look at it.
+    values: (B, N, D), the patches of the value-value stream; None where it was not asked for.
+    dissimilarity: (B, N), of each patch to the others of its picture (see appearance.py); None where a tower has none.
+    contrast: (B, 4h, 4w) fp32, local contrast of each patch's cells (see contrast.py); None where a tower has none.
     grid: (h, w) with h * w = N. aligned: (B, D), what text was trained to be compared with, if it is none of the globals.
     """
 
@@ -46,16 +48,17 @@ class ImageFeatures:
 
     @property
     def image(self) -> Tensor:
-        """(B, D): the picture as text was trained to be compared with it."""
+        """(B, D): the whole picture's feature that text was trained to be compared with."""
         return self.globals[:, -1] if self.aligned is None else self.aligned
 
 
 class Backbone(Protocol):
-    """A frozen image-text model. name: as in a checkpoint. sha256: digest of its weights, "" where they were never saved.
+    """A frozen image-text model.
 
-    width: D, length of image and text features. depth: vision blocks. text_width: W, length of a token on its way into
-    the text tower. text_depth: text blocks. patch: its side in pixels. image_size: side the positions were trained for.
-    temperature: what cosines are divided by before a softmax. preprocessing: how it wants pictures, as `pictures` makes them.
+    name: as in a checkpoint. sha256: digest of its weights, "" where they were never saved. width: D, length of image and
+    text features. depth: vision blocks. text_width: W, length of a token at the input of the text tower. text_depth: text
+    blocks. patch: its side in pixels. image_size: side in pixels that the positions were trained for. temperature: what
+    cosines are divided by before a softmax. preprocessing: how `pictures` makes its pictures.
     """
 
     name: str
@@ -80,7 +83,7 @@ class Backbone(Protocol):
     def preprocessing(self) -> Preprocessing: ...
     @property
     def vision_tower(self) -> nn.Module:
-        """What `encode_image` runs: where its matrix products are made in half precision, its weights may be, too."""
+        """The module that `encode_image` runs; its matrices may be cast to half precision."""
         ...
 
     def to(self, device: torch.device) -> Backbone:
@@ -88,11 +91,17 @@ class Backbone(Protocol):
         ...
 
     def pictures(self, images: Sequence[np.ndarray], size: int) -> Tensor:
-        """(H, W, 3) uint8 RGB pictures of any sizes to (B, 3, size, size) fp32, resized and normalised as it wants them."""
+        """Resize and normalise (H, W, 3) uint8 RGB pictures of any sizes to (B, 3, size, size) fp32."""
         ...
 
     def encode_image(self, x: Tensor, layers: Sequence[int] = (), *, values: bool = False) -> ImageFeatures:
-        """x: (B, 3, H, W) as `pictures` makes it; H and W multiples of the patch."""
+        """Encode pictures.
+
+        Args:
+            x: (B, 3, H, W) as `pictures` makes it; H and W multiples of the patch.
+            layers: blocks, counted from 1, whose patches are returned as well.
+            values: compute the value-value stream, too.
+        """
         ...
 
     def fix_grid(self, grid: tuple[int, int]) -> None:
@@ -100,20 +109,21 @@ class Backbone(Protocol):
         ...
 
     def encode_windows(self, x: Tensor, side: int) -> Tensor:
-        """(B, h - side + 1, w - side + 1, D): `whole` of every side x side window of patches, encoded with no others there."""
+        """Encode every side x side window of patches by itself: ImageFeatures.image, (B, h - side + 1, w - side + 1, D)."""
         ...
 
     def encode_text(self, sentences: Sequence[str], prompt: Tensor | None = None) -> Tensor:
-        """Sentences to (B, D), not unit. prompt: (S, W) learned tokens put in front of every sentence's own."""
+        """Encode sentences to (B, D), not normalised. prompt: (S, W) learned tokens put in front of every sentence's own."""
         ...
 
     def embed_words(self, words: str) -> Tensor:
-        """Words to their tokens (n, W) on the way into the text tower, without positions, begin or end."""
+        """Embed words to tokens (n, W), inputs of the text tower, without positions and begin or end tokens."""
         ...
 
     def encode_prompts(self, prompts: Tensor, deep: Tensor | None = None) -> Tensor:
-        """Prompts (B, L, W), all tokens given and none padded, to (B, D), not unit; begin and end are added where it has them.
+        """Encode prompts (B, L, W), none of their tokens padding, to (B, D), not normalised.
 
-        deep: (K, n, W), tokens that take the place of the prompts' first n at text blocks 2 .. K + 1.
+        Begin and end tokens are added where the model has them. deep: (K, n, W), tokens that replace the prompts' first n
+        at text blocks 2 .. K + 1.
         """
         ...

@@ -1,7 +1,7 @@
-"""CLIP's ViTs, on open_clip's own modules, giving what ViP2-CLIP and CoPS read from them: layers, value stream, prompts.
+"""CLIP's ViTs on open_clip's modules, with the outputs that ViP2-CLIP and CoPS read: layers, value stream, prompts.
 
-Only the tokens' way in and the choice of what comes out are written here. Left out: CLIPs whose vision tower is no plain
-ViT or whose text tower is not CLIP's own: see require_supported.
+Only the embedding of inputs and the choice of outputs are written here. Left out: CLIPs whose vision tower is no plain ViT
+or whose text tower is not CLIP's own: see require_supported.
 """
 
 from __future__ import annotations
@@ -29,10 +29,7 @@ OPENAI_STD: Colour = (0.26862954, 0.26130258, 0.27577711)
 
 
 class Clip(nn.Module):
-    """A CLIP backbone (Backbone's protocol). name: as in config.yaml. sha256: of its weight file, "" if it was never saved.
-
-    mean, std: what its pictures are normalised with. Raises CheckpointError for an open_clip model of another make.
-    """
+    """A CLIP backbone (see Backbone)."""
 
     model: Any  # open_clip types its towers as plain modules
     mean: Tensor
@@ -48,6 +45,18 @@ class Clip(nn.Module):
         mean: Colour = OPENAI_MEAN,
         std: Colour = OPENAI_STD,
     ) -> None:
+        """Wrap an open_clip model.
+
+        Args:
+            model: open_clip's CLIP.
+            tokenizer: open_clip's.
+            name: as in config.yaml.
+            sha256: of its weight file, "" if it was never saved.
+            mean: of R, G, B in [0, 1], that pictures are normalised with; default OpenAI's.
+            std: the same.
+
+        Raises CheckpointError for an open_clip model of another architecture.
+        """
         super().__init__()
         require_supported(model, name)
         self.model = model
@@ -73,7 +82,7 @@ class Clip(nn.Module):
 
     @property
     def text_width(self) -> int:
-        """Length W of a token of the text tower; not always the features'."""
+        """Length W of a token of the text tower; it may differ from the features' length."""
         return self.model.token_embedding.weight.shape[1]
 
     @property
@@ -83,12 +92,12 @@ class Clip(nn.Module):
 
     @property
     def context(self) -> int:
-        """How many tokens the text tower has positions for, begin and end among them."""
+        """How many tokens the text tower has positions for, with begin and end."""
         return len(self.model.positional_embedding)
 
     @property
     def patch(self) -> int:
-        """Side of a patch in pixels; pictures must be multiples of it."""
+        """Side of a patch in pixels; the sides of pictures must be multiples of it."""
         return self.model.visual.patch_size[0]
 
     @property
@@ -98,7 +107,7 @@ class Clip(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are, and pictures have to be."""
+        """Where the weights are; pictures must be on the same device."""
         return self.model.logit_scale.device
 
     @property
@@ -107,14 +116,14 @@ class Clip(nn.Module):
         return self.model.visual
 
     def pictures(self, images: Sequence[np.ndarray], size: int) -> Tensor:
-        """See Backbone. Bicubic with antialias, aspect not kept, rounded to whole levels as PIL does, then mean and std."""
+        """See Backbone. Bicubic with antialias, aspect not kept, rounded to whole levels as PIL does, then normalised."""
         batch = [_bicubic(image, size, self.device) for image in images]
         return (torch.cat(batch) / 255 - self.mean) / self.std
 
     def encode_image(self, x: Tensor, layers: Sequence[int] = (), *, values: bool = False) -> ImageFeatures:
-        """See Backbone. Patches after ln_post and projection; the class token after the projection alone.
+        """See Backbone. Patches after ln_post and projection, but the class token after the projection alone.
 
-        So both papers' code reads them, and their published prompts depend on it.
+        Both papers' code does so, and their published prompts depend on it.
         """
         visual = self.model.visual
         tokens, grid = self._embed(x)
@@ -133,7 +142,7 @@ class Clip(nn.Module):
     def encode_windows(self, x: Tensor, side: int) -> Tensor:
         """See Backbone."""
         tokens, grid = self._embed(x)
-        first = tokens[:1, :1]  # no picture has another
+        first = tokens[:1, :1]  # the same for every picture
 
         def encode(patches: Tensor) -> Tensor:
             own = torch.cat([first.expand(patches.shape[0], -1, -1), patches], dim=1)
@@ -144,12 +153,12 @@ class Clip(nn.Module):
         return encode_each(tokens[:, 1:], grid, side, encode)
 
     def encode_text(self, sentences: Sequence[str], prompt: Tensor | None = None) -> Tensor:
-        """See Backbone. prompt: (S, W), between begin and words. Words beyond the tower's positions fall off the end."""
+        """See Backbone. prompt: (S, W), put between begin and words. Words beyond the tower's positions are cut off."""
         room = self.context - 2 - (0 if prompt is None else len(prompt))
         _require_room(room, self.context)
         words = [self.tokenizer.encode(sentence)[:room] for sentence in sentences]
         begin, end = self.tokenizer.sot_token_id, self.tokenizer.eot_token_id
-        lengths = torch.tensor([len(own) + 1 for own in words])  # as far as the end
+        lengths = torch.tensor([len(own) + 1 for own in words])  # position of the end token
         ids = torch.zeros(len(words), int(lengths.max()) + 1, dtype=torch.long)  # (B, L); nothing reads the padding
         for row, own in zip(ids, words, strict=True):
             row[: len(own) + 2] = torch.tensor([begin, *own, end])
@@ -166,7 +175,7 @@ class Clip(nn.Module):
         return self.model.token_embedding(ids)
 
     def encode_prompts(self, prompts: Tensor, deep: Tensor | None = None) -> Tensor:
-        """See Backbone. Begin and end are added, and read at the end; deep: of the n tokens after begin."""
+        """See Backbone. Begin and end are added, and the feature is the end token's; deep: replaces the n tokens after begin."""
         _require_room(self.context - 2 - prompts.shape[1], self.context)
         begin, end = (
             self.model.token_embedding(self.ends).to(prompts.dtype).expand(prompts.shape[0], -1, -1).chunk(2, dim=1)
@@ -175,7 +184,7 @@ class Clip(nn.Module):
         return self._encode_tokens(x, torch.full((x.shape[0],), x.shape[1] - 1, device=x.device), deep)
 
     def _embed(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """Pictures to the first block's tokens (B, 1 + N, width of the tower), class token first, and their grid."""
+        """Embed pictures: the first block's tokens (B, 1 + N, width of the tower), class token first, and their grid (h, w)."""
         visual = self.model.visual
         tokens = visual.conv1(x)  # (B, C, h, w)
         grid = (tokens.shape[2], tokens.shape[3])
@@ -185,7 +194,7 @@ class Clip(nn.Module):
         return visual.ln_pre(tokens), grid
 
     def positions(self, grid: tuple[int, int]) -> Tensor:
-        """Positional embedding (1 + N, C) for h x w patches: bilinear without antialias, as both papers' code resizes."""
+        """Return the positional embedding (1 + N, C) for h x w patches: bilinear without antialias, as both papers' code does."""
         visual = self.model.visual
         positions = visual.positional_embedding
         if grid == visual.grid_size:
@@ -207,9 +216,12 @@ class Clip(nn.Module):
         return self.model.visual.ln_post(tokens[:, 1:]) @ self.model.visual.proj  # (B, N, D)
 
     def _encode_tokens(self, x: Tensor, ends: Tensor, deep: Tensor | None = None) -> Tensor:
-        """Tokens (B, L, W) without positions, read at `ends` (B,), to (B, D).
+        """Encode tokens to (B, D), not normalised. The tower is causal, so x may end at the last end token.
 
-        The tower is causal: what would come after the last end changes nothing, so it is not there.
+        Args:
+            x: (B, L, W), without positions.
+            ends: (B,) int64, the positions of the end tokens, whose features are returned.
+            deep: see Backbone.encode_prompts.
         """
         length = x.shape[1]
         x = x + self.model.positional_embedding[:length].to(x.dtype)
@@ -225,12 +237,12 @@ class Clip(nn.Module):
 
 
 def causal_mask(length: int) -> Tensor:
-    """(L, L) to add to attention's logits: each token sees itself and those before it."""
+    """Return (L, L), added to attention's logits so that each token attends to itself and earlier ones alone."""
     return torch.full((length, length), -torch.inf).triu(1)
 
 
 def require_supported(model: nn.Module, name: str) -> None:
-    """Raises CheckpointError, saying why, for an open_clip model that is not a ViT and CLIP's causal text tower."""
+    """Raise CheckpointError, saying why, for an open_clip model that is not a ViT with CLIP's causal text tower."""
     from open_clip.model import CLIP
     from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 
@@ -251,7 +263,7 @@ _REMEDY = "take one such as ViT-L-14-336 or ViT-B-16"
 
 
 def _value_attention(attention: nn.MultiheadAttention, x: Tensor) -> Tensor:
-    """Attention in which values stand for queries and keys too, as CoPS has it. x: (B, L, C) after the block's first norm."""
+    """Value-value attention, as in CoPS: values in place of queries and keys. x: (B, L, C) after the block's first norm."""
     B, L, C = x.shape
     weight, bias = attention.in_proj_weight[2 * C :], attention.in_proj_bias[2 * C :]
     v = F.linear(x, weight, bias).view(B, L, attention.num_heads, -1).transpose(1, 2)  # (B, h, L, d)
@@ -259,7 +271,7 @@ def _value_attention(attention: nn.MultiheadAttention, x: Tensor) -> Tensor:
 
 
 def _bicubic(image: np.ndarray, size: int, device: torch.device) -> Tensor:
-    """(H, W, 3) uint8 to (1, 3, size, size) fp32 in [0, 255]."""
+    """Resize (H, W, 3) uint8 to (1, 3, size, size) fp32 in [0, 255]."""
     x = torch.from_numpy(np.ascontiguousarray(image)).to(device).permute(2, 0, 1).unsqueeze(0)
     if x.shape[2:] == (size, size):
         return x.float()

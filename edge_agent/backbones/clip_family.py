@@ -1,8 +1,8 @@
 """CLIP backbones, and how they are named in config.yaml and on the command line: clip:MODEL[/TAG][@PATH].
 
 MODEL is open_clip's name of the architecture, TAG its name of pretrained weights, PATH a weight file (or its folder) to
-read instead of looking for the tag's. The tag also says the activation and the pictures' mean and std. open_clip, and so
-torch, is imported only when a name is looked up.
+read in place of the tag's. The tag also determines the activation and the pictures' mean and std. open_clip, and so torch,
+is imported only when a name is parsed.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     from edge_agent.backbones.clip import Clip
 
 PREFIX = "clip:"
-EXAMPLE = "clip:ViT-L-14-336/openai"  # what ViP2-CLIP and CoPS were published for
+EXAMPLE = "clip:ViT-L-14-336/openai"  # what the prompts of ViP2-CLIP and CoPS are published for
 SAFETENSORS = "open_clip_model.safetensors"
 LICENCE = "see its model card"
-WEIGHT_FILES = (SAFETENSORS, "open_clip_pytorch_model.bin")  # open_clip's own names, the better one first
+WEIGHT_FILES = (SAFETENSORS, "open_clip_pytorch_model.bin")  # open_clip's own names, the preferred one first
 
 Colour = tuple[float, float, float]  # of R, G, B in [0, 1]
 
 
 @dataclass(frozen=True, slots=True)
 class ClipName:
-    """What a name says. tag, path: None where it says none; one of them it says."""
+    """A parsed name. tag, path: None where it has none; it has at least one of them."""
 
     model: str
     tag: str | None = None
@@ -41,7 +41,7 @@ class ClipName:
 
     @property
     def name(self) -> str:
-        """Without the path: what a checkpoint or a journal calls it."""
+        """The name without the path, as checkpoints and journals have it."""
         return PREFIX + self.model + (f"/{self.tag}" if self.tag else "")
 
     def __str__(self) -> str:
@@ -49,7 +49,7 @@ class ClipName:
 
 
 class ClipFamily(Family):
-    """Any CLIP of open_clip's whose towers are CLIP's own: too many to list, so that only the fetched ones are."""
+    """Every model of open_clip with CLIP's own towers: too many to list, so that only fetched ones are listed."""
 
     form: ClassVar[str | None] = f"{PREFIX}MODEL/TAG"
     about: ClassVar[str] = (
@@ -98,9 +98,10 @@ class ClipFamily(Family):
 
 
 def parse_clip(text: str, folder: Path | None = None) -> ClipName:
-    """What `text` names; a relative path is taken from `folder`, by default the working one. Looks for no files.
+    """Parse a name; a relative path starts from `folder`, by default the working folder. Does not look for the files.
 
-    Raises CheckpointError, with near names, for a model or a tag that open_clip does not know, or a model of another make.
+    Raises CheckpointError, with near names, for a model or a tag that open_clip does not know, for a model of another
+    architecture, and where open_clip is not installed.
     """
     open_clip = _open_clip(text)
     get_model_config, list_models = open_clip.get_model_config, open_clip.list_models
@@ -134,7 +135,7 @@ def _open_clip(name: str) -> ModuleType:
 
 
 def fault_of(config: dict[str, Any]) -> str | None:
-    """Why an open_clip model is of another make than ours, by its configuration; None if it is not."""
+    """Say why an open_clip model of that configuration is not supported; None if it is."""
     vision, text = config["vision_cfg"], config["text_cfg"]
     if "timm_model_name" in vision or isinstance(vision["layers"], list):
         return "its vision tower is no ViT of CLIP's own"
@@ -147,16 +148,16 @@ def fault_of(config: dict[str, Any]) -> str | None:
 
 
 def pretrained(name: ClipName) -> dict[str, Any]:
-    """What open_clip knows of the tag's weights: mean, std, quick_gelu, hf_hub, url; empty without a tag."""
+    """Return open_clip's record of the tag's weights: mean, std, quick_gelu, hf_hub, url; empty without a tag."""
     from open_clip import get_pretrained_cfg
 
     return get_pretrained_cfg(name.model, name.tag) if name.tag else {}
 
 
 def architecture(name: ClipName) -> dict[str, Any]:
-    """Keyword arguments of open_clip's CLIP. The activation is the one the tag's weights were trained with.
+    """Return the keyword arguments of open_clip's CLIP, with the activation that the tag's weights were trained with.
 
-    Without a tag the model's name decides: ViT-L-14-336-quickgelu for OpenAI's weights.
+    Without a tag the model's name determines the activation: ViT-L-14-336-quickgelu for OpenAI's weights.
     """
     from open_clip import get_model_config
 
@@ -167,12 +168,12 @@ def architecture(name: ClipName) -> dict[str, Any]:
 
 
 def repository(name: ClipName) -> str | None:
-    """Where the tag's weights lie on the Hugging Face hub, as ORGANISATION/NAME."""
+    """Return the tag's repository on the Hugging Face hub, as ORGANISATION/NAME, if it has one."""
     return pretrained(name).get("hf_hub", "").strip("/") or None
 
 
 def published(name: ClipName) -> Published:
-    """The tag's weights, for fetching. Raises CheckpointError where nobody publishes them."""
+    """Return what a fetch brings of the tag's weights. Raises CheckpointError where they are not published."""
     place = repository(name)
     if place is None or name.path is not None:
         raise CheckpointError(f"{name}: nothing to fetch; name a pretrained tag, as in {EXAMPLE}")

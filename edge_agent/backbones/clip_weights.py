@@ -1,4 +1,4 @@
-"""CLIP's weights: found where they were fetched to or in the caches of open_clip and Hugging Face, read without unpickling.
+"""CLIP's weights: found in fetched folders or in the caches of open_clip and Hugging Face, read without unpickling.
 
 Never from the network: `edge-agent models fetch` is for that.
 """
@@ -32,7 +32,7 @@ from edge_agent.errors import CheckpointError
 if TYPE_CHECKING:
     from open_clip.model import CLIP
 
-OPEN_CLIP_CACHE = Path("~/.cache/clip")  # where open_clip puts what it downloads itself
+OPEN_CLIP_CACHE = Path("~/.cache/clip")  # where open_clip's own downloads lie
 _NO_WEIGHTS = ("input_resolution", "context_length", "vocab_size")  # numbers beside OpenAI's weights
 
 
@@ -69,7 +69,7 @@ def random_clip(wanted: ClipName) -> Clip:
 
 
 def find_weights(name: ClipName, folders: Sequence[Path] = ()) -> Path:
-    """The weight file: the one named, else a fetched one, else one in the caches. Raises CheckpointError."""
+    """Find the weight file: the one named, else a fetched one, else one in the caches. Raises CheckpointError."""
     if name.path is not None:
         return _named(name.path)
     fetched = [folder / published(name).folder for folder in folders]
@@ -81,7 +81,7 @@ def find_weights(name: ClipName, folders: Sequence[Path] = ()) -> Path:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Parameters by open_clip's names, fp32: of .safetensors, or of what torch.save wrote from nothing but tensors.
+    """Read parameters by open_clip's names, fp32, from .safetensors or from a torch.save file that holds only tensors.
 
     Raises CheckpointError.
     """
@@ -100,10 +100,16 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def assembled(config: Mapping[str, object], weights: Mapping[str, Tensor], where: str) -> CLIP:
-    """open_clip's CLIP of that configuration with these weights and no other. where: to name in a CheckpointError."""
+    """Build open_clip's CLIP and load the weights strictly.
+
+    Args:
+        config: keyword arguments of open_clip's CLIP.
+        weights: parameters by open_clip's names.
+        where: what a CheckpointError names as their source.
+    """
     from open_clip.model import CLIP  # takes seconds
 
-    with torch.device("meta"):  # drawing random weights first would only cost time
+    with torch.device("meta"):  # random weights, replaced at once, would only cost time
         model = CLIP(**config)
     shapes = {key: value.shape for key, value in model.state_dict().items()}
     weights = {
@@ -133,7 +139,7 @@ def _named(path: Path) -> Path:
 
 
 def _cached(name: ClipName) -> list[Path]:
-    """Where a download by open_clip or huggingface_hub may have left the tag's weights; asks no server."""
+    """List where open_clip or huggingface_hub may have cached the tag's weights; no request is sent."""
     found: list[Path] = []
     if place := repository(name):
         answers = (try_to_load_from_cache(place, file) for file in WEIGHT_FILES)

@@ -1,7 +1,7 @@
-"""Lets go of the pages of libraries that were loaded but are not needed, such as those of CUDA where a CPU does the work.
+"""Releases memory pages of libraries that are loaded but not needed, such as CUDA's where a CPU does the work.
 
-PyTorch's usual build loads all of CUDA at its import and so keeps some 250 MB of clean file pages resident. They are only
-unmapped: should anything need one after all, the kernel reads it back from the library's file.
+PyTorch's usual build loads all of CUDA at import and keeps some 250 MB of clean file pages resident. Releasing them is safe:
+if a page is needed after all, the kernel reads it back from the library's file.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (\S{4}) \S+ \S+ \S+ +(/.*)\n")
 
 
 def release_pages(libraries: re.Pattern[str] = CUDA) -> None:
-    """Unmap the clean pages of libraries whose path matches; does nothing where there is no /proc."""
+    """Release the clean pages of libraries whose path matches; do nothing where there is no /proc."""
     try:
         places = list(_clean(libraries))
     except OSError:
@@ -28,7 +28,7 @@ def release_pages(libraries: re.Pattern[str] = CUDA) -> None:
 
 
 def _clean(libraries: re.Pattern[str]) -> Iterator[tuple[int, int]]:
-    """Addresses (from, to) of mappings that hold what is in the file and nothing else, and that nobody may write to."""
+    """Yield (begin, end) addresses of read-only mappings that hold nothing but the file's content."""
     mapping = None
     with Path("/proc/self/smaps").open(encoding="utf-8", errors="surrogateescape") as lines:
         for line in lines:

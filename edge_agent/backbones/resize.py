@@ -1,4 +1,4 @@
-"""Pictures as they come to one batch of one size, on the device that will read them."""
+"""Pictures of any sizes to one batch of one size, on the device that reads them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ from torch import Tensor
 
 
 def pictures_to_tensor(images: Sequence[np.ndarray], size: int, device: torch.device) -> Tensor:
-    """(H, W, 3) uint8 RGB pictures of any sizes to (B, 3, size, size) fp32 in [0, 1]: bilinear with antialias, aspect not kept."""
+    """Resize pictures, bilinear with antialias, without keeping their aspect.
+
+    Args:
+        images: (H, W, 3) uint8 RGB, of any sizes.
+        size: side in pixels of the result.
+        device: where the result is made.
+
+    Returns (B, 3, size, size) fp32 in [0, 1].
+    """
     batch = []
     for image in images:
         x = torch.from_numpy(np.ascontiguousarray(image)).to(device).permute(2, 0, 1).unsqueeze(0)  # (1, 3, H, W)

@@ -1,7 +1,7 @@
 """TIPS vision and text towers from the official .npz files (google-deepmind/tips, v1 and v2), and small ones of our own.
 
-The vision tower is a plain transformer (vit.py); the tokens' way in (second class token, resized positions) is written
-here. Left out: decoders, and training with masked patches.
+The vision tower is a plain transformer (vit.py); the embedding of its inputs (second class token, resized positions) is
+written here. Left out: decoders, and training with masked patches.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ TEMPERATURES = ("temperature", "temperature_contrastive")  # v1's name, v2's nam
 
 @dataclass(frozen=True, slots=True)
 class VisionShape:
-    """What a vision tower is, as far as its weights' shapes tell.
+    """The architecture of a vision tower, as its weights' shapes give it.
 
     stem: widths of a convolutional stem, () for none. compared: blocks, counted from 0, before which patches are compared.
-    contrast: local contrast is added to the patches at their start. appearance: the block, counted from 1, after which patches
-    are told how unlike they look to one another, and in how many figures they look like anything.
+    contrast: whether local contrast is added to the input patches. appearance: the block, counted from 1, after which patches
+    are compared by appearance, and the length of their descriptors; None for neither.
     """
 
     width: int
@@ -60,7 +60,7 @@ class VisionShape:
 
 @dataclass(frozen=True, slots=True)
 class TextShape:
-    """What a text tower is: as for VisionShape."""
+    """The architecture of a text tower, as its weights' shapes give it."""
 
     width: int
     depth: int
@@ -73,9 +73,9 @@ class TextShape:
 
 
 class ConvStem(nn.Module):
-    """3x3 convolutions and ReLU in place of the patch projection: one that widens halves the resolution, one that does not is a residual.
+    """3x3 convolutions and ReLU in place of the patch projection: a widening one halves the resolution, another one is residual.
 
-    Not GELU as in the blocks: at this resolution it would cost a tenth of the whole tower on a CPU.
+    ReLU and not GELU as in the blocks: at this resolution GELU would cost a tenth of the whole tower on a CPU.
     """
 
     def __init__(self, widths: Sequence[int], width: int) -> None:
@@ -94,15 +94,15 @@ class ConvStem(nn.Module):
 
     @staticmethod
     def patch(widths: Sequence[int]) -> int:
-        """Pixels a patch is wide, for the widths of the stem."""
+        """Return the side of a patch in pixels for these widths of the stem."""
         return 2 ** sum(before != after for before, after in zip((3, *widths), widths, strict=False))
 
 
 class Comparison(nn.Module):
-    """Tells each patch how unlike it is to the others of its own picture. Of no published TIPS: only our own has it.
+    """Adds to each patch how it differs from the others of its picture. Only the embedded backbone has it, no published TIPS.
 
-    In each of a few small spaces, in units of the picture's own spread: how dense its patches lie around this one (Gaussian
-    kernels of three widths), how far it is from their mean and from its neighbours' mean, and how wide the spread is.
+    In each of a few small spaces, in units of the picture's own spread: the density of patches around this one (Gaussian
+    kernels of three widths), its distance from their mean and from its neighbours' mean, and the spread itself.
     """
 
     HEADS, WIDTH, FIGURES = 4, 32, 6
@@ -115,10 +115,10 @@ class Comparison(nn.Module):
         self.out = nn.Linear(64, width)
 
     def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
-        """x: (B, N, D) patches of h x w. Returns what is to be added to them."""
+        """Return what is to be added to patches x (B, N, D). grid: (h, w) with h * w = N."""
         B, N, _ = x.shape
         q = self.proj(self.norm(x)).float().view(B, N, self.HEADS, self.WIDTH).transpose(1, 2)  # (B, H, N, d)
-        q = q.contiguous()  # a third less time for all that follows, pooling most
+        q = q.contiguous()  # saves a third of the time of what follows, pooling most
         q = q - q.mean(dim=2, keepdim=True)
         spread = q.square().sum(dim=3).mean(dim=2, keepdim=True) + 0.01  # (B, H, 1)
         q = q / spread.sqrt().unsqueeze(3)
@@ -127,7 +127,7 @@ class Comparison(nn.Module):
             (q @ q.transpose(2, 3)).mul_(2).sub_(square.unsqueeze(3)).sub_(square.unsqueeze(2))
         )  # (B, H, N, N) distances, negative
         kernel = near.clamp_(max=0).div_(4).exp()
-        sparse = [-torch.log(kernel.mean(dim=3))]  # a patch is near itself: never log 0
+        sparse = [-torch.log(kernel.mean(dim=3))]  # a patch is near itself, so it is never log 0
         for _ in range(2):
             kernel = kernel.square().square()
             sparse.append(-torch.log(kernel.mean(dim=3)))
@@ -141,7 +141,7 @@ class Comparison(nn.Module):
 
 
 class VisionTower(nn.Module):
-    """The ViT with one more class token. Sequence: [cls, register, patches]; the register has no position."""
+    """The ViT with a second class token. Sequence: [class token 1, class token 2, patches]; the second has no position."""
 
     stem: nn.Module
 
@@ -156,11 +156,11 @@ class VisionTower(nn.Module):
         )
         self.comparisons = nn.ModuleDict({str(block): Comparison(shape.width) for block in shape.compared})
         self.contrast = Contrast(shape.width) if shape.contrast else None
-        looks = [shape.appearance] if shape.appearance else []
-        self.appearance = nn.ModuleDict({str(block): Appearance(shape.width, figures) for block, figures in looks})
+        appearance = [shape.appearance] if shape.appearance else []
+        self.appearance = nn.ModuleDict({str(block): Appearance(shape.width, length) for block, length in appearance})
 
     def positions(self, grid: tuple[int, int]) -> Tensor:
-        """Positional embedding (1, N, D) for a grid of h x w patches: bilinear with antialias, as the authors resize."""
+        """Return the positional embedding (1, N, D) for h x w patches: bilinear with antialias, as the authors resize."""
         native = self.shape.grid
         positions = self.vit.pos_embed
         if grid == (native, native):
@@ -170,7 +170,7 @@ class VisionTower(nn.Module):
         return resized.flatten(2).transpose(1, 2).to(positions.dtype)
 
     def forward(self, x: Tensor, layers: Sequence[int] = (), *, values: bool = False) -> ImageFeatures:
-        """x: (B, 3, H, W) in [0, 1], H and W multiples of the patch. All features after the final LayerNorm."""
+        """See Backbone.encode_image. x: (B, 3, H, W) in [0, 1]. All features are taken after the final LayerNorm."""
         tokens, grid, contrast = self._embed(x)
         kept = {}
         dissimilarity = None
@@ -191,9 +191,9 @@ class VisionTower(nn.Module):
         )
 
     def windows(self, x: Tensor, side: int) -> Tensor:
-        """See Backbone.encode_windows. Patches are compared, in towers that do, within their window."""
+        """See Backbone.encode_windows. Towers that compare patches do so within each window."""
         tokens, grid, _ = self._embed(x)
-        prefix = tokens[:1, :2]  # no picture has another
+        prefix = tokens[:1, :2]  # the same for every picture
 
         def encode(patches: Tensor) -> Tensor:
             own = torch.cat([prefix.expand(patches.shape[0], -1, -1), patches], dim=1)
@@ -204,7 +204,7 @@ class VisionTower(nn.Module):
         return encode_each(tokens[:, 2:], grid, side, encode)
 
     def _embed(self, x: Tensor) -> tuple[Tensor, tuple[int, int], Tensor | None]:
-        """Pictures to the first block's tokens (B, 2 + N, D), class tokens first, their grid, and ImageFeatures.contrast."""
+        """Embed pictures: the first block's tokens (B, 2 + N, D), class tokens first, their grid, and ImageFeatures.contrast."""
         tokens = self.stem(x)  # (B, D, h, w)
         grid = (tokens.shape[2], tokens.shape[3])
         tokens = tokens.flatten(2).transpose(1, 2)  # (B, N, D)
@@ -218,7 +218,7 @@ class VisionTower(nn.Module):
         return tokens, grid, contrast
 
     def _compared(self, tokens: Tensor, grid: tuple[int, int], number: int) -> Tensor:
-        """The tokens that go into a block, counted from 1: where it is such a block, told what comparison tells them."""
+        """Return the input tokens of a block, counted from 1, with the comparison added where there is one before it."""
         if number - 1 not in self.shape.compared:
             return tokens
         patches = tokens[:, 2:]
@@ -227,7 +227,7 @@ class VisionTower(nn.Module):
 
 
 class Mlp(nn.Module):
-    """The text tower's two layers with ReLU. Padding needs no mask here: nothing ever reads it."""
+    """The text tower's two layers with ReLU. Padding needs no mask here: its results are never used."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
@@ -255,9 +255,9 @@ class TextBlock(nn.Module):
 
 
 class TextTower(nn.Module):
-    """Sentences to vectors: mean over the unpadded tokens of a transformer with sinusoidal positions."""
+    """Encodes sentences: the mean over the unpadded tokens of a transformer with sinusoidal positions."""
 
-    transformer: Any  # nothing but the name that the published files give to its blocks
+    transformer: Any  # only there to give the blocks the published files' names
 
     def __init__(self, shape: TextShape) -> None:
         super().__init__()
@@ -269,10 +269,15 @@ class TextTower(nn.Module):
         self.ln_final = nn.LayerNorm(shape.width, eps=1e-5)
 
     def forward(self, ids: Tensor, paddings: Tensor, prompt: Tensor | None = None) -> Tensor:
-        """ids: (B, L) int64. paddings: (B, L), 1 where padded. prompt: (S, D) put in front of every sentence's tokens.
+        """Encode sentences to (B, D), not normalised.
 
-        With a prompt the sequence is still at most L tokens long: what does not fit falls off the end. Returns (B, D),
-        not unit. Columns that are padding in every sentence are not computed: the result is the same.
+        With a prompt the sequence is still at most L tokens long: what does not fit is cut off at the end. Columns that are
+        padding in every sentence are not computed; the result is the same.
+
+        Args:
+            ids: (B, L) int64.
+            paddings: (B, L), 1 where padded.
+            prompt: (S, D), put in front of every sentence's tokens.
         """
         x = self.token_embedding(ids) * self.shape.width**0.5  # (B, L, D)
         padding = paddings.bool()
@@ -285,7 +290,13 @@ class TextTower(nn.Module):
         return self.encode(x, padding)
 
     def encode(self, x: Tensor, padding: Tensor, deep: Tensor | None = None) -> Tensor:
-        """Tokens (B, L, D) without positions, and (B, L) bool where they are padding, to (B, D). deep: see Backbone.encode_prompts."""
+        """Encode tokens to (B, D), not normalised.
+
+        Args:
+            x: (B, L, D), without positions.
+            padding: (B, L) bool, True where padded.
+            deep: see Backbone.encode_prompts.
+        """
         x = x + sinusoids(x.shape[1], self.shape.width, x.device).to(x.dtype)
         for number, block in enumerate(self.transformer.resblocks):
             if deep is not None and 0 < number <= len(deep):
@@ -298,7 +309,7 @@ class TextTower(nn.Module):
 
 
 def sinusoids(length: int, width: int, device: torch.device | None = None) -> Tensor:
-    """(length, width): sines in the first half, cosines in the second, timescales 1 to 10000 geometric."""
+    """Return (length, width): sines in the first half, cosines in the second, timescales 1 to 10000 geometric."""
     half = width // 2
     timescales = torch.exp(torch.arange(half, device=device) * (-np.log(10000.0) / max(half - 1, 1)))
     angles = torch.arange(length, device=device).unsqueeze(1) * timescales  # (length, half)
@@ -306,10 +317,7 @@ def sinusoids(length: int, width: int, device: torch.device | None = None) -> Te
 
 
 class Tips(nn.Module):
-    """A TIPS backbone: vision tower, temperature, text tower and tokenizer.
-
-    name: as in `edge-agent models`. sha256: digest over its three files, "" for one that was never saved.
-    """
+    """A TIPS backbone (see Backbone): vision tower, temperature, text tower and tokenizer."""
 
     def __init__(
         self,
@@ -321,7 +329,17 @@ class Tips(nn.Module):
         sha256: str = "",
         load_text: Callable[[], tuple[TextTower, Tokenizer]] | None = None,
     ) -> None:
-        """load_text: gives text tower and tokenizer when they are first asked for, in place of `text` and `tokenizer`."""
+        """Assemble a backbone.
+
+        Args:
+            vision: the vision tower.
+            text: the text tower; None where load_text gives it.
+            tokenizer: the text tower's; None where load_text gives it.
+            temperature: what cosines are divided by before a softmax.
+            name: as in `edge-agent models`.
+            sha256: digest over its three files, "" for one that was never saved.
+            load_text: loads text tower and tokenizer when they are first used.
+        """
         super().__init__()
         self.vision = vision
         self.text = text
@@ -353,7 +371,7 @@ class Tips(nn.Module):
 
     @property
     def patch(self) -> int:
-        """Side of a patch in pixels; pictures must be multiples of it."""
+        """Side of a patch in pixels; the sides of pictures must be multiples of it."""
         return self.vision.shape.patch
 
     @property
@@ -368,7 +386,7 @@ class Tips(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are, and pictures have to be."""
+        """Where the weights are; pictures must be on the same device."""
         return next(self.parameters()).device
 
     @property
@@ -407,13 +425,13 @@ class Tips(nn.Module):
         return text.token_embedding(ids[paddings == 0].to(self.device)) * text.shape.width**0.5
 
     def encode_prompts(self, prompts: Tensor, deep: Tensor | None = None) -> Tensor:
-        """See Backbone. TIPS knows neither begin nor end."""
+        """See Backbone. TIPS has no begin and end tokens."""
         return self._texts()[0].encode(prompts, prompts.new_zeros(prompts.shape[:2], dtype=torch.bool), deep)
 
     def _texts(self) -> tuple[TextTower, Tokenizer]:
         if self.text is None:
             assert self._load_text is not None
-            # Whoever asks first may only infer; who asks next may fit prompts through it.
+            # The first use may be in inference mode; a later one may fit prompts through the tower.
             with torch.inference_mode(False):
                 text, self.tokenizer = self._load_text()
                 self.text = text.to(self.device)
@@ -430,10 +448,17 @@ def load_tips(
     with_text: bool = True,
     sha256: Mapping[str, str] | None = None,
 ) -> Tips:
-    """A TIPS backbone from its three files alone: any official size, v1 or v2, or our own. fp32, frozen, on the CPU.
+    """Load a TIPS backbone of any official size, v1 or v2, or one of our own: fp32, frozen, on the CPU.
 
-    with_text=False leaves text tower and tokenizer on disk until they are asked for: with text features at hand they
-    never are. sha256: digests (hex) of files by name, as far as the caller has just measured them. Raises CheckpointError.
+    Args:
+        vision: the vision tower's .npz file.
+        text: the text tower's .npz file.
+        tokenizer: the SentencePiece model file.
+        name: what the backbone is to be called.
+        with_text: load text tower and tokenizer now; else when they are first used, if ever.
+        sha256: digests (hex) of files by name that the caller has just measured; the others are measured here.
+
+    Raises CheckpointError.
     """
     known = sha256 or {}
     digest = hashlib.sha256()
@@ -441,10 +466,10 @@ def load_tips(
         digest.update(bytes.fromhex(known[path.name]) if path.name in known else _sha256(path))
     arrays = read_arrays(vision)
     shape = infer_vision_shape(arrays, vision)
-    with torch.device("meta"):  # weights come from the files: drawing random ones first would only cost time
+    with torch.device("meta"):  # random weights, replaced at once, would only cost time
         vision_tower = VisionTower(shape)
     _load(vision_tower, vision_from_official(arrays, shape), vision)
-    if shape.stem:  # convolutions are quicker so, and give the patches in the order the blocks want
+    if shape.stem:  # faster convolutions, and patches come out in the order that the blocks read
         vision_tower.stem.to(memory_format=torch.channels_last)
 
     def load_text() -> tuple[TextTower, Tokenizer]:
@@ -458,17 +483,26 @@ def load_tips(
 
 def load_tips_files(files: BackboneFiles) -> Tips:
     """Load a backbone for inspection from its three files, with the digests that were just verified. Raises as load_tips does."""
-    # Tipsomaly's checkpoint holds what the text tower would say.
+    # Tipsomaly's checkpoint holds the text features of its own class name.
     return load_tips(files.vision, files.text, files.tokenizer, files.name, with_text=False, sha256=files.sha256)
 
 
 def load_tips_folder(folder: Path, name: str) -> Tips:
-    """The files of a folder as a backbone's own is laid out, without asking for their pins. Raises as load_tips does."""
+    """Load a backbone from a folder with its three files, without checking pins. Raises as load_tips does."""
     return load_tips(folder / VISION, folder / TEXT, folder / TOKENIZER, name)
 
 
 def _load_text(text: Path, tokenizer: Path, width: int, vision: Path) -> tuple[TextTower, Tokenizer]:
-    """Frozen, on the CPU. Raises CheckpointError, too, when they are of another model than the vision file."""
+    """Load text tower and tokenizer, frozen, on the CPU.
+
+    Args:
+        text: the text tower's .npz file.
+        tokenizer: the SentencePiece model file.
+        width: of the vision tower.
+        vision: its file, named in errors.
+
+    Raises CheckpointError, also where they are of another model than the vision file.
+    """
     arrays = {key: array for key, array in read_arrays(text).items() if key not in TEMPERATURES}
     shape = infer_text_shape(arrays, text)
     if shape.width != width:
@@ -487,7 +521,7 @@ def _load_text(text: Path, tokenizer: Path, width: int, vision: Path) -> tuple[T
 
 
 def infer_vision_shape(arrays: Arrays, path: Path) -> VisionShape:
-    """Which variant a vision file holds, by the shapes of its arrays."""
+    """Infer a vision tower's architecture from its arrays. path: named in the CheckpointError that is raised where none fits."""
     depth = len({key.split(".")[1] for key in arrays if key.startswith("blocks.")})
     stem = tuple(
         len(arrays[key])
@@ -506,19 +540,19 @@ def infer_vision_shape(arrays: Arrays, path: Path) -> VisionShape:
     if grid * grid != positions - 1 or width % 64:
         raise CheckpointError(f"{path}: {positions} positions of width {width} fit no TIPS variant; is the file whole?")
     compared = tuple(sorted({int(key.split(".")[1]) for key in arrays if re.match(r"comparisons\.\d+\.", key)}))
-    looks = [
+    descriptors = [
         (key.split(".")[1], len(value))
         for key, value in arrays.items()
         if re.fullmatch(r"appearance\.\d+\.proj\.weight", key)
     ]
-    appearance = next(((int(block), figures) for block, figures in looks), None)
+    appearance = next(((int(block), length) for block, length in descriptors), None)
     return VisionShape(
         width, depth, hidden, grid, patch, swiglu, stem, compared, "contrast.out.weight" in arrays, appearance
     )
 
 
 def infer_text_shape(arrays: Arrays, path: Path) -> TextShape:
-    """Which variant a text file holds, by the shapes of its arrays."""
+    """Infer a text tower's architecture from its arrays. path: named in the CheckpointError that is raised where none fits."""
     try:
         vocabulary, width = arrays["token_embedding.weight"].shape
         hidden = len(arrays["transformer.resblocks.0.mlp.c_fc.weight"])
@@ -531,7 +565,7 @@ def infer_text_shape(arrays: Arrays, path: Path) -> TextShape:
 
 
 def vision_from_official(arrays: Arrays, shape: VisionShape) -> dict[str, Tensor]:
-    """Official names and layout to ours. The first position belongs to the class token and is added to it for good."""
+    """Convert official names and layout to ours. The first position is the class token's and is added to it for good."""
     state = {}
     for key, value in arrays.items():
         tensor = torch.from_numpy(value).float()
@@ -553,7 +587,7 @@ def vision_from_official(arrays: Arrays, shape: VisionShape) -> dict[str, Tensor
 
 
 def to_official(tips: Tips) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """The arrays of the two .npz files, vision and text, in half precision (fp32 for what is a single number)."""
+    """Return the arrays of the two .npz files, vision and text, in half precision (single numbers in fp32)."""
     vision: dict[str, Tensor] = {}
     for key, tensor in tips.vision.state_dict().items():
         if key == "vit.pos_embed":

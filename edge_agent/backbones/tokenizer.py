@@ -1,4 +1,4 @@
-"""Text to token ids as TIPS wants them: SentencePiece, lower case, no begin or end token, padded with 0 to 64."""
+"""Text to TIPS's token ids: SentencePiece, lower case, no begin or end token, padded with 0 to 64."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ MAX_LENGTH = 64
 
 
 class Tokenizer:
-    """A SentencePiece model file, ready to call."""
+    """Tokenizes sentences with a SentencePiece model file."""
 
     def __init__(self, path: Path) -> None:
+        """Load the model file. Raises CheckpointError where it is missing or damaged, or sentencepiece is not installed."""
         try:
-            import sentencepiece  # only where there is text to read
+            import sentencepiece  # only models that read text need it
         except ImportError as error:
             raise CheckpointError(f"reading {path} needs {error.name}: pip install 'edge-agent[text]'") from None
         try:
@@ -32,7 +33,7 @@ class Tokenizer:
         return int(self._pieces.get_piece_size())
 
     def __call__(self, sentences: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """ids and paddings, each (B, 64) int64; paddings is 1 where padded. Longer sentences are cut."""
+        """Return ids and paddings, each (B, 64) int64; paddings is 1 where padded. Longer sentences are cut."""
         ids = torch.zeros(len(sentences), MAX_LENGTH, dtype=torch.int64)
         paddings = torch.ones_like(ids)
         for row, sentence in enumerate(sentences):

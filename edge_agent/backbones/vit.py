@@ -1,7 +1,7 @@
 """The plain pre-norm vision transformer, with the names of parameters that timm and the official TIPS files give it.
 
-timm's own would do, and the tests hold this one to it; but importing timm imports torchvision and torch's compiler, which
-on the line is half of the time to start and a quarter of the memory. Left out: everything TIPS does not use.
+The tests compare it with timm's, which is not used because importing timm imports torchvision and torch's compiler: half of
+the agent's time to start and a quarter of its memory. Left out: everything that TIPS does not use.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 
 class Attention(nn.Module):
-    """Softmax attention of `heads` heads, queries, keys and values from one projection."""
+    """Multi-head softmax attention; queries, keys and values come from one projection."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class Attention(nn.Module):
         return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(B, L, D))
 
     def of_values(self, x: Tensor) -> Tensor:
-        """As forward, but values stand for queries and keys too: a value of its own kind is attended to (CoPS)."""
+        """Value-value attention, as in CoPS: values in place of queries and keys. x: (B, L, D)."""
         B, L, D = x.shape
         v = self.qkv(x)[..., 2 * D :].view(B, L, self.num_heads, -1).transpose(1, 2)  # (B, h, L, d)
         return self.proj(F.scaled_dot_product_attention(v, v, v).transpose(1, 2).reshape(B, L, D))
@@ -53,7 +53,7 @@ class Mlp(nn.Module):
 
 
 class LayerScale(nn.Module):
-    """One learned factor a channel."""
+    """One learned factor for each channel."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class LayerScale(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then the MLP, each on normed tokens, scaled, and added to them."""
+    """Attention, then the MLP: each normalises, scales its output, and adds it to the tokens."""
 
     def __init__(self, width: int, heads: int, hidden: int, swiglu: bool) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class Block(nn.Module):
 
 
 class Vit(nn.Module):
-    """The parts of a tower; who uses them says in which order the tokens come (see tips.py). Drawn as timm draws them."""
+    """The parts of a tower, initialised as timm does; tips.py puts the tokens in order."""
 
     def __init__(self, width: int, depth: int, heads: int, hidden: int, grid: int, swiglu: bool) -> None:
         super().__init__()
@@ -100,13 +100,13 @@ class Vit(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def layers(self) -> Iterator[Block]:
-        """The blocks, from the first to the last."""
+        """Yield the blocks, from the first to the last."""
         for block in self.blocks:
             assert isinstance(block, Block)
             yield block
 
 
 def init_normal(parameter: Tensor, std: float) -> None:
-    """nn.init.normal_, but nothing on the meta device: only to see that there is nothing to draw, torch would import its compiler."""
+    """Initialise as nn.init.normal_ does; skip the meta device, where torch would import its compiler only to do nothing."""
     if not parameter.is_meta:
         nn.init.normal_(parameter, std=std)

@@ -23,7 +23,7 @@ class Loader:
     """Loads detectors; those of one model share its backbone, and those of one class name and checkpoint are one."""
 
     def __init__(self, folders: Sequence[Path] = ()) -> None:
-        """folders: where fetched backbones lie, looked at before the user's cache."""
+        """folders: where fetched backbones lie, searched before the user's cache."""
         self._folders = (*folders, default_folder())
         self._backbones: dict[tuple[str, str, torch.dtype], Backbone] = {}
         self._detectors: dict[tuple[str, Path | str, str, str, str, int | None], PromptDetector] = {}
@@ -59,9 +59,18 @@ class Loader:
         method: str | None = None,
         image_size: int | None = None,
     ) -> PromptDetector:
-        """checkpoint: fitted prompts; None is those that come with the embedded model. method: one that needs none, in their place.
+        """Load a detector, or return the one that is loaded already.
 
-        image_size: see PromptDetector. Raises CheckpointError.
+        Args:
+            model: see backbone().
+            checkpoint: fitted prompts; default those that come with the model.
+            class_name: what is in the pictures, in a word or two.
+            device: "auto", "cpu" or "cuda".
+            precision: "auto", "fp32", "bf16" or "fp16".
+            method: one that needs no checkpoint, in place of one.
+            image_size: side in pixels that pictures are read at; default as fitted.
+
+        Raises CheckpointError.
         """
         if method is not None and checkpoint is not None:
             raise CheckpointError(f"{checkpoint}: {method} needs no checkpoint: leave one of the two out")
@@ -77,12 +86,13 @@ class Loader:
             backbone = self.backbone(model, device, dtype)
             loaded = unfitted_checkpoint(prompts, backbone) if isinstance(prompts, str) else load_checkpoint(prompts)
             if loaded.header["backbone_sha256"] != backbone.sha256:
-                backbone.encode_text(["object"])  # is it another one, or damaged? A file that cannot be read is named
+                # Another backbone, or a damaged text file? Reading the text tower names a file that cannot be read.
+                backbone.encode_text(["object"])
             self._detectors[key] = PromptDetector(backbone, loaded, class_name, image_size=image_size, dtype=dtype)
         return self._detectors[key]
 
     def windowed(self, detector: PromptDetector, windows: int) -> PromptDetector | WindowedDetector:
-        """The detector itself for 1, and for more what looks at so many windows along each side with it."""
+        """Return a detector that reads so many windows along each side besides; the detector itself for 1."""
         if windows == 1:
             return detector
         return self._windowed.setdefault((detector, windows), WindowedDetector(detector, windows))
@@ -91,12 +101,12 @@ class Loader:
 def load_detector(
     model: str = EMBEDDED, checkpoint: str | Path | None = None, class_name: str = "object", device: str = "auto"
 ) -> PromptDetector:
-    """A detector for RGB arrays: `load_detector(class_name="metal plate").read([pixels])`. See Loader for the arguments."""
+    """Load a detector for RGB arrays: `load_detector(class_name="metal plate").read([pixels])`. Arguments: see Loader.detector."""
     return Loader().detector(model, Path(checkpoint) if checkpoint else None, class_name, device)
 
 
 def choose_device(device: str) -> torch.device:
-    """ "auto" takes the GPU when there is one. Raises CheckpointError when a GPU is asked for and none can be used."""
+    """Return the device of that name; "auto" is the GPU if there is one. Raises CheckpointError where "cuda" cannot be used."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device == "cuda" and not torch.cuda.is_available():
@@ -107,7 +117,7 @@ def choose_device(device: str) -> torch.device:
 
 
 def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """ "auto" is fp16 on a GPU and fp32 on a CPU, where half precision is seldom faster."""
+    """Return the dtype of that name; "auto" is fp16 on a GPU and fp32 on a CPU, where half precision is seldom faster."""
     if precision == "auto":
         return torch.float16 if device.type == "cuda" else torch.float32
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]

@@ -1,4 +1,4 @@
-"""Reading .npz archives of plain arrays, with errors a line engineer can act on; never unpickles."""
+"""Reads .npz archives of plain arrays, with errors a line engineer can act on; never unpickles."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edge_agent.errors import CheckpointError
 
 
 def read_arrays(path: Path, only: Collection[str] | None = None) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file by name, all or `only` some. Raises CheckpointError, naming the file, when it is missing or damaged."""
+    """Read the arrays of an .npz file by name, all or `only` some. Raises CheckpointError for a missing or damaged file."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files if only is None or key in only}

@@ -1,4 +1,4 @@
-"""Digests of files: what a server states in its headers, what a SHA256SUMS file lists, and what a file really has."""
+"""Digests of files: stated in a server's headers, listed in a SHA256SUMS file, or measured."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SUMS_LINE = re.compile(r"([0-9a-fA-F]{64}) [ *](?:\./)?(.+)")
 
 
 def stated(headers: Message) -> dict[str, str]:
-    """Digests (algorithm to hex) of the whole file that an answer's headers state, whichever part of it is sent."""
+    """Return the digests (algorithm to hex) of the whole file that a response's headers state, also of a partial response."""
     found = {}
     for header in _HEADERS:
         for item in ",".join(headers.get_all(header, [])).split(","):
@@ -28,14 +28,14 @@ def stated(headers: Message) -> dict[str, str]:
             try:
                 digest = base64.b64decode(value.strip(":"), validate=True)
             except ValueError:
-                continue  # a digest that nobody can read is none
+                continue  # not base64: skipped
             if len(digest) == _BYTES.get(algorithm):
                 found[algorithm] = digest.hex()
     return found
 
 
 def measure(path: Path, algorithms: Iterable[str] = ("sha256",)) -> dict[str, str]:
-    """Digests (algorithm to hex) of a file's bytes, in one pass. Algorithms: crc32c, md5, sha256, sha512."""
+    """Measure a file's digests (algorithm to hex) in one pass. Algorithms: crc32c, md5, sha256, sha512."""
     sums = {algorithm: _new(algorithm) for algorithm in algorithms}
     with path.open("rb") as file:
         while block := file.read(BLOCK):
@@ -45,17 +45,17 @@ def measure(path: Path, algorithms: Iterable[str] = ("sha256",)) -> dict[str, st
 
 
 def parse_sums(text: str) -> dict[str, str]:
-    """File name to SHA-256 (hex) of what `sha256sum` writes; other lines are passed over."""
+    """Parse what `sha256sum` writes: file name to SHA-256 (hex); other lines are skipped."""
     matches = (_SUMS_LINE.fullmatch(line.strip()) for line in text.splitlines())
     return {match[2]: match[1].lower() for match in matches if match}
 
 
 def format_sums(sums: dict[str, str]) -> str:
-    """What `sha256sum -c` reads."""
+    """Format digests by file name as `sha256sum -c` reads them."""
     return "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items()))
 
 
 def _new(algorithm: str) -> hashlib._Hash | google_crc32c.Checksum:
-    if algorithm == "crc32c":  # the only digest Google Cloud Storage has of files that were uploaded in pieces
+    if algorithm == "crc32c":  # the only digest that Google Cloud Storage has of files uploaded in parts
         return google_crc32c.Checksum()
     return hashlib.new(algorithm, usedforsecurity=False)

@@ -1,7 +1,7 @@
-"""One file from one http(s) address, resumed where the last try stopped. Whether it is the right file, fetch.py judges.
+"""Downloads one file from one http(s) address, resuming where the last attempt stopped; fetch.py verifies the file.
 
-Beside FILE.part lies FILE.part.json with what the server said of the file, so that bytes of two versions never mix.
-urllib, because it takes the system's certificates and proxies and asks for no dependency.
+Beside FILE.part lies FILE.part.json with the server's description of the file, so that bytes of two versions never mix.
+Uses urllib, which honours the system's certificates and proxies and adds no dependency.
 """
 
 from __future__ import annotations
@@ -38,18 +38,19 @@ _NOT_THERE = {401, 403, 404, 410}  # some stores answer 403 for what they do not
 
 
 class Unreachable(CheckpointError):
-    """An address does not give the file; the message names it and says why."""
+    """A file cannot be had from an address; the message names it and says why."""
 
 
 class NotThere(Unreachable):
-    """The server answers, but has no such file, or not for us."""
+    """The server answers, but has no such file, or refuses it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """attempts: how many in a row may bring nothing new. pause: seconds before the second, doubled each time.
+class RetryPolicy:
+    """How long a download is retried.
 
-    timeout: seconds a server may be silent.
+    attempts: how many in a row may bring no new bytes. pause: seconds before the second one, doubled each time.
+    timeout: seconds without a byte after which an attempt has failed.
     """
 
     attempts: int = 5
@@ -58,10 +59,11 @@ class Patience:
 
 
 @dataclass(frozen=True, slots=True)
-class Arrived:
-    """A whole file, as far as its length tells. stated: digests (algorithm to hex) its source gives for it.
+class Downloaded:
+    """A downloaded file of the length that its source stated.
 
-    pieced: put together from more than one answer, so that damage may be ours.
+    stated: digests (algorithm to hex) that its source gives. pieced: assembled from several responses, so that damage may
+    come from that.
     """
 
     origin: str
@@ -70,8 +72,8 @@ class Arrived:
 
 
 @dataclass(frozen=True, slots=True)
-class _Note:
-    """What the first answer said of the file. total: bytes."""
+class _Description:
+    """The first response's description of the file. total: bytes, None where not stated."""
 
     url: str
     validator: str | None
@@ -80,39 +82,45 @@ class _Note:
 
 
 class _Dropped(Exception):
-    """A failure that another try may mend. stale: what has come so far is of no use to it."""
+    """A failure that another attempt may overcome. stale: the bytes received so far are to be discarded."""
 
     def __init__(self, said: object, stale: bool = False) -> None:
         super().__init__(str(said) or type(said).__name__)
         self.stale = stale
 
 
-def download(url: str, part: Path, report: Report, patience: Patience) -> Arrived:
-    """Bring `url` into the file `part`, going on from what an earlier try of the same address left there.
+def download(url: str, part: Path, report: Report, policy: RetryPolicy) -> Downloaded:
+    """Download `url`, resuming what an earlier attempt of the same address left in `part`.
 
-    Raises Unreachable when the server refuses or `patience` ends, CheckpointError when the disk has no room for it,
-    OSError when writing fails. `part` then keeps what has come.
+    Args:
+        url: http(s) address.
+        part: the file to write; it keeps the received bytes when this raises.
+        report: called with bytes done and bytes in all, where known.
+        policy: how long to retry.
+
+    Raises Unreachable when the server refuses or the policy ends, CheckpointError when the disk has no room, OSError
+    when writing fails.
     """
     opener = _opener()
     failures, furthest, pieced = 0, _so_far(url, part)[1], False
     while True:
         try:
-            digests, start = _go_on(opener, url, part, report, patience.timeout)
-            return Arrived(url, digests, pieced or start > 0)
+            digests, start = _resume(opener, url, part, report, policy.timeout)
+            return Downloaded(url, digests, pieced or start > 0)
         except _Dropped as error:
             if error.stale:
                 discard(part)
             reached = _so_far(url, part)[1]
             failures = 0 if reached > furthest else failures + 1
             furthest, pieced = max(reached, furthest), True
-            if failures >= patience.attempts:
+            if failures >= policy.attempts:
                 raise Unreachable(f"{url}: {error} (tried {failures} times)") from None
-            log.warning("%s: %s; going on from byte %d", url, error, reached)
-            time.sleep(Backoff(patience.pause, _LONGEST_PAUSE, least=1.0).pause_s(failures))
+            log.warning("%s: %s; resuming from byte %d", url, error, reached)
+            time.sleep(Backoff(policy.pause, _LONGEST_PAUSE, least=1.0).pause_s(failures))
 
 
 def discard(part: Path) -> None:
-    """Forget what has come of a file."""
+    """Delete what was received of a file, and its description."""
     part.unlink(missing_ok=True)
     _note_path(part).unlink(missing_ok=True)
 
@@ -127,10 +135,10 @@ def check_room(folder: Path, origin: str, needed: int) -> None:
         )
 
 
-def _go_on(
+def _resume(
     opener: urllib.request.OpenerDirector, url: str, part: Path, report: Report, timeout: float
 ) -> tuple[dict[str, str], int]:
-    """One answer's worth. Returns the stated digests and the byte it went on from."""
+    """Receive one response. Returns the stated digests and the byte that it resumed from."""
     note, start = _so_far(url, part)
     if note and start == note.total:
         return note.stated, start
@@ -144,7 +152,7 @@ def _go_on(
                 raise _Dropped("the file has changed on the server", stale=True)
         else:
             part.write_bytes(b"")
-            start, note = 0, _Note(url, _validator(response.headers), response.length, stated(response.headers))
+            start, note = 0, _Description(url, _validator(response.headers), response.length, stated(response.headers))
             _note_path(part).write_text(json.dumps(asdict(note)))
         _receive(response, part, note.total, start, report)
     return note.stated, start
@@ -156,7 +164,7 @@ def _receive(response: http.client.HTTPResponse, part: Path, total: int | None, 
         check_room(part.parent, response.url, total - start)
     done = start
     report(done, total)
-    with part.open("ab", buffering=0) as file:  # unbuffered: what has come outlives a kill
+    with part.open("ab", buffering=0) as file:  # unbuffered: received bytes survive a kill
         for block in _blocks(response, None if total is None else total - start):
             _write(file, block)
             done += len(block)
@@ -169,7 +177,7 @@ def _receive(response: http.client.HTTPResponse, part: Path, total: int | None, 
 def _open(
     opener: urllib.request.OpenerDirector, request: urllib.request.Request, timeout: float
 ) -> http.client.HTTPResponse:
-    """An answer with a file in it; anything else raises Unreachable, which is final, or _Dropped."""
+    """Open a response that holds a file. Raises Unreachable, which is final, or _Dropped."""
     url = request.full_url
     request.add_header("User-Agent", f"edge-agent/{__version__}")
     request.add_header("Accept-Encoding", "identity")
@@ -205,7 +213,7 @@ def _refusal(url: str, error: urllib.error.HTTPError) -> Exception:
 
 
 def _blocks(response: http.client.HTTPResponse, expected: int | None) -> Iterator[bytes]:
-    """The body as it comes, at most `expected` bytes of it."""
+    """Yield the body in blocks as they arrive, at most `expected` bytes."""
     left = BLOCK if expected is None else expected
     while left > 0:
         try:
@@ -226,7 +234,7 @@ def _write(file: IO[bytes], block: bytes) -> None:
 
 
 def _opener() -> urllib.request.OpenerDirector:
-    """http and https only: build_opener() would bring ftp, file and data addresses too."""
+    """Build an opener for http and https only: build_opener() would add ftp, file and data addresses."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),
@@ -253,14 +261,14 @@ class _CarefulRedirects(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]
 
 
-def _so_far(url: str, part: Path) -> tuple[_Note | None, int]:
-    """What an earlier try left of this address: its note and how many bytes; (None, 0) if it is of no use."""
+def _so_far(url: str, part: Path) -> tuple[_Description | None, int]:
+    """Return what an earlier attempt of this address left: its description and size in bytes; (None, 0) if nothing usable."""
     note = _read_note(part)
     return (note, _size(part)) if note and note.url == url else (None, 0)
 
 
 def _validator(headers: Message) -> str | None:
-    """What tells one version of the file from the next; a weak ETag promises too little."""
+    """Return what identifies this version of the file; a weak ETag does not promise equal bytes."""
     etag = headers["ETag"]
     return etag if etag and not etag.startswith("W/") else headers["Last-Modified"]
 
@@ -274,11 +282,11 @@ def _note_path(part: Path) -> Path:
     return part.with_name(f"{part.name}.json")
 
 
-def _read_note(part: Path) -> _Note | None:
+def _read_note(part: Path) -> _Description | None:
     try:
-        return _Note(**json.loads(_note_path(part).read_text()))
+        return _Description(**json.loads(_note_path(part).read_text()))
     except (FileNotFoundError, ValueError, TypeError):
-        return None  # none yet, or cut off by a power cut: the download starts again
+        return None  # none yet, or truncated by a power cut: the download starts again
 
 
 def _size(part: Path) -> int:

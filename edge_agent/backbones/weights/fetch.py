@@ -1,4 +1,4 @@
-"""Getting a backbone from its owner, a mirror or a folder: verified against what the source states, and pinned."""
+"""Fetches a backbone from its owner, a mirror or a folder, verifies it against what the source states, and pins it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ import filelock
 from edge_agent.backbones.families import family_of
 from edge_agent.backbones.weights.digests import BLOCK, measure, parse_sums
 from edge_agent.backbones.weights.download import (
-    Arrived,
+    Downloaded,
     NotThere,
-    Patience,
     Report,
+    RetryPolicy,
     Unreachable,
     check_room,
     discard,
@@ -34,7 +34,7 @@ from edge_agent.io.files import put
 log = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, "int | None"], None]  # file ("tips-b14/vision.npz"), bytes done, in all where known
-Source = Callable[[RemoteFile, Path, Report], Arrived]  # brings a file into the path
+FileSource = Callable[[RemoteFile, Path, Report], Downloaded]  # writes a file to the path
 
 
 def fetch(
@@ -43,87 +43,104 @@ def fetch(
     into: Path,
     source: str | Path | None = None,
     progress: Progress = lambda file, done, total: None,
-    patience: Patience = Patience(),  # noqa: B008  (frozen)
+    policy: RetryPolicy = RetryPolicy(),  # noqa: B008  (frozen)
 ) -> Path:
-    """Get a known backbone into its folder below `into` and return that folder. name: as a family of families.py knows it.
+    """Fetch a backbone into its folder below `into` and return that folder.
 
-    source: an http(s) address or a local folder to take the files from instead of their owner. There they may be named
-    as published (tips_oss_b14_highres_distilled_vision.npz), or as here (tips-b14/vision.npz, or vision.npz alone); a
-    SHA256SUMS beside them is honoured. Files that are already here and intact are not fetched again; an interrupted
-    download goes on where it stopped; two fetches at once do the work once.
+    Files that are there and intact are not fetched again, an interrupted download is resumed, and of two fetches at once
+    one waits for the other.
 
-    Raises CheckpointError, with the remedy, for anything that keeps the files from being here and right.
+    Args:
+        name: of the backbone.
+        into: the folder of all models.
+        source: an http(s) address or a local folder to take the files from instead of their owner. There they may be
+            named as published (tips_oss_b14_highres_distilled_vision.npz), or as here (tips-b14/vision.npz, or vision.npz
+            alone); a SHA256SUMS beside them is honoured.
+        progress: called with file, bytes done and bytes in all, where known.
+        policy: how long a download is retried.
+
+    Raises CheckpointError, with the remedy, when a file cannot be fetched or is not what it should be.
     """
     backbone = family_of(name).published(name)
-    return bring(backbone, into=into, source=source, progress=progress, patience=patience)
+    return fetch_published(backbone, into=into, source=source, progress=progress, policy=policy)
 
 
-def bring(
-    backbone: Published, *, into: Path, source: str | Path | None, progress: Progress, patience: Patience
+def fetch_published(
+    backbone: Published, *, into: Path, source: str | Path | None, progress: Progress, policy: RetryPolicy
 ) -> Path:
-    """As fetch(), for a backbone that need not be in the catalog."""
+    """Fetch a backbone that no catalog need list; see fetch()."""
     if backbone.shipped:
         return backbone.shipped
     folder = into / backbone.folder
-    take = _source(backbone, source, patience)
+    download_file = _source(backbone, source, policy)
     try:
         if all(intact(folder, file.name) for file in backbone.files):
-            return folder  # before the lock, so that a read-only folder will do
+            return folder  # before the lock, so that a read-only folder is enough
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone_in(folder):
+        with _locked(folder):
             for file in backbone.files:
                 if not intact(folder, file.name):
-                    _bring_file(file, folder, take, partial(progress, f"{backbone.name}/{file.name}"))
+                    _fetch_file(file, folder, download_file, partial(progress, f"{backbone.name}/{file.name}"))
     except Unreachable as error:
-        raise CheckpointError(f"{error}\n{_elsewhere(backbone)}") from None
+        raise CheckpointError(f"{error}\n{_other_sources(backbone)}") from None
     except OSError as error:
-        raise CheckpointError(_on_disk(error, folder)) from None
+        raise CheckpointError(_disk_error(error, folder)) from None
     return folder
 
 
-def _bring_file(file: RemoteFile, folder: Path, take: Source, report: Report) -> None:
+def _fetch_file(file: RemoteFile, folder: Path, download_file: FileSource, report: Report) -> None:
     part = folder / f"{file.name}.part"
-    arrived = take(file, part, report)
+    downloaded = download_file(file, part, report)
     try:
-        sha256 = _verify(part, arrived, file.name)
+        sha256 = _verify(part, downloaded, file.name)
     except CheckpointError as error:
         discard(part)
-        if not arrived.pieced:
+        if not downloaded.pieced:
             raise
-        log.warning("%s; once more from the first byte", error)
-        arrived = take(file, part, report)
-        sha256 = _verify(part, arrived, file.name)
+        log.warning("%s; downloading it again from the first byte", error)
+        downloaded = download_file(file, part, report)
+        sha256 = _verify(part, downloaded, file.name)
     pinned = read_pins(folder).get(file.name)
     if pinned not in (None, sha256):
         discard(part)
         raise CheckpointError(
-            f"{arrived.origin} is not the file that {folder / PINS} has pinned: its SHA-256 is {sha256[:12]}..., the "
+            f"{downloaded.origin} is not the file that {folder / PINS} has pinned: its SHA-256 is {sha256[:12]}..., the "
             f"pin {pinned[:12]}...; take it from where it came first or, if the change is meant, delete {folder} "
             "and fetch again"
         )
-    pin(folder, file.name, sha256)  # before the rename: after a power cut the part is still there, whole
+    pin(folder, file.name, sha256)  # before the rename: after a power cut the whole part is still there
     put(part, folder / file.name)
     discard(part)
 
 
-def _verify(part: Path, arrived: Arrived, name: str) -> str:
-    """The SHA-256 (hex) of a file that is what its source states. name: what it is to be. Raises CheckpointError."""
-    found = measure(part, {"sha256", *arrived.stated})
-    for algorithm, stated in arrived.stated.items():
+def _verify(part: Path, downloaded: Downloaded, name: str) -> str:
+    """Verify a download against its source's digests, and return its SHA-256 (hex).
+
+    Args:
+        part: the downloaded file.
+        downloaded: what its source states.
+        name: what the file will be called.
+
+    Raises CheckpointError where it is damaged.
+    """
+    found = measure(part, {"sha256", *downloaded.stated})
+    for algorithm, stated in downloaded.stated.items():
         if found[algorithm] != stated:
             raise CheckpointError(
-                f"{arrived.origin} arrived damaged: its {algorithm} is {found[algorithm]}, its source states {stated}; "
+                f"{downloaded.origin} arrived damaged: its {algorithm} is {found[algorithm]}, its source states {stated}; "
                 "try again; if it stays so, the source itself is damaged"
             )
-    if not arrived.stated:
-        log.warning("%s: the source states no digest for it", arrived.origin)
+    if not downloaded.stated:
+        log.warning("%s: the source states no digest for it", downloaded.origin)
         if name.endswith(".npz") and (fault := _fault(part)):
-            raise CheckpointError(f"{arrived.origin} is not a whole .npz file ({fault}); try again, or another source")
+            raise CheckpointError(
+                f"{downloaded.origin} is not a whole .npz file ({fault}); try again, or another source"
+            )
     return found["sha256"]
 
 
 def _fault(npz: Path) -> str | None:
-    """What is wrong with an archive by its own checksums."""
+    """Check an archive by its own checksums; return what is wrong with it, if anything is."""
     try:
         with zipfile.ZipFile(npz) as archive:
             damaged = archive.testzip()
@@ -132,18 +149,18 @@ def _fault(npz: Path) -> str | None:
     return damaged and f"{damaged} in it is damaged"
 
 
-def _source(backbone: Published, source: str | Path | None, patience: Patience) -> Source:
-    """How to take a file from there. Raises CheckpointError for a place that cannot be."""
+def _source(backbone: Published, source: str | Path | None, policy: RetryPolicy) -> FileSource:
+    """Return what takes a file from that source. Raises CheckpointError for a source that cannot be used."""
     if source is None:
-        return lambda file, part, report: download(file.url, part, report, patience)
+        return lambda file, part, report: download(file.url, part, report, policy)
     if isinstance(source, str) and "://" in source:
         mirror = source.rstrip("/")
         parts = urlsplit(mirror)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise CheckpointError(f"{source}: only http and https addresses and local folders will do")
+            raise CheckpointError(f"{source}: only http and https addresses and local folders can be used")
         if "@" in parts.netloc:
             raise CheckpointError(f"{parts.hostname}: no password in an address, logs would show it; copy to a folder")
-        return lambda file, part, report: _from_mirror(backbone, file, mirror, part, report, patience)
+        return lambda file, part, report: _from_mirror(backbone, file, mirror, part, report, policy)
     place = Path(source)
     if not place.is_dir():
         raise CheckpointError(f"{place}: no such folder; give one that holds the files, or an http(s) address")
@@ -151,27 +168,27 @@ def _source(backbone: Published, source: str | Path | None, patience: Patience) 
 
 
 def _from_mirror(
-    backbone: Published, file: RemoteFile, mirror: str, part: Path, report: Report, patience: Patience
-) -> Arrived:
+    backbone: Published, file: RemoteFile, mirror: str, part: Path, report: Report, policy: RetryPolicy
+) -> Downloaded:
     refusals = []
-    for name in _names(backbone, file):
+    for name in _candidate_names(backbone, file):
         url = f"{mirror}/{name}"
         try:
-            arrived = download(url, part, report, patience)
+            downloaded = download(url, part, report, policy)
         except NotThere as error:
             refusals.append(str(error))
             continue
-        listed = _listed(url, part.with_name(f"{PINS}.part"), patience)
-        return Arrived(url, arrived.stated | listed, arrived.pieced)
+        listed = _listed_digest(url, part.with_name(f"{PINS}.part"), policy)
+        return Downloaded(url, downloaded.stated | listed, downloaded.pieced)
     raise Unreachable("\n".join(refusals))
 
 
-def _listed(url: str, part: Path, patience: Patience) -> dict[str, str]:
-    """The digest that a SHA256SUMS beside `url` states for it, if there is one."""
+def _listed_digest(url: str, part: Path, policy: RetryPolicy) -> dict[str, str]:
+    """Return the digest of `url` in a SHA256SUMS beside it, if there is one."""
     folder, name = url.rsplit("/", 1)
     discard(part)
     try:
-        download(f"{folder}/{PINS}", part, lambda done, total: None, patience)
+        download(f"{folder}/{PINS}", part, lambda done, total: None, policy)
     except NotThere:
         return {}
     listed = _digest_in(part, name)
@@ -179,8 +196,8 @@ def _listed(url: str, part: Path, patience: Patience) -> dict[str, str]:
     return listed
 
 
-def _from_folder(backbone: Published, file: RemoteFile, source: Path, part: Path, report: Report) -> Arrived:
-    paths = [source / name for name in _names(backbone, file)]
+def _from_folder(backbone: Published, file: RemoteFile, source: Path, part: Path, report: Report) -> Downloaded:
+    paths = [source / name for name in _candidate_names(backbone, file)]
     path = next((path for path in paths if path.is_file()), None)
     if path is None:
         raise Unreachable(f"no {file.name} of {backbone.name} at {' or '.join(map(str, paths))}")
@@ -194,11 +211,11 @@ def _from_folder(backbone: Published, file: RemoteFile, source: Path, part: Path
             report(writer.tell(), total)
         writer.flush()
         os.fsync(writer.fileno())
-    return Arrived(str(path), _digest_in(path.with_name(PINS), path.name))
+    return Downloaded(str(path), _digest_in(path.with_name(PINS), path.name))
 
 
-def _names(backbone: Published, file: RemoteFile) -> list[str]:
-    """What a file may be called at a mirror or in a folder, the most telling name first."""
+def _candidate_names(backbone: Published, file: RemoteFile) -> list[str]:
+    """List the names that a file may have at a mirror or in a folder, the most specific first."""
     return list(dict.fromkeys([f"{backbone.folder}/{file.name}", file.published_name, file.name]))
 
 
@@ -208,7 +225,7 @@ def _digest_in(sums: Path, name: str) -> dict[str, str]:
 
 
 @contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
+def _locked(folder: Path) -> Iterator[None]:
     lock = filelock.FileLock(folder / ".lock")
     try:
         lock.acquire(timeout=0)
@@ -221,7 +238,7 @@ def _alone_in(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _elsewhere(backbone: Published) -> str:
+def _other_sources(backbone: Published) -> str:
     names = ", ".join(file.published_name for file in backbone.files)
     return (
         f"To take the files from elsewhere: `edge-agent models fetch {backbone.name} --from PLACE`, where PLACE is a "
@@ -229,7 +246,7 @@ def _elsewhere(backbone: Published) -> str:
     )
 
 
-def _on_disk(error: OSError, folder: Path) -> str:
+def _disk_error(error: OSError, folder: Path) -> str:
     said = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{folder}: {said}; make room, or choose another folder for models; what has come is kept"

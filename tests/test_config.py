@@ -114,7 +114,7 @@ def test_a_method_stands_in_place_of_a_checkpoint_and_wants_a_threshold(tmp_path
     assert "method winclip" in describe(unmeasured)
     measured = load(tmp_path, STATION + "  threshold: 0.6\n  detector: {model: tips-l14, method: winclip}\n")
     assert not ["nobody" in one for one in measured.warnings].count(True)
-    with pytest.raises(ConfigError, match="remove it, or method: clip"):
+    with pytest.raises(ConfigError, match="cannot be combined with method clip, which needs none: remove one of them"):
         load(tmp_path, STATION + "  detector: {method: clip, checkpoint: prompts.safetensors}\n")
 
 

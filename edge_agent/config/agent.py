@@ -1,4 +1,4 @@
-"""`agent:`, the node itself."""
+"""`agent:`, the name of this agent and its data folder."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from edge_agent.settings.values import Folder, Name, sanitised
 
 
 class AgentConfig(Section):
-    """The node itself: name (one level of its MQTT topics), data_dir (all that it writes, unless said otherwise)."""
+    """This agent. name: one level of its MQTT topics. data_dir: folder of all that it writes, unless configured otherwise."""
 
     name: Name = Field(default_factory=lambda: sanitised(platform.node()))
     data_dir: Folder = Field(
-        # A service of systemd may write nowhere but in its StateDirectory=.
+        # A systemd service may write only in its StateDirectory=.
         default_factory=lambda: Path((os.environ.get("STATE_DIRECTORY") or "edge-agent-data").split(":")[0]),
         validate_default=True,
     )

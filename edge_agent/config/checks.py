@@ -1,4 +1,4 @@
-"""What does not go together in a config, and what works but may not be meant; each with the keys it is about."""
+"""Finds contradictions in a config, and what works but may not be meant; each with its key."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def warnings(config: Config) -> Iterator[tuple[Loc, str]]:
     for i, station in enumerate(config.stations):
         yield from ((("stations", i, *loc), text) for loc, text in _station_warnings(station))
         if station.source.takes_commands and config.mqtt and not config.mqtt.results:
-            text = "is told of alarms alone: set mqtt.results: true to have every verdict published"
+            text = "gets only the alarms: set mqtt.results: true to have every verdict published"
             yield ("stations", i, "source", "trigger"), text
     mqtt = config.mqtt
     if mqtt and mqtt.password and not mqtt.tls and mqtt.host not in ("localhost", "127.0.0.1", "::1"):
@@ -113,7 +113,9 @@ def _station_warnings(station: StationConfig) -> Iterator[tuple[Loc, str]]:
     made = station.calibration
     changed = made.differences(station.detector.class_name, station.include, station.ignore) if made else []
     if changed:
-        text = f"was made with another {' and '.join(changed)}, so what it promises holds no more: calibrate again"
+        text = (
+            f"was made with another {' and '.join(changed)}, so its false-alarm rate no longer holds: calibrate again"
+        )
         yield ("calibration",), text
     if station.chosen_threshold() is not None:
         return
@@ -121,5 +123,5 @@ def _station_warnings(station: StationConfig) -> Iterator[tuple[Loc, str]]:
         text = "nobody has measured a threshold for it, so 0.5 is taken: set threshold or calibration"
         yield ("detector", "method"), text
     elif station.detector.windows > 1:
-        text = "raises scores, and the checkpoint's threshold was chosen without: set threshold or calibration"
+        text = "raises scores, and the checkpoint's threshold was chosen without windows: set threshold or calibration"
         yield ("detector", "windows"), text

@@ -1,6 +1,6 @@
-"""The whole of config.yaml as a frozen Config.
+"""The whole config.yaml as a frozen Config.
 
-Each section is a class in a module of its own, and its fields are the keys. Relative paths are relative to the file.
+Each section is a class in its own module, and its fields are the keys. Relative paths are relative to the file.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from edge_agent.settings.values import wrong
 
 
 class Config(Section):
-    """The whole file. mqtt None: nothing is published, and the agent opens no connection. health None: nothing is served."""
+    """The whole file. mqtt None: nothing is published, and no connection is opened. health None: nothing is served."""
 
-    # Defaults are validated, as only that lets them know the folder of the file.
+    # Defaults are validated because only validators know the folder of the file.
     agent: AgentConfig = Field(default_factory=dict, validate_default=True)
     database: DatabaseConfig = Field(default_factory=dict, validate_default=True)
     mqtt: MqttConfig | None = None
@@ -59,11 +59,11 @@ class Config(Section):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What works, or will, but may not be meant; a line each, with its place."""
+        """Return what works, or will, but may not be meant; one line each, with its place."""
         return self._warnings
 
     def station(self, name: str | None) -> StationConfig:
-        """The station of that name; None is the only one. Raises ConfigError."""
+        """Return the station of that name; None is the only one. Raises ConfigError."""
         names = [station.name for station in self.stations]
         if name is None and len(names) > 1:
             raise ConfigError(f"the config has {len(names)} stations: choose one with --station {'|'.join(names)}")
@@ -73,6 +73,6 @@ class Config(Section):
 
     @property
     def sha256(self) -> str:
-        """Digest (hex) of what the file means: comments, order and spelled-out defaults do not change it."""
+        """Return the SHA-256 (hex) of the content: comments, order and written-out defaults do not change it."""
         content = json.dumps(self.model_dump(mode="json"), sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""`database:`, where the journal is and how much of it is kept."""
+"""`database:`, where the journal is stored and how much of it is kept."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
 
 
 class DatabaseConfig(Section):
-    """The journal: url (default journal.db in agent.data_dir) without a password, which PostgreSQL may want.
+    """The journal. url: without a password; default journal.db in agent.data_dir. password: of PostgreSQL's user.
 
     Inspections are deleted when they are older than keep_days, or when the whole journal is larger than keep_gb (1e9
-    bytes): the oldest that are OK first, then the oldest. What was inspected is not inspected again all the same.
+    bytes): the oldest that are OK first, then the oldest. Their pictures are not inspected again even so.
     """
 
     url: DatabaseUrl = "sqlite:///journal.db"
@@ -54,33 +54,33 @@ class DatabaseConfig(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _url_alone(cls, data: Any) -> Any:
+    def _from_url(cls, data: Any) -> Any:
         return {"url": data} if isinstance(data, str) else data
 
     @field_validator("password")
     @classmethod
-    def _has_a_use(cls, password: PasswordConfig | None, info: ValidationInfo) -> PasswordConfig | None:
+    def _check_password_is_used(cls, password: PasswordConfig | None, info: ValidationInfo) -> PasswordConfig | None:
         if password is not None and "url" in info.data and not user_of(info.data["url"]):
             raise wrong("has no use: give a PostgreSQL url that names a user, or remove it")
         return password
 
     def full_url(self) -> str:
-        """The URL to connect to, password included; never log it. Raises ConfigError when there is no such password."""
+        """Return the URL to connect to, with the password; never log it. Raises ConfigError if the password cannot be read."""
         return self.url if self.password is None else with_password(self.url, self.password.read())
 
 
 def sqlite_url(path: Path) -> str:
-    """The URL of a database file; a URL would take these three letters of a path for something else."""
-    return f"sqlite:///{path}".translate({ord(letter): f"%{ord(letter):02X}" for letter in "%?@"})
+    """Return the URL of a database file; characters that have a meaning in URLs are escaped."""
+    return f"sqlite:///{path}".translate({ord(character): f"%{ord(character):02X}" for character in "%?@"})
 
 
 def user_of(url: str) -> str | None:
-    """Whom a database URL connects as, if it says so."""
+    """Return the user name in a database URL, or None."""
     return urlsplit(url).username
 
 
 def with_password(url: str, password: str) -> str:
-    """`url` with the password put in, for whoever connects; never to be logged."""
+    """Return `url` with the password in it; never log it."""
     parts = urlsplit(url)
     user, _, host = parts.netloc.rpartition("@")
     return urlunsplit(parts._replace(netloc=f"{user}:{quote(password, safe='')}@{host}"))

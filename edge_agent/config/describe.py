@@ -1,4 +1,4 @@
-"""A Config in plain words: what the agent is going to do, for whoever has to answer for the line. Shows no secrets."""
+"""Describes a Config in plain words: what the agent is going to do. Shows no secrets."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from edge_agent.config.evidence import EvidenceConfig
 from edge_agent.config.station import StationConfig
 from edge_agent.mqtt.config import MqttConfig
 
-_WHICH = {"none": "none", "not_ok": "of NotOK", "all": "all"}
+_KEPT = {"none": "none", "not_ok": "of NotOK", "all": "all"}
 
 
 def describe(config: Config) -> str:
-    """A few lines of text without an end of line; warnings come last."""
+    """Return a few lines of text without a final line end; warnings come last."""
     lines = [
         f"agent     {config.agent.name}, config {config.sha256[:12]}",
         f"journal   {config.database.url}, for {config.database.keep_days:g} days, up to {config.database.keep_gb:g} GB",
@@ -33,7 +33,7 @@ def describe(config: Config) -> str:
 def _evidence(evidence: EvidenceConfig) -> str:
     if evidence.originals == evidence.overlays == "none":
         return "no pictures are kept"
-    kept = f"originals: {_WHICH[evidence.originals]}, overlays: {_WHICH[evidence.overlays]} ({evidence.format})"
+    kept = f"originals: {_KEPT[evidence.originals]}, overlays: {_KEPT[evidence.overlays]} ({evidence.format})"
     return f"{evidence.folder}; {kept}; for {evidence.keep_days:g} days, up to {evidence.keep_gb:g} GB"
 
 

@@ -1,4 +1,4 @@
-"""`detector:` of a station, what reads its pictures."""
+"""`detector:` of a station: model, method, device and image size."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ Method = Annotated[Text, AfterValidator(_method)]
 
 
 class DetectorConfig(Section):
-    """What looks at the pictures; stations that say the same share one.
+    """The detector of a station; stations with equal sections share one.
 
     model: "embedded", the name of a known backbone, or a folder with its files (beginning with /, ./, ../ or ~).
-    method: one that needs no checkpoint, in place of one. checkpoint: None is the one that comes with the model. class_name:
-    what is in the picture, in a word or two. image_size: side in pixels at which pictures are read; None is as fitted.
-    windows: how many windows are read besides, along each side of the picture; 1 is none.
+    method: one that needs no checkpoint, instead of a checkpoint. checkpoint: None is the one that comes with the model.
+    class_name: what is in the picture, in one or two words. image_size: side in pixels at which pictures are read; None is
+    as fitted. windows: number of windows along each side that are read besides the whole picture; 1 is none.
     """
 
     model: Model = EMBEDDED
@@ -62,11 +62,11 @@ class DetectorConfig(Section):
 
     @field_validator("checkpoint")
     @classmethod
-    def _goes_with_model(cls, checkpoint: Path | None, info: ValidationInfo) -> Path | None:
+    def _check_checkpoint(cls, checkpoint: Path | None, info: ValidationInfo) -> Path | None:
         model = info.data.get("model", EMBEDDED)
         method = info.data.get("method")
         if checkpoint is not None and method is not None:
-            raise wrong(f"goes with no method that needs none: remove it, or method: {method}")
+            raise wrong(f"cannot be combined with method {method}, which needs none: remove one of them")
         if checkpoint is None and method is None and family_of(model).checkpoint(model) is None:
             methods = " or ".join(unfitted_methods())
             raise wrong(
@@ -76,9 +76,9 @@ class DetectorConfig(Section):
 
     @field_validator("image_size")
     @classmethod
-    def _whole_patches(cls, side: int | None, info: ValidationInfo) -> int | None:
+    def _check_image_size(cls, side: int | None, info: ValidationInfo) -> int | None:
         model = info.data.get("model")
-        patch = family_of(model).patch(model) if model else None  # of a folder only its files tell
+        patch = family_of(model).patch(model) if model else None  # unknown for a folder until its files are read
         if side and patch and side % patch:
             near = whole_patches(side, patch)
             raise wrong(f"is {side}; must be a multiple of {model}'s patch of {patch} pixels: take {near}")

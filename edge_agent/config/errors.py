@@ -1,4 +1,4 @@
-"""Turns what pydantic objects to into sentences for whoever edits config.yaml, each with its place in the file."""
+"""Turns pydantic's errors into sentences for the person who edits config.yaml, each with its place in the file."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def problems_of(error: ValidationError, document: Document, root: type[BaseModel]) -> list[Problem]:
-    """One problem per error of validating `document.data` as `root`."""
+    """Return one problem for each error of validating `document.data` as `root`."""
     found = []
     for details in error.errors(include_url=False):
-        loc = _in_file(details["loc"])
+        loc = _file_location(details["loc"])
         about_key = details["type"] == "extra_forbidden" or details["input"] is None
         place = document.place_of(loc, of_key=about_key)
         found.append(Problem(place, loc, _sentence(details, root)))
@@ -26,27 +26,27 @@ def problems_of(error: ValidationError, document: Document, root: type[BaseModel
 
 
 def empty_values(document: Document) -> list[Problem]:
-    """A problem for each key without a value: it could mean the default, nothing, or that a line went missing."""
+    """Return a problem for each key without a value: it could mean the default, nothing, or that a line is missing."""
     text = "is empty: give it a value, or remove the key"
-    return [Problem(document.place_of(loc, of_key=True), loc, text) for loc in _nones(document.data, ())]
+    return [Problem(document.place_of(loc, of_key=True), loc, text) for loc in _empty_keys(document.data, ())]
 
 
-def _in_file(loc: Loc) -> Loc:
-    """Where it stands in the file, in which the kind of a section is not named."""
+def _file_location(loc: Loc) -> Loc:
+    """Return the location in the file, which does not name the kind of a section."""
     return tuple(step for step in loc if not _is_kind(step))
 
 
 def _is_kind(step: str | int) -> bool:
-    """Whether a step is the name of a class, which pydantic adds where one of several kinds of section may stand."""
+    """Return whether a step is the name of a class; pydantic adds it where a section may be of several kinds."""
     return isinstance(step, str) and step.endswith("Config") and step != "Config"
 
 
-def _nones(data: Any, loc: Loc) -> Iterator[Loc]:
+def _empty_keys(data: Any, loc: Loc) -> Iterator[Loc]:
     if data is None and loc:
         yield loc
     items = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
     for key, value in items:
-        yield from _nones(value, (*loc, key))
+        yield from _empty_keys(value, (*loc, key))
 
 
 def _sentence(details: ErrorDetails, root: type[BaseModel]) -> str:
@@ -59,10 +59,10 @@ def _sentence(details: ErrorDetails, root: type[BaseModel]) -> str:
         return _missing(root, loc)
     if value is None:
         return "is empty: give it a value, or remove the key"
-    return f"is {_seen(value)}; {_wanted(details, root)}"
+    return f"is {_shown_value(value)}; {_wanted(details, root)}"
 
 
-# What is wanted instead, by pydantic's type of error; the fields in braces are its context.
+# What is wanted instead, by pydantic's type of error; the names in braces are from its context.
 _WANTED = {
     "bool_parsing": "wants true or false",
     "bool_type": "wants true or false",
@@ -102,7 +102,7 @@ def _wanted(details: ErrorDetails, root: type[BaseModel]) -> str:
     return wanted
 
 
-def _seen(value: Any) -> str:
+def _shown_value(value: Any) -> str:
     if isinstance(value, str):
         return repr(value if len(value) <= 40 else value[:37] + "...")
     if isinstance(value, dict):
@@ -110,9 +110,9 @@ def _seen(value: Any) -> str:
     return "a list" if isinstance(value, list) else repr(value)
 
 
-# Words that come to mind first, but look like none of the choices, or like the wrong one.
-_MEANT = {"no": "none", "off": "none", "false": "none", "never": "none", "gpu": "cuda", "jpeg": "jpg"}
-_MEANT |= {
+# Common guesses that resemble none of the choices, or the wrong one.
+_SYNONYMS = {"no": "none", "off": "none", "false": "none", "never": "none", "gpu": "cuda", "jpeg": "jpg"}
+_SYNONYMS |= {
     "on": "all",
     "yes": "all",
     "true": "all",
@@ -129,7 +129,7 @@ def _literal_hint(value: Any, expected: str) -> str:
     if not isinstance(value, str):
         return ""
     choices = expected.replace(" or ", ", ").replace("'", "").split(", ")
-    meant = _MEANT.get(value.lower())
+    meant = _SYNONYMS.get(value.lower())
     if meant in choices:
         return f"; did you mean '{meant}'?"
     close = difflib.get_close_matches(value.lower(), choices, 1)
@@ -143,7 +143,7 @@ def _unknown_key(root: type[BaseModel], loc: Loc) -> str:
     if section is None:
         return "unknown key"
     known = {key: key for key in section.model_fields}
-    for name, field in section.model_fields.items():  # a key put one level too high is a common slip
+    for name, field in section.model_fields.items():  # a key one level too high is a common mistake
         for below in _sections(field.annotation):
             for key in below.model_fields:
                 known.setdefault(key, f"{name}: {{{key}: ...}}")
@@ -164,7 +164,7 @@ def _missing(root: type[BaseModel], loc: Loc) -> str:
 
 
 def _section_at(root: type[BaseModel], loc: Loc) -> type[BaseModel] | None:
-    """The section of the config that lies at `loc`."""
+    """Return the section of the config at `loc`, or None."""
     section = root
     kinds: dict[str | int, type[BaseModel]] = {}
     for step in loc:
@@ -180,7 +180,7 @@ def _section_at(root: type[BaseModel], loc: Loc) -> type[BaseModel] | None:
 
 
 def _sections(annotation: Any) -> list[type[BaseModel]]:
-    """The sections that an annotation such as `tuple[Station, ...]` or `Mqtt | None` is about."""
+    """Return the sections in an annotation such as `tuple[Station, ...]` or `Mqtt | None`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation] if annotation.model_config.get("extra") == "forbid" else []
     return [section for part in get_args(annotation) for section in _sections(part)]

@@ -12,10 +12,10 @@ Kept = Literal["none", "not_ok", "all"]
 
 
 class EvidenceConfig(Section):
-    """The pictures that are kept in folder (default: evidence in agent.data_dir), originals and overlays.
+    """The pictures that are kept in folder (default: evidence in agent.data_dir).
 
-    format: of overlays; originals are PNG, without loss. Pictures go when they are older than keep_days, or all together
-    larger than keep_gb (1e9 bytes).
+    originals, overlays: of which verdicts; "not_ok" is all but OK. format: of overlays; originals are PNG, which is
+    lossless. Pictures are deleted when they are older than keep_days, or when all are larger than keep_gb (1e9 bytes).
     """
 
     folder: Folder = Path("evidence")

@@ -11,9 +11,10 @@ from edge_agent.settings.values import Positive
 
 
 class LimitsConfig(Section):
-    """max_megapixels: larger pictures are NotDecidable. batch_size: pictures that go through the detector at once.
+    """Limits of the whole agent.
 
-    max_wait_ms: how long a picture may wait for those of other stations, to be read together with them.
+    max_megapixels: larger pictures are NotDecidable. batch_size: the most pictures that the detector reads at once.
+    max_wait_ms: the longest that a picture waits for those of other stations, to be read in one batch.
     """
 
     max_megapixels: Positive = 100.0

@@ -16,16 +16,16 @@ from edge_agent.errors import ConfigError
 from edge_agent.settings.section import Loc
 
 MAX_BYTES = 256 * 1024
-MAX_LINES = 100  # of errors; who made more than that has one cause for all of them
+MAX_LINES = 100  # of errors; more than that have one common cause
 
 
 def default_path() -> Path:
-    """The config file when none is named: $EDGE_AGENT_CONFIG, or config.yaml in the working directory."""
+    """Return the config file when none is named: $EDGE_AGENT_CONFIG, or config.yaml in the working directory."""
     return Path(os.environ.get("EDGE_AGENT_CONFIG") or "config.yaml")
 
 
 def load_config(path: Path) -> Config:
-    """Read and check a config file. Raises ConfigError with all errors, a line each: `FILE:LINE:COLUMN: KEY: what`."""
+    """Read and check a config file. Raises ConfigError with all errors, one line each: `FILE:LINE:COLUMN: KEY: what`."""
     document = parse(_text_of(path))
     if document.data is None and not document.problems:
         raise ConfigError(
@@ -39,8 +39,8 @@ def load_config(path: Path) -> Config:
         except ValidationError as error:
             problems += problems_of(error, document, Config)
         problems += _placed(contradictions(document.data), document)
-        told = {problem.loc for problem in problems}
-        problems += [problem for problem in empty_values(document) if problem.loc not in told]
+        reported = {problem.loc for problem in problems}
+        problems += [problem for problem in empty_values(document) if problem.loc not in reported]
     if config is not None:
         problems += [problem for check in CHECKS for problem in _placed(check(config), document)]
     if problems or config is None:
@@ -73,7 +73,7 @@ def _placed(found: Iterator[tuple[Loc, str]], document: Document) -> list[Proble
 
 
 def _lines(path: Path, problems: list[Problem]) -> list[str]:
-    """One line for each problem, in the order of the file."""
+    """Return one line for each problem, in the order of the file."""
     lines = [
         f"{path}:{place.line}:{place.column}: {shown(loc) + ': ' if loc else ''}{text}"
         for place, loc, text in sorted(problems, key=lambda problem: problem.place)

@@ -1,7 +1,7 @@
-"""YAML text to plain data, remembering the line and column of everything in it. Knows nothing of what the keys mean.
+"""Parses YAML text to plain data with the line and column of each value. Leaves out what the keys mean.
 
-Scalars stay text: whoever reads `name: NO`, `"0123"` or `1e-3` knows what it should be, YAML does not. So the country
-code NO is no false, 0123 is not 83, and 12:30 is not 750.
+Scalars stay text, because YAML does not know what `name: NO`, `"0123"` or `1e-3` should be: the country code NO is not
+false, 0123 is not 83, and 12:30 is not 750.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ MAX_NODES = 20_000  # a config of a hundred stations has about 3000; aliases of 
 
 
 class Place(NamedTuple):
-    """Where in the text, both counted from 1."""
+    """A place in the text; both are counted from 1."""
 
     line: int
     column: int
 
 
 class Problem(NamedTuple):
-    """One thing that is wrong, where in the text and where in the data."""
+    """One error: its place in the text, its location in the data, and what is wrong."""
 
     place: Place
     loc: Loc
@@ -36,9 +36,10 @@ class Problem(NamedTuple):
 
 @dataclass(frozen=True)
 class Document:
-    """data: dicts, lists, str, and None for an empty value. values, keys: the place of each value, and of its key.
+    """A parsed YAML document.
 
-    problems: what YAML itself has to object; with a syntax error data is None.
+    data: dicts, lists, str, and None for an empty value; None with a syntax error. values, keys: the place of each value,
+    and of its key. problems: what is wrong with the YAML itself.
     """
 
     data: Any = None
@@ -47,7 +48,7 @@ class Document:
     problems: tuple[Problem, ...] = ()
 
     def place_of(self, loc: Loc, *, of_key: bool = False) -> Place:
-        """The place of what is at `loc`, or of the nearest thing around it."""
+        """Return the place of the value at `loc`, or of the nearest one around it. of_key: of its key instead."""
         if of_key and loc in self.keys:
             return self.keys[loc]
         while loc and loc not in self.values:
@@ -60,16 +61,14 @@ def parse(text: str) -> Document:
     try:
         loader = _Loader(text)
     except yaml.reader.ReaderError as error:  # a character that YAML does not allow, anywhere in the text
-        return _refused(
-            _place_of_offset(text, error.position), f"has the character {chr(error.character)!r}: remove it"
-        )
+        return _failed(_place_of_offset(text, error.position), f"has the character {chr(error.character)!r}: remove it")
     try:
         node = loader.get_single_node()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark or loader.get_mark()
-        return _refused(_place(mark), f"is not valid YAML: {_explained(error)}")
+        return _failed(_place(mark), f"is not valid YAML: {_explain(error)}")
     except (ValueError, OverflowError):  # PyYAML passes "\UFFFFFFFF" and the like to chr() and int() unchecked
-        return _refused(_place(loader.get_mark()), "is not valid YAML: a number or character code is out of range")
+        return _failed(_place(loader.get_mark()), "is not valid YAML: a number or character code is out of range")
     if node is None:
         return Document()
     builder = _Builder()
@@ -80,7 +79,7 @@ def parse(text: str) -> Document:
 
 
 def shown(loc: Loc) -> str:
-    """`stations[1].fps`, with odd keys in quotes."""
+    """Return a location as `stations[1].fps`, with unusual keys in quotes."""
     text = ""
     for step in loc:
         if isinstance(step, int):
@@ -91,7 +90,7 @@ def shown(loc: Loc) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """Composes nodes to a limited depth, as PyYAML calls itself for each level."""
+    """Composes nodes to a limited depth, as PyYAML recurses for each level."""
 
     _depth = 0
 
@@ -163,14 +162,14 @@ class _Builder:
     def _merged_pairs(
         self, node: yaml.MappingNode, loc: Loc, seen: set[int]
     ) -> Iterator[tuple[yaml.ScalarNode, yaml.Node]]:
-        """What `<<: *other` brings in; what is written out in the mapping itself, or comes first, wins."""
+        """Yield the pairs that `<<: *other` merges; the mapping's own pairs, and earlier ones, take precedence."""
         for key, value in node.value:
             if not _is_merge(key):
                 continue
             for other in value.value if isinstance(value, yaml.SequenceNode) else [value]:
                 if not isinstance(other, yaml.MappingNode):
                     self._find(key, (*loc, "<<"), "wants the alias of a mapping, such as *other")
-                elif id(other) not in seen:  # a second time it could add nothing, and might never end
+                elif id(other) not in seen:  # a second time adds nothing, and might recurse without end
                     seen.add(id(other))
                     yield from self._own_pairs(other, loc)
                     yield from self._merged_pairs(other, loc, seen)
@@ -200,11 +199,11 @@ def _place_of_offset(text: str, offset: int) -> Place:
     return Place(before.count("\n") + 1, offset - (before.rfind("\n") + 1) + 1)
 
 
-def _refused(place: Place, text: str) -> Document:
+def _failed(place: Place, text: str) -> Document:
     return Document(problems=(Problem(place, (), text),))
 
 
-# What PyYAML says, and what people did who got to read it.
+# What to do about PyYAML's messages, by a part of their text.
 _HINTS = {
     "\\t": "indent with spaces, not with tabs",
     "mapping values are not allowed": "put text that holds ': ' in quotes, and check the indentation",
@@ -220,7 +219,7 @@ _HINTS = {
 }
 
 
-def _explained(error: yaml.MarkedYAMLError) -> str:
+def _explain(error: yaml.MarkedYAMLError) -> str:
     said = ", ".join(part for part in (error.context, error.problem) if part)
     hint = next((hint for symptom, hint in _HINTS.items() if symptom in said), None)
     return f"{said}; {hint}" if hint else said

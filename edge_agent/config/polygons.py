@@ -1,4 +1,4 @@
-"""Polygons of a station's `include` and `ignore`, and what is wrong with one; line/mask.py rasterises them."""
+"""Validates the polygons of a station's `include` and `ignore`; line/mask.py rasterises them."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from edge_agent.settings.values import Fraction, wrong
 Point = tuple[float, float]
 
 MAX_POINTS = 200
-_TINY = 1e-9  # of the picture's area: below what rounding of decimal fractions leaves
+_TINY = 1e-9  # of the picture's area: less than rounding of decimal fractions can leave
 
 
 def without_closing_point(polygon: Sequence[Point]) -> tuple[Point, ...]:
-    """The polygon with a last point that only repeats the first one taken off."""
+    """Return the polygon without a last point that repeats the first one."""
     points = tuple(polygon)
     return points[:-1] if len(points) > 1 and points[0] == points[-1] else points
 
 
 def fault_of(polygon: Sequence[Point]) -> str | None:
-    """Why this is no simple polygon with an area, or None if it is one. Points are (x, y) fractions of the picture."""
+    """Return why this is no simple polygon with an area, or None if it is one. polygon: (x, y) fractions of the picture."""
     n = len(polygon)
     if n < 3:
         return f"has {n} points; a polygon needs at least 3"
@@ -42,7 +42,7 @@ def fault_of(polygon: Sequence[Point]) -> str | None:
 
 
 def _meet(a: Point, b: Point, c: Point, d: Point) -> bool:
-    """Whether the segments a-b and c-d have a point in common."""
+    """Return whether the segments a-b and c-d have a point in common."""
     turns = [_turn(a, b, c), _turn(a, b, d), _turn(c, d, a), _turn(c, d, b)]
     if turns[0] * turns[1] < 0 and turns[2] * turns[3] < 0:
         return True
@@ -51,13 +51,13 @@ def _meet(a: Point, b: Point, c: Point, d: Point) -> bool:
 
 
 def _turn(a: Point, b: Point, c: Point) -> int:
-    """1 where a, b, c turn left, -1 right, 0 straight on."""
+    """Return 1 if a, b, c turn left, -1 if right, 0 if they lie on one line."""
     area = (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
     return 0 if abs(area) < _TINY else (1 if area > 0 else -1)
 
 
 def _in_box(a: Point, b: Point, c: Point) -> bool:
-    """Whether c lies in the upright box that a and b span."""
+    """Return whether c lies in the axis-aligned box of a and b."""
     return min(a[0], b[0]) <= c[0] <= max(a[0], b[0]) and min(a[1], b[1]) <= c[1] <= max(a[1], b[1])
 
 
@@ -69,8 +69,8 @@ def _polygon(points: tuple[Point, ...]) -> tuple[Point, ...]:
     return points
 
 
-def _not_one_polygon(value: Any) -> Any:
-    """Catches `ignore: [[0, 0], [1, 0], [1, 1]]`: one polygon where a list of them is due."""
+def _check_is_list(value: Any) -> Any:
+    """Refuse `ignore: [[0, 0], [1, 0], [1, 1]]`: one polygon where a list of them is required."""
     if isinstance(value, list) and value and all(isinstance(x, list) and _flat(x) for x in value):
         raise wrong("is a single polygon: wants a list of them, so put one more pair of brackets around it")
     return value
@@ -81,4 +81,4 @@ def _flat(items: list[Any]) -> bool:
 
 
 Polygon = Annotated[tuple[tuple[Fraction, Fraction], ...], AfterValidator(_polygon)]
-Polygons = Annotated[tuple[Polygon, ...], BeforeValidator(_not_one_polygon)]
+Polygons = Annotated[tuple[Polygon, ...], BeforeValidator(_check_is_list)]

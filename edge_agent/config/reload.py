@@ -1,4 +1,4 @@
-"""What of a new configuration takes effect while the agent runs, and what has to wait for a restart; pure."""
+"""Decides which changes of the configuration take effect while the agent runs, and which need a restart; pure."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pydantic import BaseModel
 from edge_agent.config.config import Config
 from edge_agent.config.station import StationConfig
 
-FIXED = ("source", "detector")  # of a station; the rest is how it judges
+FIXED = ("source", "detector")  # keys of a station that need a restart; the others are how it judges
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """config: what is in effect from now on. changed, waiting: the keys that do and do not take effect now."""
+    """A change of configuration. config: in effect from now on. changed: keys that take effect now. waiting: that do not."""
 
     config: Config
     changed: tuple[str, ...]
@@ -22,9 +22,9 @@ class Change:
 
 
 def change(running: Config, new: Config) -> Change:
-    """From the configuration in effect to a new one, as far as that goes without a restart.
+    """Return how far a new configuration can take effect without a restart.
 
-    A station whose detector is to be another keeps all of its settings till then: thresholds belong to their detector.
+    A station whose detector changes keeps all its settings until then, as thresholds belong to their detector.
     """
     waiting = [key for key in _differing(running, new) if not key.startswith("stations")]
     wanted = {station.name: station for station in new.stations}
@@ -39,18 +39,18 @@ def change(running: Config, new: Config) -> Change:
             held = [key for key in own if key.split(".")[1] in FIXED or station.detector != after.detector]
             waiting += held
             changed += [key for key in own if key not in held]
-        stations.append(_judging_as(station, after))
+        stations.append(_with_rules_of(station, after))
     return Change(running.model_copy(update={"stations": tuple(stations)}), tuple(changed), tuple(waiting))
 
 
-def _judging_as(station: StationConfig, after: StationConfig | None) -> StationConfig:
+def _with_rules_of(station: StationConfig, after: StationConfig | None) -> StationConfig:
     if after is None or station.detector != after.detector:
         return station
     return after.model_copy(update={key: getattr(station, key) for key in FIXED})
 
 
 def _differing(one: BaseModel, other: BaseModel) -> list[str]:
-    """The keys in which two sections differ; those of the sections in them as SECTION.KEY."""
+    """Return the keys in which two sections differ; those of nested sections as SECTION.KEY."""
     keys = []
     for name in type(one).model_fields:
         before, after = getattr(one, name), getattr(other, name)

@@ -1,4 +1,4 @@
-"""`stations:`, where pictures come from and how they are judged. SourceConfig is the list of all kinds of source."""
+"""`stations:`, their sources and how they are judged. SourceConfig is the only list of the kinds of source."""
 
 from __future__ import annotations
 
@@ -36,9 +36,10 @@ CalibrationFile = Annotated[Calibration, BeforeValidator(_calibration)]
 
 
 class DebounceConfig(Section):
-    """An alarm is raised when raise_after of the last `of` pictures are NotOK (default: that many in a row).
+    """When an alarm is raised and cleared.
 
-    It is cleared when none of them is, and the newest score is below threshold - hysteresis.
+    It is raised when raise_after of the last `of` pictures are NotOK; by default `of` equals raise_after. It is cleared
+    when none of them is and the newest score is below threshold - hysteresis.
     """
 
     raise_after: Annotated[int, Field(ge=1, le=1000)] = 1
@@ -47,12 +48,12 @@ class DebounceConfig(Section):
 
     @field_validator("of", mode="before")
     @classmethod
-    def _in_a_row(cls, of: Any, info: ValidationInfo) -> Any:
+    def _default_in_a_row(cls, of: Any, info: ValidationInfo) -> Any:
         return info.data.get("raise_after", 1) if of is None else of
 
     @field_validator("of")
     @classmethod
-    def _enough(cls, of: int, info: ValidationInfo) -> int:
+    def _check_of(cls, of: int, info: ValidationInfo) -> int:
         if of < info.data.get("raise_after", 0):
             raise wrong(f"is {of}; must be at least raise_after, {info.data['raise_after']}")
         return of
@@ -61,9 +62,9 @@ class DebounceConfig(Section):
 class StationConfig(Section):
     """One place where pictures come from, and how they are judged.
 
-    threshold (NotOK from this score on) or calibration; with neither, what the checkpoint recommends. map_threshold:
-    the heatmap's value from which a pixel belongs to a defect. min_area: the fraction of the picture that a defect must
-    cover to count. include, ignore: polygons of (x, y) fractions of the picture; no include means all of it.
+    threshold: the lowest score that is NotOK; or else calibration; with neither, what the checkpoint recommends.
+    map_threshold: the lowest heatmap value that belongs to a defect. min_area: the fraction of the picture that a defect
+    must cover to count. include, ignore: polygons of (x, y) fractions of the picture; no include means all of it.
     """
 
     name: Name = Field(examples=["cam1"])
@@ -79,7 +80,7 @@ class StationConfig(Section):
 
     @field_validator("debounce")
     @classmethod
-    def _can_clear(cls, debounce: DebounceConfig, info: ValidationInfo) -> DebounceConfig:
+    def _check_alarm_can_clear(cls, debounce: DebounceConfig, info: ValidationInfo) -> DebounceConfig:
         threshold, calibration = info.data.get("threshold"), info.data.get("calibration")
         threshold = calibration.threshold if calibration else threshold
         if threshold is not None and debounce.hysteresis and debounce.hysteresis >= threshold:
@@ -89,11 +90,11 @@ class StationConfig(Section):
         return debounce
 
     def chosen_threshold(self) -> float | None:
-        """The score from which a picture is NotOK, in [0, 1]; None: as the checkpoint recommends."""
+        """Return the lowest score that is NotOK, in [0, 1]; None: as the checkpoint recommends."""
         return self.calibration.threshold if self.calibration else self.threshold
 
     def chosen_map_threshold(self) -> float | None:
-        """The heatmap's value from which a pixel belongs to a defect, in [0, 1]; None: as the checkpoint recommends."""
+        """Return the lowest heatmap value that belongs to a defect, in [0, 1]; None: as the checkpoint recommends."""
         if self.map_threshold is None and self.calibration:
             return self.calibration.map_threshold
         return self.map_threshold

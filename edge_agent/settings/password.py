@@ -1,4 +1,4 @@
-"""Where a password lies, and the password itself at the moment that it is needed."""
+"""Where a password is stored; the password itself is read only when it is needed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edge_agent.settings.values import ReadableFile, Text, wrong
 
 
 class PasswordConfig(Section):
-    """Where a password lies; exactly one of the three. The password itself is never part of the config."""
+    """Where a password is stored; exactly one of the three. The password itself is never part of the config."""
 
     file: ReadableFile | None = None
     env: Text | None = None  # name of an environment variable
@@ -23,7 +23,7 @@ class PasswordConfig(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _not_in_plain(cls, data: Any) -> Any:
+    def _refuse_plain_text(cls, data: Any) -> Any:
         if not isinstance(data, dict | PasswordConfig):
             raise wrong(
                 "is refused in plain text, as this file gets copied around: put it in a file that only the agent may"
@@ -32,13 +32,13 @@ class PasswordConfig(Section):
         return data
 
     @model_validator(mode="after")
-    def _exactly_one(self) -> PasswordConfig:
+    def _check_exactly_one(self) -> PasswordConfig:
         if sum(x is not None for x in (self.file, self.env, self.credential)) != 1:
             raise wrong("wants exactly one of file, env, credential")
         return self
 
     def read(self) -> str:
-        """The password, read anew at each call. Raises ConfigError when it cannot be had, now and by this process."""
+        """Read the password, anew at each call. Raises ConfigError if this process cannot read it now."""
         missing = self.missing()
         if missing:
             raise ConfigError(f"password: {missing}")
@@ -52,7 +52,7 @@ class PasswordConfig(Section):
         return text
 
     def missing(self) -> str | None:
-        """Why this process cannot have the password, or None. It depends on how the process was started."""
+        """Return why this process cannot read the password, or None. It depends on how the process was started."""
         if self.env is not None and not os.environ.get(self.env):
             return f"the environment variable {self.env} is not set for this process"
         if self.credential is not None:

@@ -1,4 +1,4 @@
-"""The kinds of value that several sections of config.yaml share: paths, names, file patterns, numbers."""
+"""Types of values that several sections of config.yaml share: paths, names, file patterns, numbers."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ Positive = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
 
 
 def wrong(text: str) -> PydanticCustomError:
-    """An error with exactly this text: the value is shown only where the text itself shows it."""
+    """Return a validation error with exactly this text; the value is shown only where the text shows it."""
     return PydanticCustomError("wrong", "{text}", {"text": text})
 
 
 def folder_of(info: ValidationInfo) -> Path:
-    """What relative paths are relative to: the folder of the config file, or the working directory without one."""
+    """Return what relative paths are relative to: the config file's folder, or the working directory without a file."""
     return info.context["folder"] if info.context else Path.cwd()
 
 
 def absolute(text: str | Path, folder: Path) -> Path:
-    """`text` as an absolute path, `~` expanded; symbolic links stay, as the user named them."""
+    """Return `text` as an absolute path, with `~` expanded; symbolic links are kept as the user wrote them."""
     return Path(os.path.abspath(folder / os.path.expanduser(text)))
 
 
 def sanitised(text: str) -> str:
-    """The nearest valid name."""
+    """Return the nearest valid name."""
     return re.sub(r"[^\w.-]+", "-", text).strip("-._")[:64] or "edge-agent"
 
 
@@ -42,6 +42,7 @@ def _path(value: Any, info: ValidationInfo) -> Any:
 
 
 def readable_file(path: Path) -> Path:
+    """Return the path of a file that can be read; else raise the error of a validator."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise wrong(f"{path} is not a file")
@@ -61,7 +62,7 @@ def _no_file(path: Path) -> Path:
 
 AnyPath = Annotated[Path, BeforeValidator(_path)]
 ReadableFile = Annotated[AnyPath, AfterValidator(readable_file)]
-Folder = Annotated[AnyPath, AfterValidator(_no_file)]  # may come into being later
+Folder = Annotated[AnyPath, AfterValidator(_no_file)]  # may be created later
 
 
 def _name(text: str) -> str:
@@ -80,6 +81,7 @@ def _pattern(text: str) -> str:
 
 
 def shortened(text: str) -> str:
+    """Return the text in quotes, at most 40 characters of it."""
     return repr(text if len(text) <= 40 else text[:37] + "...")
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from edge_agent.config.config import Config
 from edge_agent.config.detector import DetectorConfig
 from edge_agent.config.evidence import EvidenceConfig
 from edge_agent.config.station import StationConfig
-from edge_agent.core import MQTT, Detector, Evidence, Inspection, Ledger, Message, Source, Trace
+from edge_agent.core import Detector, Evidence, Inspection, Ledger, Message, Sink, Source, Trace
 from edge_agent.errors import ConfigError
 from edge_agent.evidence.store import EvidenceStore
 from edge_agent.inference.load import Loader
@@ -18,10 +19,6 @@ from edge_agent.line.judge import Rules
 from edge_agent.line.mask import MASK_SIDE, keep_mask
 from edge_agent.line.periodic import Periodic
 from edge_agent.line.pipeline import Announce, Line, Station
-from edge_agent.mqtt.broker import Broker, Tls
-from edge_agent.mqtt.config import MqttConfig
-from edge_agent.mqtt.messages import alarm_message, result_message
-from edge_agent.mqtt.sender import MqttSink
 from edge_agent.mqtt.triggers import MqttTriggers
 
 if TYPE_CHECKING:
@@ -109,7 +106,7 @@ def stations(config: Config, loader: Loader) -> dict[str, Station]:
 def commands(config: Config, ledger: Ledger) -> MqttTriggers | None:
     """What hears the commands of those stations that take any; it connects at once."""
     asked = [one.name for one in config.stations if one.source.takes_commands]
-    return MqttTriggers(broker(config.mqtt, config.agent.name), asked, ledger) if config.mqtt and asked else None
+    return MqttTriggers(config.mqtt.broker(config.agent.name), asked, ledger) if config.mqtt and asked else None
 
 
 def source(
@@ -118,32 +115,6 @@ def source(
     """Build what the station's frames come from. Raises ConfigError."""
     triggers = commands.of(config.name) if commands and config.source.takes_commands else None
     return config.source.build(config.name, ledger, max_megapixels=max_megapixels, triggers=triggers)
-
-
-def broker(config: MqttConfig, agent: str) -> Broker:
-    """Whom the alarms go to. The password is read at every connection, so that it can change."""
-    return Broker(
-        host=config.host,
-        port=config.port,
-        prefix=config.prefix,
-        agent=agent,
-        username=config.username,
-        password=config.password.read if config.password else None,
-        client_id=config.client_id,
-        tls=Tls(config.tls.ca, config.tls.cert, config.tls.key) if config.tls else None,
-        keepalive_s=config.keepalive_s,
-    )
-
-
-def sender(mqtt: MqttConfig, agent: str, journal: Journal, alarms: Mapping[str, bool]) -> MqttSink:
-    """The sink that delivers the journal's outbox; it connects at once."""
-    return MqttSink(broker(mqtt, agent), journal.outbox(MQTT), alarms=alarms)
-
-
-def replay_sender(mqtt: MqttConfig, agent: str, journal: Journal) -> MqttSink:
-    """As sender, but a stranger to a daemon of the same config: with a client id and a status topic of its own."""
-    own = mqtt.model_copy(update={"client_id": mqtt.client_id and f"{mqtt.client_id}-replay"})
-    return MqttSink(broker(own, f"{agent}-replay"), journal.outbox(MQTT))
 
 
 def evidence_store(evidence: EvidenceConfig) -> EvidenceStore:
@@ -171,7 +142,7 @@ def registry(
     sources: Sequence[Source],
     meter: Meter,
     journal: Journal,
-    sender: MqttSink | None,
+    sinks: Mapping[str, Sink],
     store: EvidenceStore,
     watchdog: Watchdog,
     drift: DriftWatch,
@@ -187,7 +158,7 @@ def registry(
         "frames": lambda: metrics.frames(line, sources, meter),
         "connections": lambda: metrics.connections(sources),
         "steps": lambda: metrics.steps([*line.stages, periodic.stage], meter),
-        "outbox": lambda: metrics.outbox({MQTT: journal.outbox(MQTT)} if sender else {}),
+        "outbox": lambda: metrics.outbox({sink.receiver: journal.outbox(sink.receiver) for sink in sinks.values()}),
         "evidence": lambda: metrics.evidence(store, line),
         "disk": lambda: metrics.disk([config.agent.data_dir, config.evidence.folder]),
         "gpu": metrics.gpu,
@@ -196,19 +167,16 @@ def registry(
         "reloads": lambda: metrics.reloads(reloads),
         "periodic": lambda: metrics.periodic(periodic.failures),
     }
-    if sender:
-        collectors["broker"] = lambda: metrics.broker(sender)
+    collectors |= {key: partial(metrics.sink, sink) for key, sink in sinks.items()}
     if commands:
         collectors["commands"] = lambda: metrics.commands(commands)
     return metrics.register(meter.registry, collectors)
 
 
-def announce(mqtt: MqttConfig | None) -> Announce:
-    """What is to be published of an inspection: nothing, alarms, or results as well."""
+def announce(sinks: Sequence[Sink]) -> Announce:
+    """Return what gives the messages of all sinks for an inspection."""
 
     def messages(inspection: Inspection, evidence: Evidence) -> Sequence[Message]:
-        alarm = alarm_message(inspection, evidence)
-        result = [result_message(inspection, evidence)] if mqtt and mqtt.results else []
-        return result if alarm is None else [alarm, *result]
+        return [message for sink in sinks for message in sink.messages(inspection, evidence)]
 
-    return messages if mqtt else lambda inspection, evidence: ()
+    return messages

@@ -307,9 +307,100 @@ class Detector(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class OutboxRow:
+    """A message that waits for a receiver.
+
+    seq: its place in the order of sending, never given twice. created_at: UTC, aware.
+    """
+
+    seq: int
+    message: Message
+    created_at: datetime
+
+
+class Outbox(Protocol):
+    """The messages that wait for one receiver, as its sender sees them."""
+
+    def pending(self, limit: int) -> Sequence[OutboxRow]:
+        """Return the first `limit` rows that are not marked as sent, in seq order."""
+        ...
+
+    def mark_sent(self, seqs: Sequence[int]) -> None:
+        """Never give these rows again."""
+        ...
+
+    def outbox_depth(self) -> tuple[int, datetime | None]:
+        """Return how many rows wait, and when the first of them was recorded."""
+        ...
+
+
+class Watched(Protocol):
+    """The heartbeat of a thread, as the watchdog sees it (line.heartbeat.Stage)."""
+
+    name: str
+    patience_s: float  # how long it may be silent
+    thread_id: int | None
+
+    @property
+    def silent_s(self) -> float: ...
+
+    @property
+    def hangs(self) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One figure of a part, for /metrics.
+
+    name: without prefix, such as "mqtt_sent". text: what it counts. counts_up: it only ever grows.
+    """
+
+    name: str
+    text: str
+    value: float
+    counts_up: bool = True
+
+
 class Sink(Protocol):
-    """Where inspections go after the journal has them."""
+    """A durable receiver of what was inspected, such as a broker; its section of the config builds it.
 
-    def write(self, inspection: Inspection, evidence: Evidence) -> None: ...
+    receiver: its name in Message.receivers and in the journal. stages: its threads.
+    """
 
-    def close(self) -> None: ...
+    receiver: str
+    stages: Sequence[Watched]
+
+    def messages(self, inspection: Inspection, evidence: Evidence) -> Sequence[Message]:
+        """Return what is to be recorded with an inspection and delivered to this receiver at least once."""
+        ...
+
+    def write(self, inspection: Inspection, evidence: Evidence) -> None:
+        """Note that the journal has an inspection and its messages. Never waits for the receiver."""
+        ...
+
+    def drifted(self, station: str, quantities: tuple[str, ...]) -> None:
+        """Note which quantities of a station's pictures are no longer as calibrated; () for none any more."""
+        ...
+
+    def measures(self) -> Sequence[Measure]:
+        """Return its figures for /metrics; from any thread."""
+        ...
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Deliver what can be delivered in this time, and stop. What remains waits in the journal."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SinkContext:
+    """What a sink is built with.
+
+    agent: the agent's name. outbox: gives the messages that wait for a receiver of this name. alarms: the stations, and
+    whether each is in alarm. replay: beside a daemon of the same config, which it must not disturb.
+    """
+
+    agent: str
+    outbox: Callable[[str], Outbox]
+    alarms: Mapping[str, bool] = field(default_factory=dict)
+    replay: bool = False

@@ -13,7 +13,7 @@ from edge_agent import build
 from edge_agent.config.config import Config
 from edge_agent.config.load import load_config
 from edge_agent.config.reload import Change, change
-from edge_agent.core import Evidence, Inspection, Sink
+from edge_agent.core import Evidence, Inspection, SinkContext, Watched
 from edge_agent.errors import EdgeAgentError
 from edge_agent.evidence.retention import Retention
 from edge_agent.health.drift import DriftWatch
@@ -60,8 +60,8 @@ class Agent:
         self._patience_s = watchdog_s or PATIENCE_S
         self._is_ready = Event()
         self._reloads: Counter[str] = Counter(done=0, refused=0)
-        if config.mqtt and config.mqtt.password:
-            config.mqtt.password.read()  # a missing password is reported now, not at every connection
+        for section in config.sinks().values():
+            section.require()
 
         self._loader = build.loader(config)
         stations = build.stations(config, self._loader)
@@ -87,11 +87,11 @@ class Agent:
             keep_gb=config.database.keep_gb,
             take_removed=self._store.take_removed,
         )
-        self._sender = build.sender(config.mqtt, config.agent.name, journal, alarms) if config.mqtt else None
+        context = SinkContext(config.agent.name, journal.outbox, alarms)
+        self._sinks = {key: section.build(context) for key, section in config.sinks().items()}
         self._meter = build.meter() if config.health else None
-        self._drift = DriftWatch(self._sender.drifted) if self._sender else DriftWatch()
+        self._drift = DriftWatch(self._drifted)
         self._expect(config)
-        self._sinks: list[Sink] = [one for one in (self._sender, self._meter, self._drift) if one]
         self._periodic = Periodic(
             [Task("retention", RETENTION_S, self._retention.run), Task("drift", DRIFT_S, self._drift.look)]
         )
@@ -104,16 +104,18 @@ class Agent:
             stations,
             self._store,
             journal,
-            build.announce(config.mqtt),
-            self._sinks,
+            build.announce(list(self._sinks.values())),
+            [one for one in (*self._sinks.values(), self._meter, self._drift) if one],
             alarms={name: AlarmState(active) for name, active in alarms.items()},
             batch=config.limits.batch_size,
             max_wait_s=config.limits.max_wait_ms / 1e3,
             report=report,
             picture_s=picture_s,
         )
-        threads = [one.stage for one in (self._sender, self._commands, self._periodic) if one]
-        self._watchdog = Watchdog([*self._line.stages, *threads], self._notifier, self.status, self._patience_s)
+        stages: list[Watched] = [*self._line.stages, self._periodic.stage]
+        stages += [stage for sink in self._sinks.values() for stage in sink.stages]
+        stages += [self._commands.stage] if self._commands else []
+        self._watchdog = Watchdog(stages, self._notifier, self.status, self._patience_s)
 
     def run(self, stop: Event, reload_asked: Event) -> None:
         """Inspect until `stop` is set, and read the configuration again whenever `reload_asked` is.
@@ -170,7 +172,7 @@ class Agent:
                     self._sources,
                     self._meter,
                     self._journal,
-                    self._sender,
+                    self._sinks,
                     self._store,
                     self._watchdog,
                     self._drift,
@@ -213,11 +215,15 @@ class Agent:
     def _expect(self, config: Config) -> None:
         self._drift.expect({one.name: one.calibration for one in config.stations})
 
+    def _drifted(self, station: str, quantities: tuple[str, ...]) -> None:
+        for sink in self._sinks.values():
+            sink.drifted(station, quantities)
+
     def _stop_parts(self) -> None:
         """Stop what has threads of its own, the receivers of messages last."""
         self._periodic.close()
         self._retention.close()
         if self._commands:
             self._commands.close()
-        for sink in self._sinks:
+        for sink in self._sinks.values():
             sink.close()

@@ -65,7 +65,12 @@ def test_no_folder_holds_more_modules_than_one_can_look_over(house):
 
 def test_the_pipeline_knows_no_config_no_source_no_sink_no_detector_and_no_database(house):
     of_ours = rooms.imported(house["edge_agent.line.pipeline"], house)
-    assert {rooms.room_of(name) for name in of_ours} <= {"edge_agent.core", "edge_agent.errors", "edge_agent.line"}
+    assert {rooms.room_of(name) for name in of_ours} <= {
+        "edge_agent.core",
+        "edge_agent.errors",
+        "edge_agent.io",
+        "edge_agent.line",
+    }
 
 
 def test_only_the_command_lines_print(house):

@@ -20,12 +20,13 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from edge_agent.core import MQTT, AlarmEvent, Evaluation, Evidence
+from edge_agent.core import MQTT, AlarmEvent, Evaluation, Evidence, Outbox
 from edge_agent.errors import JournalError, SinkDown
 from edge_agent.journal.journal import Journal
-from edge_agent.mqtt.broker import default_client_id
+from edge_agent.mqtt.broker import Broker, Tls, default_client_id
+from edge_agent.mqtt.connection import probe
 from edge_agent.mqtt.messages import alarm_message, result_message, schema
-from edge_agent.mqtt.sender import Broker, MqttSink, Outbox, Tls, probe
+from edge_agent.mqtt.sender import MqttSink
 from tests.conftest import PATIENCE_S, slowness, wait_until
 from tests.line import inspected
 from tests.mosquitto import Listener, Mosquitto, authority, certificate, free_port
@@ -391,7 +392,8 @@ import sys, time
 from edge_agent.core import Evidence
 from edge_agent.journal.journal import Journal
 from edge_agent.mqtt.messages import alarm_message
-from edge_agent.mqtt.sender import Broker, MqttSink
+from edge_agent.mqtt.broker import Broker
+from edge_agent.mqtt.sender import MqttSink
 from edge_agent.core import AlarmEvent
 from tests.line import inspected
 

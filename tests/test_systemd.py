@@ -17,12 +17,13 @@ import numpy as np
 import pytest
 
 from edge_agent.config.load import load_config
-from edge_agent.core import Evidence, Inspection, Reading
+from edge_agent.core import Evidence, Inspection, OutboxRow, Reading
 from edge_agent.health.systemd import Notifier, notifier, watchdog_s
 from edge_agent.health.watchdog import Watchdog, watching
 from edge_agent.line.heartbeat import Stage
 from edge_agent.line.pipeline import Line, warm_up
-from edge_agent.mqtt.sender import POLL_S, Broker, MqttSink, OutboxRow
+from edge_agent.mqtt.broker import Broker
+from edge_agent.mqtt.sender import POLL_S, MqttSink
 from tests.agent import Daemon, part, write_config
 from tests.conftest import wait_until
 from tests.manager import Manager
@@ -171,7 +172,7 @@ def test_a_sender_that_hangs_stops_the_pings(tmp_path: Path, manager: Manager, m
     with Mosquitto(tmp_path) as broker:
         sink = MqttSink(Broker("127.0.0.1", "plant", "box", broker.port), Stuck())
         try:
-            watchdog = Watchdog([sink.stage], Notifier(manager.address), lambda: "", POLL_S + LIMIT_S)
+            watchdog = Watchdog(list(sink.stages), Notifier(manager.address), lambda: "", POLL_S + LIMIT_S)
             with watching(watchdog, LIMIT_S / 2):
                 manager.until("WATCHDOG", "1")
                 manager.until("STATUS", "hangs: sender")

@@ -14,8 +14,9 @@ from edge_agent.evidence.store import EvidenceStore
 from edge_agent.journal.journal import Journal
 from edge_agent.line.judge import Rules
 from edge_agent.line.pipeline import Line, Station
+from edge_agent.mqtt.broker import Broker
 from edge_agent.mqtt.messages import alarm_message
-from edge_agent.mqtt.sender import Broker, MqttSink
+from edge_agent.mqtt.sender import MqttSink
 from edge_agent.sources.folder.source import FolderSource
 from tests.detectors import SynchronousDetector, info
 

@@ -82,7 +82,7 @@ def _replay(options: argparse.Namespace) -> int:
         config = Config.model_validate({"stations": [{"name": "replay", "source": {"folder": "."}}]})
     if options.station and not options.config:
         raise ConfigError("--station needs a --config: the station is one of that file")
-    if options.publish and not (options.config and config.mqtt):
+    if options.publish and not (options.config and config.sinks()):
         raise ConfigError("--publish needs a --config with an mqtt section: it says where to")
     return _inspect(config, _station(config, options), options)
 

@@ -99,12 +99,10 @@ def warnings(config: Config) -> Iterator[tuple[Loc, str]]:
         if station.source.takes_commands and config.mqtt and not config.mqtt.results:
             text = "gets only the alarms: set mqtt.results: true to have every verdict published"
             yield ("stations", i, "source", "trigger"), text
-    mqtt = config.mqtt
-    if mqtt and mqtt.password and not mqtt.tls and mqtt.host not in ("localhost", "127.0.0.1", "::1"):
-        yield ("mqtt", "password"), "goes over the network unencrypted: add tls: {}, if the broker can"
-    for key, password in (("mqtt", mqtt.password if mqtt else None), ("database", config.database.password)):
-        if password:
-            yield from (((key, "password", *loc), text) for loc, text in password.warnings())
+    for key, sink in config.sinks().items():
+        yield from (((key, *loc), text) for loc, text in sink.warnings())
+    if config.database.password:
+        yield from ((("database", "password", *loc), text) for loc, text in config.database.password.warnings())
 
 
 def _station_warnings(station: StationConfig) -> Iterator[tuple[Loc, str]]:

@@ -20,6 +20,7 @@ from edge_agent.errors import ConfigError
 from edge_agent.health.config import HealthConfig
 from edge_agent.mqtt.config import MqttConfig
 from edge_agent.settings.section import Section
+from edge_agent.settings.sinks import SinkSection
 from edge_agent.settings.values import wrong
 
 
@@ -61,6 +62,11 @@ class Config(Section):
     def warnings(self) -> tuple[str, ...]:
         """Return what works, or will, but may not be meant; one line each, with its place."""
         return self._warnings
+
+    def sinks(self) -> dict[str, SinkSection]:
+        """Return the configured sinks by the key of their section; the fields of this class are the list of kinds."""
+        values = {key: getattr(self, key) for key in type(self).model_fields}
+        return {key: value for key, value in values.items() if isinstance(value, SinkSection)}
 
     def station(self, name: str | None) -> StationConfig:
         """Return the station of that name; None is the only one. Raises ConfigError."""

@@ -8,7 +8,6 @@ from edge_agent.config.config import Config
 from edge_agent.config.detector import DetectorConfig
 from edge_agent.config.evidence import EvidenceConfig
 from edge_agent.config.station import StationConfig
-from edge_agent.mqtt.config import MqttConfig
 
 _KEPT = {"none": "none", "not_ok": "of NotOK", "all": "all"}
 
@@ -19,8 +18,11 @@ def describe(config: Config) -> str:
         f"agent     {config.agent.name}, config {config.sha256[:12]}",
         f"journal   {config.database.url}, for {config.database.keep_days:g} days, up to {config.database.keep_gb:g} GB",
         f"evidence  {_evidence(config.evidence)}",
-        f"mqtt      {_mqtt(config.mqtt, config.agent.name)}",
     ]
+    sinks = config.sinks()
+    lines += [f"{key:9} {sink.describe(config.agent.name)}" for key, sink in sinks.items()]
+    if not sinks:
+        lines.append("mqtt      nothing is published")
     if config.health:
         lines.append(f"health    http://127.0.0.1:{config.health.port}/metrics and /healthz")
     for station in config.stations:
@@ -35,19 +37,6 @@ def _evidence(evidence: EvidenceConfig) -> str:
         return "no pictures are kept"
     kept = f"originals: {_KEPT[evidence.originals]}, overlays: {_KEPT[evidence.overlays]} ({evidence.format})"
     return f"{evidence.folder}; {kept}; for {evidence.keep_days:g} days, up to {evidence.keep_gb:g} GB"
-
-
-def _mqtt(mqtt: MqttConfig | None, agent: str) -> str:
-    if mqtt is None:
-        return "nothing is published"
-    scheme = "mqtts" if mqtt.tls else "mqtt"
-    host = f"[{mqtt.host}]" if ":" in mqtt.host else mqtt.host
-    who = f" as {mqtt.username}" if mqtt.username else ""
-    secret = f", password from {mqtt.password}" if mqtt.password else ""
-    mutual = ", with a client certificate" if mqtt.tls and mqtt.tls.cert else ""
-    kinds = "alarm,result,state" if mqtt.results else "alarm,state"
-    topics = f"{mqtt.prefix}/STATION/{{{kinds}}}, {mqtt.prefix}/{agent}/status"
-    return f"{scheme}://{host}:{mqtt.port}{who}{secret}{mutual}; {topics}"
 
 
 def _station(station: StationConfig) -> Iterator[str]:

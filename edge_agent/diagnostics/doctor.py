@@ -45,7 +45,7 @@ def examine(config: Config | None) -> Iterator[Finding]:
             ("disk", lambda: _disk(config)),
             ("journal", lambda: _journal(config)),
             ("sources", lambda: _sources(config)),
-            ("broker", lambda: _broker(config)),
+            ("sinks", lambda: _sinks(config)),
         ]
     for name, check in checks:
         try:
@@ -190,12 +190,8 @@ def _sources(config: Config) -> Iterator[Finding]:
         yield from station.source.check(station.name, max_megapixels=config.limits.max_megapixels)
 
 
-def _broker(config: Config) -> Iterator[Finding]:
-    if config.mqtt is None:
+def _sinks(config: Config) -> Iterator[Finding]:
+    for sink in config.sinks().values():
+        yield from sink.check(config.agent.name)
+    if not config.sinks():
         yield Finding("broker", "ok", "none configured: nothing is published")
-        return
-    from edge_agent.mqtt.connection import probe
-
-    broker = build.broker(config.mqtt, config.agent.name)
-    probe(broker)
-    yield Finding("broker", "ok", f"{broker.place} answers and lets the agent in")

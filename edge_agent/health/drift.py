@@ -83,7 +83,10 @@ class Window:
 
 
 class DriftWatch:
-    """A core.Sink; look() is a periodic task. windows: by station, by quantity; stations whose calibration holds no quantiles have none."""
+    """An observer of the line; look() is a periodic task.
+
+    windows: by station, by quantity; stations whose calibration holds no quantiles have none.
+    """
 
     def __init__(self, tell: Callable[[str, tuple[str, ...]], None] = lambda station, drifted: None) -> None:
         """tell: is told each station whose drift begins, changes or ends, and all quantities that drift there."""
@@ -132,9 +135,6 @@ class DriftWatch:
             _log(station, quantity, windows[quantity])
         if changed:
             self._tell(station, tuple(quantity for quantity, window in windows.items() if window.active))
-
-    def close(self) -> None:
-        """Nothing is held open."""
 
 
 def _windows(calibration: Calibration | None) -> dict[str, Window]:

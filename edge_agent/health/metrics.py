@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, SummaryMetricFamily
@@ -22,7 +22,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from edge_agent import __version__
-from edge_agent.core import Evidence, Inspection, Source
+from edge_agent.core import Evidence, Inspection, Outbox, Sink, Source
 from edge_agent.health.drift import DriftWatch
 from edge_agent.health.watchdog import Watchdog
 from edge_agent.line.heartbeat import Stage
@@ -60,7 +60,7 @@ class Guarded(Collector):
 
 
 class Meter:
-    """A core.Sink that counts what comes by."""
+    """An observer of the line that counts what comes by."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()  # of the metrics that are filled here; others may join
@@ -79,9 +79,6 @@ class Meter:
         for step, ms in inspection.timings.items():
             times, seconds = self.took.get(step, (0, 0.0))
             self.took[step] = times + 1, seconds + ms / 1e3
-
-    def close(self) -> None:
-        """Nothing is held open."""
 
 
 def about() -> Iterator[Metric]:
@@ -130,13 +127,7 @@ def steps(stages: Sequence[Stage], meter: Meter) -> Iterator[Metric]:
     yield took
 
 
-class Waiting(Protocol):
-    """The messages that wait for one receiver."""
-
-    def outbox_depth(self) -> tuple[int, datetime | None]: ...
-
-
-def outbox(receivers: Mapping[str, Waiting]) -> Iterator[Metric]:
+def outbox(receivers: Mapping[str, Outbox]) -> Iterator[Metric]:
     messages = _gauge("outbox_messages", "Messages that wait for a receiver, such as the broker.", "receiver")
     age = _gauge("outbox_age_seconds", "Since the first of them was recorded.", "receiver")
     for name, queue in receivers.items():
@@ -146,22 +137,10 @@ def outbox(receivers: Mapping[str, Waiting]) -> Iterator[Metric]:
     yield from (messages, age)
 
 
-class Counted(Protocol):
-    """What delivers the outbox, as far as it is measured."""
-
-    def counters(self) -> Any: ...
-
-
-def broker(sender: Counted) -> Iterator[Metric]:
-    counters = sender.counters()
-    yield GaugeMetricFamily("edge_agent_mqtt_online", "1 while the broker has accepted us.", counters.online)
-    for name, text in (
-        ("connections", "Connections that the broker accepted."),
-        ("sent", "Messages that the broker acknowledged."),
-        ("redelivered", "Messages that were sent once more."),
-        ("refused", "Refusals by the broker."),
-    ):
-        yield CounterMetricFamily(f"edge_agent_mqtt_{name}", text, getattr(counters, name))
+def sink(of: Sink) -> Iterator[Metric]:
+    for measure in of.measures():
+        family = CounterMetricFamily if measure.counts_up else GaugeMetricFamily
+        yield family(f"edge_agent_{measure.name}", measure.text, measure.value)
 
 
 def commands(triggers: Any) -> Iterator[Metric]:

@@ -9,8 +9,9 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from edge_agent.core import Watched
 from edge_agent.health.systemd import Notifier, status_line
-from edge_agent.line.heartbeat import PATIENCE_S, Stage
+from edge_agent.line.heartbeat import PATIENCE_S
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +20,7 @@ class Watchdog:
     """pings: how many were sent. hanging: the stages that are silent for longer than they may be."""
 
     def __init__(
-        self, stages: Sequence[Stage], notifier: Notifier, status: Callable[[], str], patience_s: float = PATIENCE_S
+        self, stages: Sequence[Watched], notifier: Notifier, status: Callable[[], str], patience_s: float = PATIENCE_S
     ) -> None:
         """status: the counts in a line, for `systemctl status`; must not wait for anything. patience_s: of every stage."""
         self.stages, self._notifier, self._status = stages, notifier, status
@@ -29,7 +30,7 @@ class Watchdog:
         self.pings = 0
 
     @property
-    def hanging(self) -> list[Stage]:
+    def hanging(self) -> list[Watched]:
         return [stage for stage in self.stages if stage.hangs]
 
     def health(self, is_ready: bool) -> tuple[bool, dict[str, object]]:

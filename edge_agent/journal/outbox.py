@@ -9,7 +9,8 @@ from datetime import datetime, timezone
 from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.engine import Connection
 
-from edge_agent.journal.rows import OutboxRow, waiting
+from edge_agent.core import OutboxRow
+from edge_agent.journal.rows import waiting
 from edge_agent.journal.tables import deliveries, outbox
 
 Transaction = Callable[[], AbstractContextManager[Connection]]

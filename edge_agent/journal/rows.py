@@ -15,6 +15,7 @@ from edge_agent.core import (
     Evidence,
     Inspection,
     Message,
+    OutboxRow,
     Region,
     SavedFile,
     StoredFile,
@@ -22,15 +23,6 @@ from edge_agent.core import (
     Verdict,
     picture_title,
 )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class OutboxRow:
-    """A message that waits. seq: its place in the order of sending, never given twice. created_at: UTC, aware."""
-
-    seq: int
-    message: Message
-    created_at: datetime
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -23,7 +23,6 @@ from edge_agent.core import (
     Inspection,
     Message,
     Reading,
-    Sink,
     Source,
     Trace,
     Verdict,
@@ -40,7 +39,6 @@ MOST_FAILURES = 20  # of a detector in a row, after which another process may do
 SLOW = 10.0  # a batch may take so many times what pictures took of late before it is taken for a hang
 RECORD_AGAIN = Backoff(0.1, 10.0, least=1.0)  # while the journal takes nothing
 TICK_S = 0.1  # how often a thread that waits for another says that it lives
-SWEEP_S = 300.0  # sinks may take so long: the first sweep counts all pictures that are kept
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,6 +62,12 @@ class Keeper(Protocol):
     """Keeps pictures as evidence; never raises for a full or missing disk."""
 
     def save(self, inspection: Inspection) -> Evidence: ...
+
+
+class Observer(Protocol):
+    """Is told of each inspection that the journal has."""
+
+    def write(self, inspection: Inspection, evidence: Evidence) -> None: ...
 
 
 Announce = Callable[[Inspection, Evidence], Sequence[Message]]  # what is to be published of an inspection
@@ -240,7 +244,7 @@ class Line:
         keeper: Keeper,
         journal: Recorder,
         announce: Announce,
-        sinks: Sequence[Sink],
+        observers: Sequence[Observer],
         *,
         alarms: Mapping[str, AlarmState] | None = None,
         batch: int = 8,
@@ -250,7 +254,7 @@ class Line:
     ) -> None:
         """picture_s: what the detector takes for one picture when warm. max_wait_s: see Inbox.take."""
         self._sources, self._stations, self._keeper, self._journal = sources, stations, keeper, journal
-        self._announce, self._sinks, self._report = announce, sinks, report
+        self._announce, self._observers, self._report = announce, observers, report
         self._alarms = dict(alarms or {})
         self._batch, self._max_wait_s = batch, max_wait_s
         # A batch may wait before the detector and another behind it; more would cost memory, and time at a stop.
@@ -403,13 +407,13 @@ class Line:
         if not is_recorded:
             return
         self._count(inspection)
-        for sink in self._sinks:
+        for observer in self._observers:
             try:
-                with self._writing.step("tell", SWEEP_S):
-                    sink.write(inspection, evidence)
-            except Exception:  # a sink that fails must not keep the others from being told
+                with self._writing.step("tell"):
+                    observer.write(inspection, evidence)
+            except Exception:  # one that fails must not keep the others from being told
                 self.counts.sink_failures += 1
-                log.exception("%s failed", type(sink).__name__)
+                log.exception("%s failed", type(observer).__name__)
         self._report(inspection, evidence)
 
     def _keep(self, inspection: Inspection) -> Evidence:

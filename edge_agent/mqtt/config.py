@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
+from edge_agent.errors import EdgeAgentError
+from edge_agent.settings.finding import Finding
 from edge_agent.settings.password import PasswordConfig
-from edge_agent.settings.section import Section
+from edge_agent.settings.section import Loc, Section
+from edge_agent.settings.sinks import SinkSection
 from edge_agent.settings.values import ReadableFile, Text, shortened, wrong
+
+if TYPE_CHECKING:
+    from edge_agent.core import SinkContext
+    from edge_agent.mqtt.broker import Broker
+    from edge_agent.mqtt.sender import MqttSink
+
+THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 
 
 def _topic(text: str) -> str:
@@ -58,7 +69,7 @@ class TlsConfig(Section):
         return key
 
 
-class MqttConfig(Section):
+class MqttConfig(SinkSection):
     """The broker. Topics are PREFIX/STATION/{alarm,result,state} and PREFIX/AGENT/status.
 
     port: default 8883 with tls, 1883 without. results: every inspection is published, not the alarms alone.
@@ -79,3 +90,70 @@ class MqttConfig(Section):
     @classmethod
     def _of_the_protocol(cls, port: Any, info: ValidationInfo) -> Any:
         return (8883 if info.data.get("tls") else 1883) if port is None else port
+
+    def build(self, context: SinkContext) -> MqttSink:
+        """Build the sink that delivers the outbox; it connects at once.
+
+        In a replay it has a client id and a status topic of its own, so as not to disturb a daemon of the same config.
+        """
+        from edge_agent.mqtt.sender import MqttSink
+
+        agent, own = context.agent, self
+        if context.replay:
+            agent = f"{agent}-replay"
+            own = self.model_copy(update={"client_id": self.client_id and f"{self.client_id}-replay"})
+        return MqttSink(
+            own.broker(agent), context.outbox(MqttSink.receiver), results=self.results, alarms=context.alarms
+        )
+
+    def broker(self, agent: str) -> Broker:
+        """Return where to connect, and as whom. The password is read at every connection, so that it can change."""
+        from edge_agent.mqtt.broker import Broker, Tls
+
+        return Broker(
+            host=self.host,
+            port=self.port,
+            prefix=self.prefix,
+            agent=agent,
+            username=self.username,
+            password=self.password.read if self.password else None,
+            client_id=self.client_id,
+            tls=Tls(self.tls.ca, self.tls.cert, self.tls.key) if self.tls else None,
+            keepalive_s=self.keepalive_s,
+        )
+
+    def describe(self, agent: str) -> str:
+        """See SinkSection."""
+        scheme = "mqtts" if self.tls else "mqtt"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        who = f" as {self.username}" if self.username else ""
+        secret = f", password from {self.password}" if self.password else ""
+        mutual = ", with a client certificate" if self.tls and self.tls.cert else ""
+        kinds = "alarm,result,state" if self.results else "alarm,state"
+        topics = f"{self.prefix}/STATION/{{{kinds}}}, {self.prefix}/{agent}/status"
+        return f"{scheme}://{host}:{self.port}{who}{secret}{mutual}; {topics}"
+
+    def require(self) -> None:
+        """See SinkSection."""
+        if self.password:
+            self.password.read()
+
+    def check(self, agent: str) -> Iterator[Finding]:
+        """See SinkSection."""
+        from edge_agent.mqtt.connection import probe
+
+        broker = self.broker(agent)
+        try:
+            probe(broker)
+        except EdgeAgentError as error:
+            yield Finding("broker", "failed", str(error))
+        else:
+            yield Finding("broker", "ok", f"{broker.place} answers and lets the agent in")
+
+    def warnings(self) -> Iterator[tuple[Loc, str]]:
+        """See SinkSection."""
+        if self.password is None:
+            return
+        if not self.tls and self.host not in THIS_MACHINE:
+            yield ("password",), "goes over the network unencrypted: add tls: {}, if the broker can"
+        yield from ((("password", *loc), text) for loc, text in self.password.warnings())

@@ -22,9 +22,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Protocol
 
-from edge_agent.core import Message
+from edge_agent.core import Outbox, OutboxRow
 from edge_agent.mqtt.connection import Accepted, Acknowledged, Connection
 from edge_agent.mqtt.messages import delivery, encode, topic
 
@@ -33,33 +32,6 @@ log = logging.getLogger(__name__)
 LOOK = 5000
 BLAME_S = 5.0  # a connection that ends so soon after a message was sent may have ended over it
 PACKET_OVERHEAD = 64  # bytes of a PUBLISH beyond its topic and payload, generously
-
-
-class OutboxRow(Protocol):
-    """A message that waits. seq: its place in the order of sending. created_at: UTC, aware."""
-
-    @property
-    def seq(self) -> int: ...
-    @property
-    def message(self) -> Message: ...
-    @property
-    def created_at(self) -> datetime: ...
-
-
-class Outbox(Protocol):
-    """The journal, as far as the sender knows it."""
-
-    def pending(self, limit: int) -> Sequence[OutboxRow]:
-        """The first `limit` rows that are not marked sent, in seq order."""
-        ...
-
-    def mark_sent(self, seqs: Sequence[int]) -> None:
-        """Never give these rows again."""
-        ...
-
-    def outbox_depth(self) -> tuple[int, datetime | None]:
-        """How many rows wait, and since when the first does."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

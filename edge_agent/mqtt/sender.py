@@ -9,22 +9,28 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from queue import Empty, SimpleQueue
 
 from edge_agent import __version__
-from edge_agent.core import Evidence, Inspection
+from edge_agent.core import MQTT, Evidence, Inspection, Measure, Message, Outbox, Watched
 from edge_agent.errors import EdgeAgentError
 from edge_agent.line.heartbeat import DATABASE_S, Stage
-from edge_agent.mqtt.broker import Broker, Tls, default_client_id
-from edge_agent.mqtt.connection import Accepted, Acknowledged, Arrived, Connection, Ended, Fact, Will, probe
-from edge_agent.mqtt.delivery import Delivery, Outbox, OutboxRow
-from edge_agent.mqtt.messages import StationState, encode, state_payload, status_payload, topic
+from edge_agent.mqtt.broker import Broker, default_client_id
+from edge_agent.mqtt.connection import Accepted, Acknowledged, Arrived, Connection, Ended, Fact, Will
+from edge_agent.mqtt.delivery import Delivery
+from edge_agent.mqtt.messages import (
+    StationState,
+    alarm_message,
+    encode,
+    result_message,
+    state_payload,
+    status_payload,
+    topic,
+)
 from edge_agent.mqtt.session import Session
-
-__all__ = ["Broker", "Counters", "MqttSink", "Outbox", "OutboxRow", "Tls", "probe"]
 
 log = logging.getLogger(__name__)
 
@@ -53,20 +59,24 @@ class MqttSink:
     """A core.Sink whose own thread connects at once, and sends until close().
 
     That thread alone touches the connection and the outbox; paho's callbacks and write() only leave it word in a queue.
-    alarms: which stations are in alarm, as the journal knows; the state of those named is published from the start.
+    results: every inspection is a message, not only alarms. alarms: which stations are in alarm, as the journal knows; the
+    state of those named is published from the start.
     window: messages that may be unacknowledged at once, fewer if the broker says so. late_s: see delivery.py.
     """
+
+    receiver = MQTT
 
     def __init__(
         self,
         broker: Broker,
         outbox: Outbox,
         *,
+        results: bool = False,
         alarms: Mapping[str, bool] | None = None,
         window: int = 20,
         late_s: float = 10.0,
     ) -> None:
-        self._broker, self._outbox = broker, outbox
+        self._broker, self._outbox, self._results = broker, outbox, results
         self._client_id = broker.client_id or default_client_id(broker.agent)
         self._status_topic = topic(broker.prefix, broker.agent, "status")
         # A refusal is seldom undone within seconds, and many a broker ends the connection over every further try.
@@ -80,6 +90,7 @@ class MqttSink:
 
         self._since = _now()
         self._states: dict[str, StationState] = {}
+        self._states_lock = threading.Lock()
         self._retained: dict[str, bytes] = {}  # by topic, what is to be retained there
         self._untold: set[str] = set()  # topics whose payload has changed since it was published
         self._retained_lock = threading.Lock()
@@ -99,21 +110,27 @@ class MqttSink:
         self._thread_deaths = 0
         self._last_error: str | None = None
 
-        self.stage = Stage("sender")  # how the thread fares
+        self._stage = Stage("sender")
+        self.stages: Sequence[Watched] = (self._stage,)
         self._deadline = float("inf")  # monotonic seconds; for closing
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mqtt-sender", daemon=True)
         self._thread.start()
 
+    def messages(self, inspection: Inspection, evidence: Evidence) -> list[Message]:
+        """Return the alarm of an inspection, if it raises, repeats or clears one, and its result if those are asked for."""
+        alarm = alarm_message(inspection, evidence)
+        result = [result_message(inspection, evidence)] if self._results else []
+        return result if alarm is None else [alarm, *result]
+
     def write(self, inspection: Inspection, evidence: Evidence) -> None:
-        """Say that the journal has this inspection. Never waits for the broker. For one thread."""
-        station = inspection.frame.station
-        self._keep(self._states.get(station, StationState(station, self._since)).after(inspection))
+        """Say that the journal has this inspection. Never waits for the broker."""
+        self._change(inspection.frame.station, lambda state: state.after(inspection))
         self._news.put(None)
 
-    def drifted(self, station: str, drift: tuple[str, ...]) -> None:
-        """Say what of a station's pictures is no longer as calibrated. For the thread that writes."""
-        self._keep(replace(self._states.get(station, StationState(station, self._since)), drift=drift))
+    def drifted(self, station: str, quantities: tuple[str, ...]) -> None:
+        """Publish which quantities of a station's pictures are no longer as calibrated."""
+        self._change(station, lambda state: replace(state, drift=quantities))
         self._news.put(None)
 
     def close(self, timeout_s: float = 5.0) -> None:
@@ -138,10 +155,25 @@ class MqttSink:
             last_error=self._last_error or delivery.complaint,
         )
 
+    def measures(self) -> list[Measure]:
+        """Return its figures for /metrics."""
+        counters = self.counters()
+        return [
+            Measure("mqtt_online", "1 while the broker has accepted us.", counters.online, counts_up=False),
+            Measure("mqtt_connections", "Connections that the broker accepted.", counters.connections),
+            Measure("mqtt_sent", "Messages that the broker acknowledged.", counters.sent),
+            Measure("mqtt_redelivered", "Messages that were sent once more.", counters.redelivered),
+            Measure("mqtt_refused", "Refusals by the broker.", counters.refused),
+        ]
+
     @property
     def online(self) -> bool:
         """Whether the broker has accepted the present connection."""
         return self._session.accepted
+
+    def _change(self, station: str, change: Callable[[StationState], StationState]) -> None:
+        with self._states_lock:  # inspections come by one thread, drifts by another
+            self._keep(change(self._states.get(station, StationState(station, self._since))))
 
     def _keep(self, state: StationState) -> None:
         self._states[state.station] = state
@@ -162,13 +194,13 @@ class MqttSink:
             if error:
                 pause = self._broker.backoff.pause_s(failures)
                 self._complain(error, f"trying again in {pause:.1f} s")
-                self.stage.beat(pause)
+                self._stage.beat(pause)
                 self._closing.wait(pause)
         self._session.closing = True
         for step in (self._drain, self._leave):
             if error := _failure_of(step):
                 self._complain(error, "what is not sent waits in the journal")
-        self.stage.rest()
+        self._stage.rest()
 
     def _complain(self, error: Exception, outlook: str) -> None:
         self._last_error = str(error)
@@ -177,7 +209,7 @@ class MqttSink:
 
     def _cycle(self) -> None:
         """Wait for news, heed them, and do what is due."""
-        self.stage.beat(DATABASE_S)
+        self._stage.beat(DATABASE_S)
         for connection, fact in self._heard():
             self._heed(connection, fact)
         self._delivery.mark()

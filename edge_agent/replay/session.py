@@ -15,7 +15,7 @@ from edge_agent import build
 from edge_agent.config.config import Config
 from edge_agent.config.database import sqlite_url
 from edge_agent.config.station import StationConfig
-from edge_agent.core import MQTT, Evidence, Inspection
+from edge_agent.core import Evidence, Inspection, SinkContext
 from edge_agent.errors import EdgeAgentError
 from edge_agent.evidence.contact_sheet import ContactSheet
 from edge_agent.evidence.store import Kept
@@ -139,16 +139,15 @@ def open_replay(config: Config, chosen: StationConfig, options: ReplayOptions) -
             earlier.add(outcome, station.name, station.rules)
             add_recorded(sheet, outcome)
         source.skip(earlier.has_inspected)
-        mqtt = config.mqtt if options.publish else None
-        sender = build.replay_sender(mqtt, config.agent.name, journal) if mqtt else None
+        context = SinkContext(config.agent.name, journal.outbox, replay=True)
+        sinks = [section.build(context) for section in config.sinks().values()] if options.publish else []
 
         def send_rest() -> int:
-            if sender is None:
-                return 0
-            sender.close(SEND_S)
-            return journal.outbox(MQTT).outbox_depth()[0]
+            for sink in sinks:
+                sink.close(SEND_S)
+            return sum(journal.outbox(sink.receiver).outbox_depth()[0] for sink in sinks)
 
-        evidence, announce, batch = out / "evidence", build.announce(mqtt), config.limits.batch_size
+        evidence, announce, batch = out / "evidence", build.announce(sinks), config.limits.batch_size
         inspect: Inspect
         if options.cluster:
             models = config.agent.data_dir / "models"

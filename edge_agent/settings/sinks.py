@@ -1,0 +1,40 @@
+"""The sections of config.yaml that make a sink: a durable receiver of what was inspected."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from edge_agent.settings.finding import Finding
+from edge_agent.settings.section import Loc, Section
+
+if TYPE_CHECKING:
+    from edge_agent.core import Sink, SinkContext
+
+
+class SinkSection(Section):
+    """A kind of sink: its keys in the file, and all that the agent needs to know of the kind.
+
+    A new kind is a subclass that is added to config.config.Config as a field. Import what build() and check() need inside
+    them, so that a config loads fast.
+    """
+
+    @abstractmethod
+    def build(self, context: SinkContext) -> Sink:
+        """Build the sink; it connects at once."""
+
+    @abstractmethod
+    def describe(self, agent: str) -> str:
+        """Return where what goes, in one line without secrets. agent: the agent's name."""
+
+    def require(self) -> None:
+        """Raise ConfigError for what is missing already, such as a password, before anything is loaded."""
+
+    def check(self, agent: str) -> Iterator[Finding]:
+        """Examine whether the sink would work from this machine now. agent: the agent's name."""
+        return iter(())
+
+    def warnings(self) -> Iterator[tuple[Loc, str]]:
+        """Yield what works but may not be meant, each with its key within this section."""
+        return iter(())

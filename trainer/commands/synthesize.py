@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 from pathlib import Path
 
 from edge_agent.commands.arguments import count, seed, words
@@ -41,13 +40,13 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def _synthesize(options: argparse.Namespace) -> int:
     from trainer.data.examples import good_pictures
-    from trainer.data.labelled_set import PAGE, make_set
+    from trainer.data.labelled_set import PAGE, category_of, make_set
 
     writable(options.out.absolute())
-    category = re.sub(r"[^\w.+-]+", "_", options.class_name.strip()).lstrip(".") or "object"
+    category = category_of(options.class_name)
     workers = options.workers or len(os.sched_getaffinity(0))
-    with bar(len(good_pictures(options.good)) + options.count, category) as seen:
-        made = make_set(options.good, options.out, category, options.count, options.seed, workers, seen.update)
+    with bar(len(good_pictures(options.good)) + options.count, category) as progress:
+        made = make_set(options.good, options.out, category, options.count, options.seed, workers, progress.update)
     print_skipped(made.skipped)
     kinds = ", ".join(f"{number} {kind}" for kind, number in made.kinds.items())
     print(

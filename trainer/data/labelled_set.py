@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -70,6 +71,11 @@ class LabelledSet:
     kinds: dict[str, int]
     skipped: Sequence[Skipped]
     is_new: bool
+
+
+def category_of(class_name: str) -> str:
+    """Return a class name as the name of a folder; "object" where nothing of it can be used."""
+    return re.sub(r"[^\w.+-]+", "_", class_name.strip()).lstrip(".") or "object"
 
 
 def make_set(

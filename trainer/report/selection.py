@@ -69,7 +69,7 @@ def _pictures(detector: Detector, examples: Sequence[Example], threshold: float)
         return []
     map_threshold = MAP_THRESHOLD if detector.info.map_threshold is None else detector.info.map_threshold
     rules = Rules(threshold, map_threshold)
-    shown = []
+    selected = []
     for (example, pixels, mask), reading in zip(pictures, detector.read([one[1] for one in pictures]), strict=True):
         h, w = pixels.shape[:2]
         shape = (max(1, round(h * SIDE / max(h, w))), max(1, round(w * SIDE / max(h, w))))
@@ -79,8 +79,8 @@ def _pictures(detector: Detector, examples: Sequence[Example], threshold: float)
         verdict = judge(reading, rules, pixels.shape)
         mapped = paint(pixels, reading, verdict.regions, map_threshold, shape)
         marked = bool(mask is not None and mask.any())
-        shown.append(SelectedPicture(example, reading.score, _data_url(plain), _data_url(mapped), shape, marked))
-    return shown
+        selected.append(SelectedPicture(example, reading.score, _data_url(plain), _data_url(mapped), shape, marked))
+    return selected
 
 
 def _data_url(picture: np.ndarray) -> str:

@@ -78,7 +78,7 @@ def _impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edge_agent.sources.folder.watch.POLL_S", 0.1)
     monkeypatch.setattr("edge_agent.sources.folder.source.TICK_S", 0.05)
     monkeypatch.setattr("edge_agent.sources.folder.source.RETRY_S", 0.1)
-    monkeypatch.setattr("edge_agent.sources.folder.source.TROUBLE_S", 0.2)
+    monkeypatch.setattr("edge_agent.sources.folder.source.ERROR_S", 0.2)
 
 
 @pytest.fixture
@@ -100,12 +100,12 @@ def running(
     journal: Journal,
     *,
     records: bool = True,
-    settle_s: float = 0.1,
+    unchanged_s: float = 0.1,
     rescan_s: float = 600,
     **options: object,
 ) -> Iterator[Line]:
     """A line on the folder. With the rescan so far away, what comes after the first scan comes by events."""
-    source = FolderSource("cam1", folder, journal, settle_s=settle_s, rescan_s=rescan_s, **options)  # type: ignore[arg-type]
+    source = FolderSource("cam1", folder, journal, unchanged_s=unchanged_s, rescan_s=rescan_s, **options)  # type: ignore[arg-type]
     line = Line(source, journal if records else None)
     try:
         yield line
@@ -128,7 +128,7 @@ def test_a_scan_that_takes_long_keeps_the_order_too(
     names = [f"{i}.png" for i in np.random.default_rng(3).permutation(60)]
     for second, name in enumerate(names):
         put(folder / name, at=LONG_AGO + second)
-    with running(folder, journal, records=False, settle_s=0) as line:
+    with running(folder, journal, records=False, unchanged_s=0) as line:
         assert line.names(60) == names
 
 
@@ -321,7 +321,7 @@ def test_a_file_that_vanishes_is_counted_and_gives_no_frame(
 ) -> None:
     first, second = put(folder / "1.png", at=LONG_AGO), put(folder / "2.png", at=LONG_AGO + 1)
     put(folder / "3.png", at=LONG_AGO + 2)
-    source = FolderSource("cam1", folder, journal, settle_s=0.1)
+    source = FolderSource("cam1", folder, journal, unchanged_s=0.1)
     stop = threading.Event()
     frames = source.frames(stop)
     give_up = threading.Timer(PATIENCE_S, stop.set)
@@ -374,7 +374,7 @@ def test_a_folder_may_come_later_and_go_and_come_again(
         folder.mkdir()
         put(folder / "1.png", seed=1)
         assert line.names(1) == ["1.png"]
-        says(caplog, "is well")
+        says(caplog, "can be read again")
         put(folder / "2.png", seed=2)
         assert line.names(1) == ["2.png"]
         folder.rename(folder.parent / "away")
@@ -397,7 +397,7 @@ def test_an_unreadable_folder_is_complained_of_and_tried_again(mode: int, caplog
             assert caplog.text.count("read and enter it") == 1
             folder.chmod(0o700)
             assert line.names(1) == ["1.png"]
-            says(caplog, "is well")
+            says(caplog, "can be read again")
 
 
 def test_a_journal_that_fails_for_a_while_loses_no_picture(
@@ -483,7 +483,7 @@ def test_a_stop_ends_it_soon_and_leaves_no_thread_behind(folder: Path, journal: 
 def test_a_consumer_that_leaves_ends_it_too(folder: Path, journal: Journal) -> None:
     before = set(threading.enumerate())
     put(folder / "1.png")
-    frames = FolderSource("cam1", folder, journal, settle_s=0.1).frames(threading.Event())
+    frames = FolderSource("cam1", folder, journal, unchanged_s=0.1).frames(threading.Event())
     next(frames)
     frames.close()
     wait_until(lambda: set(threading.enumerate()) <= before, "all threads end")
@@ -492,7 +492,7 @@ def test_a_consumer_that_leaves_ends_it_too(folder: Path, journal: Journal) -> N
 def test_memory_stays_flat_while_pictures_come_and_go(
     folder: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_agent.sources.folder.source.MOST_GIVEN", 50)
+    monkeypatch.setattr("edge_agent.sources.folder.source.MOST_RECENT", 50)
     content = png(gradient(16, 16))
     with running(folder, journal, records=False, rescan_s=0.2) as line:
 

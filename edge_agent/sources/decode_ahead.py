@@ -1,7 +1,7 @@
-"""Pictures decoded ahead by processes of their own (decode_child.py), and given in the order they were asked for.
+"""Decodes pictures ahead in other processes (decode_child.py), and yields them in order.
 
-What waits is bounded, in pictures and in bytes. A process that dies over a picture is started anew and tries it once
-more; if it dies again, that picture is what cannot be decoded, and the others are none the worse.
+The number of waiting pictures and their bytes are bounded. A process that dies while it decodes a picture is restarted and
+tries the picture once more; if it dies again, that picture counts as undecodable, and the others are not affected.
 """
 
 from __future__ import annotations
@@ -29,27 +29,30 @@ from edge_agent.sources.decode_child import MOST_BYTES
 T = TypeVar("T")
 
 MOST_AHEAD = 16  # pictures: two batches
-MOST_AHEAD_BYTES = 1 << 28  # of pixels, taken that the next pictures are as large as the last one was
+MOST_AHEAD_BYTES = 1 << 28  # of pixels, assuming that the next pictures are as large as the last one
 MOST_WORKERS = 8
-FEWEST_PICTURES = 200  # of fewer, starting processes takes longer than they spare
-TICK_S = 0.1  # how soon a stop is seen while a picture is waited for
-PATIENCE_S = 2.0  # for a process to end by itself
+FEWEST_PICTURES = 200  # for fewer, starting processes takes longer than it saves
+TICK_S = 0.1  # how soon a stop is noticed while waiting for a picture
+PATIENCE_S = 2.0  # for a process to exit by itself
 
 Decoded = np.ndarray | PictureError
 
 
 def sensible_workers(count: int) -> int:
-    """How many processes are to decode `count` pictures here; 0 is none but the caller's."""
+    """Return how many processes should decode `count` pictures on this machine; 0: decode in the calling process."""
     return min(max(1, len(os.sched_getaffinity(0)) // 2), MOST_WORKERS) if count >= FEWEST_PICTURES else 0
 
 
 def decoded(
     items: Iterable[tuple[T, str | None]], workers: int, stop: Event, *, max_megapixels: float, bit_depth: int
 ) -> Iterator[tuple[T, Decoded | None]]:
-    """Each item with the picture at its path, (H, W, 3) uint8 RGB, or why there is none; None for items without a path.
+    """Yield each item with the picture at its path, (H, W, 3) uint8 RGB, or with the reason why there is none.
 
-    items: taken a little ahead of what is given. workers: processes; 0 decodes here, when a picture's turn comes. Ends
-    at the end of the items, or once `stop` is set. max_megapixels, bit_depth: see pictures.decode.
+    Args:
+        items: an item and its path each, taken ahead of what is yielded; an item without a path gets None.
+        workers: number of processes; 0 decodes in this one, each picture when it is due.
+        stop: ends the iteration.
+        max_megapixels, bit_depth: see pictures.decode.
     """
     if not workers:
         for item, path in items:
@@ -60,10 +63,10 @@ def decoded(
         children = [_Child(settings) for _ in range(workers)]
         for child in children:
             ending.callback(child.close)
-        yield from _shared_out(iter(items), children, stop)
+        yield from _in_turns(iter(items), children, stop)
 
 
-def _shared_out(
+def _in_turns(
     items: Iterator[tuple[T, str | None]], children: list[_Child], stop: Event
 ) -> Iterator[tuple[T, Decoded | None]]:
     turns = cycle(children)
@@ -92,38 +95,38 @@ def _shared_out(
 
 
 class _Child:
-    """One process; it answers in the order it is asked."""
+    """One decoding process; it answers in the order of the requests."""
 
     def __init__(self, settings: str) -> None:
         self._settings = settings
         self._asked: deque[str] = deque()
-        self._died_over_first = False
+        self._first_failed = False
         self._start()
 
     def ask(self, path: str) -> None:
-        """Have it decode a picture."""
+        """Request a picture."""
         self._asked.append(path)
         self._send(path)
 
     def answer(self, stop: Event) -> Decoded | None:
-        """What became of the first picture that has no answer yet; None when `stop` is set first."""
+        """Return the answer to the oldest request; None if `stop` is set first."""
         while not stop.is_set():
             if not select.select((self._socket,), (), (), TICK_S)[0]:
                 continue
             try:
                 message, descriptors, *_ = socket.recv_fds(self._socket, MOST_BYTES, 1)
-            except ConnectionResetError:  # it died with questions unread; what it had answered can still be read
+            except ConnectionResetError:  # it died with requests unread; its answers can still be read
                 continue
             if message:
                 self._asked.popleft()
-                self._died_over_first = False
+                self._first_failed = False
                 return _received(message, descriptors)
-            if died := self._start_anew():
+            if died := self._restart():
                 return died
         return None
 
     def close(self) -> None:
-        """End it, whatever it is at."""
+        """End the process, even if it is decoding."""
         self._socket.close()
         try:
             self._process.wait(0.0 if self._asked else PATIENCE_S)
@@ -134,7 +137,7 @@ class _Child:
     def _start(self) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         command = [sys.executable, "-m", "edge_agent.sources.decode_child", str(theirs.fileno()), self._settings]
-        # A session of its own: what Ctrl-C means for it is this process's to say. One core is all that it is to use.
+        # A session of its own, so that Ctrl-C reaches this process alone. Each child uses one core.
         self._process = subprocess.Popen(
             command,
             pass_fds=(theirs.fileno(),),
@@ -145,25 +148,25 @@ class _Child:
         )
         theirs.close()
 
-    def _start_anew(self) -> PictureError | None:
-        """In the place of one that died: it is to try the first picture once more, or that one is given up."""
+    def _restart(self) -> PictureError | None:
+        """Restart a process that died, and repeat the requests; return the error of the first one if it failed twice."""
         self._socket.close()
         self._process.kill()
         status = self._process.wait()
         died = None
-        if self._died_over_first:
+        if self._first_failed:
             died = PictureError(
                 f"{pictures.printable(self._asked.popleft())}: the process that decoded it died twice (status {status}), "
                 "as when memory runs out: free memory, or lower limits.max_megapixels; store it as png if it is damaged"
             )
-        self._died_over_first = died is None
+        self._first_failed = died is None
         self._start()
         for path in self._asked:
             self._send(path)
         return died
 
     def _send(self, path: str) -> None:
-        with suppress(BrokenPipeError, ConnectionResetError):  # it died: the next answer() will see
+        with suppress(BrokenPipeError, ConnectionResetError):  # it died: the next answer() handles that
             self._socket.send(json.dumps(path).encode())
 
 

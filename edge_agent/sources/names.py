@@ -1,4 +1,4 @@
-"""Which files of a folder are to be inspected, by their names alone."""
+"""Selects the files of a folder to inspect, by their names alone."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _UNFINISHED = (".part", ".partial", ".filepart", ".crdownload", ".tmp", ".temp",
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """patterns: of file names, in lower case, as names of any case are compared; none means every picture format.
+    """Which names match. patterns: in lower case, as names are compared in lower case; none means every picture format.
 
-    Hidden files and folders, and names that say that a file is not finished, never match.
+    Hidden files and folders never match, nor do names of unfinished files, such as *.part.
     """
 
     patterns: tuple[str, ...] = ()
     recursive: bool = False
 
     def match(self, path: str, folder: str) -> bool:
-        """Whether to inspect `path`, which lies in `folder` or, if recursive, below it."""
+        """Return whether to inspect `path`, which is in `folder` or, if recursive, below it."""
         if any(part.startswith(".") for part in os.path.relpath(path, folder).split(os.sep)):
             return False
         name = os.path.basename(path).lower()
@@ -34,7 +34,7 @@ class Names:
         return os.path.splitext(name)[1] in SUFFIXES
 
     def files(self, folder: str, errors: list[OSError]) -> Iterator[str]:
-        """The paths in `folder` that match, in no order; why some of it cannot be listed is added to `errors`."""
+        """Yield the paths in `folder` that match, in no order; add to `errors` why a part of it cannot be listed."""
         folders = [folder]
         while folders:
             try:

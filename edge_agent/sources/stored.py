@@ -1,4 +1,4 @@
-"""Gives stored pictures and videos from the first to the last, for replay; watches nothing and asks no ledger."""
+"""Yields stored pictures and videos once, in order, for replay; watches nothing and uses no ledger."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from edge_agent.sources.decode_ahead import decoded, sensible_workers
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"})
 
 
-Known = Callable[[str, datetime | None], bool]  # whether a frame of this origin, taken at this time, is to be left out
+Known = Callable[[str, datetime | None], bool]  # whether a frame of this origin and time is left out
 
 
 def _never(origin: str, taken_at: datetime | None) -> bool:
@@ -31,19 +31,19 @@ def _never(origin: str, taken_at: datetime | None) -> bool:
 
 
 class _Turn(NamedTuple):
-    """A file whose turn it is. modified_at: None when that cannot be found out."""
+    """A file to read. modified_at: None if it cannot be found out."""
 
     path: str
     modified_at: datetime | None
-    is_known: bool  # a picture of which nothing is wanted
+    is_known: bool  # a picture that is left out
 
 
 class StoredSource:
-    """A core.Source that ends. It gives files in the order of `paths`, those of a folder or glob in natural order.
+    """A core.Source that ends: files in the order of `paths`, those of a folder or glob in natural order.
 
-    A folder stands for the pictures and videos in it and in its subfolders, hidden ones apart, a glob for those among
-    what it matches; no file is taken twice. What cannot be read becomes a frame with a fault. taken_at is when the file
-    was modified, part_id the name of the file without its suffix, for a video with the frame's number behind it.
+    A folder stands for the pictures and videos in it and its subfolders, except hidden ones; a glob for those among its
+    matches. No file is taken twice. A file that cannot be read becomes a frame with a fault. taken_at is the file's
+    modification time, part_id its name without the suffix, for a video followed by the frame's number.
     """
 
     live = False
@@ -59,33 +59,41 @@ class StoredSource:
         leave_out: Path | None = None,
         workers: int | None = 0,
     ) -> None:
-        """every: of a video, take the first of so many frames. max_megapixels, bit_depth: see pictures.decode.
-        leave_out: an absolute folder, such as that of an earlier replay's overlays, of which nothing is taken, unless a
-        path leads into it. workers: processes that decode pictures ahead; 0 decodes in this one, None is as many as make
-        sense here. Videos are always decoded in this one, by threads of OpenCV's.
+        """List the files.
 
-        Raises EdgeAgentError, which names every one of the paths that gives nothing to inspect.
+        Args:
+            station: name of the station.
+            paths: pictures, videos, folders or globs.
+            every: of a video, take every N-th frame, from the first on.
+            max_megapixels, bit_depth: see pictures.decode.
+            leave_out: absolute folder that is left out, such as that of an earlier replay's overlays, unless one of
+                `paths` is in it.
+            workers: processes that decode pictures ahead; 0 decodes in this one, None chooses. Videos are always decoded
+                in this one, by OpenCV's threads.
+
+        Raises:
+            EdgeAgentError: names every path that has nothing to inspect.
         """
         self.station = station
         self._every, self._max_megapixels, self._bit_depth = every, max_megapixels, bit_depth
         self._known: Known = _never
-        self._given = 0
+        self._yielded = 0
         self._files = _files(paths, leave_out)
         self._workers = sensible_workers(len(self._files)) if workers is None else workers
 
     def skip(self, known: Known) -> None:
-        """Leave out the frames that are known; the others keep the seq that they have among all of them."""
+        """Leave out the frames that are known; the others keep their seq."""
         self._known = known
 
     def part(self, files: Sequence[str]) -> StoredSource:
-        """The same source, of these files alone, whether they are there or not; decoded in the process that reads it."""
+        """Return the same source of these files only, whether they exist or not; it decodes in the process that reads it."""
         part = copy(self)
-        part._files, part._workers, part._known, part._given = list(files), 0, _never, 0
+        part._files, part._workers, part._known, part._yielded = list(files), 0, _never, 0
         return part
 
     def counts(self) -> SourceCounts:
-        """Count the frames given so far. Call from any thread."""
-        return SourceCounts(self._given)
+        """Count the frames so far. Call from any thread."""
+        return SourceCounts(self._yielded)
 
     def status(self) -> SourceStatus:
         """Report that stored files can always be tried; what cannot be read becomes a frame with a fault."""
@@ -93,12 +101,12 @@ class StoredSource:
 
     @property
     def unknown_pictures(self) -> list[str]:
-        """The absolute paths of the pictures that are not known, in order."""
+        """Return the absolute paths of the pictures that are not known, in order."""
         return [turn.path for turn in self._turns() if not turn.is_known and not _is_video(turn.path)]
 
     @property
     def count(self) -> int | None:
-        """The number of frames; None with a video among the files, as what those say of their length is a guess."""
+        """Return the number of frames; None with a video among the files, as the length in its header is a guess."""
         return None if any(map(_is_video, self._files)) else len(self._files)
 
     def frames(self, stop: Event) -> Iterator[Frame]:
@@ -116,7 +124,7 @@ class StoredSource:
                 if stop.is_set():
                     return
                 if pixels is not None:
-                    self._given += 1
+                    self._yielded += 1
                     yield Frame(
                         self.station,
                         seq,
@@ -132,15 +140,15 @@ class StoredSource:
         for path in self._files:
             try:
                 modified_at = pictures.modified_at(os.stat(path).st_mtime_ns)
-            except OSError:  # reading it will tell what is wrong
+            except OSError:  # reading it will report the reason
                 modified_at = None
             is_known = not _is_video(path) and self._known(pictures.printable(path), modified_at)
             yield _Turn(path, modified_at, is_known)
 
     def _video(self, turn: _Turn) -> Iterator[tuple[str, np.ndarray | None, str | None]]:
-        """(what to add to the path, pixels, fault) of each frame, and of what keeps it from giving more.
+        """Yield (suffix of the origin, pixels, fault) for each frame, and for the error that ends the video early.
 
-        No pixels of frames that are known: to find the first that is not, the video is played through.
+        Frames that are known have no pixels: they are only grabbed, to reach the first one that is not.
         """
         path, name = turn.path, pictures.printable(turn.path)
         # OpenCV 5 crashes over a name that is not UTF-8.
@@ -176,7 +184,7 @@ class StoredSource:
 
 
 def _picture(found: np.ndarray | PictureError) -> Iterator[tuple[str, np.ndarray, str | None]]:
-    """(nothing to add to the path, pixels, fault) of a picture's one frame."""
+    """Yield ("", pixels, fault) for the one frame of a picture."""
     if isinstance(found, PictureError):
         yield "", pictures.nothing(), str(found)
     else:
@@ -184,7 +192,7 @@ def _picture(found: np.ndarray | PictureError) -> Iterator[tuple[str, np.ndarray
 
 
 def _files(paths: Sequence[str | os.PathLike[str]], leave_out: Path | None) -> list[str]:
-    """The absolute paths of the files to read, each once."""
+    """Return the absolute paths of the files to read, each once. leave_out: see StoredSource. Raises EdgeAgentError."""
     files: dict[str, None] = {}
     problems: list[str] = []
     for path in [os.fspath(path) for path in paths]:
@@ -211,7 +219,7 @@ def _files(paths: Sequence[str | os.PathLike[str]], leave_out: Path | None) -> l
 
 
 def _in_folder(folder: str, problems: list[str]) -> list[str]:
-    """All in it, folder by folder, so that what names are sorted by is let go of with theirs. Links to folders are not followed."""
+    """Return all files in a folder, sorted folder by folder to bound the memory of the sort keys. Links to folders are not followed."""
     found = []
     try:
         with os.scandir(folder) as entries:
@@ -223,7 +231,7 @@ def _in_folder(folder: str, problems: list[str]) -> list[str]:
         path = os.path.join(folder, name)
         if is_folder and not is_link:
             found += _in_folder(path, problems)
-        elif not is_folder and _is_ours(name):
+        elif not is_folder and _is_picture_or_video(name):
             found.append(path)
     return found
 
@@ -231,7 +239,7 @@ def _in_folder(folder: str, problems: list[str]) -> list[str]:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # reading it will tell what is wrong
+    except OSError:  # reading it will report the reason
         return False
 
 
@@ -241,7 +249,7 @@ def _in_glob(pattern: str, problems: list[str]) -> list[str]:
         glob.iglob(pattern, recursive=True), key=lambda path: ([_natural(part) for part in path.split(os.sep)], path)
     )
     for path in matched:
-        found += _in_folder(path, problems) if os.path.isdir(path) else [path] if _is_ours(path) else []
+        found += _in_folder(path, problems) if os.path.isdir(path) else [path] if _is_picture_or_video(path) else []
     return found
 
 
@@ -250,7 +258,7 @@ def _is_in(path: str, folder: Path) -> bool:
 
 
 def _natural(name: str) -> list[str | int]:
-    """What names are sorted by, as people would: part2 before part10. Numbers only ever meet numbers."""
+    """Return a natural sort key: part2 before part10. Numbers are compared only with numbers."""
     return [int(piece) if i % 2 else piece.lower() for i, piece in enumerate(re.split("([0-9]+)", name))]
 
 
@@ -258,5 +266,5 @@ def _is_video(path: str) -> bool:
     return os.path.splitext(path)[1].lower() in VIDEO_SUFFIXES
 
 
-def _is_ours(path: str) -> bool:
+def _is_picture_or_video(path: str) -> bool:
     return _is_video(path) or os.path.splitext(path)[1].lower() in pictures.SUFFIXES

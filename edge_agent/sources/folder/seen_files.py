@@ -1,4 +1,4 @@
-"""What a folder source remembers of files, in bounded memory; what was inspected in earlier runs is the ledger's to know."""
+"""Files that a folder source has seen in this run, in bounded memory; the ledger knows those of earlier runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edge_agent.core import StoredFile
 
 
 class Stat(NamedTuple):
-    """What tells one version of a file from another without reading it."""
+    """Identifies a version of a file without reading it."""
 
     inode: int
     size: int
@@ -20,7 +20,7 @@ class Stat(NamedTuple):
 
 
 def stat_of(path: str) -> Stat | None:
-    """The file's stat; None for what is no regular file, such as a symbolic link to itself. Raises OSError."""
+    """Return the file's stat; None if it is not a regular file, such as a symbolic link to itself. Raises OSError."""
     try:
         found = os.stat(path)
     except OSError as error:
@@ -30,49 +30,54 @@ def stat_of(path: str) -> Stat | None:
     return Stat(found.st_ino, found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None
 
 
-class Noted:
-    """Files of a folder of which something is noted, in the version it is true of, `most` at a time.
+class SeenFiles:
+    """A set of files of a folder, each in one version, at most `most` of them.
 
-    A scan of the folder rolls the notes over: between begin_scan and end_scan it notes again what it still finds, and
-    the rest is forgotten. Until then the old notes hold.
+    Each scan of the folder renews the set: files that are not added again between begin_scan and end_scan are removed at
+    end_scan.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._notes: dict[str, Stat] = {}
+        self._files: dict[str, Stat] = {}
         self._before: dict[str, Stat] = {}
 
     def has(self, path: str, now: Stat) -> bool:
-        return now in (self._notes.get(path), self._before.get(path))
+        """Return whether the file is in the set, in this version."""
+        return now in (self._files.get(path), self._before.get(path))
 
-    def note(self, path: str, now: Stat) -> None:
-        if len(self._notes) < self._most:
-            self._notes[path] = now
+    def add(self, path: str, now: Stat) -> None:
+        """Add a file in this version; do nothing once the set is full."""
+        if len(self._files) < self._most:
+            self._files[path] = now
 
     def begin_scan(self) -> None:
-        self._before |= self._notes  # and not only those: the scan before this one may have been broken off
-        self._notes = {}
+        """Start to renew the set."""
+        self._before |= self._files  # added to, because the scan before this one may have been interrupted
+        self._files = {}
 
     def end_scan(self) -> None:
+        """Remove the files that were not added again."""
         self._before = {}
 
 
-class Given:
-    """The last `most` files that became frames, by the two names that the ledger will know each by."""
+class RecentFiles:
+    """The last `most` files that became frames, by the two keys that the ledger will have for each."""
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._names: OrderedDict[tuple[object, ...], None] = OrderedDict()
+        self._keys: OrderedDict[tuple[object, ...], None] = OrderedDict()
 
     def __contains__(self, file: StoredFile) -> bool:
-        return any(name in self._names for name in _names(file))
+        return any(key in self._keys for key in _keys(file))
 
     def add(self, file: StoredFile) -> None:
-        self._names.update(dict.fromkeys(_names(file)))
-        while len(self._names) > 2 * self._most:
-            self._names.popitem(last=False)
+        """Add a file; remove the oldest if there are too many."""
+        self._keys.update(dict.fromkeys(_keys(file)))
+        while len(self._keys) > 2 * self._most:
+            self._keys.popitem(last=False)
 
 
-def _names(file: StoredFile) -> tuple[tuple[object, ...], tuple[object, ...]]:
-    """This content at this path, and this content in this very file under whatever path."""
+def _keys(file: StoredFile) -> tuple[tuple[object, ...], tuple[object, ...]]:
+    """Return the keys of this content at this path, and of this content in this file under any path."""
     return (file.path, file.sha256), (file.inode, file.size, file.mtime_ns, file.sha256)

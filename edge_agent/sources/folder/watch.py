@@ -1,4 +1,4 @@
-"""Says which files of a folder something happened to, by inotify or by polling; opens none and remembers none."""
+"""Reports which files of a folder were written or moved in, by inotify or by polling; opens and remembers none."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from edge_agent.io.mounts import NETWORK, file_system
 log = logging.getLogger(__name__)
 
 POLL_S = 1.0
-MOST_PATHS = 10_000  # that wait to be taken; a whole scan is cheaper than more of them
+MOST_PATHS = 10_000  # waiting to be taken; beyond that a whole scan is cheaper
 
-# What another machine writes there, inotify does not see: network shares, and what a host lends a virtual machine.
+# inotify does not report what another machine writes: network shares, and folders that a host shares with a virtual machine.
 _REMOTE = NETWORK | {"9p", "vboxsf", "virtiofs", "fuse.vmhgfs-fuse", "prl_fs"}
 
 
 class Watch(FileSystemEventHandler):
-    """Watches one folder from construction to close(). Raises OSError when it cannot."""
+    """Watches one folder from construction to close(). Raises OSError if it cannot be watched."""
 
     def __init__(self, folder: str, *, recursive: bool, polling: bool) -> None:
-        self.folder = os.path.realpath(folder)  # of a symbolic link, inotify would watch the link
+        self.folder = os.path.realpath(folder)  # inotify would watch a symbolic link itself
         self.polling = polling
         self._name, self._inode = folder, _inode(folder)
         self._lock = threading.Lock()
-        self._news = threading.Event()
+        self._changed = threading.Event()
         self._finished: dict[str, None] = {}
         self._touched: dict[str, None] = {}
         self._missed = False
@@ -57,7 +57,7 @@ class Watch(FileSystemEventHandler):
 
     @property
     def alive(self) -> bool:
-        """Whether the folder is still the one that was there, and is still watched."""
+        """Return whether the folder is still the same one, and is still watched."""
         try:
             same = _inode(self._name) == self._inode
         except OSError:
@@ -65,36 +65,38 @@ class Watch(FileSystemEventHandler):
         return same and all(emitter.is_alive() for emitter in self._observer.emitters)
 
     def take(self, timeout_s: float) -> tuple[list[str], list[str], bool]:
-        """What happened since the last call, waiting up to timeout_s for anything.
+        """Return what happened since the last call; wait up to timeout_s for it.
 
-        Returns the paths that their writer closed or that were moved in; the paths that only changed, and may not be
-        complete; and whether something was missed, so that the folder has to be scanned.
+        Returns:
+            The paths that were closed by their writer or moved in; the paths that only changed, and may not be complete;
+            whether something was missed, so that the folder has to be scanned.
         """
-        self._news.wait(timeout_s)
+        self._changed.wait(timeout_s)
         with self._lock:
-            self._news.clear()
+            self._changed.clear()
             taken = list(self._finished), list(self._touched), self._missed
             self._finished, self._touched, self._missed = {}, {}, False
         return taken
 
     def close(self) -> None:
+        """Stop watching."""
         self._observer.stop()
         if self._observer.is_alive():
-            self._observer.join(2 * POLL_S)  # not for ever: a poll may hang on a dead network share
+            self._observer.join(2 * POLL_S)  # with a limit: a poll may hang on a dead network share
 
     def dispatch(self, event: FileSystemEvent) -> None:
-        """Called by the observer's thread."""
+        """Note an event; called by the observer's thread."""
         path = os.fsdecode(event.dest_path if isinstance(event, FileMovedEvent) else event.src_path)
         with self._lock:
             if event.is_directory or len(self._finished) + len(self._touched) >= MOST_PATHS:
                 self._missed = True
             elif path:  # a file that was moved out has no destination
                 (self._touched if self.polling else self._finished)[path] = None
-            self._news.set()
+            self._changed.set()
 
 
 def needs_polling(folder: Path) -> bool:
-    """Whether inotify stays silent there, as on network file systems."""
+    """Return whether inotify reports nothing there, as on network file systems."""
     return file_system(folder) in _REMOTE
 
 

@@ -66,7 +66,8 @@ def line(moments: list[list[float]], **settings: float) -> list[tuple[int, float
     from edge_agent import build
     from edge_agent.config.config import Config
     from edge_agent.inference.load import Loader
-    from edge_agent.line.pipeline import Line, warm_up
+    from edge_agent.line.inspect import warm_up
+    from edge_agent.line.line import Line
 
     names = [f"cam{number}" for number in range(len(moments))]
     config = Config.model_validate({"stations": [{"name": name, "source": {"folder": "."}} for name in names]})

@@ -28,8 +28,9 @@ from edge_agent.inference.load import choose_device, choose_dtype
 from edge_agent.journal.journal import Journal
 from edge_agent.kernels import heatmap, pictures, similarity
 from edge_agent.kernels.proof import differences
+from edge_agent.line.inspect import Station
 from edge_agent.line.judge import Rules
-from edge_agent.line.pipeline import Line, Station
+from edge_agent.line.line import Line
 from trainer import synthesis
 from trainer.fit.recipes import RECIPES
 
@@ -251,7 +252,7 @@ class NoJournal:
     """Records nothing, to see the line without its disk."""
 
     def record(self, inspection: Inspection, evidence: Evidence, messages: Sequence[Message]) -> bool:
-        """See pipeline.Recorder."""
+        """See line.inspect.Recorder."""
         return True
 
 
@@ -259,7 +260,7 @@ class NoEvidence:
     """Keeps no pictures."""
 
     def save(self, inspection: Inspection) -> Evidence:
-        """See pipeline.Keeper."""
+        """See line.inspect.Keeper."""
         return Evidence()
 
 

@@ -96,7 +96,7 @@ def line(count: int, folder: Path, stations: int) -> dict[str, float]:
     from edge_agent.core import Evidence, Inspection
     from edge_agent.inference.load import Loader
     from edge_agent.journal.journal import Journal
-    from edge_agent.line.pipeline import Line
+    from edge_agent.line.line import Line
     from edge_agent.sources.stored import StoredSource
 
     names = [f"cam{number}" for number in range(stations)]

@@ -15,10 +15,11 @@ from edge_agent.errors import ConfigError
 from edge_agent.evidence.store import EvidenceStore
 from edge_agent.inference.load import Loader
 from edge_agent.journal.journal import Journal
+from edge_agent.line.inspect import Announce, Station
 from edge_agent.line.judge import Rules
+from edge_agent.line.line import Line
 from edge_agent.line.mask import MASK_SIDE, keep_mask
 from edge_agent.line.periodic import Periodic
-from edge_agent.line.pipeline import Announce, Line, Station
 from edge_agent.mqtt.triggers import MqttTriggers
 
 if TYPE_CHECKING:

@@ -21,9 +21,10 @@ from edge_agent.health.systemd import Notifier
 from edge_agent.health.watchdog import Watchdog, watching
 from edge_agent.journal.journal import Journal
 from edge_agent.line.heartbeat import PATIENCE_S
+from edge_agent.line.inspect import Station, warm_up
 from edge_agent.line.judge import AlarmState
+from edge_agent.line.line import Line
 from edge_agent.line.periodic import Periodic, Task
-from edge_agent.line.pipeline import Line, Station, warm_up
 
 log = logging.getLogger("edge_agent")
 

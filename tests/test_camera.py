@@ -25,8 +25,9 @@ from edge_agent.config.load import load_config
 from edge_agent.core import Evaluation, Evidence, Frame, Inspection, Message, Reading, SourceCounts, StoredFile, Trace
 from edge_agent.errors import ConfigError
 from edge_agent.line.inbox import Inbox
+from edge_agent.line.inspect import Station
 from edge_agent.line.judge import Rules
-from edge_agent.line.pipeline import Line, Station
+from edge_agent.line.line import Line
 from edge_agent.sources.camera.address import with_password
 from edge_agent.sources.camera.capture import _essence, _masked
 from edge_agent.sources.camera.config import CameraConfig

@@ -16,8 +16,8 @@ from edge_agent.health import drift
 from edge_agent.health.drift import WINDOW, DriftWatch
 from edge_agent.inference.load import load_detector
 from edge_agent.line.calibration import QUANTILES, Calibration, brightness
+from edge_agent.line.inspect import Station, inspect
 from edge_agent.line.judge import Rules
-from edge_agent.line.pipeline import Station, inspect
 from edge_agent.mqtt.messages import schema
 from tests.agent import Daemon, part, station, write_config
 from tests.conftest import wait_until

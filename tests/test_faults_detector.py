@@ -12,7 +12,7 @@ import torch
 
 from edge_agent.core import Evaluation, Evidence, Inspection, Reading
 from edge_agent.errors import DetectorLost
-from edge_agent.line.pipeline import MOST_FAILURES, Line
+from edge_agent.line.line import MOST_FAILURES, Line
 from tests.agent import Daemon, part, write_config
 from tests.conftest import wait_until
 from tests.made import png

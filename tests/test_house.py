@@ -64,7 +64,7 @@ def test_no_folder_holds_more_modules_than_one_can_look_over(house):
 
 
 def test_the_pipeline_knows_no_config_no_source_no_sink_no_detector_and_no_database(house):
-    of_ours = rooms.imported(house["edge_agent.line.pipeline"], house)
+    of_ours = rooms.imported(house["edge_agent.line.line"], house)
     assert {rooms.room_of(name) for name in of_ours} <= {
         "edge_agent.core",
         "edge_agent.errors",
@@ -104,7 +104,7 @@ def test_a_command_line_loads_only_what_its_arguments_are_made_of(package):
 
 @pytest.mark.parametrize(
     "package",
-    ["edge_agent.line.judge", "edge_agent.journal.journal", "edge_agent.config.load", "edge_agent.line.pipeline"],
+    ["edge_agent.line.judge", "edge_agent.journal.journal", "edge_agent.config.load", "edge_agent.line.line"],
 )
 def test_what_judges_and_records_needs_no_torch(package):
     assert "torch" not in loaded_by(f"import {package}")

@@ -14,8 +14,9 @@ import pytest
 from edge_agent.core import AlarmEvent, Evaluation, Evidence, Frame, Inspection, Message, Reading, Trace
 from edge_agent.errors import DetectorLost, JournalError
 from edge_agent.line.inbox import Inbox
+from edge_agent.line.inspect import Station, inspect, replay, warm_up
 from edge_agent.line.judge import Rules
-from edge_agent.line.pipeline import MOST_FAILURES, SLOW, Line, Station, inspect, replay, warm_up
+from edge_agent.line.line import MOST_FAILURES, SLOW, Line
 from tests.conftest import PATIENCE_S, wait_until
 from tests.detectors import SynchronousDetector, info
 

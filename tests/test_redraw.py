@@ -16,8 +16,8 @@ from edge_agent.evidence.redraw import redraw
 from edge_agent.evidence.store import EvidenceStore, encode
 from edge_agent.inference.load import load_detector
 from edge_agent.journal.journal import Journal
+from edge_agent.line.inspect import Station, inspect
 from edge_agent.line.judge import Rules
-from edge_agent.line.pipeline import Station, inspect
 from tests.line import TRACE, inspected
 
 SAMPLES = Path(__file__).parents[1] / "edge_agent" / "samples"

@@ -21,7 +21,8 @@ from edge_agent.core import Evidence, Inspection, OutboxRow, Reading
 from edge_agent.health.systemd import Notifier, notifier, watchdog_s
 from edge_agent.health.watchdog import Watchdog, watching
 from edge_agent.line.heartbeat import Stage
-from edge_agent.line.pipeline import Line, warm_up
+from edge_agent.line.inspect import warm_up
+from edge_agent.line.line import Line
 from edge_agent.mqtt.broker import Broker
 from edge_agent.mqtt.sender import POLL_S, MqttSink
 from tests.agent import Daemon, part, write_config

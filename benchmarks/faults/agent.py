@@ -12,8 +12,9 @@ import numpy as np
 from edge_agent.core import MQTT, Detector, Evidence, Inspection, Message, Reading, Trace
 from edge_agent.evidence.store import EvidenceStore
 from edge_agent.journal.journal import Journal
+from edge_agent.line.inspect import Station
 from edge_agent.line.judge import Rules
-from edge_agent.line.pipeline import Line, Station
+from edge_agent.line.line import Line
 from edge_agent.mqtt.broker import Broker
 from edge_agent.mqtt.messages import alarm_message
 from edge_agent.mqtt.sender import MqttSink

@@ -24,7 +24,7 @@ from benchmarks.faults.line import recorded, within
 from benchmarks.faults.results import tell
 from edge_agent.evidence.store import EvidenceStore
 from edge_agent.journal.journal import Journal
-from edge_agent.line.pipeline import Line
+from edge_agent.line.line import Line
 from edge_agent.sources.folder.source import FolderSource
 from tests.agent import journalled
 from tests.made import gradient, png

@@ -19,7 +19,7 @@ import numpy as np
 from benchmarks.faults.agent import AllBad, station
 from benchmarks.faults.results import tell
 from edge_agent.core import Evidence, Frame, Inspection, Message, Reading
-from edge_agent.line.pipeline import Line
+from edge_agent.line.line import Line
 
 # In the inbox, being read, behind the detector (as many as a batch has), with the writer, and one on its way between two.
 MOST_WAITING = 1 + 1 + 8 + 1 + 1

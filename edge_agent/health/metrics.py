@@ -26,7 +26,7 @@ from edge_agent.core import Evidence, Inspection, Outbox, Sink, Source
 from edge_agent.health.drift import DriftWatch
 from edge_agent.health.watchdog import Watchdog
 from edge_agent.line.heartbeat import Stage
-from edge_agent.line.pipeline import Line
+from edge_agent.line.line import Line
 
 log = logging.getLogger(__name__)
 
@@ -97,8 +97,8 @@ def frames(line: Line, sources: Sequence[Source], meter: Meter) -> Iterator[Metr
         counts = source.counts()
         lost.update({(source.station, reason): times for reason, times in counts.dropped.items()})
         captured.add_metric([source.station], counts.captured)
-        if source.station in line.came_at:
-            age.add_metric([source.station], time.monotonic() - line.came_at[source.station])
+        if source.station in line.newest_at:
+            age.add_metric([source.station], time.monotonic() - line.newest_at[source.station])
     for (station, reason), times in lost.items():
         dropped.add_metric([station, reason], times)
     for (station, evaluation), times in list(meter.inspected.items()):

@@ -26,8 +26,8 @@ from edge_agent.evidence.overlay import draw
 from edge_agent.evidence.store import EvidenceStore, Format, Kept, encode, is_kept
 from edge_agent.inference.load import Loader
 from edge_agent.io.pictures import nothing
+from edge_agent.line.inspect import Announce, Recorder, Station, inspect
 from edge_agent.line.judge import AlarmState, debounce
-from edge_agent.line.pipeline import Announce, Recorder, Station, inspect
 from edge_agent.sources.camera.reachable import Unreachable, require_reachable
 from edge_agent.sources.stored import StoredSource
 
@@ -131,7 +131,7 @@ def replay(
     first_seq: int,
     alarms: dict[str, AlarmState],
 ) -> Iterator[tuple[Inspection, Evidence]]:
-    """As pipeline.replay, for pictures at `paths` and inside `cluster`.
+    """As line.inspect.replay, for pictures at `paths` and inside `cluster`.
 
     station: as this machine loads it; a worker that loads another model is refused. out: the folder of the evidence.
     workers: processes; None is as many as the cluster has room for. first_seq: of the first frame. Raises EdgeAgentError

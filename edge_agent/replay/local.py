@@ -8,8 +8,8 @@ from pathlib import Path
 
 from edge_agent.core import Evidence, Inspection
 from edge_agent.evidence.store import EvidenceStore, Kept
+from edge_agent.line.inspect import Announce, Recorder, Station, replay
 from edge_agent.line.judge import AlarmState
-from edge_agent.line.pipeline import Announce, Recorder, Station, replay
 from edge_agent.sources.stored import StoredSource
 
 

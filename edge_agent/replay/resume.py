@@ -18,8 +18,8 @@ from edge_agent.core import Evaluation, Verdict
 from edge_agent.errors import EdgeAgentError
 from edge_agent.io.files import write_durably
 from edge_agent.journal.rows import Outcome
+from edge_agent.line.inspect import Station
 from edge_agent.line.judge import AlarmState, Rules, debounce
-from edge_agent.line.pipeline import Station
 
 FORMAT = "edge-agent/replay/1"
 REMEDY = "name another --out, or inspect everything again with --again, which adds to what is there"

@@ -10,7 +10,7 @@ import torch
 
 from edge_agent.backbones.backbone import ImageFeatures
 from edge_agent.detectors.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from edge_agent.detectors.cops import DRAWS, Cops, drawn
+from edge_agent.detectors.cops import DRAWS, Cops, samples
 from edge_agent.detectors.cops_parts import distances, pooled, scaled
 from edge_agent.detectors.methods import restore
 from edge_agent.errors import CheckpointError
@@ -162,7 +162,7 @@ def test_the_draws_are_fixed_by_their_seed_whatever_else_is_drawn(clip, shown):
     again, other = Cops(clip, seed=7), Cops(clip, seed=8)
     assert torch.equal(first.draws, again.draws)
     assert not torch.equal(first.draws, other.draws)
-    assert torch.equal(first.draws, drawn(7, clip.width))
+    assert torch.equal(first.draws, samples(7, clip.width))
     assert first.draws.shape == (DRAWS, clip.width)
     method = fresh(clip)
     features = seen(method, shown[:2])
@@ -390,7 +390,7 @@ def test_prompts_as_published_come_with_all_their_numbers(clip):
     assert torch.equal(method.deep[2], theirs["compound_prompts_text.2"].half().float())
     assert torch.equal(method.decoder[2].bias, theirs["vae_decoder.net.2.bias"])
     assert torch.equal(method.extractor.mlp[0].weight, theirs["extractor.mlp.c_fc.weight"])
-    assert torch.equal(method.draws, drawn(5, 24))
+    assert torch.equal(method.draws, samples(5, 24))
     assert method.settings() == {"pool": 3, "alpha": 0.35, "beta": 1.0, "draws_seed": 5}
 
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from edge_agent.backbones.embedded import EMBEDDED_CHECKPOINT
 from edge_agent.detectors.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from edge_agent.detectors.tipsomaly import (
-    LEAST_CONTRAST,
+    CONTRAST_OFFSET,
     LocalEvidence,
     Tipsomaly,
     TipsomalyOutput,
@@ -121,15 +121,15 @@ def test_a_sharpened_map_shows_where_in_a_patch_the_contrast_is(patches):
     told = sharpened(found, 0.2, 2.0)
     patch = 1 / (1 + (0.4 / 0.6) ** 0.5)  # of half the log odds
     assert told.flatten(1).argmax(dim=1).tolist() == [9 * 32 + 13] * 3
-    np.testing.assert_allclose(told[0, 0, 0], patch**0.8 * (0.04 + LEAST_CONTRAST) ** 0.2, rtol=1e-5)
-    np.testing.assert_allclose(told[0, 9, 13], patch**0.8 * (0.5 + LEAST_CONTRAST) ** 0.2, rtol=1e-5)
+    np.testing.assert_allclose(told[0, 0, 0], patch**0.8 * (0.04 + CONTRAST_OFFSET) ** 0.2, rtol=1e-5)
+    np.testing.assert_allclose(told[0, 9, 13], patch**0.8 * (0.5 + CONTRAST_OFFSET) ** 0.2, rtol=1e-5)
     glaring = sharpened(replace(found, contrast=3 * torch.ones_like(contrast)), 0.2, 2.0)
     np.testing.assert_allclose(glaring, patch**0.8, rtol=1e-5)  # in [0, 1], however far colours lie apart
     assert sharpened(found, 0.0, 2.0) is found.patches
     alike = replace(found, patches=patches, contrast=torch.full_like(contrast, 0.5))
     patch = 1 / (1 + (1 / patches.clamp(1e-6, 1 - 1e-6) - 1) ** 0.5)
     stretched = F.interpolate(patch.unsqueeze(1), size=(20, 32), mode="bilinear").squeeze(1)
-    factor = (0.5 + LEAST_CONTRAST) ** 0.2
+    factor = (0.5 + CONTRAST_OFFSET) ** 0.2
     torch.testing.assert_close(sharpened(alike, 0.2, 2.0), factor * stretched**0.8)  # each cell has its own patch's
     assert sharpened(replace(found, contrast=None), 0.2, 2.0) is found.patches
 

@@ -139,7 +139,7 @@ def cops_found() -> cops.CopsOutput:
             ]
         ),
         vae=cops.VaeOutput(
-            seen=torch.tensor([[1.0, 2.0], [0.0, 0.0]]),
+            target=torch.tensor([[1.0, 2.0], [0.0, 0.0]]),
             mean=torch.tensor([[1.0, 0.0], [0.5, -0.5]]),
             log_variance=torch.tensor([[0.0, math.log(2.0)], [0.0, 0.0]]),
             decoded=torch.tensor([[1.5, 2.0], [0.0, 1.0]]),

@@ -169,7 +169,7 @@ def test_what_lies_outside_a_window_changes_nothing_in_it(tower):
 def test_windows_are_the_same_in_however_many_runs(clip, monkeypatch):
     x = clip.pictures(PICTURES, 40)
     expected = clip.encode_windows(x, 2)
-    monkeypatch.setattr(windows, "AT_ONCE", 7)
+    monkeypatch.setattr(windows, "WINDOWS_PER_RUN", 7)
     close(clip.encode_windows(x, 2), expected)
 
 

@@ -1,4 +1,4 @@
-"""Prompt checkpoints: safetensors with a JSON header that says what they are, what they fit and what they scored."""
+"""Prompt checkpoints: safetensors files with a JSON header that says what they hold, and for which backbone."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ FORMAT = "edge-agent/checkpoint/1"
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """header: see `HEADER_KEYS`. tensors: the learned prompts and the text features made from them. sha256: of the file."""
+    """A checkpoint's content.
+
+    header: has at least HEADER_KEYS. tensors: the learned prompts and the text features made from them. sha256: of the file.
+    """
 
     header: Mapping[str, Any]
     tensors: Mapping[str, Tensor]
@@ -34,7 +37,7 @@ class Checkpoint:
     path: Path | None = field(default=None)
 
     def require_backbone(self, name: str, sha256: str) -> None:
-        """Raises CheckpointError unless the checkpoint was made for this backbone, byte for byte."""
+        """Raise CheckpointError unless the checkpoint was made for exactly this backbone."""
         wanted = self.header["backbone_sha256"]
         if wanted != sha256:
             raise CheckpointError(
@@ -66,7 +69,7 @@ KINDS = {
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Raises CheckpointError when the file is missing, damaged, or not a prompt checkpoint of ours."""
+    """Read a checkpoint. Raises CheckpointError when the file is missing, damaged, or no prompt checkpoint of edge-agent."""
     try:
         data = path.read_bytes()
         tensors = safetensors.torch.load(data)
@@ -118,7 +121,7 @@ def unfitted_checkpoint(method: str, backbone: Backbone) -> Checkpoint:
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
-    """Whole or not at all: written beside `path`, flushed, renamed."""
+    """Write a checkpoint, whole or not at all: beside `path`, flushed, then renamed."""
     data = safetensors.torch.save(
         {key: tensor.detach().cpu().contiguous() for key, tensor in checkpoint.tensors.items()},
         metadata={"header": json.dumps({"format": FORMAT, **checkpoint.header}, sort_keys=True)},

@@ -1,6 +1,6 @@
-"""CoPS (arXiv 2508.03447): prompts made for each picture out of prototypes of its patches and draws of a VAE.
+"""CoPS (arXiv 2508.03447): prompts made for each picture from prototypes of its patches and samples of a VAE.
 
-Follows the authors' published code where it differs from the paper. Its draws are fixed here, though, so that a picture's
+Follows the authors' published code where it differs from the paper. The samples are fixed here, though, so that a picture's
 scores are the same at every reading.
 """
 
@@ -23,17 +23,20 @@ from edge_agent.kernels.similarity import compare
 CONTEXT, STATE, CLASS = 6, 6, 2  # tokens of a prompt, in this order; one prototype is added to each of the state's
 DEEP_TOKENS = 4  # at each of DEEP_BLOCKS text blocks, from the second on
 DRAWS = 10
-DEEP_BLOCKS = 8  # of the text tower that have prompts of their own, as published
+DEEP_BLOCKS = 8  # text blocks with prompts of their own, as published
 TEMPERATURE = 0.07  # as published, not the backbone's own
-AT_ONCE = 256  # prompts in one run of the text tower: some 200 MB with CLIP's ViT-L
+PROMPTS_PER_RUN = 256  # of the text tower: some 200 MB with CLIP's ViT-L
 
 
 @dataclass(frozen=True, slots=True)
 class VaeOutput:
-    """What the VAE made of a batch in training. seen: (B, D), the global features; mean, log_variance: (B, D), of the code that
-    was drawn; decoded: (B, D), what it became, to resemble `seen` and to bias the prompts."""
+    """The VAE's output in training, each (B, D).
 
-    seen: Tensor
+    target: the global features, to be reconstructed. mean, log_variance: of the code that was sampled. decoded: the decoded
+    code, which biases the prompts.
+    """
+
+    target: Tensor
     mean: Tensor
     log_variance: Tensor
     decoded: Tensor
@@ -41,10 +44,11 @@ class VaeOutput:
 
 @dataclass(frozen=True, slots=True)
 class CopsOutput:
-    """patches: (B, N, D), pooled, not unit. prototypes: (B, 2, 6, D). text: (B, 2, D) unit. picture: (B, 2), logits.
+    """What `forward` returns. The order of states is normal, anomalous.
 
-    probability: (B, h, w), anomalous, by patch, before it is weighted. distances: (B, 2, h, w), to the nearest prototype,
-    in [0, 2]. vae: in training only. The order of states is normal, anomalous.
+    patches: (B, N, D), pooled, not normalised. prototypes: (B, 2, 6, D). text: (B, 2, D) unit. picture: (B, 2), logits.
+    probability: (B, h, w) of anomalous, before it is weighted. distances: (B, 2, h, w) in [0, 2], to the nearest prototype.
+    vae: in training only.
     """
 
     patches: Tensor
@@ -57,11 +61,7 @@ class CopsOutput:
 
 
 class Cops(Method):
-    """pool: side of the patches' pooling, odd. alpha: how much the distance to normal prototypes weighs against the nearness to
-    anomalous ones. beta: how much the whole picture weighs against its worst patch.
-
-    The defaults are those that the authors use for every data set but the one they fitted on, with weights fitted on VisA.
-    """
+    """See the module. The defaults are those that the authors use, with weights fitted on VisA, for all data sets but VisA."""
 
     name = "cops"
     sigma = 4.0
@@ -80,7 +80,16 @@ class Cops(Method):
         draws: Tensor | None = None,
         fittable: bool = True,
     ) -> None:
-        """seed: of the draws, unless they are given, (10, D). fittable: with the VAE's encoder.
+        """Create the method with random parameters.
+
+        Args:
+            backbone: the frozen backbone.
+            pool: side of the patches' pooling, odd.
+            alpha: in [0, 1], weight of the distance to normal prototypes against the nearness to anomalous ones.
+            beta: in [0, 1], weight of the whole picture against its worst patch.
+            seed: of the fixed samples, where they are not given.
+            draws: the fixed samples, (10, D).
+            fittable: with the VAE's encoder, which only fitting needs.
 
         Raises CheckpointError for numbers out of range, and for a backbone whose tokens are not as long as its features.
         """
@@ -106,7 +115,7 @@ class Cops(Method):
         self.draws: Tensor
         self.stop: Tensor
         self.biases: Tensor | None
-        self.register_buffer("draws", drawn(seed or 0, width) if draws is None else draws.float())
+        self.register_buffer("draws", samples(seed or 0, width) if draws is None else draws.float())
         with torch.no_grad():
             self.register_buffer("stop", backbone.embed_words("."), persistent=False)
         self.register_buffer("biases", None, persistent=False)
@@ -116,7 +125,7 @@ class Cops(Method):
     def restored(
         cls, backbone: Backbone, header: Mapping[str, Any], tensors: Mapping[str, Tensor], class_name: str
     ) -> Cops:
-        """See methods.restore. The class name changes nothing: prompts are made from the picture."""
+        """See methods.restore. The class name is not used: prompts are made from the picture."""
         method = cls(
             backbone,
             pool=int(header["pool"]),
@@ -134,23 +143,23 @@ class Cops(Method):
         return self.state_dict()
 
     def settings(self) -> dict[str, Any]:
-        """See Method. draws_seed: null where the draws were given."""
+        """See Method. draws_seed: null where the samples were given."""
         return {"pool": self.pool, "alpha": self.alpha, "beta": self.beta, "draws_seed": self.seed}
 
     def precompute(self) -> None:
-        """See Method. The draws depend on no picture: they are decoded once."""
+        """See Method. The samples do not depend on the picture: they are decoded once."""
         self.biases = self.decoder(self.draws)
 
     def train(self, mode: bool = True) -> Cops:
-        """Forgets what `hold` computed, when fitting goes on."""
+        """Discard what `precompute` computed when fitting starts."""
         if mode:
             self.biases = None
         return super().train(mode)
 
     def forward(self, features: ImageFeatures) -> CopsOutput:
-        """See Method. In training one code is drawn for each picture, from torch's global generator, out of what the encoder says of it.
+        """See Method. In training one code is sampled for each picture, from torch's global generator, by the encoder's distribution.
 
-        Everything is in fp32 but the text tower's matrix products, which are in the features' precision.
+        Computes in fp32, but the text tower's matrix products in the features' precision.
         """
         assert features.values is not None, "encode_image(values=True)"
         with torch.autocast(features.values.device.type, enabled=False):
@@ -169,13 +178,13 @@ class Cops(Method):
                 vae,
             )
 
-    def scores(self, found: CopsOutput, keep: Tensor | None = None) -> Scores:
-        """See Method. A patch's probability is weighted by where it lies between the picture's least and greatest distances."""
-        from_normal, from_anomalous = scaled(found.distances, keep).unbind(dim=1)
-        patches = found.probability * (self.alpha * from_normal + (1 - self.alpha) * (1 - from_anomalous))
+    def scores(self, output: CopsOutput, keep: Tensor | None = None) -> Scores:
+        """See Method. A patch's probability is weighted by its distances, scaled to the picture's minimum and maximum."""
+        from_normal, from_anomalous = scaled(output.distances, keep).unbind(dim=1)
+        patches = output.probability * (self.alpha * from_normal + (1 - self.alpha) * (1 - from_anomalous))
         if keep is not None:
             patches = patches.masked_fill(~keep, 0)
-        picture = found.picture.softmax(dim=1)[:, 1]
+        picture = output.picture.softmax(dim=1)[:, 1]
         return Scores(self.beta * picture + (1 - self.beta) * patches.amax(dim=(1, 2)), patches)
 
     def _reconstruct(self, whole: Tensor) -> VaeOutput:
@@ -185,20 +194,25 @@ class Cops(Method):
                 " fitted further; fit afresh"
             )
         mean, log_variance = self.encoder(whole)
-        noise = torch.randn(mean.shape).to(mean)  # drawn on the CPU: the same on every device
+        noise = torch.randn(mean.shape).to(mean)  # sampled on the CPU: the same on every device
         return VaeOutput(whole, mean, log_variance, self.decoder(mean + (log_variance / 2).exp() * noise))
 
     def _biases(self, vae: VaeOutput | None) -> Tensor:
-        """(1 or B, K, W): those of the fixed draws, or each picture's own."""
+        """Return the biases (1 or B, K, W): those of the fixed samples, or in training each picture's own."""
         if vae is not None:
             return vae.decoded.unsqueeze(1)
         biases = self.decoder(self.draws) if self.biases is None else self.biases
         return biases.unsqueeze(0)
 
     def _text(self, prototypes: Tensor, biases: Tensor, dtype: torch.dtype) -> Tensor:
-        """The text features (B, 2, D) of the prompts that prototypes (B, 2, 6, D) and biases (1 or B, K, W) make: unit, mean, unit.
+        """Encode the prompts that prototypes and biases make, and average over the biases: unit features (B, 2, D).
 
-        The normal prompt gets the anomalous prototypes and the other way round: so it is published, and fitted.
+        The normal prompt gets the anomalous prototypes and the other way round: so it is in the published code and weights.
+
+        Args:
+            prototypes: (B, 2, 6, D).
+            biases: (1 or B, K, W).
+            dtype: of the text tower's matrix products.
         """
         B, K = prototypes.shape[0], biases.shape[1]
         context, state, own = self.context.split([CONTEXT, STATE, CLASS], dim=1)  # each (2, n, W)
@@ -210,10 +224,10 @@ class Cops(Method):
         )
         prompts = torch.cat([part.expand(B, 2, K, -1, -1) for part in parts], dim=3).flatten(0, 2)  # (B * 2 * K, L, W)
         with torch.autocast(prompts.device.type, dtype, enabled=dtype != torch.float32):
-            found = [self.backbone.encode_prompts(some, self.deep) for some in prompts.split(AT_ONCE)]
-        return scoring.unit(scoring.unit(torch.cat(found)).unflatten(0, (B, 2, K)).mean(dim=2))
+            features = [self.backbone.encode_prompts(some, self.deep) for some in prompts.split(PROMPTS_PER_RUN)]
+        return scoring.unit(scoring.unit(torch.cat(features)).unflatten(0, (B, 2, K)).mean(dim=2))
 
 
-def drawn(seed: int, width: int) -> Tensor:
-    """(10, width) from a standard normal, the same for a seed on every machine."""
+def samples(seed: int, width: int) -> Tensor:
+    """Return (10, width) from a standard normal distribution, the same for a seed on every machine."""
     return torch.randn(DRAWS, width, generator=torch.Generator().manual_seed(seed))

@@ -1,4 +1,4 @@
-"""What a detection method is: learned prompts on a frozen backbone, features in, scores out; pure and differentiable."""
+"""The base class of detection methods: learned prompts on a frozen backbone, features in, scores out; pure and differentiable."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from edge_agent.backbones.backbone import Backbone
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """picture: (B,), how anomalous each picture is. patches: (B, h, w), the same of its patches, or of finer cells.
+    """Anomaly scores of B pictures, fp32 in [0, 1].
 
-    Both in [0, 1], fp32.
+    picture: (B,). patches: (B, h, w), of the patches or of finer cells.
     """
 
     picture: Tensor
@@ -24,11 +24,11 @@ class Scores:
 
 
 class Method(nn.Module):
-    """One method on one backbone; its parameters are what is fitted. Fitting and inspecting call the same `forward`.
+    """One method on one backbone. Its parameters are fitted; fitting and inspecting call the same `forward`.
 
-    name: as in a checkpoint's header. sigma: of the blur of its map, pixels at 518. upsampling: from patches to map.
-    layers, values: what it wants of Backbone.encode_image. fixed_batch: it cuts batches into parts, which an exported graph does
-    for one size of batch only.
+    name: as in a checkpoint's header, and in methods.METHODS. sigma: of the map's blur, in pixels of a map of side 518.
+    upsampling: from patches to map. layers, values: arguments of Backbone.encode_image. fixed_batch: whether it splits
+    batches, which an exported graph can do for one size of batch only.
     """
 
     name: ClassVar[str]
@@ -40,25 +40,25 @@ class Method(nn.Module):
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
-        object.__setattr__(self, "backbone", backbone)  # frozen and shared: not one of this module's own
+        object.__setattr__(self, "backbone", backbone)  # frozen and shared: not a submodule
 
     backbone: Backbone
 
     def encode(self, x: Tensor) -> Any:
-        """What `forward` wants of pictures (B, 3, H, W): the backbone's features, unless a method says otherwise."""
+        """Compute the input of `forward` from pictures (B, 3, H, W): the backbone's features, unless a method overrides this."""
         return self.backbone.encode_image(x, self.layers, values=self.values)
 
     @abstractmethod
     def forward(self, features: Any) -> Any:
-        """All that scores, and in training losses, are made from: see the method's own class for what that is."""
+        """Compute the output that scores and, in training, losses are made from; the method's own class says what it is."""
 
     @abstractmethod
-    def scores(self, found: Any, keep: Tensor | None = None) -> Scores:
-        """Of what `forward` found. keep: (B, h, w) bool, the patches that count."""
+    def scores(self, output: Any, keep: Tensor | None = None) -> Scores:
+        """Compute the scores from the output of `forward`. keep: (B, h, w) bool, the patches that count; None for all."""
 
     @classmethod
     def fresh(cls, backbone: Backbone, class_name: str) -> Method:
-        """Ready to be fitted, its parameters drawn from torch's global generator."""
+        """Create the method with random parameters from torch's global generator, ready to be fitted."""
         return cls(backbone)
 
     @classmethod
@@ -66,14 +66,14 @@ class Method(nn.Module):
     def restored(
         cls, backbone: Backbone, header: Mapping[str, Any], tensors: Mapping[str, Tensor], class_name: str
     ) -> Method:
-        """The fitted method, on the backbone's device, from what `settings` and `tensors` gave. See methods.restore."""
+        """Create the fitted method on the backbone's device from what `settings` and `tensors` returned; see methods.restore."""
 
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
-        """What a checkpoint holds of it."""
+        """Return the tensors that a checkpoint holds."""
 
     def settings(self) -> dict[str, Any]:
-        """What a checkpoint's header says beside its tensors, so that the method can be built again (JSON values)."""
+        """Return what a checkpoint's header holds besides, so that the method can be restored (JSON values)."""
         return {}
 
     @classmethod
@@ -82,9 +82,9 @@ class Method(nn.Module):
         return None
 
     def precompute(self) -> None:
-        """Before inspecting: compute once what no longer changes, such as text features of prompts. Call under no_grad."""
+        """Compute what inspecting no longer changes, such as text features of prompts. Call under no_grad, before inspecting."""
 
 
 def spread(count: int, depth: int) -> tuple[int, ...]:
-    """`count` blocks spread evenly over a tower of `depth`, counted from 1, the last one among them: (6, 12, 18, 24) of 24."""
+    """Choose `count` blocks, evenly spaced in a tower of `depth` and with its last one, counted from 1: (6, 12, 18, 24) of 24."""
     return tuple(max(1, round(depth * number / count)) for number in range(1, count + 1))

@@ -1,4 +1,4 @@
-"""Plain CLIP: a picture and its patches compared with sentences about good and damaged things; nothing is learnt."""
+"""Plain CLIP: a picture and its patches are compared with sentences about good and damaged things; nothing is learned."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ States = tuple[tuple[str, ...], tuple[str, ...]]  # sentences with {} for the cl
 
 @dataclass(frozen=True, slots=True)
 class PlainOutput:
-    """picture: (B,), patches: (B, h, w), the probability of anomalous, in [0, 1], fp32."""
+    """The probability of anomalous, fp32 in [0, 1]. picture: (B,). patches: (B, h, w)."""
 
     picture: Tensor
     patches: Tensor
 
 
 class Plain(Method):
-    """sentences: what the two states are called, for any class name. The score is the whole picture's, whatever is masked."""
+    """Compares with fixed sentences, one list a state, for any class name. A mask does not change the picture's score."""
 
     name = "clip"
     sigma = 4.0
     sentences: ClassVar[States] = (("a photo of a normal {}.",), ("a photo of a damaged {}.",))
 
     def __init__(self, backbone: Backbone, class_name: str = "object") -> None:
+        """Encode the sentences for this class name; "_" and "-" in it become spaces."""
         super().__init__(backbone)
         noun = class_name.replace("_", " ").replace("-", " ").strip() or "object"
         states = [[sentence.format(noun) for sentence in state] for state in self.sentences]
@@ -44,7 +45,7 @@ class Plain(Method):
     def restored(
         cls, backbone: Backbone, header: Mapping[str, Any], tensors: Mapping[str, Tensor], class_name: str
     ) -> Plain:
-        """See methods.restore. Nothing was fitted, so there is nothing to restore."""
+        """See methods.restore. The checkpoint holds nothing to restore."""
         return cls(backbone, class_name)
 
     @classmethod
@@ -63,9 +64,9 @@ class Plain(Method):
         )
 
     def probability(self, features: Tensor) -> Tensor:
-        """features: (..., D), any length. Returns (...), of anomalous, at the temperature the backbone was trained with."""
+        """Return the probability of anomalous (...) of features (..., D), at the temperature the backbone was trained with."""
         return scoring.anomalous_probability(features, self.text, self.backbone.temperature)
 
-    def scores(self, found: PlainOutput, keep: Tensor | None = None) -> Scores:
+    def scores(self, output: PlainOutput, keep: Tensor | None = None) -> Scores:
         """See Method."""
-        return Scores(found.picture, found.patches if keep is None else found.patches.masked_fill(~keep, 0))
+        return Scores(output.picture, output.patches if keep is None else output.patches.masked_fill(~keep, 0))

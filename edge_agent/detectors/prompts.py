@@ -1,4 +1,4 @@
-"""The sentences Tipsomaly compares pictures with (its paper's fixed prompts), for any class name."""
+"""The sentences that Tipsomaly compares pictures with (its paper's fixed prompts), for any class name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STATES = (NORMAL, ANOMALOUS)  # the order of states everywhere: normal, anomalou
 
 
 def sentences(class_name: str) -> tuple[list[str], list[str]]:
-    """All sentences of the normal and of the anomalous state; "_" and "-" in the class name become spaces."""
+    """Return all sentences of the normal and of the anomalous state; "_" and "-" in the class name become spaces."""
     noun = class_name.replace("_", " ").replace("-", " ").strip() or "object"
     normal, anomalous = (
         [template.format(state.format(noun)) for state in states for template in TEMPLATES] for states in STATES

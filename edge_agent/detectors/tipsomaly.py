@@ -19,17 +19,17 @@ from edge_agent.kernels.similarity import compare
 
 PROMPT_LENGTH = 8  # tokens, as published
 CLASS_TOKEN = 2  # as published
-CONSISTENCY = (0.0, 0.0)  # as published: none
-NO_CONTRAST = (0.0, 1.0)  # as published
-LEAST_CONTRAST = 0.01  # is added to every cell's, so that one without any does not make its probability 0
+CONSISTENCY = (0.0, 0.0)  # slope and centre: none, as published
+NO_CONTRAST = (0.0, 1.0)  # share and temperature: none, as published
+CONTRAST_OFFSET = 0.01  # added to every cell's, so that no contrast does not make the probability 0
 
 
 @dataclass(frozen=True, slots=True)
 class LocalEvidence:
-    """How much of a picture its "local evidence" is: see picture_score. As published unless said.
+    """How the "local evidence" of a picture is computed: see picture_score. The defaults are as published.
 
-    fractions: for each size of defect the fraction of the patches, the highest ones, that counts; 0 for the highest one.
-    odds: means are taken of log odds, and of probabilities otherwise.
+    fractions: for each size of defect, which fraction of the patches, the highest ones, is averaged; 0 for the highest alone.
+    odds: take means of log odds, not of probabilities.
     """
 
     fractions: tuple[float, ...] = (0.0,)
@@ -37,9 +37,11 @@ class LocalEvidence:
 
     @classmethod
     def from_header(cls, header: Mapping[str, Any]) -> LocalEvidence:
-        """What a checkpoint's header says of it."""
-        said = header.get("evidence", cls().fractions)
-        fractions = tuple(min(max(float(one), 0.0), 1.0) for one in (said if isinstance(said, Sequence) else [said]))
+        """Read it from a checkpoint's header."""
+        stated = header.get("evidence", cls().fractions)
+        fractions = tuple(
+            min(max(float(one), 0.0), 1.0) for one in (stated if isinstance(stated, Sequence) else [stated])
+        )
         return cls(fractions, bool(header.get("odds", False)))
 
 
@@ -48,9 +50,10 @@ PUBLISHED = LocalEvidence()
 
 @dataclass(frozen=True, slots=True)
 class TipsomalyOutput:
-    """picture: (B, C), anomalous probability by class token 1, 2 (CLIP has one). patches: (B, h, w), by patch; peak: (B,), the highest.
+    """What `forward` returns: probabilities of anomalous, in [0, 1].
 
-    dissimilarity: (B, h, w) and contrast: (B, 4h, 4w), see ImageFeatures, None where the backbone cannot tell.
+    picture: (B, C), by class token 1, 2 (CLIP has one). patches: (B, h, w). peak: (B,), the highest patch.
+    dissimilarity: (B, h, w) and contrast: (B, 4h, 4w), see ImageFeatures; None where the backbone has none.
     """
 
     picture: Tensor
@@ -61,18 +64,25 @@ class TipsomalyOutput:
 
 
 def fixed_features(backbone: Backbone, class_name: str) -> Tensor:
-    """(2, D) unit: the class-specific pair that a whole picture is compared with."""
+    """Encode the class-specific pair (2, D), unit, that a whole picture is compared with."""
     return torch.stack([scoring.state_feature(backbone.encode_text(state)) for state in prompts.sentences(class_name)])
 
 
 def learned_features(backbone: Backbone, prompt_pair: Tensor) -> Tensor:
-    """(2, D) unit: the pair that patches are compared with. prompt_pair: (2, S, W), in front of the sentences for "object"."""
+    """Encode the pair (2, D), unit, that patches are compared with. prompt_pair: (2, S, W), put before sentences for "object"."""
     states = zip(prompts.sentences("object"), prompt_pair, strict=True)
     return torch.stack([scoring.state_feature(backbone.encode_text(state, prompt)) for state, prompt in states])
 
 
 def score(features: ImageFeatures, fixed: Tensor, learned: Tensor, temperature: float | Tensor) -> TipsomalyOutput:
-    """Probabilities before any combination."""
+    """Compare the features with the text; nothing is combined yet.
+
+    Args:
+        features: of B pictures.
+        fixed: (2, D) unit, for whole pictures.
+        learned: (2, D) unit, for patches.
+        temperature: what cosines are divided by before the softmax.
+    """
     patches = compare(features.patches, learned.unsqueeze(0), temperature)
     return TipsomalyOutput(
         scoring.anomalous_probability(features.globals, fixed, temperature),
@@ -83,41 +93,50 @@ def score(features: ImageFeatures, fixed: Tensor, learned: Tensor, temperature: 
     )
 
 
-def with_consistency(found: TipsomalyOutput, slope: float, centre: float) -> TipsomalyOutput:
-    """Each patch's logit plus what it looks unlike its own picture's others beyond `centre`, times `slope`: 0 changes nothing.
+def with_consistency(output: TipsomalyOutput, slope: float, centre: float) -> TipsomalyOutput:
+    """Add `slope` times (dissimilarity - `centre`) to each patch's logit; a slope of 0 changes nothing.
 
-    Not of the paper: test-time self-consistency, for backbones that tell of it.
+    Test-time self-consistency, for backbones that compute dissimilarities; not in the paper.
     """
-    if not slope or found.dissimilarity is None:
-        return found
-    patches = torch.sigmoid(torch.logit(found.patches, MIN_PROBABILITY) + slope * (found.dissimilarity - centre))
-    return replace(found, patches=patches, peak=patches.amax(dim=(1, 2)))
+    if not slope or output.dissimilarity is None:
+        return output
+    patches = torch.sigmoid(torch.logit(output.patches, MIN_PROBABILITY) + slope * (output.dissimilarity - centre))
+    return replace(output, patches=patches, peak=patches.amax(dim=(1, 2)))
 
 
-def sharpened(found: TipsomalyOutput, share: float, temperature: float) -> Tensor:
-    """(B, 4h, 4w) in [0, 1]: geometric mean of the patches' probability, weighted 1 - share, and of their cells' local contrast.
+def sharpened(output: TipsomalyOutput, share: float, temperature: float) -> Tensor:
+    """Sharpen the map: the geometric mean of the patches' probability and their cells' local contrast, (B, 4h, 4w) in [0, 1].
 
-    temperature: what the patches' log odds are divided by first, as contrast alone would rank those that are all but certain.
-    The patches themselves (B, h, w) for a share of 0. Not of the paper: it shows where in its patch a defect lies, for
-    backbones that look at contrast.
+    It shows where in its patch a defect lies, for backbones that compute contrast; not in the paper.
+
+    Args:
+        output: of `forward`.
+        share: in [0, 1], weight of the contrast; for 0 the patches (B, h, w) are returned as they are.
+        temperature: what the patches' log odds are divided by first; else contrast alone would rank nearly certain patches.
     """
-    if not share or found.contrast is None:
-        return found.patches
-    contrast = (found.contrast + LEAST_CONTRAST).clamp(max=1)
-    patches = torch.sigmoid(torch.logit(found.patches, MIN_PROBABILITY) / temperature)
+    if not share or output.contrast is None:
+        return output.patches
+    contrast = (output.contrast + CONTRAST_OFFSET).clamp(max=1)
+    patches = torch.sigmoid(torch.logit(output.patches, MIN_PROBABILITY) / temperature)
     _, height, width = contrast.shape
     return scoring.resize_bilinear(patches, (height, width)) ** (1 - share) * contrast**share
 
 
 def picture_score(
-    found: TipsomalyOutput, class_token: int, keep: Tensor | None = None, evidence: LocalEvidence = PUBLISHED
+    output: TipsomalyOutput, class_token: int, keep: Tensor | None = None, evidence: LocalEvidence = PUBLISHED
 ) -> Tensor:
-    """(B,) in [0, 1]: mean of class token k's probability and the patches' "local evidence", once for each size of defect.
+    """Compute the pictures' scores (B,) in [0, 1]: the mean of a class token's probability and the patches' "local evidence".
 
-    keep: (B, h, w) bool, patches that count. The published score is this one doubled, in [0, 2]; its evidence is the
-    highest patch, and probabilities are what its mean is of.
+    There is one local evidence for each size of defect. The published score is this one doubled, in [0, 2], with the highest
+    patch as the only evidence and a mean of probabilities.
+
+    Args:
+        output: of `forward`.
+        class_token: 1 or 2, whose probability counts.
+        keep: (B, h, w) bool, the patches that count; None for all.
+        evidence: how local evidence is computed; default as published.
     """
-    token, patches, peak = found.picture[:, class_token - 1], found.patches.flatten(1), found.peak
+    token, patches, peak = output.picture[:, class_token - 1], output.patches.flatten(1), output.peak
     none = 0.0
     if evidence.odds:
         token, patches, peak = (torch.logit(one, MIN_PROBABILITY) for one in (token, patches, peak))
@@ -134,7 +153,14 @@ def picture_score(
 
 
 def highest(patches: Tensor, keep: Tensor | None, fraction: float, none: float = 0.0) -> Tensor:
-    """(B,): mean of that fraction of the highest patches (B, N) that count, of one at least; `none` where none counts."""
+    """Average the highest patches: (B,).
+
+    Args:
+        patches: (B, N).
+        keep: (B, N) bool, the patches that count; None for all.
+        fraction: of those that count, how many are averaged, at least one.
+        none: the result where no patch counts.
+    """
     if keep is None:
         return patches.topk(max(round(fraction * patches.shape[1]), 1), dim=1).values.mean(dim=1)
     count = (fraction * keep.sum(dim=1, keepdim=True)).round().clamp(min=1)  # (B, 1)
@@ -143,11 +169,7 @@ def highest(patches: Tensor, keep: Tensor | None, fraction: float, none: float =
 
 
 class Tipsomaly(Method):
-    """prompt: (2, S, W), normal then anomalous, the only parameter. class_token: 1 or 2, whose probability counts.
-
-    evidence: see picture_score. Where a backbone is small its highest patch is noise: means of several and of many tell more.
-    consistency: slope and centre of with_consistency. contrast: share and temperature of sharpened.
-    """
+    """See the module. prompt: (2, S, W), normal then anomalous, is the only parameter."""
 
     name = "tipsomaly"
     sigma = 4.0
@@ -162,7 +184,17 @@ class Tipsomaly(Method):
         consistency: tuple[float, float] = CONSISTENCY,
         contrast: tuple[float, float] = NO_CONTRAST,
     ) -> None:
-        """fixed: the class name's pair, if it is known already, so that no text tower is needed."""
+        """Create the method with random prompts.
+
+        Args:
+            backbone: the frozen backbone.
+            class_name: what is in the pictures, in a word or two.
+            class_token: 1 or 2, whose probability counts.
+            fixed: the class name's pair (2, D), where it is known already, so that the text tower is not needed.
+            evidence: see picture_score. A small backbone's highest patch is noise: means of several and of many are better.
+            consistency: slope and centre of with_consistency.
+            contrast: share and temperature of sharpened.
+        """
         super().__init__(backbone)
         self.class_name, self.class_token, self.evidence = class_name, class_token, evidence
         self.consistency, self.contrast = consistency, contrast
@@ -200,7 +232,7 @@ class Tipsomaly(Method):
         return method
 
     def tensors(self) -> dict[str, Tensor]:
-        """With the text features made of them, so that the line needs no text tower for this class name."""
+        """See Method. With the text features of the prompts, so that inspecting needs no text tower for this class name."""
         with torch.no_grad():
             learned = learned_features(self.backbone, self.prompt)
         return {"prompt": self.prompt.detach(), "learned": learned, f"fixed.{self.class_name}": self.fixed}
@@ -221,8 +253,8 @@ class Tipsomaly(Method):
         learned = learned_features(self.backbone, self.prompt) if self.learned is None else self.learned
         return score(features, self.fixed, learned, self.backbone.temperature)
 
-    def scores(self, found: TipsomalyOutput, keep: Tensor | None = None) -> Scores:
+    def scores(self, output: TipsomalyOutput, keep: Tensor | None = None) -> Scores:
         """See Method."""
-        found = with_consistency(found, *self.consistency)
-        token = min(self.class_token, found.picture.shape[1])
-        return Scores(picture_score(found, token, keep, self.evidence), sharpened(found, *self.contrast))
+        output = with_consistency(output, *self.consistency)
+        token = min(self.class_token, output.picture.shape[1])
+        return Scores(picture_score(output, token, keep, self.evidence), sharpened(output, *self.contrast))

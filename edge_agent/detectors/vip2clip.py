@@ -1,6 +1,6 @@
-"""ViP2-CLIP (arXiv 2505.17692): prompts made for each picture, patches of several layers, the picture judged by its worst patches.
+"""ViP2-CLIP (arXiv 2505.17692): prompts made for each picture, patches of several layers, a score from the worst patches.
 
-Follows the authors' published code where it differs from the paper, except for the word of the normal state: that is "good", as
+Follows the authors' published code where it differs from the paper, except for the word of the normal state: it is "good", as
 in the paper, unless a checkpoint holds another.
 """
 
@@ -22,15 +22,16 @@ from edge_agent.kernels import scoring
 WORDS = ("good", "damaged")  # normal, anomalous
 STATE, SHARED = 9, 3  # tokens before and after the word, as published
 LAYERS = 4
-TOP = 50  # patches that a picture is judged by
+TOP = 50  # patches that make the picture's score
 TEMPERATURE = 0.07  # as published, not the backbone's own
 
 
 @dataclass(frozen=True, slots=True)
 class ViP2ClipOutput:
-    """text: (B, 2, D) unit, normal then anomalous. cosines: (B, K, 2, h, w), of patches of K layers to what the text became there.
+    """What `forward` returns.
 
-    probability: (B, K, h, w), anomalous, in [0, 1]; that of normal is 1 minus it.
+    text: (B, 2, D) unit, normal then anomalous. cosines: (B, K, 2, h, w), of the patches of K layers and the text features
+    that attended to them. probability: (B, K, h, w) of anomalous, in [0, 1].
     """
 
     text: Tensor
@@ -39,10 +40,14 @@ class ViP2ClipOutput:
 
 
 def picture_logits(cosines: Tensor, top: int, keep: Tensor | None = None) -> Tensor:
-    """(B, 2), normal then anomalous: the mean cosine of the `top` most anomalous patches of every layer, over the temperature.
+    """Compute the picture's logits (B, 2), normal then anomalous: the paper's unified text-patch alignment (UTPA).
 
-    The paper's unified text-patch alignment (UTPA). cosines: (B, K, 2, h, w). keep: (B, h, w) bool, patches that count; where
-    fewer than `top` do, all of them, and where none does both logits are 0.
+    They are the mean cosine of the most anomalous patches of every layer, over the temperature; 0 where no patch counts.
+
+    Args:
+        cosines: (B, K, 2, h, w).
+        top: how many patches of each layer; all that count where fewer do.
+        keep: (B, h, w) bool, the patches that count; None for all.
     """
     normal, anomalous = cosines.flatten(3).unbind(dim=2)  # each (B, K, N)
     odds = anomalous - normal
@@ -58,7 +63,7 @@ def picture_logits(cosines: Tensor, top: int, keep: Tensor | None = None) -> Ten
 
 
 class ViP2Clip(Method):
-    """layers: blocks whose patches are looked at, counted from 1. top: how many patches of each judge the picture."""
+    """See the module. layers: the blocks whose patches are compared, counted from 1. top: patches of each that make the score."""
 
     name = "vip2clip"
     sigma = 8.0
@@ -73,10 +78,17 @@ class ViP2Clip(Method):
         shared: int = SHARED,
         words: tuple[Tensor, Tensor] | None = None,
     ) -> None:
-        """layers: four, evenly spread, if not given. state, shared: how many tokens stand before and after the word.
+        """Create the method with random parameters.
 
-        words: tokens (n, W) of the words for normal and anomalous; if not given the backbone's own of "good" and "damaged".
-        Raises CheckpointError for numbers that the backbone has no place for.
+        Args:
+            backbone: the frozen backbone.
+            layers: blocks, counted from 1; default four, evenly spaced.
+            top: how many patches of each layer make the picture's score.
+            state: how many tokens stand before the word.
+            shared: how many tokens stand after the word.
+            words: tokens (n, W) of the words for normal and anomalous; default the backbone's own of "good" and "damaged".
+
+        Raises CheckpointError for numbers that do not fit the backbone.
         """
         super().__init__(backbone)
         self.layers = tuple(dict.fromkeys(spread(LAYERS, backbone.depth) if layers is None else layers))
@@ -105,7 +117,7 @@ class ViP2Clip(Method):
     def restored(
         cls, backbone: Backbone, header: Mapping[str, Any], tensors: Mapping[str, Tensor], class_name: str
     ) -> ViP2Clip:
-        """See methods.restore. The class name changes nothing: prompts are made from the picture."""
+        """See methods.restore. The class name is not used: prompts are made from the picture."""
         method = cls(
             backbone,
             layers=[int(layer) for layer in header["layers"]],
@@ -126,7 +138,7 @@ class ViP2Clip(Method):
         return {"layers": list(self.layers), "top": self.top}
 
     def forward(self, features: ImageFeatures) -> ViP2ClipOutput:
-        """See Method. Whatever precision the features come in, all from here on is in fp32, the text tower too: prompts are short."""
+        """See Method. Computes in fp32 whatever the features' precision, in the text tower too, as its prompts are short."""
         layers = [features.layers[layer] for layer in self.layers]
         with torch.autocast(layers[0].device.type, enabled=False):
             patches = scoring.unit(torch.stack(layers, dim=1))  # (B, K, N, D)
@@ -136,20 +148,20 @@ class ViP2Clip(Method):
             probability = torch.sigmoid((anomalous - normal) / TEMPERATURE)  # = softmax over two states
         return ViP2ClipOutput(text, cosines, probability)
 
-    def scores(self, found: ViP2ClipOutput, keep: Tensor | None = None) -> Scores:
-        """See Method. The text has looked at all patches, those that do not count among them."""
-        picture = picture_logits(found.cosines, self.top, keep).softmax(dim=1)[:, 1]
-        patches = found.probability.mean(dim=1)  # the published (anomalous + 1 - normal) / 2 is the same
+    def scores(self, output: ViP2ClipOutput, keep: Tensor | None = None) -> Scores:
+        """See Method. The text features have attended to all patches, also to those that do not count."""
+        picture = picture_logits(output.cosines, self.top, keep).softmax(dim=1)[:, 1]
+        patches = output.probability.mean(dim=1)  # the published (anomalous + 1 - normal) / 2 is the same
         if keep is not None:
             picture = picture.masked_fill(~keep.flatten(1).any(dim=1), 0)
             patches = patches.masked_fill(~keep, 0)
         return Scores(picture, patches)
 
     def _text(self, whole: Tensor) -> Tensor:
-        """(B, 2, D) unit, of the prompts that whole (B, D) unit makes."""
+        """Encode the prompts that pictures' features `whole` (B, D), unit, make. Returns (B, 2, D) unit."""
         prompts = self.prompts(whole, (self.word_normal, self.word_anomalous))
         if prompts[0].shape == prompts[1].shape:
             states = self.backbone.encode_prompts(torch.cat(prompts)).unflatten(0, (2, -1)).unbind()
-        else:  # the words are of other lengths
+        else:  # the words have different numbers of tokens
             states = tuple(self.backbone.encode_prompts(each) for each in prompts)
         return scoring.unit(torch.stack(states, dim=1))

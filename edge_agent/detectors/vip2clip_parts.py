@@ -1,4 +1,4 @@
-"""The learned parts of ViP2-CLIP: prompts that see the whole picture, and text features that look at its patches."""
+"""The learned parts of ViP2-CLIP: prompts conditioned on the picture, and text features that attend to its patches."""
 
 from __future__ import annotations
 
@@ -14,13 +14,20 @@ HEADS = 8
 
 
 class ConditionedPrompts(nn.Module):
-    """Tokens of two prompts that differ from picture to picture; the paper's image-conditioned adapter (ICA).
+    """Makes the tokens of two prompts for each picture; the paper's image-conditioned adapter (ICA).
 
     state: (2, E, W), normal then anomalous. shared: (R, W), of both states. bias: (D,). One adapter for each shared token.
     """
 
     def __init__(self, width: int, text_width: int, state: int, shared: int) -> None:
-        """width: D. text_width: W. state, shared: how many tokens of each kind."""
+        """Create random parameters.
+
+        Args:
+            width: D, length of a feature.
+            text_width: W, length of a token.
+            state: E, tokens of each state before the word.
+            shared: R, tokens of both states after the word.
+        """
         super().__init__()
         self.state = nn.Parameter(STD * torch.randn(2, state, text_width))
         self.shared = nn.Parameter(STD * torch.randn(shared, text_width))
@@ -31,10 +38,10 @@ class ConditionedPrompts(nn.Module):
         )
 
     def forward(self, whole: Tensor, words: Sequence[Tensor]) -> list[Tensor]:
-        """whole: (B, D) unit. words: (n, W) for normal and for anomalous. The prompts of both, each (B, E + n + R, W)."""
+        """Return both prompts, each (B, E + n + R, W). whole: (B, D) unit. words: (n, W) for normal and for anomalous."""
         B = whole.shape[0]
-        seen = torch.stack([adapter(whole + self.bias) for adapter in self.adapters], dim=1)  # (B, R, W)
-        shared = self.shared + seen
+        conditioned = torch.stack([adapter(whole + self.bias) for adapter in self.adapters], dim=1)  # (B, R, W)
+        shared = self.shared + conditioned
         return [
             torch.cat([state.expand(B, -1, -1), word.expand(B, -1, -1), shared], dim=1)
             for state, word in zip(self.state, words, strict=True)
@@ -44,9 +51,9 @@ class ConditionedPrompts(nn.Module):
 class Perception(nn.Module):
     """Attention of text features to patches, the same for every layer; the paper's fine-grained perception (FGP).
 
-    The logits are not divided by the root of a head's width: as published, other than in the paper. Two identities keep it
-    cheap, as there are two queries and a thousand patches: keys are never made, as (W f) . q = f . (W^T q), nor values, as the
-    mean of projected patches is the projection of their mean. A bias of the keys would move no softmax, so there is none.
+    The logits are not divided by the root of a head's width: so in the published code, unlike the paper. Two identities make it
+    cheap for two queries and a thousand patches: keys are never computed, as (W f) . q = f . (W^T q), nor values, as the mean
+    of projected patches is the projection of their mean. Keys have no bias, which would not change the softmax.
     """
 
     def __init__(self, width: int) -> None:
@@ -57,11 +64,11 @@ class Perception(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, text: Tensor, patches: Tensor) -> Tensor:
-        """text: (B, 2, D) unit. patches: (B, K, N, D) unit, of K layers. Returns (B, K, 2, D) unit."""
+        """Return (B, K, 2, D) unit, the text features after attending to K layers. text: (B, 2, D) unit. patches: (B, K, N, D) unit."""
         B, K, _, D = patches.shape
         key, value = (layer.weight.view(HEADS, D // HEADS, D) for layer in (self.key, self.value))  # (h, d, D)
-        asked = torch.einsum("bshd,hdc->bshc", self.query(text).view(B, 2, HEADS, -1), key)  # (B, 2, h, D)
-        attention = (asked.reshape(B, 1, 2 * HEADS, D) @ patches.mT).softmax(dim=3)  # (B, K, 2h, N)
-        seen = (attention @ patches).view(B, K, 2, HEADS, D)
-        heads = torch.einsum("bkshc,hdc->bkshd", seen, value).flatten(3)  # (B, K, 2, D)
+        queries = torch.einsum("bshd,hdc->bshc", self.query(text).view(B, 2, HEADS, -1), key)  # (B, 2, h, D)
+        attention = (queries.reshape(B, 1, 2 * HEADS, D) @ patches.mT).softmax(dim=3)  # (B, K, 2h, N)
+        attended = (attention @ patches).view(B, K, 2, HEADS, D)
+        heads = torch.einsum("bkshc,hdc->bkshd", attended, value).flatten(3)  # (B, K, 2, D)
         return scoring.unit(self.out(heads + self.value.bias))

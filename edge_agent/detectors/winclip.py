@@ -1,4 +1,4 @@
-"""WinCLIP without examples (arXiv 2303.14814): many sentences, windows of patches encoded by themselves, harmonic means.
+"""Zero-shot WinCLIP (arXiv 2303.14814): many sentences, windows of patches encoded by themselves, harmonic means.
 
 Its sentences are written for this project, not the authors'. Left out: WinCLIP+, which compares with pictures of good parts.
 """
@@ -15,7 +15,7 @@ from torch import Tensor
 from edge_agent.detectors.plain import Plain, PlainOutput, States
 
 SIDES = (2, 3)  # of windows, in patches, as published
-MIN_PROBABILITY = 1e-6  # a probability below counts as this: a harmonic mean has no place for 0
+MIN_PROBABILITY = 1e-6  # smaller probabilities are raised to this: a harmonic mean is not defined for 0
 
 NORMAL = (
     "{}",
@@ -54,13 +54,13 @@ TEMPLATES = (
 
 
 def composed(states: tuple[str, ...]) -> tuple[str, ...]:
-    """Every state in every template, still with {} for the class name."""
+    """Put every state into every template; {} still stands for the class name."""
     return tuple(template.format(state) for state in states for template in TEMPLATES)
 
 
 @dataclass(frozen=True, slots=True)
 class WindowFeatures:
-    """image: (B, D), of the picture. windows: (B, h - s + 1, w - s + 1, D) by side s. None of them unit. grid: (h, w)."""
+    """Features that are not normalised. image: (B, D). windows: (B, h - s + 1, w - s + 1, D) by side s. grid: (h, w) of patches."""
 
     image: Tensor
     windows: dict[int, Tensor]
@@ -68,10 +68,10 @@ class WindowFeatures:
 
 
 class WinClip(Plain):
-    """The picture is scored by itself; a patch by the harmonic mean over picture and windows, each window's over its patches.
+    """Scores a picture by itself, and a patch by the harmonic mean over the picture and all windows that contain the patch.
 
-    A harmonic mean is near the least of its numbers: one window that finds a patch normal outweighs those that do not.
-    Windows cost some 14 times what the picture does.
+    A harmonic mean is close to the smallest of its numbers: one window that finds a patch normal outweighs those that do not.
+    Windows take some 14 times as long as the picture.
     """
 
     name = "winclip"
@@ -85,7 +85,7 @@ class WinClip(Plain):
         windows = {side: self.backbone.encode_windows(x, side) for side in sides}
         return WindowFeatures(features.image, windows, features.grid)
 
-    def forward(self, features: WindowFeatures) -> PlainOutput:  # type: ignore[override]  # of what its own `see` gives
+    def forward(self, features: WindowFeatures) -> PlainOutput:  # type: ignore[override]  # takes what its own `encode` returns
         """See Method."""
         whole = self.probability(features.image)  # (B,)
         scales = [whole[:, None, None].expand(-1, *features.grid)]
@@ -94,12 +94,12 @@ class WinClip(Plain):
 
 
 def harmonic(x: Tensor) -> Tensor:
-    """Harmonic mean over the first axis, of numbers in [0, 1]."""
+    """Return the harmonic mean over the first axis, of numbers in [0, 1]."""
     return 1 / (1 / x.clamp(min=MIN_PROBABILITY)).mean(dim=0)
 
 
 def windows_to_patches(windows: Tensor, side: int) -> Tensor:
-    """Windows' numbers (B, h - side + 1, w - side + 1) in [0, 1] to patches (B, h, w): harmonic mean of the windows a patch is in."""
+    """Average windows' numbers (B, h - side + 1, w - side + 1) in [0, 1] over the windows of each patch: harmonic means (B, h, w)."""
     reciprocal = F.pad(1 / windows.clamp(min=MIN_PROBABILITY), [side - 1] * 4)
     inside = F.pad(torch.ones_like(windows), [side - 1] * 4)
     counted, summed = F.avg_pool2d(torch.stack([inside, reciprocal], dim=1), side, stride=1).unbind(dim=1)

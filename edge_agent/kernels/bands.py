@@ -1,4 +1,4 @@
-"""A linear map along one axis that looks at few neighbours, such as a resampling or a blur, as where it looks and how it weighs."""
+"""Banded matrices: linear maps along one axis with few taps, such as a resampling or a blur, as offsets and weights."""
 
 from __future__ import annotations
 
@@ -12,36 +12,43 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Band:
-    """first: (S,) int32, where each of S outputs begins to preprocessing. weights: (T, S) fp32, of the T inputs from there on."""
+    """first: (S,) int32, the first input of each of S outputs. weights: (T, S) fp32, of the T inputs from there on."""
 
     first: Tensor
     weights: Tensor
 
     @property
     def taps(self) -> int:
-        """T."""
+        """T, inputs of each output."""
         return len(self.weights)
 
 
 def band(matrix: Tensor) -> Band:
-    """matrix: (S, L), what each of L inputs gives to each of S outputs."""
+    """Convert a matrix (S, L), the weight of each of L inputs in each of S outputs."""
     used = matrix != 0
     first = used.int().argmax(dim=1)
     last = matrix.shape[1] - 1 - used.flip(1).int().argmax(dim=1)
     taps = int((last - first).max()) + 1
-    first = first.clamp(max=matrix.shape[1] - taps)  # the last outputs look a little further back, with weight 0
+    first = first.clamp(max=matrix.shape[1] - taps)  # the last outputs start earlier, with weights of 0
     reach = first.unsqueeze(1) + torch.arange(taps, device=matrix.device)  # (S, T)
     return Band(first.int().contiguous(), matrix.gather(1, reach).T.contiguous().float())
 
 
-@lru_cache(maxsize=64)  # a camera has one size; stored pictures may have any
+@lru_cache(maxsize=64)  # a camera has one size; stored pictures may have many
 def resampling(length: int, size: int, kind: str, device: torch.device) -> Band:
-    """Of torch's own antialiased resize from `length` to `size`, "bilinear" or "bicubic": read off the pictures of single pixels."""
+    """Measure the weights of torch's own antialiased resize along one axis, from the responses to single pixels.
+
+    Args:
+        length: pixels before.
+        size: pixels after.
+        kind: "bilinear" or "bicubic".
+        device: where the result is made.
+    """
     single = torch.eye(length)[None, None]  # a column for each input
     matrix = F.interpolate(single, size=(size, length), mode=kind, antialias=True, align_corners=False)
     return on(band(matrix[0, 0]), device)
 
 
-def on(found: Band, device: torch.device) -> Band:
-    """The same on another device."""
-    return Band(found.first.to(device), found.weights.to(device))
+def on(own: Band, device: torch.device) -> Band:
+    """Copy a band to a device."""
+    return Band(own.first.to(device), own.weights.to(device))

@@ -1,4 +1,4 @@
-"""Patches to the map that a verdict and an overlay need: up-sampled, smoothed and kept in [0, 1], in one step."""
+"""Patches to the map that verdicts and overlays need: upsampled, smoothed and clamped to [0, 1], in one step."""
 
 from __future__ import annotations
 
@@ -10,24 +10,32 @@ from torch import Tensor
 
 from edge_agent.kernels import Kernel, bands, scoring, usable
 
-BLOCK = 256  # pixels a program makes
+BLOCK = 256  # pixels of each program
 tl: Any = None  # triton.language, once there is a kernel to build
 
 
 def heatmaps(
     patches: Tensor, size: int, sigma: float, upsampling: str = "bilinear", dtype: torch.dtype = torch.float32
 ) -> Tensor:
-    """Patches (B, h, w) fp32 in [0, 1] to maps (B, size, size) in [0, 1]. sigma, upsampling: see scoring.heatmaps."""
+    """Compute maps (B, size, size) in [0, 1].
+
+    Args:
+        patches: (B, h, w) fp32 in [0, 1].
+        size: side of the map in pixels.
+        sigma: of the blur, in pixels of a map of side 518, as the papers give it.
+        upsampling: "bilinear" or "nearest".
+        dtype: of the maps.
+    """
     return (kernel if usable(patches.device) else reference)(patches, size, sigma, upsampling, dtype)
 
 
 def reference(patches: Tensor, size: int, sigma: float, upsampling: str, dtype: torch.dtype) -> Tensor:
-    """As heatmaps, in plain torch."""
+    """See heatmaps. In plain torch."""
     return scoring.heatmaps(patches, size, sigma, upsampling).to(dtype)
 
 
 def kernel(patches: Tensor, size: int, sigma: float, upsampling: str, dtype: torch.dtype) -> Tensor:
-    """As heatmaps, in Triton: both steps are linear along each axis, so they are one, of a few patches each way."""
+    """See heatmaps. In Triton: both steps are linear along each axis, so they are one banded matrix for each axis."""
     B, h, w = patches.shape
     rows = upsampling_band(h, size, sigma, upsampling, patches.device)
     columns = upsampling_band(w, size, sigma, upsampling, patches.device)
@@ -46,7 +54,7 @@ def kernel(patches: Tensor, size: int, sigma: float, upsampling: str, dtype: tor
 
 @lru_cache(maxsize=64)
 def upsampling_band(cells: int, size: int, sigma: float, upsampling: str, device: torch.device) -> bands.Band:
-    """Of scoring.heatmaps along one axis, from `cells` patches to `size` pixels. sigma: as there."""
+    """Return scoring.upsampling_matrix as a band, with the same arguments."""
     return bands.on(bands.band(scoring.upsampling_matrix(cells, size, sigma, upsampling, torch.device("cpu"))), device)
 
 

@@ -1,4 +1,4 @@
-"""Frames as cameras give them to pictures as a vision tower wants them: resized with antialias, normalised, channels first."""
+"""Camera frames to a vision tower's pictures: resized with antialias, normalised, channels first."""
 
 from __future__ import annotations
 
@@ -11,17 +11,23 @@ from torch import Tensor
 from edge_agent.backbones.backbone import Preprocessing
 from edge_agent.kernels import Kernel, bands, usable
 
-BLOCK = 128  # pixels a program makes
+BLOCK = 128  # pixels of each program
 tl: Any = None  # triton.language, once there is a kernel to build
 
 
 def prepare(frames: Tensor, preprocessing: Preprocessing, out: Tensor) -> None:
-    """frames: (B, H, W, 3) uint8 RGB of any strides. out: (B, 3, S, S), contiguous, written in its own precision."""
+    """Resize and normalise frames into `out`.
+
+    Args:
+        frames: (B, H, W, 3) uint8 RGB of any strides.
+        preprocessing: of the backbone.
+        out: (B, 3, S, S), contiguous; written in its own precision.
+    """
     (kernel if usable(frames.device) else reference)(frames, preprocessing, out)
 
 
 def reference(frames: Tensor, preprocessing: Preprocessing, out: Tensor) -> None:
-    """As prepare, in plain torch."""
+    """See prepare. In plain torch."""
     x = frames.permute(0, 3, 1, 2).float()
     if x.shape[2:] != out.shape[2:]:
         x = F.interpolate(x, size=out.shape[2:], mode=preprocessing.interpolation, antialias=True, align_corners=False)
@@ -34,7 +40,7 @@ def reference(frames: Tensor, preprocessing: Preprocessing, out: Tensor) -> None
 
 
 def kernel(frames: Tensor, preprocessing: Preprocessing, out: Tensor) -> None:
-    """As prepare, in Triton: each pixel is written once, and nothing between frame and picture is kept."""
+    """See prepare. In Triton: each pixel is written once, without intermediate results in memory."""
     B, H, W, _ = frames.shape
     size = out.shape[3]
     rows = bands.resampling(H, size, preprocessing.interpolation, frames.device)
@@ -83,7 +89,7 @@ def _kernel(  # type: ignore[no-untyped-def]
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)  # pixels of the output, row by row
     inside = at < size * size
     y, x = at // size, at % size
-    channel = tl.arange(0, 4)[None, :]  # a power of two; the fourth is not there
+    channel = tl.arange(0, 4)[None, :]  # a power of two; there is no fourth channel
     there = inside[:, None] & (channel < 3)
     top = tl.load(first_y + y, mask=inside, other=0).to(tl.int64)
     left = tl.load(first_x + x, mask=inside, other=0).to(tl.int64)

@@ -1,4 +1,4 @@
-"""Whether the kernels give what their twins give on a device, on a few random inputs with odd sizes and strides."""
+"""Checks that the kernels give what their references give on a device, on random inputs with odd sizes and strides."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ CLIP = Preprocessing("bicubic", True, (0.481, 0.458, 0.408), (0.269, 0.261, 0.27
 
 
 def differences(device: torch.device, half: torch.dtype = torch.float16) -> dict[str, tuple[float, float]]:
-    """By name: the largest difference found, and the largest that rounding explains. half: precision of what is in half."""
-    draw = torch.Generator().manual_seed(0)
+    """Return by name the largest difference and the largest that rounding explains. half: the half precision that is checked."""
+    generator = torch.Generator().manual_seed(0)
 
-    def drawn(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=draw)
+    def random(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator)
 
-    frames = torch.randint(0, 256, (2, 61, 90, 3), generator=draw, dtype=torch.uint8).to(device)[:, 3:, 5:78]
+    frames = torch.randint(0, 256, (2, 61, 90, 3), generator=generator, dtype=torch.uint8).to(device)[:, 3:, 5:78]
     rounding = 2 * torch.finfo(half).eps
     found = {
-        "pictures": (_prepared(frames, Preprocessing(), half), rounding),
-        # A half of a level may be rounded either way; std makes of it what it is here.
-        "pictures of CLIP": (_prepared(frames, CLIP, half), LEVEL / 0.261 + 2 * rounding),
+        "pictures": (_picture_difference(frames, Preprocessing(), half), rounding),
+        # Half a level may be rounded either way; the division by std enlarges that.
+        "pictures of CLIP": (_picture_difference(frames, CLIP, half), LEVEL / 0.261 + 2 * rounding),
     }
-    features = drawn(3, 41, 328).to(device, half)[:, :, :300]
-    states = torch.nn.functional.normalize(drawn(3, 2, 300), dim=2).to(device)
-    keep = (drawn(3, 41) > 0).to(device)
+    features = random(3, 41, 328).to(device, half)[:, :, :300]
+    states = torch.nn.functional.normalize(random(3, 2, 300), dim=2).to(device)
+    keep = (random(3, 41) > 0).to(device)
     ours, theirs = (way(features, states, 0.07, keep) for way in (similarity.kernel, similarity.reference))
-    found["similarity"] = (max(_apart(one, other) for one, other in zip(ours, theirs, strict=True)), 1e-4)
-    patches = torch.rand((2, 11, 7), generator=draw).to(device)
+    found["similarity"] = (max(_difference(one, other) for one, other in zip(ours, theirs, strict=True)), 1e-4)
+    patches = torch.rand((2, 11, 7), generator=generator).to(device)
     for kind in ("bilinear", "nearest"):
         maps = [way(patches, 45, 8.0, kind, torch.float32) for way in (heatmap.kernel, heatmap.reference)]
-        found[f"{kind} heatmap"] = (_apart(*maps), 1e-5)
+        found[f"{kind} heatmap"] = (_difference(*maps), 1e-5)
     return found
 
 
-def _prepared(frames: Tensor, preprocessing: Preprocessing, half: torch.dtype) -> float:
+def _picture_difference(frames: Tensor, preprocessing: Preprocessing, half: torch.dtype) -> float:
     made = [frames.new_empty((len(frames), 3, 33, 33), dtype=half) for _ in range(2)]
     pictures.kernel(frames, preprocessing, made[0])
     pictures.reference(frames, preprocessing, made[1])
-    return _apart(*made)
+    return _difference(*made)
 
 
-def _apart(one: Tensor, other: Tensor) -> float:
+def _difference(one: Tensor, other: Tensor) -> float:
     return float((one.float() - other.float()).abs().max())

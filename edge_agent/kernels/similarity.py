@@ -1,4 +1,4 @@
-"""Patches compared with two states in one reading of them: unit length, cosines, softmax over the states, the highest patch."""
+"""Compares patches with two states in one pass over them: normalisation, cosines, softmax over the states, highest patch."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import Tensor
 
 from edge_agent.kernels import Kernel, usable
 
-PATCHES, NUMBERS = 8, 256  # of patches, and of their numbers, that a program looks at at once
-EPS = 1e-12  # no feature is shorter, as torch's normalize has it
+PATCHES, NUMBERS = 8, 256  # tile of a program: patches, and numbers of each
+EPS = 1e-12  # lengths are raised to this, as in torch's normalize
 tl: Any = None  # triton.language, once there is a kernel to build
 
 
-class Compared(NamedTuple):
+class Similarities(NamedTuple):
     """cosines: (R, 2, N), normal then anomalous. probability: (R, N), anomalous, in [0, 1]. peak: (R,), the highest. All fp32."""
 
     cosines: Tensor
@@ -23,28 +23,34 @@ class Compared(NamedTuple):
     peak: Tensor
 
 
-def compare(features: Tensor, states: Tensor, temperature: float | Tensor, keep: Tensor | None = None) -> Compared:
-    """features: (R, N, D) of any length, precision and strides. states: (R or 1, 2, D) unit, normal then anomalous.
+def compare(features: Tensor, states: Tensor, temperature: float | Tensor, keep: Tensor | None = None) -> Similarities:
+    """Compare N patches of each of R rows with the states; differentiable where gradients are enabled.
 
-    keep: (R, N) bool, patches that may be the highest; where none may, it is 0. Differentiable where gradients are wanted.
+    Args:
+        features: (R, N, D), of any length, precision and strides.
+        states: (R or 1, 2, D) unit, normal then anomalous.
+        temperature: what cosines are divided by before the softmax.
+        keep: (R, N) bool, patches that may be the peak; where none may, it is 0. None for all.
     """
     if torch.is_grad_enabled() or isinstance(temperature, Tensor) or not usable(features.device):
         return reference(features, states, temperature, keep)
     return kernel(features, states, temperature, keep)
 
 
-def reference(features: Tensor, states: Tensor, temperature: float | Tensor, keep: Tensor | None = None) -> Compared:
-    """As compare, in plain torch."""
+def reference(
+    features: Tensor, states: Tensor, temperature: float | Tensor, keep: Tensor | None = None
+) -> Similarities:
+    """See compare. In plain torch."""
     states = states[0] if len(states) == 1 else states  # one product is faster than many
     cosines = F.normalize(features.float(), dim=2) @ states.float().mT  # (R, N, 2)
     normal, anomalous = (cosines / temperature).unbind(dim=2)
     probability = torch.sigmoid(anomalous - normal)  # = softmax over two states
     peak = (probability if keep is None else probability.masked_fill(~keep, 0)).amax(dim=1)
-    return Compared(cosines.mT, probability, peak)
+    return Similarities(cosines.mT, probability, peak)
 
 
-def kernel(features: Tensor, states: Tensor, temperature: float, keep: Tensor | None = None) -> Compared:
-    """As compare, in Triton: all that is kept of a patch is three numbers."""
+def kernel(features: Tensor, states: Tensor, temperature: float, keep: Tensor | None = None) -> Similarities:
+    """See compare. In Triton: only three numbers of each patch are written."""
     R, N, D = features.shape
     states = states.float().contiguous()
     made = features.new_empty((R, 3, N), dtype=torch.float32)
@@ -65,7 +71,7 @@ def kernel(features: Tensor, states: Tensor, temperature: float, keep: Tensor | 
         PATCHES=PATCHES,
         NUMBERS=NUMBERS,
     )
-    return Compared(made[:, :2], made[:, 2], peak)
+    return Similarities(made[:, :2], made[:, 2], peak)
 
 
 @Kernel

@@ -102,7 +102,7 @@ def cops_losses(
         "anomalous": mean_where(from_anomalous, patches_bad),
         "code": spread.sum(dim=1).mean() / 2,
     }
-    return parts | ({"reconstruction": F.mse_loss(guess.decoded, guess.seen)} if reconstruction else {})
+    return parts | ({"reconstruction": F.mse_loss(guess.decoded, guess.target)} if reconstruction else {})
 
 
 def mean_where(x: Tensor, chosen: Tensor) -> Tensor:

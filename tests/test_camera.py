@@ -29,7 +29,7 @@ from edge_agent.line.inspect import Station
 from edge_agent.line.judge import Rules
 from edge_agent.line.line import Line
 from edge_agent.sources.camera.address import with_password
-from edge_agent.sources.camera.capture import _essence, _masked
+from edge_agent.sources.camera.capture import _log_message, _masked
 from edge_agent.sources.camera.config import CameraConfig
 from edge_agent.sources.camera.slot import Slot, State
 from edge_agent.sources.camera.source import CameraSource
@@ -172,7 +172,7 @@ def test_a_camera_that_is_switched_off_and_on_again_is_back_in_its_right_colours
         assert (seen.source.counts().events["losses"], other.source.counts().events["losses"]) == (1, 0)
     warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
     assert sum(rtsp.url in text and "trying again" in text for text in warnings) == 1
-    assert sum(rtsp.url in text and "is well after" in text for text in warnings) == 1
+    assert sum(rtsp.url in text and "gives pictures again after" in text for text in warnings) == 1
 
 
 def test_a_camera_that_answers_no_more_is_given_up_and_back_when_it_answers(rtsp: RtspServer) -> None:
@@ -463,7 +463,7 @@ def test_a_trigger_folder_that_cannot_be_used_is_told_once_with_its_remedy_and_w
     place = f"station cam1: the trigger folder {tmp_path / 'triggers'}"
     assert [record.message for record in caplog.records] == [
         f"{place} cannot be used (No such file or directory): create or mount it",
-        f"{place} is well",
+        f"{place} works again",
     ]
 
 
@@ -579,7 +579,7 @@ def test_what_captures_is_light_and_quick_to_start() -> None:
     ],
 )
 def test_of_what_the_libraries_log_the_cause_is_told(line: str, told: str) -> None:
-    assert _essence(line) == told
+    assert _log_message(line) == told
 
 
 def test_a_password_is_hidden_in_every_spelling() -> None:

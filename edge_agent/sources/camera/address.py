@@ -1,4 +1,4 @@
-"""What the `camera:` of a station leads to: a URL, a video device, a GStreamer pipeline or a video file. Opens nothing."""
+"""The address of a camera: a URL, a video device, a GStreamer pipeline or a video file. Opens nothing."""
 
 from __future__ import annotations
 
@@ -9,32 +9,34 @@ from urllib.parse import quote, urlsplit, urlunsplit
 Backend = Literal["ffmpeg", "v4l2", "gstreamer"]
 
 SCHEMES = ("rtsp", "rtsps", "http", "https", "rtmp", "srt", "udp", "tcp")
-PLACEHOLDER = "{password}"  # where a camera wants its password anywhere but after the user
+PLACEHOLDER = "{password}"  # marks where the password goes, if not after the user
 
 _URL = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 _SECRET = re.compile(r"(?:pass(?:word|wd)?|pwd|user-pw|token)\s*=\s*(?!\{password\})[^\s&!]", re.IGNORECASE)
 
 
 def is_url(address: str) -> bool:
+    """Return whether the address is a URL."""
     return bool(_URL.match(address))
 
 
 def is_pipeline(address: str) -> bool:
+    """Return whether the address is a GStreamer pipeline."""
     return not is_url(address) and "!" in address
 
 
 def is_device(address: str) -> bool:
-    """A number, or a path of /dev."""
+    """Return whether the address is a number, or a path in /dev."""
     return address.isdecimal() or address.startswith("/dev/")
 
 
 def backend_of(address: str) -> Backend:
-    """What opens it, if nothing else was asked for."""
+    """Return the backend that opens the address by default."""
     return "gstreamer" if is_pipeline(address) else "v4l2" if is_device(address) else "ffmpeg"
 
 
 def fault_of(address: str) -> str | None:
-    """Why this cannot be a camera's address, without showing what may be secret; None if it can."""
+    """Return why this cannot be a camera's address, without showing what may be secret; None if it can."""
     if _SECRET.search(address):
         return (
             f"has a password in it, in plain text: write {PLACEHOLDER} in its place, and give password: {{file: PATH}}"
@@ -58,12 +60,12 @@ def fault_of(address: str) -> str | None:
 
 
 def takes_password(address: str) -> bool:
-    """Whether it says where a password goes."""
+    """Return whether the address has a place for a password."""
     return PLACEHOLDER in address or (is_url(address) and urlsplit(address).username is not None)
 
 
 def with_password(address: str, password: str | None) -> str:
-    """What to open; never to be logged. In a pipeline the password is one quoted word, as in user-pw={password}."""
+    """Return the address with the password; never log it. In a pipeline the password is quoted, as in user-pw={password}."""
     if password is None:
         return address
     if PLACEHOLDER in address:
@@ -76,6 +78,6 @@ def with_password(address: str, password: str | None) -> str:
 
 
 def in_pipeline(word: str) -> str:
-    """A value of a GStreamer pipeline, quoted."""
+    """Return a value quoted for a GStreamer pipeline."""
     escaped = word.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'

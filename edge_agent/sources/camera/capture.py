@@ -1,6 +1,6 @@
-"""Keeps one camera captured by a process of its own: starts it, has it open the camera again, kills it when it hangs.
+"""Captures one camera in a process of its own: starts it, has it open the camera again, kills it when it hangs.
 
-Whatever happens to the camera is told once when it begins and once when it is over; nothing here raises for it.
+A problem with the camera is logged once when it starts and once when it is over; it never raises an exception.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from edge_agent.sources.camera.slot import Slot, State
 
 log = logging.getLogger(__name__)
 
-START_S = 30.0  # a process that has not begun by then is killed; on a busy machine Python takes its time
+START_S = 30.0  # a process that is not ready by then is killed; on a busy machine Python starts slowly
 RETRY = Backoff(0.25, 2.0)  # between attempts
-STEADY_S = 5.0  # a camera that gave pictures for so long is tried again soon
-# A camera that was connected to amid its return may never answer that connection, but does the next. So, once it is known
-# how quickly it opens, attempts are cut short, and but one in three may take as long as the first.
+STEADY_S = 5.0  # a camera that gave pictures for so long is opened again soon
+# A camera that is still starting may never answer a connection, but answers the next one. So, once it is known how fast it
+# opens, attempts have a short limit; one in three may take as long as the first.
 QUICK_S, QUICK_TIMES, PATIENT_EVERY = 2.5, 3.0, 3
-DONE_IN_CHILD = ("not_due", "stale", "unreadable", "repeated")  # what State counts as dropped
+DROPPED_IN_CHILD = ("not_due", "stale", "unreadable", "repeated")  # the reasons that State counts
 
-# In the isolated mode nothing of the working directory is imported; what this process imports from, the other does too.
+# Python's isolated mode imports nothing from the working directory; the child gets the import path of this process.
 _PROGRAM = (
     "import sys, json; sys.path[:] = json.loads(sys.stdin.readline());"
     "from edge_agent.sources.camera.child import main; main()"
@@ -47,11 +47,11 @@ _PROGRAM = (
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
-    """Since the start: captured = given + dropped, all reasons together, in every one of these that is ever seen.
+class CaptureCounts:
+    """Counts since the start. captured = given + dropped (all reasons) in every instance.
 
-    Dropped as superseded: a newer one came before it was taken. attempts: to open the camera. losses: of a camera that
-    had given pictures. kills: of processes that hung.
+    dropped: by reason; "superseded" by a newer picture before it was taken. attempts: to open the camera. losses: of a
+    camera that had given pictures. kills: of processes that hung.
     """
 
     captured: int = 0
@@ -63,8 +63,8 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Shot:
-    """A picture, (H, W, 3) uint8 RGB. at: seconds of time.monotonic(); taken_at: UTC, aware."""
+class CapturedPicture:
+    """A picture, (H, W, 3) uint8 RGB. at: seconds of time.monotonic(). taken_at: UTC, aware."""
 
     pixels: np.ndarray
     at: float
@@ -72,10 +72,10 @@ class Shot:
 
 
 class Capture:
-    """One camera from construction to close(); for one thread, which has to call wait() again and again.
+    """One camera from construction to close(); for one thread, which has to call wait() repeatedly.
 
-    trouble: why there are no pictures at present, and None when there are. ended: a video was played to its end.
-    failures: attempts that failed, in a row. opened: width, height and pictures a second, as the camera said last.
+    problem: why there are no pictures now; None while there are. ended: whether a video was played to its end. failures:
+    failed attempts in a row. opened: width, height and pictures a second as the camera last reported; None before.
     """
 
     def __init__(
@@ -88,29 +88,36 @@ class Capture:
         secret: Callable[[], str | None] = lambda: None,
         timeout_s: float = 3.0,
     ) -> None:
-        """shown: the camera's name in messages, free of secrets. address: what to open, asked for at every attempt, and
-        secret: the password in it; both may raise EdgeAgentError. timeout_s: without a picture for so long, it is lost.
+        """Set up; the process is started by the first wait().
+
+        Args:
+            station: name of the station, for messages.
+            shown: name of the camera in messages, without secrets.
+            settings: how to capture.
+            address: returns what to open, with the password; called for every attempt. May raise EdgeAgentError.
+            secret: returns the password, to be masked in messages. May raise EdgeAgentError.
+            timeout_s: seconds without a picture after which the camera counts as lost.
         """
         self._station, self._shown, self._settings = station, shown, settings
         self._address, self._secret, self._timeout_s = address, secret, timeout_s
-        self.counts = Counts()
-        self.trouble: str | None = "is not open yet"
+        self.counts = CaptureCounts()
+        self.problem: str | None = "is not open yet"
         self.ended = False
         self.opened: tuple[int, int, float] | None = None
-        self._told: set[str] = set()  # of the trouble that is not over yet
-        self._lost_at: float | None = None  # since it was lost, or could not be opened in the first place
-        self._well_since = 0.0  # 0: it has never been
+        self._reported: set[str] = set()  # the causes logged since it was lost
+        self._lost_at: float | None = None  # when it was lost, or first could not be opened
+        self._working_since = 0.0  # 0: it has never worked
         self.failures = 0
         self._tries = 0  # attempts since it was lost
-        self._opens_s: float | None = None  # how long it took at its quickest
-        self._granted_s = settings.open_timeout_s  # to the attempt under way
+        self._fastest_s: float | None = None  # the shortest time that opening took
+        self._limit_s = settings.open_timeout_s  # of the present attempt
         self._child: _Child | None = None
-        self._settled = State()  # what of the child's state is in the counts
+        self._counted = State()  # the child's state that the counts include
         self._open_at = self._since = time.monotonic()
         self._phase = "idle"  # starting, idle (until _open_at), opening or open, since _since
 
     def wait(self, timeout_s: float) -> None:
-        """Heed what happens, for up to timeout_s or until there may be a picture, and do what is due."""
+        """Handle events and do what is due; return after timeout_s, or once there may be a picture."""
         if self.ended:
             time.sleep(timeout_s)
             return
@@ -126,59 +133,63 @@ class Capture:
                 return
             self._enter("starting")
         for report in self._child.reports(timeout_s):
-            self._heed(*report)
+            self._handle(*report)
         if self._phase == "idle" and time.monotonic() >= self._open_at and not self.ended:
             self._open()
-        self._look_after()
+        self._check()
 
-    def take(self, not_before: float = 0.0, reason: str = "superseded") -> Shot | None:
-        """The newest picture, if it was not taken before, and not before this moment of time.monotonic().
+    def take(self, not_before: float = 0.0, reason: str = "superseded") -> CapturedPicture | None:
+        """Return the newest picture, unless it was returned before.
 
-        reason: what those are dropped for that this passes over.
+        Args:
+            not_before: a picture that is older is dropped; time.monotonic().
+            reason: for which the pictures that are passed over are dropped.
         """
         seen = self._child.slot.read() if self._child and self._phase == "open" else None
         if seen is None:
             return None
         state, pixels = seen
-        if pixels is None or state.published == self._settled.published or state.taken_at < not_before:
-            self._settle(state, reason)
+        if pixels is None or state.published == self._counted.published or state.taken_at < not_before:
+            self._count(state, reason)
             return None
-        self._settle(state, reason, given=1)
-        return Shot(pixels, state.taken_at, datetime.fromtimestamp(state.taken_ns / 1e9, timezone.utc))
+        self._count(state, reason, given=1)
+        return CapturedPicture(pixels, state.taken_at, datetime.fromtimestamp(state.taken_ns / 1e9, timezone.utc))
 
     def skip(self, reason: str) -> None:
-        """Drop the pictures that there are."""
+        """Drop the pictures that are there. reason: see take()."""
         seen = self._child.slot.read(pixels=False) if self._child else None
         if seen is not None:
-            self._settle(seen[0], reason)
+            self._count(seen[0], reason)
 
     def close(self) -> None:
-        """End the process; what it has captured and nobody has taken is dropped."""
+        """End the process; pictures that were not taken are dropped."""
         self._end_child("stopping")
 
     def _enter(self, phase: str) -> None:
         self._phase, self._since = phase, time.monotonic()
 
-    def _heed(self, kind: str, *what: Any) -> None:
+    def _handle(self, kind: str, *what: Any) -> None:
         if kind == "ready":
             self._enter("idle")
         elif kind == "opened":
             self.opened = what[0], what[1], what[2]
             took_s = time.monotonic() - self._since
-            self._opens_s = took_s if self._opens_s is None else min(took_s, self._opens_s)
+            self._fastest_s = took_s if self._fastest_s is None else min(took_s, self._fastest_s)
             self._enter("open")
         elif kind == "lost":
             assert self._child
-            self._failed(_in_words(what[0], self._child.said))
+            self._failed(_explained(what[0], self._child.messages))
         elif kind == "ended":
             self.ended = True
-            self.trouble = "has ended"
+            self.problem = "has ended"
             log.info("station %s: %s has been played to its end", self._station, self._shown)
         elif kind == "gone":
             assert self._child
-            said = self._child.said
+            messages = self._child.messages
             self._end_child("superseded")
-            self._failed(f"cannot be captured, the process for it died: {said[-1] if said else 'no reason given'}")
+            self._failed(
+                f"cannot be captured, the process for it died: {messages[-1] if messages else 'no reason given'}"
+            )
 
     def _open(self) -> None:
         assert self._child
@@ -189,33 +200,33 @@ class Capture:
             return
         self.counts = replace(self.counts, attempts=self.counts.attempts + 1)
         self._tries += 1
-        self._granted_s = self._settings.open_timeout_s
-        if self._opens_s is not None and self._tries % PATIENT_EVERY:
-            self._granted_s = min(self._granted_s, max(QUICK_S, QUICK_TIMES * self._opens_s))
-        self._child.open(address, self._granted_s)
+        self._limit_s = self._settings.open_timeout_s
+        if self._fastest_s is not None and self._tries % PATIENT_EVERY:
+            self._limit_s = min(self._limit_s, max(QUICK_S, QUICK_TIMES * self._fastest_s))
+        self._child.open(address, self._limit_s)
         self._enter("opening")
 
-    def _look_after(self) -> None:
-        """See whether the child still does what it should, and whether the camera does."""
+    def _check(self) -> None:
+        """Check whether the child and the camera still work."""
         if self._child is None or self._phase == "idle":
             return
         now = time.monotonic()
         if self._phase == "open":
             seen = self._child.slot.read(pixels=False)
-            if seen is None:  # the child has stopped amid a picture
+            if seen is None:  # the child has stopped while it writes a picture
                 last = self._since
             else:
                 state = seen[0]
                 last = self._since = max(self._since, state.at)
-                if state.published > self._settled.published:
-                    self._is_well()
+                if state.published > self._counted.published:
+                    self._note_recovery()
                 elif state.frozen:
-                    self._tell(FROZEN)
+                    self._report(FROZEN)
             slow_s = 3.0 / self.opened[2] if self._settings.is_video and self.opened and self.opened[2] else 0.0
             if now - last > max(self._timeout_s, slow_s):
                 self._kill(f"has given no picture for {self._timeout_s:g} s")
-        elif self._phase == "opening" and now - self._since > self._granted_s + 2.0:
-            self._kill(f"has not answered within {self._granted_s:.3g} s")
+        elif self._phase == "opening" and now - self._since > self._limit_s + 2.0:
+            self._kill(f"has not answered within {self._limit_s:.3g} s")
         elif self._phase == "starting" and now - self._since > START_S:
             self._kill(f"cannot be captured: no process for it within {START_S:g} s")
 
@@ -225,18 +236,18 @@ class Capture:
         self._failed(why)
 
     def _failed(self, why: str) -> None:
-        """Note a failure, and when to try again."""
-        self.skip("superseded")  # what is older than a loss is not to be taken after it
+        """Note a failure, and choose when to try again."""
+        self.skip("superseded")  # a picture from before a loss must not be taken after it
         now = time.monotonic()
-        steady = self._phase == "open" and self._lost_at is None and now - self._well_since > STEADY_S
+        steady = self._phase == "open" and self._lost_at is None and now - self._working_since > STEADY_S
         self.failures = 0 if steady else self.failures + 1
         spent_s = now - self._since if self._phase == "opening" else 0.0
         self._open_at = now + RETRY.pause_s(self.failures, spent_s)
         self._enter("idle")
-        self._tell(why)
+        self._report(why)
 
-    def _tell(self, why: str) -> None:
-        """Log a trouble when it begins, and another cause of it when that is known."""
+    def _report(self, why: str) -> None:
+        """Log a problem when it starts, and each further cause of it once."""
         try:
             secret = self._secret()
         except EdgeAgentError:
@@ -244,44 +255,53 @@ class Capture:
         why = _masked(why, secret)
         if self._lost_at is None:
             self._lost_at = time.monotonic()
-            if self._well_since:
+            if self._working_since:
                 self.counts = replace(self.counts, losses=self.counts.losses + 1)
-        self.trouble = why
-        if why not in self._told:
-            level = logging.INFO if self._told else logging.WARNING
-            log.log(level, "station %s: %s %s; trying again until it is well", self._station, self._shown, why)
-            self._told.add(why)
+        self.problem = why
+        if why not in self._reported:
+            level = logging.INFO if self._reported else logging.WARNING
+            log.log(level, "station %s: %s %s; trying again until it works", self._station, self._shown, why)
+            self._reported.add(why)
 
-    def _is_well(self) -> None:
-        if self.trouble is None:
+    def _note_recovery(self) -> None:
+        """Log that the camera gives pictures, if it did not before."""
+        if self.problem is None:
             return
-        self.trouble = None
-        self._well_since = time.monotonic()
+        self.problem = None
+        self._working_since = time.monotonic()
         width, height, fps = self.opened or (0, 0, 0.0)
         size = f"{width} x {height}, {fps:.4g} pictures a second"
         if self._lost_at is None:
             log.info("station %s: %s is open: %s", self._station, self._shown, size)
         else:
-            away_s = self._well_since - self._lost_at
-            log.warning("station %s: %s is well after %.1f s: %s", self._station, self._shown, away_s, size)
+            away_s = self._working_since - self._lost_at
+            log.warning(
+                "station %s: %s gives pictures again after %.1f s: %s", self._station, self._shown, away_s, size
+            )
         self._lost_at = None
         self._tries = 0
-        self._told.clear()
+        self._reported.clear()
 
     def _end_child(self, reason: str) -> None:
         if self._child:
             self._child.kill()
             self.skip(reason)
             self._child.close()
-        self._child, self._settled = None, State()
+        self._child, self._counted = None, State()
 
-    def _settle(self, state: State, reason: str, given: int = 0) -> None:
-        """Count what has happened since the last call; of what was published, `given` are given, the rest dropped."""
-        before, counts = self._settled, self.counts
-        dropped = {name: getattr(state, name) - getattr(before, name) for name in DONE_IN_CHILD}
+    def _count(self, state: State, reason: str, given: int = 0) -> None:
+        """Count what happened since the last call.
+
+        Args:
+            state: the child's state.
+            reason: for which pictures that were published, but not given, are dropped.
+            given: how many of them are given.
+        """
+        before, counts = self._counted, self.counts
+        dropped = {name: getattr(state, name) - getattr(before, name) for name in DROPPED_IN_CHILD}
         dropped[reason] = state.published - before.published - given
         total = {name: counts.dropped.get(name, 0) + dropped.get(name, 0) for name in {**counts.dropped, **dropped}}
-        self._settled = state
+        self._counted = state
         self.counts = replace(
             counts,
             captured=counts.captured + state.captured - before.captured,
@@ -291,11 +311,11 @@ class Capture:
 
 
 class _Child:
-    """A process that runs child.py. said: the last lines of its standard error."""
+    """A process that runs child.py. messages: the last lines of its standard error."""
 
     def __init__(self, settings: Settings) -> None:
         self.slot = Slot()
-        self.said: deque[str] = deque(maxlen=5)
+        self.messages: deque[str] = deque(maxlen=5)
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-c", _PROGRAM],
@@ -318,17 +338,18 @@ class _Child:
         self._send([self.slot.fd, asdict(settings)])
 
     def open(self, address: str, timeout_s: float) -> None:
-        self.said.clear()
+        """Request that the camera is opened."""
+        self.messages.clear()
         self._send([address, timeout_s])
 
     def _send(self, what: object) -> None:
         assert self._process.stdin
-        with suppress(BrokenPipeError):  # that it is gone will be read
+        with suppress(BrokenPipeError):  # it has died; reports() will say so
             self._process.stdin.write(json.dumps(what).encode() + b"\n")
             self._process.stdin.flush()
 
     def reports(self, timeout_s: float) -> list[list[Any]]:
-        """What it reports, waiting up to timeout_s for something; ["gone"] when it has ended."""
+        """Return its reports, after waiting up to timeout_s for one; ["gone"] if it has exited."""
         found: list[list[Any]] = []
         assert self._process.stdout
         for key, _ in self._selector.select(timeout_s):
@@ -339,7 +360,7 @@ class _Child:
                 if not data:
                     found.append(["gone"])
             else:
-                self.said.extend(text for line in lines if (text := _essence(line.decode(errors="replace"))))
+                self.messages.extend(text for line in lines if (text := _log_message(line.decode(errors="replace"))))
                 self._unfinished[key.fd] = self._unfinished[key.fd][-1000:]
             if not data:
                 self._selector.unregister(key.fd)
@@ -347,14 +368,17 @@ class _Child:
 
     @property
     def pid(self) -> int:
+        """Return the process id."""
         return self._process.pid
 
     def kill(self) -> None:
+        """Kill the process and wait a second for its end."""
         self._process.kill()
-        with suppress(subprocess.TimeoutExpired):  # a driver may hold it for as long as it likes
+        with suppress(subprocess.TimeoutExpired):  # a driver may hold it for any time
             self._process.wait(1.0)
 
     def close(self) -> None:
+        """Close the pipes and the slot."""
         self._selector.close()
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             assert pipe
@@ -363,15 +387,15 @@ class _Child:
         self.slot.close()
 
 
-def _essence(line: str) -> str:
-    """A line of what FFmpeg, GStreamer and OpenCV log without where in their code it comes from; "" for empty talk."""
+def _log_message(line: str) -> str:
+    """Return a log line of FFmpeg, GStreamer or OpenCV without its place in their code; "" if it says nothing useful."""
     if re.search("backend is generally available|Stream timeout triggered|unable to start pipeline|CRITICAL", line):
         return ""
-    # GStreamer's cause comes first; what it says after that is that there is no pipeline.
-    told = re.search(r"(?:reported|[Ee]rror opening bin): (.*)", line)
-    if not told and "GStreamer" in line:
+    # GStreamer logs the cause first; later lines only say that there is no pipeline.
+    found = re.search(r"(?:reported|[Ee]rror opening bin): (.*)", line)
+    if not found and "GStreamer" in line:
         return ""
-    return told[1].strip() if told else re.sub(r"^\[[^\]]*\]\s*(global \S+ \w+ )?", "", line).strip()
+    return found[1].strip() if found else re.sub(r"^\[[^\]]*\]\s*(global \S+ \w+ )?", "", line).strip()
 
 
 _REMEDIES = {
@@ -385,14 +409,14 @@ _REMEDIES = {
 }
 
 
-def _in_words(why: str, said: deque[str]) -> str:
-    """Why the camera was lost, with what the libraries said of it, and what to do."""
-    why = f"{why} ({said[0]})" if said else why
+def _explained(why: str, messages: deque[str]) -> str:
+    """Return why the camera was lost, with the libraries' message and a remedy."""
+    why = f"{why} ({messages[0]})" if messages else why
     return next((f"{why}: {remedy}" for text, remedy in _REMEDIES.items() if text in why), why)
 
 
 def _masked(text: str, secret: str | None) -> str:
-    """Without the password, as it is and as it stands in a URL or a pipeline."""
+    """Return the text without the password, in plain form and as quoted in a URL or a pipeline."""
     if secret:
         for hidden in (secret, quote(secret, safe=""), in_pipeline(secret)):
             text = text.replace(hidden, "***")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from edge_agent.io.files import why_not_writable
 from edge_agent.settings.finding import Finding
-from edge_agent.sources.camera.capture import START_S, Capture, Shot
+from edge_agent.sources.camera.capture import START_S, Capture, CapturedPicture
 
 if TYPE_CHECKING:
     from edge_agent.sources.camera.config import CameraConfig
@@ -30,20 +30,20 @@ def examine_camera(station: str, config: CameraConfig, max_megapixels: float) ->
     finally:
         capture.close()
     if not taken:
-        return Finding("source", "failed", f"{station}: {config.camera} {capture.trouble}")
+        return Finding("source", "failed", f"{station}: {config.camera} {capture.problem}")
     height, width = taken[-1].pixels.shape[:2]
     seconds = taken[-1].at - taken[0].at
     rate = f"{(len(taken) - 1) / seconds:.1f} pictures a second" if seconds else "one picture"
     return Finding("source", "ok", f"{station}: {config.camera} gives {width} x {height}, {rate}")
 
 
-def _pictures(capture: Capture, until: float) -> list[Shot]:
+def _pictures(capture: Capture, until: float) -> list[CapturedPicture]:
     """Take the pictures of MEASURE_S seconds from the first one on. until: time.monotonic() to wait for that one to."""
-    taken: list[Shot] = []
+    taken: list[CapturedPicture] = []
     while time.monotonic() < until and not capture.failures:
         capture.wait(0.1)
-        if shot := capture.take():
-            taken.append(shot)
+        if picture := capture.take():
+            taken.append(picture)
             until = min(until, taken[0].at + MEASURE_S)
     return taken
 

@@ -1,10 +1,10 @@
-"""The process that captures one camera: the newest picture goes into the slot, what happens to standard output.
+"""The process that captures one camera: it writes the newest picture to the slot, and events to standard output.
 
-OpenCV's read() may never return, and what has been opened in this process may never let go: then the agent kills it and
-starts another. So it is small, imports neither torch nor the config, and keeps nothing. It reads from standard input:
-the slot's descriptor and its Settings, and then, as often as it is to open the camera, the address and how many seconds
-that may take; at the end of input it is gone. It writes ["ready"], ["opened", width, height, fps], ["picture"],
-["lost", why] and ["ended"]. All this is JSON, a line each.
+OpenCV's read() may never return, and an open camera may never be released; then the agent kills this process and starts
+another. So it is small, imports neither torch nor the config, and keeps no state. It reads from standard input the slot's
+descriptor and the Settings, then, each time the camera is to be opened, the address and the seconds that may take; it exits
+at the end of input. It writes ["ready"], ["opened", width, height, fps], ["picture"], ["lost", why] and ["ended"]. Each is
+a line of JSON.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from edge_agent.sources.camera.reachable import Unreachable, require_reachable
 from edge_agent.sources.camera.settings import FROZEN, Settings
 from edge_agent.sources.camera.slot import Slot, State
 
-MIN_SIDE = 16  # as in pictures.py, which takes long to import
-LOOK_S = 0.25  # how often a picture is looked at though none is due, to see whether the camera has frozen
-REOPEN_S = 30.0  # how often a camera that is frozen is opened anew; it may come back without that
-BACKLOG_S = 2.0  # how long after opening what comes at once is taken for what had waited
+MIN_SIDE = 16  # as in pictures.py, which is slow to import
+LOOK_S = 0.25  # how often a picture is decoded though none is due, to detect a frozen camera
+REOPEN_S = 30.0  # how often a frozen camera is opened again; it may recover without that
+BACKLOG_S = 2.0  # for how long after opening pictures that come without delay are taken to have been buffered
 
 _APIS = {"ffmpeg": cv2.CAP_FFMPEG, "v4l2": cv2.CAP_V4L2, "gstreamer": cv2.CAP_GSTREAMER}
 _LOCATIONS = re.compile(r"(?:location|uri)\s*=\s*[\"']?(\w+://[^\s\"']+)")  # in a pipeline
@@ -53,28 +53,28 @@ class _Ended(Exception):
 
 def main() -> None:
     """Serve until the end of standard input."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # they are sent to the agent's children, too; it ends them itself
+    for number in (signal.SIGINT, signal.SIGTERM):  # sent to the agent's children too, but the agent ends them itself
         signal.signal(number, signal.SIG_IGN)
     reports = os.dup(1)
-    os.dup2(2, 1)  # libraries that print are not to be taken for reports
-    fd, given = json.loads(sys.stdin.readline())
-    settings = Settings(**given)
-    asked: SimpleQueue[tuple[str, float]] = SimpleQueue()
+    os.dup2(2, 1)  # libraries may print: their output must not be read as reports
+    fd, keys = json.loads(sys.stdin.readline())
+    settings = Settings(**keys)
+    requests: SimpleQueue[tuple[str, float]] = SimpleQueue()
 
     def serve() -> None:
         try:
-            _serve(settings, Slot(fd), reports, asked)
-        except BaseException:  # a bug: the agent is to see that this process is gone
+            _serve(settings, Slot(fd), reports, requests)
+        except BaseException:  # a bug: exit, so that the agent notices it
             traceback.print_exc()
             os._exit(1)
 
     threading.Thread(target=serve, daemon=True).start()
     for line in sys.stdin:
-        asked.put(json.loads(line))
+        requests.put(json.loads(line))
     os._exit(0)  # the other thread may hang
 
 
-def _serve(settings: Settings, slot: Slot, reports: int, asked: SimpleQueue[tuple[str, float]]) -> None:
+def _serve(settings: Settings, slot: Slot, reports: int, requests: SimpleQueue[tuple[str, float]]) -> None:
     def report(*what: object) -> None:
         os.write(reports, json.dumps(what).encode() + b"\n")
 
@@ -82,10 +82,10 @@ def _serve(settings: Settings, slot: Slot, reports: int, asked: SimpleQueue[tupl
         options = f"rtsp_transport;{settings.transport}|flags;low_delay"
         os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", options)
     cv2.setNumThreads(1)
-    capture = Capturing(settings, slot, reports)
+    capture = CameraReader(settings, slot, reports)
     report("ready")
     while True:
-        address, timeout_s = asked.get()
+        address, timeout_s = requests.get()
         try:
             with _opened(address, settings, timeout_s) as video:
                 report(
@@ -103,18 +103,18 @@ def _serve(settings: Settings, slot: Slot, reports: int, asked: SimpleQueue[tupl
 
 @contextmanager
 def _opened(address: str, settings: Settings, timeout_s: float) -> Iterator[cv2.VideoCapture]:
-    """The camera, open. Raises _Lost or Unreachable."""
+    """Open the camera. Raises _Lost or Unreachable."""
     if settings.backend == "v4l2" or settings.is_video:
-        _require_there(address, device=settings.backend == "v4l2")
+        _require_exists(address, device=settings.backend == "v4l2")
     else:
         for url in [address] if settings.backend == "ffmpeg" else _LOCATIONS.findall(address):
             require_reachable(url)
-    # Without CAP_FFMPEG spelled out OpenCV ignores the time-outs. More threads would each hold a picture back.
-    asked: list[int] = []
+    # OpenCV ignores the timeouts unless CAP_FFMPEG is given. Each further thread would delay by one picture.
+    parameters: list[int] = []
     if settings.backend == "ffmpeg":
-        asked = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, int(timeout_s * 1e3)]
-        asked += [cv2.CAP_PROP_N_THREADS, 2] if hasattr(cv2, "CAP_PROP_N_THREADS") else []  # not in OpenCV 4.6
-    video = cv2.VideoCapture(address, _APIS[settings.backend], asked)
+        parameters = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, int(timeout_s * 1e3)]
+        parameters += [cv2.CAP_PROP_N_THREADS, 2] if hasattr(cv2, "CAP_PROP_N_THREADS") else []  # not in OpenCV 4.6
+    video = cv2.VideoCapture(address, _APIS[settings.backend], parameters)
     try:
         if not video.isOpened():
             raise _Lost("cannot be opened")
@@ -131,7 +131,7 @@ def _opened(address: str, settings: Settings, timeout_s: float) -> Iterator[cv2.
         video.release()
 
 
-def _require_there(path: str, *, device: bool) -> None:
+def _require_exists(path: str, *, device: bool) -> None:
     try:
         is_device = stat.S_ISCHR(os.stat(path).st_mode)
         os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
@@ -142,44 +142,44 @@ def _require_there(path: str, *, device: bool) -> None:
 
 
 def _rate(video: cv2.VideoCapture) -> float | None:
-    """Pictures a second as the stream says; None if what it says makes no sense."""
+    """Return the pictures a second that the stream reports; None if the number makes no sense."""
     fps = video.get(cv2.CAP_PROP_FPS)
     return fps if math.isfinite(fps) and 0.01 <= fps <= 1000 else None
 
 
-class Capturing:
-    """Reads a camera that is open, and knows across its openings what has been counted and what it has seen."""
+class CameraReader:
+    """Reads an open camera; keeps the counts and the checksums of pictures from one opening to the next."""
 
     def __init__(self, settings: Settings, slot: Slot, reports: int) -> None:
         self.state = State()
         self._settings, self._slot, self._reports = settings, slot, reports
-        self._seen: OrderedDict[int, float] = OrderedDict()  # checksums of pictures, and when they were last there
+        self._seen: OrderedDict[int, float] = OrderedDict()  # checksums of pictures, and when they last came
         self._due_at = self._looked_at = self._new_at = self._opened_at = 0.0
 
     def run(self, video: cv2.VideoCapture) -> None:
-        """Raises _Lost or _Ended when no more pictures come."""
-        if not self.state.frozen:  # one that begins anew may well show what it has shown before
+        """Read pictures until none comes. Raises _Lost or _Ended."""
+        if not self.state.frozen:  # a camera that was restarted may show the same picture as before
             self._seen.clear()
         interval = 1.0 / (_rate(video) or 25.0)
-        self.state.at = self._opened_at = begun = time.monotonic()
+        self.state.at = self._opened_at = started = time.monotonic()
         backlog = not self._settings.is_video and self._settings.backend == "ffmpeg"
         played = 0
         while True:
             if self._settings.is_video:
-                time.sleep(max(0.0, begun + played * interval - time.monotonic()))
-            asked = time.monotonic()
+                time.sleep(max(0.0, started + played * interval - time.monotonic()))
+            called = time.monotonic()
             if not video.grab():
                 self._end(video, played)
-                played, begun = 0, time.monotonic()
+                played, started = 0, time.monotonic()
                 continue
             now = self.state.at = time.monotonic()
             played += 1
             self.state.captured += 1
-            backlog = backlog and now - asked < interval / 4 and now - begun < BACKLOG_S
+            backlog = backlog and now - called < interval / 4 and now - started < BACKLOG_S
             self._take(video, now, backlog=backlog)
 
     def _end(self, video: cv2.VideoCapture, played: int) -> None:
-        """The last picture was read: begin again, or raise."""
+        """Handle the end of the stream: start again, or raise."""
         if not self._settings.is_video:
             raise _Lost("the stream ended")
         if not played:
@@ -190,7 +190,7 @@ class Capturing:
             raise _Lost("cannot be played from its beginning again")
 
     def _take(self, video: cv2.VideoCapture, now: float, *, backlog: bool) -> None:
-        """Publish the picture that was grabbed, or count why not."""
+        """Publish the grabbed picture, or count why it is dropped."""
         state, period = self.state, 1.0 / self._settings.fps if self._settings.fps else 0.0
         due = now >= self._due_at
         pixels = None
@@ -218,19 +218,21 @@ class Capturing:
                     state.published += 1
                     state.taken_at, state.taken_ns = now, time.time_ns()
                     state.height, state.width = pixels.shape[:2]
-                    # In step, so that the mean rate is the one that was asked for; after a pause, anew.
+                    # From the due time, so that the mean rate is exact; after a pause, from now.
                     self._due_at = now + period if self._due_at + period <= now else self._due_at + period
         self._slot.write(state, pixels)
         if state.frozen and now - self._opened_at > REOPEN_S:
             raise _Lost(FROZEN)
-        if pixels is not None and select.select((), (self._reports,), (), 0)[1]:  # full: it has been told enough
+        if (
+            pixels is not None and select.select((), (self._reports,), (), 0)[1]
+        ):  # the pipe is full: it has unread reports already
             os.write(self._reports, b'["picture"]\n')
 
     def _is_new(self, pixels: np.ndarray, now: float) -> bool:
-        """Whether this very picture was not seen lately.
+        """Return whether this exact picture was not seen recently.
 
-        A frozen encoder goes on with whole pictures and differences to them in turns, so that no two neighbours are
-        alike. While it is frozen nothing is forgotten, reconnected or not.
+        A frozen encoder alternates between key frames and differences, so that neighbours are not equal. While it is
+        frozen no checksum is forgotten, even if it is opened again.
         """
         if self._settings.is_video:
             return True
@@ -244,7 +246,7 @@ class Capturing:
 
 
 def _rgb(picture: np.ndarray, settings: Settings) -> np.ndarray:
-    """What OpenCV gives, as (H, W, 3) uint8 RGB, turned and cut. Raises _Lost for what cannot be inspected."""
+    """Return OpenCV's picture as (H, W, 3) uint8 RGB, rotated and cropped. Raises _Lost if it cannot be inspected."""
     if picture.dtype != np.uint8 or picture.ndim not in (2, 3):
         raise _Lost(f"gives samples of {picture.dtype}: have it send 8 bits, by its fourcc or by videoconvert")
     if settings.rotate:

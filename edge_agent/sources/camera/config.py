@@ -1,4 +1,4 @@
-"""`source: {camera: ...}`, a camera or a video played as one, and what triggers its pictures."""
+"""`source: {camera: ...}`, a camera or a video played as one, and its triggers."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ def _roi(roi: tuple[float, float, float, float]) -> tuple[float, float, float, f
     return roi
 
 
-def _four(value: Any) -> Any:
+def _check_four(value: Any) -> Any:
     if not isinstance(value, list | tuple) or len(value) != 4:
         raise wrong("wants [x, y, width, height] as fractions of the picture, such as [0.25, 0, 0.5, 1]")
     return value
 
 
-def _two(value: Any) -> Any:
+def _check_two(value: Any) -> Any:
     if not isinstance(value, list | tuple) or len(value) != 2:
         raise wrong("wants [width, height] in pixels, such as [1920, 1080]")
     return value
@@ -72,17 +72,17 @@ def _rotate(degrees: int) -> int:
 
 CameraAddress = Annotated[str, Field(min_length=1, max_length=2000), BeforeValidator(_camera)]
 Side = Annotated[int, Field(ge=16, le=65535)]
-Size = Annotated[tuple[Side, Side], BeforeValidator(_two)]
-Roi = Annotated[tuple[Fraction, Fraction, Fraction, Fraction], BeforeValidator(_four), AfterValidator(_roi)]
+Size = Annotated[tuple[Side, Side], BeforeValidator(_check_two)]
+Roi = Annotated[tuple[Fraction, Fraction, Fraction, Fraction], BeforeValidator(_check_four), AfterValidator(_roi)]
 Rotate = Annotated[int, AfterValidator(_rotate)]
 
 
 class TriggerConfig(Section):
-    """A file that appears in folder asks for a picture: SN123.trg for part SN123; it is deleted once that is recorded.
+    """Requests for pictures. A file in folder requests one: SN123.trg for part SN123; it is deleted once that is recorded.
 
-    mqtt: in place of files, commands on PREFIX/AGENT/cmd/trigger do; `trigger: mqtt` says it in short. pattern: of file
-    names; others are left alone. timeout_s: without a picture for so long the part is NotDecidable.
-    delay_s: the picture is taken so long after the file or the command has come.
+    mqtt: commands on PREFIX/AGENT/cmd/trigger request them, instead of files; `trigger: mqtt` is short for it. pattern: of
+    file names; other files are not touched. timeout_s: without a picture for so long the part is NotDecidable. delay_s:
+    seconds from the file or the command until the picture is taken.
     """
 
     mqtt: bool = False
@@ -93,12 +93,12 @@ class TriggerConfig(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _mqtt_alone(cls, data: Any) -> Any:
+    def _from_word(cls, data: Any) -> Any:
         return {"mqtt": True} if data == "mqtt" else data
 
     @field_validator("folder")
     @classmethod
-    def _one_of_two(cls, folder: Path | None, info: ValidationInfo) -> Path | None:
+    def _check_one_kind(cls, folder: Path | None, info: ValidationInfo) -> Path | None:
         if folder is None and info.data.get("mqtt") is False:
             raise wrong("is missing; for example folder: ./triggers, or mqtt: true in its place")
         if folder is not None and info.data.get("mqtt"):
@@ -109,11 +109,12 @@ class TriggerConfig(Section):
 class CameraConfig(SourceSection):
     """A camera: a URL without a password, a number or path of /dev/video*, a GStreamer pipeline, or a video as if live.
 
-    backend: auto goes by the address. password: of the URL's user, or for {password} in the address. fps: pictures a
-    second to inspect, None: as many as the detector can. trigger: instead of a rate, a picture for each trigger.
-    rotate: degrees clockwise; roi: x, y, width, height as fractions of the picture, once turned. size, fourcc: asked of a
-    V4L2 camera. transport: of RTSP. repeat: a video begins again at its end. timeout_s: without a picture for so long a
-    camera is lost; freeze_s: with nothing but the same pictures for so long it is frozen; open_timeout_s: for its answer.
+    backend: auto chooses by the address. password: of the URL's user, or for {password} in the address. fps: pictures a
+    second to inspect; None: as many as the detector can. trigger: takes a picture for each trigger, instead of a rate.
+    rotate: degrees clockwise. roi: x, y, width, height as fractions of the rotated picture. size, fourcc: requested from a
+    V4L2 camera. transport: of RTSP. repeat: a video starts again at its end. timeout_s: seconds without a picture after
+    which a camera is lost. freeze_s: seconds with only repeated pictures after which it is frozen. open_timeout_s: for
+    opening it.
     """
 
     key: ClassVar[str] = "camera"
@@ -135,34 +136,34 @@ class CameraConfig(SourceSection):
 
     @field_validator("password")
     @classmethod
-    def _has_a_use(cls, password: PasswordConfig | None, info: ValidationInfo) -> PasswordConfig | None:
+    def _check_password_is_used(cls, password: PasswordConfig | None, info: ValidationInfo) -> PasswordConfig | None:
         if password is not None and "camera" in info.data and not takes_password(info.data["camera"]):
             raise wrong("has no use: name a user in the camera's URL, as in rtsp://USER@HOST/, or remove it")
         return password
 
     @field_validator("trigger")
     @classmethod
-    def _instead_of_a_rate(cls, trigger: TriggerConfig | None, info: ValidationInfo) -> TriggerConfig | None:
+    def _check_no_rate(cls, trigger: TriggerConfig | None, info: ValidationInfo) -> TriggerConfig | None:
         if trigger is not None and info.data.get("fps") is not None:
             raise wrong("and fps exclude each other: a picture comes at each trigger, or at a rate")
         return trigger
 
     @property
     def is_video(self) -> bool:
-        """Whether this is a file that is played."""
+        """Return whether this is a video file."""
         return self.chosen_backend == "ffmpeg" and not is_url(self.camera)
 
     @property
     def chosen_backend(self) -> Backend:
-        """What opens it."""
+        """Return the OpenCV backend that opens it."""
         return backend_of(self.camera) if self.backend == "auto" else self.backend
 
     def address(self) -> str:
-        """What to open, password included; never log it. Raises ConfigError when there is no such password."""
+        """Return what to open, with the password; never log it. Raises ConfigError if the password cannot be read."""
         return with_password(self.camera, self.secret())
 
     def secret(self) -> str | None:
-        """The password, read anew. Raises ConfigError."""
+        """Read the password, anew at each call. Raises ConfigError."""
         return self.password.read() if self.password else None
 
     def capture(self, station: str, max_megapixels: float) -> Capture:
@@ -205,7 +206,7 @@ class CameraConfig(SourceSection):
             station,
             self.capture(station, max_megapixels),
             triggers,
-            patience_s=trigger.timeout_s if trigger else 0.0,
+            timeout_s=trigger.timeout_s if trigger else 0.0,
             delay_s=trigger.delay_s if trigger else 0.0,
         )
 

@@ -1,21 +1,21 @@
-"""Whether somebody listens where a camera's URL leads: a quick answer, in words, before FFmpeg waits for long."""
+"""Checks quickly whether a server listens at a URL, before FFmpeg waits for long."""
 
 from __future__ import annotations
 
 import socket
 from urllib.parse import urlsplit
 
-CONNECT_S = 1.0  # in one network; a router between adds milliseconds
+CONNECT_S = 1.0  # within one network; a router adds milliseconds
 
 _PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443, "rtmp": 1935}
 
 
 class Unreachable(Exception):
-    """Nobody answers there, and what to look at."""
+    """No server answers; the message says what to check."""
 
 
 def require_reachable(url: str, timeout_s: float = CONNECT_S) -> None:
-    """Connect once, and hang up. Raises Unreachable. Does nothing where it is not known how to connect."""
+    """Connect once and disconnect; do nothing if the port of the scheme is unknown. Raises Unreachable."""
     parts = urlsplit(url)
     port = parts.port or _PORTS.get(parts.scheme)
     if port is None or parts.hostname is None:

@@ -1,4 +1,4 @@
-"""How a camera is captured: what the agent tells the process that does it."""
+"""How a camera is captured: what the agent sends to the process that captures it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ FROZEN = "sends the same picture over and over: is its view covered, or has it c
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What to capture, but for the address, which has a password in it that may change. backend: ffmpeg, v4l2 or gstreamer.
+    """How to capture; without the address, as its password may change. backend: ffmpeg, v4l2 or gstreamer.
 
-    is_video: a file, played at its own rate; repeat: over and over. fps: pictures published a second, None: all.
-    rotate: degrees clockwise. roi: (x, y, width, height) as fractions of the turned picture. transport: of RTSP.
-    size, fourcc: asked of the camera. freeze_s: a camera that gives nothing new for so long is taken to be frozen.
+    is_video: a file, played at its own rate. repeat: start it again at its end. fps: pictures published a second; None:
+    all. rotate: degrees clockwise. roi: (x, y, width, height) as fractions of the rotated picture. transport: of RTSP.
+    size, fourcc: requested from the camera. freeze_s: seconds without a new picture after which it counts as frozen.
     """
 
     backend: str
@@ -33,7 +33,7 @@ class Settings:
 
 
 def require_backend(backend: str) -> None:
-    """Raises ConfigError if this OpenCV was built without it."""
+    """Raise ConfigError if this OpenCV was built without the backend."""
     import cv2
 
     has = cv2.videoio_registry.hasBackend(

@@ -1,8 +1,8 @@
-"""The newest picture of a camera, in memory that the process which captures it and the agent share.
+"""The newest picture of a camera, in memory shared by the process that captures it and the agent.
 
-The memory has no name, and so none to be left behind. A POSIX record lock guards it: the kernel takes the lock from a
-process that dies, and locking orders what the two processors see. A writer that was killed amid a picture leaves the
-slot empty; one that is stopped there keeps the lock, and the reader goes away empty-handed until it is killed.
+The memory has no name, so that none can be left behind. A POSIX record lock guards it: the kernel releases the lock of a
+process that dies, and locking orders the memory accesses of both. A writer that is killed while it writes leaves the slot
+empty; one that is stopped there keeps the lock, and the reader gets nothing until the writer is killed.
 """
 
 from __future__ import annotations
@@ -20,18 +20,17 @@ import numpy as np
 
 _HEADER = struct.Struct("=10q2d")
 _PIXELS_AT = 4096
-_PATIENCE_S = 0.05  # copying a picture takes some milliseconds
+_LOCK_TIMEOUT_S = 0.05  # copying a picture takes some milliseconds
 
 
 @dataclass(slots=True)
 class State:
-    """What has been captured since the writing process began.
+    """What was captured since the writing process started.
 
-    captured: pictures the camera gave. Of them published: put into the slot; and dropped, by reason: not_due (the rate
-    asks for fewer), stale (had waited in the network's buffers), unreadable, repeated (seen before, and the camera is
-    taken to be frozen). frozen: 1 while it is. at: when the last one came, in seconds of time.monotonic(), which all
-    processes share. Of the one in the slot: height and width, 0 while there is none; taken_at, on the same clock, and
-    taken_ns, in nanoseconds since 1970.
+    captured: pictures from the camera. published: of them, put into the slot. Dropped, by reason: not_due (not needed for
+    the rate), stale (had waited in network buffers), unreadable, repeated (seen before, while the camera counts as frozen).
+    frozen: 1 while it does. at: when the last one came, in seconds of time.monotonic(), which all processes share. Of the
+    picture in the slot: height and width, 0 if there is none; taken_at, on the same clock; taken_ns, in ns since 1970.
     """
 
     captured: int = 0
@@ -49,10 +48,10 @@ class State:
 
 
 class Slot:
-    """Made by the reader; the writer is given its file descriptor. Each belongs to one thread."""
+    """A slot for one picture. The reader creates it; the writer gets its file descriptor. Use each from one thread."""
 
     def __init__(self, fd: int | None = None) -> None:
-        """fd: of the slot that the other process made; None makes a new one."""
+        """Open a slot. fd: of one that the other process created; None creates a new one."""
         self.fd = os.memfd_create("edge-agent-camera") if fd is None else fd
         if fd is None:
             os.ftruncate(self.fd, _PIXELS_AT)
@@ -60,7 +59,7 @@ class Slot:
         self._memory = mmap.mmap(self.fd, _PIXELS_AT)
 
     def write(self, state: State, pixels: np.ndarray | None = None) -> None:
-        """Tell the state, and with `pixels`, (H, W, 3) uint8, put them in the place of what was there."""
+        """Write the state, and replace the picture by `pixels`, (H, W, 3) uint8, unless None."""
         with self._lock():
             if pixels is not None:
                 needed = _PIXELS_AT + pixels.nbytes
@@ -73,9 +72,9 @@ class Slot:
             _HEADER.pack_into(self._memory, 0, *astuple(state))
 
     def read(self, *, pixels: bool = True) -> tuple[State, np.ndarray | None] | None:
-        """The state and a copy of the picture, if there is one and it is wanted. None while the writer keeps it."""
+        """Return the state and a copy of the picture, if there is one and `pixels`; None if the writer holds the lock."""
         try:
-            with self._lock(_PATIENCE_S):
+            with self._lock(_LOCK_TIMEOUT_S):
                 state = State(*_HEADER.unpack_from(self._memory))
                 size = state.height * state.width * 3
                 if not pixels or not size:
@@ -87,6 +86,7 @@ class Slot:
         return state, copy.reshape(state.height, state.width, 3)
 
     def close(self) -> None:
+        """Release the memory."""
         self._memory.close()
         os.close(self.fd)
 
@@ -96,12 +96,12 @@ class Slot:
             self._memory = mmap.mmap(self.fd, size)
 
     @contextmanager
-    def _lock(self, patience_s: float | None = None) -> Iterator[None]:
-        """patience_s: raise BlockingIOError after that long; None waits for ever, as the reader never stops amid it."""
-        if patience_s is None:
+    def _lock(self, timeout_s: float | None = None) -> Iterator[None]:
+        """Hold the lock. timeout_s: raise BlockingIOError after it; None waits, as the reader never stops while it holds it."""
+        if timeout_s is None:
             fcntl.lockf(self.fd, fcntl.LOCK_EX)
         else:
-            deadline = time.monotonic() + patience_s
+            deadline = time.monotonic() + timeout_s
             while True:
                 try:
                     fcntl.lockf(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

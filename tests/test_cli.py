@@ -152,7 +152,7 @@ def test_the_doctor_names_everything_that_would_fail(tmp_path: Path, capsys: pyt
     config = write_config(tmp_path, station(detector=detector), broker=broker)
     assert main(["doctor", "--config", str(config)]) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-1] == "the agent would not work here: mend what failed"
+    assert lines[-1] == "the agent would not work here: correct what failed"
     failed = {line.split()[1]: line for line in lines if line.startswith("failed")}
     assert failed.keys() == {"detector", "journal", "broker"}
     assert f"{tmp_path}/model" in failed["detector"]

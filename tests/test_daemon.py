@@ -208,7 +208,9 @@ def test_the_doctor_and_a_replay_may_visit_while_the_daemon_works(
         wait_until(lambda: status(listener) == ["connected"], "it is online")
         assert main(["doctor", "--config", str(config)]) == 0
         said = capsys.readouterr().out
-        assert f"ok       journal   sqlite:///{tmp_path}/data/journal.db: in use, as it is while the agent runs" in said
+        assert (
+            f"ok       journal   sqlite:///{tmp_path}/data/journal.db: in use, as expected while the agent runs" in said
+        )
         assert f"ok       broker    127.0.0.1:{broker.port} answers" in said
         out = tmp_path / "out"
         assert main(["replay", str(stored), "--config", str(config), "--out", str(out), "--publish"]) == 0

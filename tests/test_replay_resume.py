@@ -121,7 +121,7 @@ def test_after_ctrl_c_in_a_terminal_nothing_is_left_running_and_the_rest_is_done
         os.killpg(process.pid, signal.SIGINT)
         process.join(PATIENCE_S)
     assert process.exitcode == 130
-    assert "the same command goes on from here" in log.read_text()
+    assert "the same command continues from here" in log.read_text()
     assert "Traceback" not in log.read_text()
     assert not any(map(is_there, decoding))
     assert 0 < len(findings(out)) < PICTURES

@@ -1,4 +1,4 @@
-"""`edge-agent check`: is a config file good?"""
+"""`edge-agent check`: check a config file and describe it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from edge_agent.commands.exits import OK
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """The command line of `edge-agent check`."""
+    """Add the command to the parser."""
     check = commands.add_parser("check", help="say whether a config file is good, with every error's place")
     config_option(check)
     check.set_defaults(run=_check)

@@ -1,4 +1,4 @@
-"""`edge-agent doctor`: would the agent work on this machine?"""
+"""`edge-agent doctor`: check whether the agent would work on this machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """The command line of `edge-agent doctor`."""
+    """Add the command to the parser."""
     doctor = commands.add_parser("doctor", help="say whether the agent would work on this machine")
     doctor.add_argument("--config", type=Path, help="also check what this config needs: models, disk, journal, broker")
     doctor.add_argument("--json", action="store_true", help="one JSON object a finding on stdout")
@@ -27,7 +27,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _examine(config: Config | None, options: argparse.Namespace) -> int:
-    """The doctor's visit; apart, as _watch is."""
+    """Print the findings; return the exit code."""
     import json
     from dataclasses import asdict
 
@@ -41,5 +41,5 @@ def _examine(config: Config | None, options: argparse.Namespace) -> int:
             flush=True,
         )
     if not options.json:
-        print("the agent would not work here: mend what failed" if failed else "the agent would work here")
+        print("the agent would not work here: correct what failed" if failed else "the agent would work here")
     return FAILED if failed else OK

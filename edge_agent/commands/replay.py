@@ -1,4 +1,4 @@
-"""`edge-agent replay`: stored pictures and videos, inspected as a station would."""
+"""`edge-agent replay`: inspect stored pictures and videos as a station would."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """The command line of `edge-agent replay`."""
+    """Add the command to the parser."""
     replay = commands.add_parser("replay", help="inspect stored pictures and videos, marked as simulated")
     replay.add_argument("paths", nargs="+", metavar="PATH", help="pictures, videos, folders or globs")
     replay.add_argument(
@@ -44,7 +44,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     replay.add_argument(
         "--again",
         action="store_true",
-        help="inspect all of it again, and add to what is in --out (default: go on where a replay by the same settings stopped)",
+        help="inspect all of it again, and add to what is in --out (default: continue a replay by the same settings where it stopped)",
     )
     replay.add_argument(
         "--overlays",
@@ -88,6 +88,7 @@ def _replay(options: argparse.Namespace) -> int:
 
 
 def _inspect(config: Config, station: StationConfig, options: argparse.Namespace) -> int:
+    """Replay, and print each inspection and the summary; return the exit code."""
     from tqdm import tqdm
 
     from edge_agent.replay.session import ReplayOptions, open_replay
@@ -117,7 +118,7 @@ def _inspect(config: Config, station: StationConfig, options: argparse.Namespace
         unsent = replay.send_rest()
     print(replay.finish(), file=sys.stderr if options.json else sys.stdout)
     if stop.is_set():
-        log.warning("interrupted: the rest was not inspected; the same command goes on from here")
+        log.warning("interrupted: the rest was not inspected; the same command continues from here")
         return INTERRUPTED
     if unsent:
         log.error("%d messages could not be sent; the next --publish with this --out sends them", unsent)

@@ -1,4 +1,4 @@
-"""Whether the agent would work on this machine: one small check each, and what to do where the answer is no."""
+"""Checks whether the agent would work on this machine, and says what to do about each check that fails."""
 
 from __future__ import annotations
 
@@ -26,13 +26,16 @@ from edge_agent.settings.finding import Finding
 if TYPE_CHECKING:
     from edge_agent.core import Detector
 
-WAL_RESET_FIXED = (3, 51, 3)  # earlier SQLite may lose a write when two connections write; the agent has one only
+WAL_RESET_FIXED = (3, 51, 3)  # an earlier SQLite may lose a write if two connections write; the agent has only one
 LEAST_DISK_GB = 1.0
-EARLIEST = datetime(2026, 1, 1, tzinfo=timezone.utc)  # a clock before this program was written is wrong
+EARLIEST = datetime(2026, 1, 1, tzinfo=timezone.utc)  # a clock that is earlier than this program is wrong
 
 
 def examine(config: Config | None) -> Iterator[Finding]:
-    """All checks in order; without a config those that need none. A check that raises one of our errors has failed."""
+    """Yield the findings of all checks in order. A check that raises an EdgeAgentError has failed.
+
+    config: None makes only the checks that need none.
+    """
     checks: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
         ("versions", _versions),
         ("sqlite", _sqlite),
@@ -128,7 +131,7 @@ def _detectors(config: Config | None) -> Iterator[Finding]:
 
 
 def _stages(detector: Detector) -> dict[str, float]:
-    """Median milliseconds by stage, of five single pictures of 1280 x 1024 stored as PNG."""
+    """Return the median milliseconds of each stage, for five single pictures of 1280 x 1024 stored as PNG."""
     from edge_agent.evidence.overlay import overlay
     from edge_agent.io.pictures import decode_bytes
     from edge_agent.line.judge import Rules, judge
@@ -148,8 +151,8 @@ def _stages(detector: Detector) -> dict[str, float]:
         moments.append(time.perf_counter())
         overlay(pixels, reading, verdict, threshold=rules.threshold, map_threshold=rules.map_threshold)
         moments.append(time.perf_counter())
-        for ms, (begun, ended) in zip(taken.values(), pairwise(moments), strict=True):
-            ms.append((ended - begun) * 1e3)
+        for ms, (started, ended) in zip(taken.values(), pairwise(moments), strict=True):
+            ms.append((ended - started) * 1e3)
     return {stage: statistics.median(ms) for stage, ms in taken.items()}
 
 
@@ -170,16 +173,16 @@ def _journal(config: Config) -> Iterator[Finding]:
     try:
         journal = Journal.open(config.database.full_url())
     except JournalInUse:
-        yield Finding("journal", "ok", f"{config.database.url}: in use, as it is while the agent runs")
+        yield Finding("journal", "ok", f"{config.database.url}: in use, as expected while the agent runs")
         return
-    waiting = [_waiting(name, *journal.outbox(name).outbox_depth()) for name in journal.receivers()]
+    waiting = [_waiting_text(name, *journal.outbox(name).outbox_depth()) for name in journal.receivers()]
     used = journal.size() / 1e9
     journal.close()
     most, sending = config.database.keep_gb, "; ".join(waiting) or "nothing waits to be sent"
     yield Finding("journal", "ok", f"{config.database.url}: {used:.3f} of at most {most:g} GB, {sending}")
 
 
-def _waiting(receiver: str, count: int, oldest: datetime | None) -> str:
+def _waiting_text(receiver: str, count: int, oldest: datetime | None) -> str:
     return f"{count} messages wait for {receiver}" + (
         f", the oldest since {oldest:%Y-%m-%d %H:%M} UTC" if oldest else ""
     )

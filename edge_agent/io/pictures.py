@@ -1,16 +1,16 @@
-"""Reads stored pictures (png, jpg, bmp, tiff, webp) as RGB, whole or not at all; knows nothing of folders or videos.
+"""Reads stored pictures (png, jpg, bmp, tiff, webp) as RGB, whole or not at all; leaves out folders and videos.
 
-What a picture file may say beside its pixels, and what is made of it:
+How other content of a picture file is treated:
 
-- 16-bit samples become 8-bit ones by one fixed scale, `bit_depth`, never by what the picture at hand happens to hold.
-- Alpha is dropped. A camera has none; what writes it is a program that saved a four-byte buffer, often with zeros in
-  the fourth. Laying such a picture over black would inspect blackness.
-- EXIF orientation is applied: people draw masks and ignored areas in viewers that apply it, and compare overlays in
-  them. Industrial cameras do not write it.
-- Of pages and animations the first is taken. Colour profiles are ignored.
+- 16-bit samples become 8-bit ones by one fixed scale, `bit_depth`, never by the range of the picture itself.
+- Alpha is dropped. Cameras have none; it comes from programs that save a four-byte buffer, often with zeros in the fourth.
+  Blending such a picture over black would inspect black.
+- EXIF orientation is applied, because people draw masks and compare overlays in viewers that apply it. Industrial cameras
+  do not write it.
+- Of several pages or frames the first is taken. Colour profiles are ignored.
 
-Pillow decodes, because it refuses cut-off files. It keeps only the upper half of 16-bit colours, so those come from
-OpenCV, and only if both decoders saw the same picture: OpenCV alone misreads some TIFF layouts without a word.
+Pillow decodes, because it refuses truncated files. It keeps only the upper half of 16-bit colours, so those are decoded by
+OpenCV, and accepted only if both decoders agree: OpenCV alone misreads some TIFF layouts without an error.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ from edge_agent.errors import PictureError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 
-# A detector sees patches of 14 pixels or more; below that a picture shows it nothing, and it would say OK to anything.
+# Detectors read patches of at least 14 pixels. In a smaller picture they see nothing, and every verdict would be OK.
 MIN_SIDE = 16
 
-# By content, not by suffix, and past Pillow's registry: no decoder but these ever sees the bytes.
+# Chosen by content, not by suffix, and without Pillow's registry, so that no other decoder is ever given the bytes.
 _FORMATS: tuple[tuple[re.Pattern[bytes], type[ImageFile]], ...] = (
     (re.compile(rb"\x89PNG\r\n\x1a\n"), PngImageFile),
     (re.compile(rb"\xff\xd8\xff"), JpegImageFile),
@@ -54,7 +54,7 @@ _JPEG_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])", re.DOTALL)
 _JPEG_END, _JPEG_WITHOUT_LENGTH = 0xD9, (0x01, 0xD8)
 _TIFF_BITS, _TIFF_PHOTOMETRIC, _WHITE_IS_ZERO, _ORIENTATION = 258, 262, 0, 0x0112
 
-# What brings a picture upright, by its EXIF orientation.
+# How to turn a picture upright, by its EXIF orientation.
 _UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     2: lambda pixels: pixels[:, ::-1],
     3: lambda pixels: pixels[::-1, ::-1],
@@ -67,18 +67,22 @@ _UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 
 
 class UnfinishedPictureError(PictureError):
-    """The file was written to while it was being read: what was read is neither the old picture nor the new one."""
+    """The file was changed while it was read, so that the bytes are neither the old picture nor the new one."""
 
 
 def decode(
     path: str | os.PathLike[str], *, max_megapixels: float = 100, bit_depth: int = 16, min_side: int = 1
 ) -> np.ndarray:
-    """The picture at `path` as (H, W, 3) uint8 RGB.
+    """Decode a picture file to (H, W, 3) uint8 RGB.
 
-    max_megapixels: a larger picture is refused from its header, before memory is spent on it.
-    bit_depth: how many of the 16 bits of a 16-bit picture the camera fills, in [8, 16]; 2**bit_depth - 1 becomes 255.
-    min_side: a picture with a side below that many pixels is refused.
-    Raises PictureError, which names the file, what is wrong with it and what to do.
+    Args:
+        path: the file.
+        max_megapixels: larger pictures are refused by their header, before memory is allocated for them.
+        bit_depth: how many bits of a 16-bit picture the camera uses, in [8, 16]; 2**bit_depth - 1 becomes 255.
+        min_side: pictures with a side of fewer pixels are refused.
+
+    Raises:
+        PictureError: names the file, what is wrong with it and what to do.
     """
     try:
         file, data = read(path, max_bytes=max_bytes(max_megapixels))
@@ -88,9 +92,9 @@ def decode(
 
 
 def read(path: str | os.PathLike[str], *, max_bytes: int) -> tuple[StoredFile, bytes | None]:
-    """The file as the ledger knows it, and its bytes; None for bytes when there are more than `max_bytes`.
+    """Return the file as the ledger knows it, and its bytes; None instead of more than `max_bytes` bytes.
 
-    Raises OSError as the operating system gave it, and UnfinishedPictureError when the file changed meanwhile.
+    Raises OSError unchanged, and UnfinishedPictureError if the file changed meanwhile.
     """
     with open(path, "rb", opener=_open_without_waiting) as opened:
         before = os.fstat(opened.fileno())
@@ -110,7 +114,16 @@ def read(path: str | os.PathLike[str], *, max_bytes: int) -> tuple[StoredFile, b
 def decode_bytes(
     data: bytes | None, name: str, *, max_megapixels: float = 100, bit_depth: int = 16, min_side: int = 1
 ) -> np.ndarray:
-    """As decode, for what `read` gave; `name` is what errors call the picture."""
+    """Decode the bytes that `read` returned.
+
+    Args:
+        data: the bytes; None if there were too many.
+        name: the picture's name in errors.
+        max_megapixels, bit_depth, min_side: see decode().
+
+    Raises:
+        PictureError: see decode().
+    """
     if data is None:
         raise PictureError(
             f"{name}: more bytes than any picture of {max_megapixels:g} megapixels has: raise max_megapixels"
@@ -123,7 +136,7 @@ def decode_bytes(
             f"{name}: not a picture, it begins with {data[:8]!r}: store pictures as png, jpg, bmp, tiff or webp"
         )
     try:
-        if open_header is WebPImageFile:  # Pillow asks for the whole canvas as soon as it opens one.
+        if open_header is WebPImageFile:  # Pillow allocates the whole canvas as soon as it opens one.
             check_size(_webp_size(data), name, max_megapixels, min_side)
         with open_header(BytesIO(data)) as picture:
             check_size(picture.size, name, max_megapixels, min_side)
@@ -131,7 +144,7 @@ def decode_bytes(
             return _pixels(picture, data, name, _to_eight_bits(bit_depth))
     except PictureError:
         raise
-    except Exception as error:  # Decoders meet damaged bytes with nearly every exception there is.
+    except Exception as error:  # Decoders raise nearly every kind of exception for damaged bytes.
         raise PictureError(
             f"{name}: cut off, damaged or in an unusual layout ({str(error) or type(error).__name__}): "
             "copy or record it again, as png if in doubt"
@@ -139,12 +152,18 @@ def decode_bytes(
 
 
 def nothing() -> np.ndarray:
-    """The (0, 0, 3) uint8 pixels of a frame without a picture."""
+    """Return the (0, 0, 3) uint8 pixels of a frame without a picture."""
     return np.empty((0, 0, 3), np.uint8)
 
 
 def check_size(size: tuple[int, int], name: str, max_megapixels: float, min_side: int) -> None:
-    """Raise PictureError unless a picture of (width, height) pixels can be inspected."""
+    """Raise PictureError unless a picture can be inspected.
+
+    Args:
+        size: (width, height) in pixels.
+        name: the picture's name in the error.
+        max_megapixels, min_side: see decode().
+    """
     width, height = size
     megapixels = width * height / 1e6
     if megapixels > max_megapixels:
@@ -159,23 +178,23 @@ def check_size(size: tuple[int, int], name: str, max_megapixels: float, min_side
 
 
 def max_bytes(max_megapixels: float) -> int:
-    """The most bytes that a file of so many pixels has reason to be: 16-bit RGBA, stored raw, and some to spare."""
+    """Return the most bytes that a file of so many pixels can need: raw 16-bit RGBA, and 16 MiB more."""
     return int(max_megapixels * 8e6) + (16 << 20)
 
 
 def modified_at(mtime_ns: int) -> datetime:
-    """When a file was modified, in UTC. File systems know years that datetime does not; those become 9999 or 1970."""
+    """Return a modification time in UTC. Years that file systems allow and datetime does not become 9999 or 1970."""
     epoch, year_10000 = datetime.fromtimestamp(0, timezone.utc), 253_402_300_800_000_000
     return epoch + timedelta(microseconds=min(max(mtime_ns // 1000, 0), year_10000 - 1))
 
 
 def printable(path: str | os.PathLike[str]) -> str:
-    """The path as text that can be stored and sent: names that are not UTF-8 get their odd bytes as \\xNN."""
+    """Return the path as text that can be stored and sent: bytes that are not UTF-8 become \\xNN."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def unreadable(path: str | os.PathLike[str], error: OSError) -> str:
-    """What to tell the user when `path` cannot be read."""
+    """Return the message for a path that cannot be read, with a remedy."""
     remedy = {
         FileNotFoundError: "check the path, and what else moves or deletes files there",
         PermissionError: f"let user {os.geteuid()}, who runs this, read it",
@@ -184,18 +203,18 @@ def unreadable(path: str | os.PathLike[str], error: OSError) -> str:
 
 
 def _open_without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # A pipe named .png would make us wait for a writer.
+    return os.open(path, flags | os.O_NONBLOCK)  # Opening a pipe named .png would block until it has a writer.
 
 
 def _check_whole(data: bytes, format_: type[ImageFile], name: str) -> None:
-    """Finds what decoders fill in with grey or black, such as the zeros of a file that was only partly copied."""
+    """Raise PictureError for a truncated file, which decoders may fill with grey or black."""
     end = {PngImageFile: _png_end, JpegImageFile: _jpeg_end}.get(format_)
     if end is not None and end(data) is None:
         raise PictureError(f"{name}: cut off or damaged, its {len(data)} bytes have no end: copy or record it again")
 
 
 def _png_end(data: bytes) -> int | None:
-    """Where the end chunk of a PNG ends, if every chunk up to there has its right checksum."""
+    """Return where the end chunk of a PNG ends, if the checksums of all chunks before it are right; else None."""
     at = 8
     while at + 12 <= len(data):
         length = int.from_bytes(data[at : at + 4], "big")
@@ -209,7 +228,7 @@ def _png_end(data: bytes) -> int | None:
 
 
 def _jpeg_end(data: bytes) -> int | None:
-    """Where the end-of-image marker of a JPEG ends, found by walking its segments: thumbnails have such markers too."""
+    """Return where the end-of-image marker of a JPEG ends, or None. Segments are skipped, as thumbnails have such markers too."""
     at = 2
     while marker := _JPEG_MARKER.search(data, at):
         at = marker.end()
@@ -221,7 +240,7 @@ def _jpeg_end(data: bytes) -> int | None:
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:
-    """(width, height) as the first chunk of a WebP states them (RFC 9649)."""
+    """Return (width, height) from the first chunk of a WebP (RFC 9649)."""
     kind = data[12:16] if len(data) >= 30 else b""
     if kind == b"VP8X":
         return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
@@ -234,14 +253,21 @@ def _webp_size(data: bytes) -> tuple[int, int]:
 
 
 def _pixels(picture: ImageFile, data: bytes, name: str, to_eight_bits: np.ndarray) -> np.ndarray:
-    """The opened picture, upright, as (H, W, 3) uint8 RGB."""
+    """Return the opened picture, upright, as (H, W, 3) uint8 RGB. Raises PictureError.
+
+    Args:
+        picture: the opened file.
+        data: its bytes.
+        name: its name in errors.
+        to_eight_bits: see _to_eight_bits().
+    """
     deep = _bits(picture, data) == 16
     white_is_zero = isinstance(picture, TiffImageFile) and picture.tag_v2.get(_TIFF_PHOTOMETRIC) == _WHITE_IS_ZERO
     picture.load()
     picture.info.pop("transparency", None)
     if deep:
         pixels = to_eight_bits[_sixteen_bits(picture, data, name)]
-        if white_is_zero:  # Both decoders invert 8-bit pictures by themselves, and leave 16-bit ones as they are.
+        if white_is_zero:  # Both decoders invert 8-bit pictures, but not 16-bit ones.
             pixels = 255 - pixels
     elif picture.mode in ("I", "F") or picture.mode.startswith("I;"):
         raise PictureError(
@@ -249,34 +275,34 @@ def _pixels(picture: ImageFile, data: bytes, name: str, to_eight_bits: np.ndarra
             "store pictures with 8 or 16 bits"
         )
     else:
-        pixels = np.array(picture.convert("RGB"))  # a copy, as torch wants arrays that it may write to
-    # Pillow takes the tag away from what it has turned itself, as it does with TIFF, and so does OpenCV turn it.
+        pixels = np.array(picture.convert("RGB"))  # a copy, as torch needs writable arrays
+    # Pillow turns TIFF pictures itself and then removes the tag; OpenCV turns them too.
     turn = _UPRIGHT.get(picture.getexif().get(_ORIENTATION, 1))
     return np.ascontiguousarray(turn(pixels) if turn else pixels)
 
 
 def _bits(picture: ImageFile, data: bytes) -> int:
-    """The bits of the widest sample."""
+    """Return the bits of the widest sample."""
     if isinstance(picture, PngImageFile):
         return data[24]
     return max(picture.tag_v2.get(_TIFF_BITS, (1,))) if isinstance(picture, TiffImageFile) else 8
 
 
 def _sixteen_bits(picture: ImageFile, data: bytes, name: str) -> np.ndarray:
-    """The loaded picture, decoded again, as (H, W, 3) uint16 RGB."""
+    """Decode the picture again, to (H, W, 3) uint16 RGB. Raises PictureError if the decoders disagree."""
     samples = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if samples is None or samples.dtype != np.uint16:
         raise PictureError(f"{name}: a layout of 16-bit samples that is not supported: store it as png")
     rgb: np.ndarray = np.dstack([samples] * 3) if samples.ndim == 2 else samples[..., 2::-1]
-    seen: np.ndarray = np.asarray(picture if picture.mode.startswith("I") else picture.convert("RGB"))
+    pillow: np.ndarray = np.asarray(picture if picture.mode.startswith("I") else picture.convert("RGB"))
     upper = rgb >> 8
-    if not np.array_equal(upper if seen.ndim == 3 else upper[..., 0], seen if seen.ndim == 3 else seen >> 8):
+    if not np.array_equal(upper if pillow.ndim == 3 else upper[..., 0], pillow if pillow.ndim == 3 else pillow >> 8):
         raise PictureError(f"{name}: Pillow and OpenCV decode it differently: store it as png, or as interleaved tiff")
     return rgb
 
 
 @lru_cache
 def _to_eight_bits(bit_depth: int) -> np.ndarray:
-    """(65536,) uint8: what becomes of each 16-bit sample; what is above 2**bit_depth - 1 becomes 255."""
+    """Return a table, (65536,) uint8, from 16-bit to 8-bit samples; samples above 2**bit_depth - 1 become 255."""
     top = (1 << bit_depth) - 1
     return ((np.minimum(np.arange(1 << 16), top) * 255 + top // 2) // top).astype(np.uint8)

@@ -1,8 +1,8 @@
-"""An archive inspected by the machines of a Ray cluster, as a Ray Data job; recorded by this one alone, and in order.
+"""Stored pictures inspected by the machines of a Ray cluster, as a Ray Data job; recorded by this process only, in order.
 
-Each machine has edge_agent installed and finds pictures and model at the same paths as this one. It decodes, reads, judges
-and draws; what comes back of a picture is its verdict and its overlay as a file's bytes. This process moves the alarms on
-and writes evidence and journal, so that a worker that dies and is started again records nothing twice.
+Each machine has edge_agent installed, and pictures and model at the same paths as this one. It decodes, reads, judges and
+draws, and returns the verdict and the bytes of the overlay file. This process updates the alarms and writes evidence and
+journal, so that a worker that dies and is restarted records nothing twice.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from edge_agent.sources.stored import StoredSource
 if TYPE_CHECKING:
     from edge_agent.config.station import StationConfig
 
-LOCAL = "local"  # the address of a cluster that is started on this machine, for this job alone
+LOCAL = "local"  # the address of a cluster that is started on this machine for this job only
 OVERLAY: Format = "jpg"
-BLOCK, AHEAD = 4, 64  # batches that are one task of Ray's; pictures that may wait to be recorded
+BLOCK, AHEAD = 4, 64  # batches in one Ray task; pictures that may wait to be recorded
 CORES = 4  # of a worker without a GPU, where its machine has as many
-TICK_S = 0.1  # how soon a stop is seen while workers work
+TICK_S = 0.1  # how soon a stop is noticed
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Found:
-    """What a worker says of a picture. inspection: its frame without pixels, which were of `shape` (H, W)."""
+class WorkerResult:
+    """A worker's result for a picture. inspection: without the frame's pixels, which had `shape` (H, W). overlay: a file."""
 
     inspection: Inspection
     shape: tuple[int, int]
@@ -52,7 +52,11 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What all workers are told. source: how pictures are decoded; station, config_sha256, models: see build.station."""
+    """What each worker needs.
+
+    source: how pictures are decoded. station, config_sha256: see build.station. models: folder of fetched backbones.
+    overlays: of which verdicts an overlay is drawn.
+    """
 
     source: StoredSource
     station: StationConfig
@@ -62,7 +66,7 @@ class Task:
 
 
 class Inspector:
-    """What a worker does; made once in each of its processes."""
+    """The work of a worker; constructed once in each worker process."""
 
     def __init__(self, task: Task) -> None:
         self._source, self._overlays = task.source, task.overlays
@@ -70,26 +74,26 @@ class Inspector:
         self._stations = {station.name: station}
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, np.ndarray]:
-        """{"path": bytes of paths} to {"found": Found}, both arrays of objects, in the same order."""
+        """Turn {"path": paths as bytes} into {"found": WorkerResult}, both arrays of objects, in the same order."""
         paths = [os.fsdecode(path) for path in batch["path"]]
         frames = list(self._source.part(paths).frames(threading.Event()))
         found = np.empty(len(frames), object)
-        found[:] = [self._found(one) for one in inspect(frames, self._stations, {}, simulated=True)]
+        found[:] = [self._result(one) for one in inspect(frames, self._stations, {}, simulated=True)]
         return {"found": found}
 
-    def _found(self, inspection: Inspection) -> Found:
+    def _result(self, inspection: Inspection) -> WorkerResult:
         is_drawn = is_kept(self._overlays, inspection.verdict.evaluation)
         overlay = encode(draw(inspection), OVERLAY) if is_drawn else None
         height, width = inspection.frame.pixels.shape[:2]
         reading = inspection.reading and replace(inspection.reading, heatmap=np.empty((0, 0), np.float32))
         bare = replace(inspection, reading=reading, frame=replace(inspection.frame, pixels=nothing()))
-        return Found(bare, (height, width), overlay)
+        return WorkerResult(bare, (height, width), overlay)
 
 
 @contextmanager
 def cluster(address: str) -> Iterator[None]:
-    """Be connected to a Ray cluster, or to one of this machine alone. Raises EdgeAgentError."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its makers
+    """Connect to a Ray cluster, or start one on this machine. Raises EdgeAgentError."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else Ray reports to its makers
     try:
         import ray
         import ray.data
@@ -121,7 +125,7 @@ def replay(
     paths: Sequence[str],
     task: Task,
     station: Station,
-    out: Path,
+    evidence: Path,
     journal: Recorder,
     announce: Announce,
     stop: threading.Event,
@@ -131,15 +135,27 @@ def replay(
     first_seq: int,
     alarms: dict[str, AlarmState],
 ) -> Iterator[tuple[Inspection, Evidence]]:
-    """As line.inspect.replay, for pictures at `paths` and inside `cluster`.
+    """Inspect pictures in order, within `cluster`; each is recorded before it is yielded.
 
-    station: as this machine loads it; a worker that loads another model is refused. out: the folder of the evidence.
-    workers: processes; None is as many as the cluster has room for. first_seq: of the first frame. Raises EdgeAgentError
-    where the job fails.
+    Args:
+        paths: the pictures, the same on all machines.
+        task: what the workers need.
+        station: as this machine loads it; workers that load another model are refused.
+        evidence: folder of the overlays.
+        journal: records the inspections.
+        announce: makes the messages of each.
+        stop: ends the replay before the next picture.
+        batch: pictures that the detector reads at once, at least 1.
+        workers: number of processes; None is as many as the cluster has room for.
+        first_seq: seq of the first frame.
+        alarms: the debounce state by station; updated.
+
+    Raises:
+        EdgeAgentError: if the job fails, or a worker has another model.
     """
-    overlays: dict[str, bytes] = {}  # of the picture at hand, by the inspection's id
-    keeper = EvidenceStore(
-        out, render=lambda inspection: overlays.pop(inspection.id), originals="none", overlays="all",
+    overlays: dict[str, bytes] = {}  # of the present picture, by the inspection's id
+    store = EvidenceStore(
+        evidence, render=lambda inspection: overlays.pop(inspection.id), originals="none", overlays="all",
         keep_days=1e9, keep_gb=1e9,
     )  # fmt: skip
     for seq, found in enumerate(_job(paths, task, batch, workers, stop), first_seq):
@@ -150,15 +166,15 @@ def replay(
             )
         state, score = alarms.get(station.name, AlarmState()), one.reading.score if one.reading else 0.0
         alarms[station.name], event = debounce(state, one.verdict, score, station.rules)
-        pixels = np.broadcast_to(np.uint8(0), (*found.shape, 3))  # takes no memory; only its shape is recorded
+        pixels = np.broadcast_to(np.uint8(0), (*found.shape, 3))  # takes no memory; only the shape is recorded
         frame = replace(one.frame, seq=seq, pixels=pixels)
         inspection = replace(one, frame=frame, verdict=replace(one.verdict, alarm=event))
-        evidence = Evidence()
+        saved = Evidence()
         if found.overlay is not None:
             overlays[inspection.id] = found.overlay
-            evidence = keeper.save(inspection)
-        journal.record(inspection, evidence, announce(inspection, evidence))
-        yield inspection, evidence
+            saved = store.save(inspection)
+        journal.record(inspection, saved, announce(inspection, saved))
+        yield inspection, saved
 
 
 def _job(
@@ -167,8 +183,8 @@ def _job(
     batch: int,
     workers: int | None,
     stop: threading.Event,
-) -> Iterator[Found]:
-    """What the cluster's workers find, in the order of the paths; ends early once `stop` is set."""
+) -> Iterator[WorkerResult]:
+    """Yield the workers' results in the order of the paths, until `stop` is set. Arguments as in replay()."""
     if not paths:
         return
 
@@ -184,7 +200,7 @@ def _job(
     do: dict[str, Any] = {"fn_constructor_args": (task,), "batch_size": batch, "compute": pool, **share}
     rows = [{"path": os.fsencode(path)} for path in paths]
     dataset = ray.data.from_items(rows, override_num_blocks=-(-len(rows) // (BLOCK * batch)))
-    results: queue.Queue[Found | BaseException | None] = queue.Queue(AHEAD)
+    results: queue.Queue[WorkerResult | BaseException | None] = queue.Queue(AHEAD)
 
     def pull() -> None:
         try:
@@ -194,7 +210,9 @@ def _job(
         except BaseException as error:
             results.put(error)
 
-    threading.Thread(target=pull, daemon=True).start()  # a thread of its own, as waiting for Ray hears no stop
+    threading.Thread(
+        target=pull, daemon=True
+    ).start()  # a thread, because waiting for Ray cannot be interrupted by `stop`
     while not stop.is_set():
         try:
             found = results.get(timeout=TICK_S)
@@ -205,7 +223,7 @@ def _job(
         if isinstance(found, ray.exceptions.RayError):
             why = next((line for line in reversed(str(found).splitlines()) if line.strip()), type(found).__name__)
             raise EdgeAgentError(
-                f"the Ray job failed: {why}: mend that; the same command goes on where it stopped"
+                f"the Ray job failed: {why}: correct that; the same command continues where it stopped"
             ) from found
         if isinstance(found, BaseException):
             raise found

@@ -88,7 +88,7 @@ def start_after(out: Path, journal: Outcomes, station: str, rules: Mapping[str, 
                 f"{out} holds inspections of station {station}, and not what they were judged by: {REMEDY}"
             )
         if changed := _changed(found["judged_by"], rules):
-            raise EdgeAgentError(f"{out} was begun otherwise, and is not to hold both ({changed}): {REMEDY}")
+            raise EdgeAgentError(f"{out} was started with other settings, and cannot hold both ({changed}): {REMEDY}")
         return int(found["after"])
     after = journal.last_number()
     stations[station] = {"after": after, "judged_by": dict(rules)}

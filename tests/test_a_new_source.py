@@ -21,7 +21,7 @@ from edge_agent.core import Frame, SourceCounts, SourceStatus
 from edge_agent.errors import ConfigError
 from edge_agent.line.calibration import read_calibration
 from edge_agent.settings.finding import Finding
-from edge_agent.settings.section import SourceSection
+from edge_agent.settings.sources import SourceSection
 from edge_agent.sources.camera.config import CameraConfig
 from edge_agent.sources.folder.config import FolderConfig
 from tests.agent import Daemon, part, station, write_config

@@ -9,7 +9,8 @@ from typing import Any
 from edge_agent.config.config import Config
 from edge_agent.config.station import StationConfig
 from edge_agent.errors import ConfigError
-from edge_agent.settings.section import Loc, WatchedFolder
+from edge_agent.settings.section import Loc
+from edge_agent.settings.sources import WatchedFolder
 
 
 def contradictions(data: Any) -> Iterator[tuple[Loc, str]]:

@@ -11,7 +11,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, fie
 from edge_agent.errors import ConfigError
 from edge_agent.settings.finding import Finding
 from edge_agent.settings.password import PasswordConfig
-from edge_agent.settings.section import Loc, Section, SourceSection, WatchedFolder
+from edge_agent.settings.section import Loc, Section
+from edge_agent.settings.sources import SourceSection, WatchedFolder
 from edge_agent.settings.values import Folder, Fraction, Pattern, absolute, folder_of, wrong
 from edge_agent.sources.camera.address import (
     Backend,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import BeforeValidator, Field
 
 from edge_agent.settings.finding import Finding
-from edge_agent.settings.section import SourceSection, WatchedFolder
+from edge_agent.settings.sources import SourceSection, WatchedFolder
 from edge_agent.settings.values import Folder, Pattern
 
 if TYPE_CHECKING:

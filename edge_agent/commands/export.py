@@ -1,4 +1,4 @@
-"""`edge-agent export`: the journal's inspections as a table, or the detector as ONNX (export_onnx.py)."""
+"""`edge-agent export`: writes the journal's inspections as a table, or the detector as ONNX (export_onnx.py)."""
 
 from __future__ import annotations
 
@@ -12,25 +12,28 @@ from edge_agent.commands.exits import OK
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """The command line of `edge-agent export`."""
+    """Add the command line of `edge-agent export`."""
     export = commands.add_parser(
         "export", help="the journal's inspections as CSV or Parquet, beside a running agent; or the detector as ONNX"
     )
     config_option(export)
     what = export.add_mutually_exclusive_group(required=True)
     what.add_argument("--since", type=moment, help="2026-11-20, or 2026-11-20T06:00; this machine's time")
-    export.add_argument("--until", type=moment, help="up to this moment, itself left out; default: all there are")
+    export.add_argument("--until", type=moment, help="before this moment; default: no limit")
     export.add_argument(
-        "--station", help="whose inspections (default: all); with --onnx whose detector, where the config has several"
+        "--station", help="only its inspections (default: all); with --onnx its detector, where the config has several"
     )
     export.add_argument("--format", choices=("csv", "parquet"), default="csv", help="default: csv")
-    export.add_argument("--out", type=Path, metavar="FILE", help="of the table; replaced when all of it is written")
+    export.add_argument("--out", type=Path, metavar="FILE", help="the table's file; replaced once it is complete")
     export_onnx.add(export, what)
     export.set_defaults(run=lambda options: _export(options, export))
 
 
 def moment(text: str) -> datetime:
-    """A day or a moment, aware; this machine's time where it names no other (`Z`, `+01:00`)."""
+    """Parse a day or a moment as an aware datetime, in this machine's time zone unless it names one (`Z`, `+01:00`).
+
+    Raises ArgumentTypeError if it is neither.
+    """
     try:
         return datetime.fromisoformat(text.replace("Z", "+00:00")).astimezone()
     except (ValueError, OverflowError):

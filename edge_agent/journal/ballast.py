@@ -1,4 +1,4 @@
-"""Room on a disk kept for the moment when it is full: a file beside the journal that is deleted then, so that alarms go on."""
+"""A reserve file beside the journal: deleted when the disk is full, so that alarms can still be recorded."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from edge_agent.io.files import write_durably
 
 log = logging.getLogger(__name__)
 
-MOST_BYTES = 16 << 20  # SQLite's log takes 4 MiB before it is used again; the rest is some thousand inspections
-LEAST_BYTES = 1 << 20
-SHARE = 40  # of the disk, one such part
-AGAIN_S = 60.0
+MAX_BYTES = 16 << 20  # SQLite's log grows to 4 MiB before it is reused; the rest holds some thousand inspections
+MIN_BYTES = 1 << 20
+DISK_PARTS = 40  # the file takes at most one of so many equal parts of the disk
+AGAIN_S = 60.0  # between two attempts to write the file
 
 
 class Ballast:
-    """The file PATH.ballast, of 16 MiB or, on a small disk, of a fortieth of it; where that is below 1 MiB, none."""
+    """The reserve file PATH.ballast: 16 MiB, or a fortieth of a small disk; none where that would be below 1 MiB."""
 
     def __init__(self, beside: Path) -> None:
         self._path = beside.with_name(f"{beside.name}.ballast")
         self._next = 0.0  # monotonic seconds
 
     def reserve(self) -> None:
-        """Write the file, if there is none and much more room than it takes; tried once a minute. Never raises."""
+        """Write the file if it is missing and four times its size is free; try at most once a minute. Never raise."""
         if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + AGAIN_S
@@ -35,12 +35,12 @@ class Ballast:
                 disk = shutil.disk_usage(self._path.parent)
                 size = _size(disk.total)
                 if size and disk.free >= 4 * size:
-                    write_durably(self._path, os.urandom(size))  # which no file system can make smaller
+                    write_durably(self._path, os.urandom(size))  # random, so that no file system can compress it
         except OSError as error:
             log.warning("%s cannot be written (%s): once the disk is full, alarms have to wait", self._path, error)
 
     def release(self) -> bool:
-        """Delete the file, if the disk is full; whether there is more room now."""
+        """Delete the file if the disk is full, and return whether that freed space."""
         try:
             size = self._path.stat().st_size
             if shutil.disk_usage(self._path.parent).free >= size:
@@ -57,5 +57,5 @@ class Ballast:
 
 
 def _size(disk_bytes: int) -> int:
-    size = min(MOST_BYTES, disk_bytes // SHARE)
-    return size if size >= LEAST_BYTES else 0
+    size = min(MAX_BYTES, disk_bytes // DISK_PARTS)
+    return size if size >= MIN_BYTES else 0

@@ -1,4 +1,4 @@
-"""Opens the database behind a journal URL, SQLite or PostgreSQL, for one agent alone; knows no table."""
+"""Opens the SQLite or PostgreSQL database of a journal URL, exclusively for one agent; knows nothing of the tables."""
 
 from __future__ import annotations
 
@@ -15,12 +15,16 @@ from edge_agent.journal.ballast import Ballast
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """An open database, its schema up to date.
+    """An open database with an up-to-date schema.
 
-    name: what messages call it; never holds a password. writer: one connection, the only one that may write. readers:
-    as many as threads ask for. size: bytes that rows and indexes take. release: gives the database free for another
-    agent, after both engines are disposed of. ballast: room that is given free when its disk is full; None for none.
-    exclusive: keeps other processes from writing while its block runs; one block at a time in a process.
+    Attributes:
+        name: the database's name in messages; never contains a password.
+        writer: engine of one connection, the only one that may write.
+        readers: engine of the reading connections, as many as there are threads that read.
+        size: returns the bytes that rows and indexes take.
+        release: unlocks the database for another agent; call it after both engines are disposed of.
+        ballast: the reserve file that is deleted when the disk is full; None for no reserve.
+        exclusive: context manager that keeps other processes from writing; one block at a time in a process.
     """
 
     name: str
@@ -33,9 +37,14 @@ class Database:
 
 
 def open_database(url: str, *, ballast: bool = False) -> Database:
-    """Open `url`, create or upgrade its tables, and hold it against other agents. Raises JournalError.
+    """Open `url`, create or upgrade its tables, and lock it against other agents.
 
-    ballast: keep room for the moment when its disk is full, where that disk is this machine's.
+    Args:
+        url: sqlite:///PATH or postgresql://...
+        ballast: keep a reserve file (ballast.py) on the disk of an SQLite file; default False. No effect on PostgreSQL.
+
+    Raises:
+        JournalError: the URL is not understood, or the database cannot be opened.
     """
     parsed = _parsed(url)
     if parsed.drivername.startswith("sqlite"):
@@ -48,7 +57,7 @@ def open_database(url: str, *, ballast: bool = False) -> Database:
 
 
 def attach_database(url: str) -> Database:
-    """Open `url` beside the agent that may be using it: nothing is created, upgraded or held. Raises JournalError."""
+    """Open `url` while an agent may be using it: create, upgrade and lock nothing. Raises JournalError."""
     parsed = _parsed(url)
     if parsed.drivername.startswith("sqlite"):
         from edge_agent.journal.sqlite import attach_sqlite
@@ -60,7 +69,7 @@ def attach_database(url: str) -> Database:
 
 
 def _parsed(url: str) -> URL:
-    # From here on nothing of an URL that is not understood may be shown: any part of it may be the password.
+    # Messages must not quote any part of a URL that is not understood: it may be the password.
     if url.count("@") > 1:
         raise JournalError("journal URL: more than one @; write an @ of the user name or password as %40")
     try:
@@ -77,7 +86,7 @@ def _parsed(url: str) -> URL:
 
 @contextmanager
 def journal_errors(name: str) -> Iterator[None]:
-    """Turn what database `name` or its server refuses into a JournalError with a remedy; let our own mistakes pass."""
+    """Turn errors of database `name` or its server into a JournalError with a remedy; let programming errors pass."""
     try:
         yield
     except (IntegrityError, DataError, InterfaceError):

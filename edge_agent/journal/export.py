@@ -1,4 +1,4 @@
-"""Inspections as a table in a file, CSV or Parquet: a page at a time, and the file is there whole or not at all."""
+"""Writes inspections as a CSV or Parquet file, page by page; the file appears whole or not at all."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from edge_agent.journal.rows import RecordedInspection
 Format = Literal["csv", "parquet"]
 Pages = Iterable[Sequence[RecordedInspection]]
 
-# In the order of the table, with what is in them.
+# Name and type of each column, in the order of the table.
 COLUMNS: dict[str, type] = {
     "id": str,
     "station": str,
@@ -38,8 +38,8 @@ COLUMNS: dict[str, type] = {
     "map_threshold": float,
     "reason": str,
     "alarm": str,
-    "regions": str,  # JSON, as the two below
-    "timings_ms": str,
+    "regions": str,  # JSON
+    "timings_ms": str,  # JSON
     "model": str,
     "model_sha256": str,
     "checkpoint_sha256": str,
@@ -54,13 +54,23 @@ COLUMNS: dict[str, type] = {
 
 
 def export(pages: Pages, out: Path, fmt: Format) -> int:
-    """Write all pages to `out`, replacing what was there, and return how many inspections it were.
+    """Write all pages to `out`, replacing an existing file.
 
-    Raises EdgeAgentError when it cannot be written, or needs a library that is not installed; `out` is then as before.
+    Args:
+        pages: inspections in the order of the table, some at a time.
+        out: path of the file to write.
+        fmt: "csv" or "parquet".
+
+    Returns:
+        The number of inspections written.
+
+    Raises:
+        EdgeAgentError: `out` cannot be written, or pyarrow is missing for "parquet"; `out` is then unchanged.
+        JournalError: the database fails while pages are read; `out` is then unchanged.
     """
     write = {"csv": _write_csv, "parquet": _write_parquet}[fmt]
     try:
-        with _durably(out) as file:
+        with _replacing(out) as file:
             return write(pages, file)
     except OSError as error:
         raise EdgeAgentError(
@@ -69,7 +79,7 @@ def export(pages: Pages, out: Path, fmt: Format) -> int:
 
 
 def row(one: RecordedInspection) -> dict[str, object]:
-    """The values of COLUMNS."""
+    """Return the values of COLUMNS for one inspection."""
     evidence, alarm = one.evidence, one.verdict.alarm
     return {
         "id": one.id,
@@ -97,8 +107,8 @@ def row(one: RecordedInspection) -> dict[str, object]:
     }
 
 
-def _saved(what: str, file: SavedFile | None) -> dict[str, object]:
-    return {f"{what}_uri": file.uri if file else None, f"{what}_sha256": file.sha256 if file else None}
+def _saved(column: str, file: SavedFile | None) -> dict[str, object]:
+    return {f"{column}_uri": file.uri if file else None, f"{column}_sha256": file.sha256 if file else None}
 
 
 def _write_csv(pages: Pages, file: IO[bytes]) -> int:
@@ -141,8 +151,8 @@ def _write_parquet(pages: Pages, file: IO[bytes]) -> int:
 
 
 @contextmanager
-def _durably(out: Path) -> Iterator[IO[bytes]]:
-    """A file under another name, put in its place when the block ends well."""
+def _replacing(out: Path) -> Iterator[IO[bytes]]:
+    """Open a temporary file beside `out`, and move it to `out` when the block ends without an error."""
     unfinished = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         with open(unfinished, "wb") as file:

@@ -1,7 +1,7 @@
-"""The journal: what was inspected, which files are done, and the messages that wait to be sent; sends nothing itself.
+"""The journal: stores inspections, the ledger of inspected files, and messages that wait to be sent; sends nothing itself.
 
-Inspection, regions, ledger entry and outbox rows are committed in one transaction, to disk, before `record` returns:
-after a crash or a power cut all of them are there, or none. The ledger is kept for good: what it forgot would be
+Inspection, regions, ledger entry and outbox rows are committed to disk in one transaction before `record` returns: after a
+crash or a power cut either all of them exist or none. The ledger is never purged: a file missing from it would be
 inspected again.
 """
 
@@ -34,12 +34,12 @@ from edge_agent.journal.rows import (
 )
 from edge_agent.journal.tables import deliveries, inspection_is_ok, inspections, ledger, line_alarm, outbox, regions
 
-# Messages get their seq as they are inserted, so a delivery row finds its message by id.
+# A message gets its seq when it is inserted, so its delivery rows refer to it by id.
 _DELIVER = insert(deliveries).from_select(
     ["seq", "receiver"],
     select(outbox.c.seq, cast(bindparam("receiver"), Text)).where(outbox.c.id == bindparam("message")),
 )
-PAGE = 1000  # rows that are read at once where there may be any number
+PAGE = 1000  # rows per query where there may be any number
 
 
 class Journal:
@@ -57,20 +57,31 @@ class Journal:
 
     @classmethod
     def open(cls, url: str, *, ballast: bool = False) -> Journal:
-        """Open sqlite:///PATH or postgresql://..., creating or upgrading the tables, for this agent alone.
+        """Open a journal exclusively for this agent, creating or upgrading its tables.
 
-        ballast: keep some room on SQLite's disk for the moment when it is full (see ballast.py).
+        Args:
+            url: sqlite:///PATH or postgresql://...
+            ballast: keep a reserve file on SQLite's disk for when it is full (see ballast.py); default False.
 
-        Raises JournalError if that cannot be done; what is already there is then left as it was.
+        Raises:
+            JournalError: it cannot be opened; an existing journal is then left unchanged.
         """
         return cls(open_database(url, ballast=ballast))
 
     def record(self, inspection: Inspection, evidence: Evidence, messages: Sequence[Message]) -> bool:
-        """Commit all of one inspection, and say whether it was new.
+        """Commit one inspection with its regions, ledger entry and messages.
 
-        False: its id was recorded before, or its file was (as `seen` says); then nothing is written and no message is
-        sent again. So after a JournalError, which means that nothing was written or that the outcome is not known, the
-        same call may simply be repeated.
+        Args:
+            inspection: what was inspected.
+            evidence: its pictures on disk.
+            messages: what to send about it, in the order of sending; may be empty.
+
+        Returns:
+            Whether it was new. False: its id or its file (see `seen`) was recorded before; nothing is then written, and
+            no message is sent twice.
+
+        Raises:
+            JournalError: nothing was written, or the outcome is unknown; repeat the same call, which is safe.
         """
         now = datetime.now(timezone.utc)
         file = inspection.frame.file
@@ -92,12 +103,20 @@ class Journal:
         return True
 
     def seen(self, station: str, file: StoredFile) -> bool:
-        """Say whether `file` was inspected: this content at this path, or this very file before it was renamed."""
+        """Return whether `file` was inspected: this content at this path, or the same file before it was renamed."""
         with self._reading() as connection:
             return _seen(connection, station, file)
 
     def seen_stat(self, station: str, path: str, inode: int, size: int, mtime_ns: int) -> bool:
-        """Say whether the file of this path and stat was inspected. If not, `seen` may still know its content."""
+        """Return whether the file of this path and stat was inspected; if False, `seen` may still know its content.
+
+        Args:
+            station: the station whose ledger is searched.
+            path: as in the ledger (StoredFile.path).
+            inode: of the file's stat.
+            size: bytes.
+            mtime_ns: time of modification in nanoseconds since 1970.
+        """
         same = _same_stat(station, inode, size, mtime_ns) & (ledger.c.path == path)
         with self._reading() as connection:
             return bool(connection.scalar(select(exists().where(same))))
@@ -107,13 +126,13 @@ class Journal:
         return Outbox(receiver, self._reading, self._writing)
 
     def receivers(self) -> list[str]:
-        """Return the names of the receivers that messages wait for, sorted."""
+        """Return the sorted names of the receivers for which messages wait."""
         waiting = select(deliveries.c.receiver).where(deliveries.c.sent_at.is_(None)).distinct()
         with self._reading() as connection:
             return sorted(connection.scalars(waiting))
 
     def last_alarm_states(self) -> dict[str, bool]:
-        """Return, for each station that ever had an alarm, whether it is active still; simulated ones do not count."""
+        """Return for each station that ever had an alarm whether it is still active; simulated alarms do not count."""
         newest = select(func.max(inspections.c.number)).where(line_alarm(inspections.c)).group_by(inspections.c.station)
         query = select(inspections.c.station, inspections.c.alarm).where(inspections.c.number.in_(newest))
         with self._reading() as connection:
@@ -127,7 +146,14 @@ class Journal:
         until: datetime | None = None,
         limit: int | None = None,
     ) -> list[RecordedInspection]:
-        """Return inspections in the order they were taken; since <= taken_at < until; the first `limit` of them."""
+        """Return inspections with since <= taken_at < until in the order they were taken.
+
+        Args:
+            station: only inspections of this station; None (default) for all stations.
+            since: aware; None (default) for no lower limit.
+            until: aware; None (default) for no upper limit.
+            limit: only the first so many; None (default) for all.
+        """
         columns = inspections.c
         query = select(inspections).order_by(columns.taken_at, columns.number).limit(limit)
         if station is not None:
@@ -146,9 +172,9 @@ class Journal:
         return [recorded(row, by_number.get(row.number, ())) for row in rows]
 
     def last_number(self, station: str | None = None) -> int:
-        """Return the number of the last inspection that was recorded, of a station or of any; 0 when there is none.
+        """Return the number of the last simulated inspection of `station`, or of the last of any kind if it is None.
 
-        Of a station only simulated ones count.
+        0 when there is none.
         """
         columns = inspections.c
         last = select(columns.number).order_by(columns.number.desc()).limit(1)
@@ -157,20 +183,20 @@ class Journal:
                 return connection.scalar(last) or 0
             if not connection.scalar(select(exists().where(columns.station == station))):
                 return 0
-            # With something added to the name no index of names is taken: all of the station's rows would be read, where
-            # from the end the first one usually is the one.
+            # station + "" keeps the index of stations from being used: it would read all rows of the station, while the
+            # first row from the end usually matches.
             last = last.where(columns.station + "" == station, columns.simulated.is_(True))
             return connection.scalar(last) or 0
 
     def outcomes(self, station: str, after: int) -> Iterator[Outcome]:
-        """Give what a station's simulated inspections found, those with a number above `after`, as they were recorded.
+        """Yield the outcomes of a station's simulated inspections with a number above `after`, in recording order.
 
         They are read in pages, so that a million of them take no more memory than a thousand.
         """
         columns = inspections.c
         names = ("number", "origin", "part_id", "taken_at", "width", "height", "evaluation", "score", "overlay_uri")
         wanted = [*(columns[name] for name in names), columns.station, columns.simulated]
-        # By number alone: for a station's rows SQLite would take its index, and sort all of them for every page.
+        # Select by number alone: for one station's rows SQLite would use its index, and sort all of them for every page.
         query = select(*wanted).order_by(columns.number).limit(PAGE)
         while True:
             with self._reading() as connection:
@@ -183,7 +209,7 @@ class Journal:
             after = rows[-1].number
 
     def clear_uris(self, uris: Iterable[str]) -> None:
-        """Note that the evidence files `uris` were deleted: the rows keep digest and size, but lose the URI."""
+        """Record that the evidence files `uris` were deleted: clear their URIs, keep digests and sizes."""
         rows = [{"gone": uri} for uri in uris]
         if not rows:
             return
@@ -194,32 +220,31 @@ class Journal:
     def purge_before(self, moment: datetime, limit: int = 500) -> PurgeStep:
         """Delete up to `limit` inspections taken before `moment`, the oldest first.
 
-        Those with messages that wait stay, and so does the last that each station's alarm rests on. A step that meets
-        many of those may delete none and yet leave more: the next one goes on behind them.
+        Inspections with waiting messages stay, and so does each station's last one that changed or repeated its alarm.
+        A step that meets many of those may delete none and still report more: the next step continues behind them.
         """
-        return self._forget(self._old, limit, moment)
+        return self._purge(self._old, limit, moment)
 
     def purge_oldest(self, limit: int = 500) -> PurgeStep:
-        """Delete up to `limit` inspections: the oldest that are OK, or else, when none of these may go, of any kind.
+        """Delete up to `limit` inspections: the oldest that are OK; if none of these may be deleted, the oldest others.
 
-        Those stay that stay with `purge_before`.
+        The same inspections stay as with `purge_before`.
         """
-        gone = self._forget(self._ok, limit)
-        return PurgeStep(gone.rows, True) if gone.rows or gone.more else self._forget(self._others, limit)
+        step = self._purge(self._ok, limit)
+        return PurgeStep(step.rows, True) if step.rows or step.more else self._purge(self._others, limit)
 
     def size(self) -> int:
-        """Return how many bytes the journal takes, the ledger included; what deleted rows left free does not count.
+        """Return the bytes that the journal takes, the ledger included, without the space that deleted rows left free.
 
-        Of SQLite's file that is exact, and neither the file nor PostgreSQL's ever shrink by themselves: the room is
-        used again. Of PostgreSQL's tables it is an estimate.
+        Exact for SQLite, an estimate for PostgreSQL. The files of neither shrink by themselves: the free space is reused.
         """
         with self._reading() as connection:
             return self._database.size(connection)
 
-    def _forget(self, among: PurgeSearch, limit: int, before: datetime | None = None) -> PurgeStep:
-        # What may go now may go later, too, so that nobody who writes has to wait while it is looked for.
+    def _purge(self, search: PurgeSearch, limit: int, before: datetime | None = None) -> PurgeStep:
+        # What may be deleted now may be deleted later, too, so the search needs no write lock.
         with self._reading() as connection:
-            numbers, more = among.look(connection, limit, before)
+            numbers, more = search.find(connection, limit, before)
         if numbers:
             with self._writing() as connection:
                 of_these = select(outbox.c.seq).where(outbox.c.inspection.in_(numbers))
@@ -229,12 +254,12 @@ class Journal:
         return PurgeStep(len(numbers), more)
 
     def close(self) -> None:
-        """Finish what is being written, close the database and let go of it. Closing twice is fine."""
+        """Finish the current write, close the database and unlock it. Closing twice is allowed."""
         with self._write_lock:
             if self._closed:
                 return
             self._closed = True
-            # The last connection to close writes SQLite's log back into the file: that has to be the writer.
+            # The last connection to close writes SQLite's log back into the file, so the writer has to be last.
             self._database.readers.dispose()
             self._database.writer.dispose()
             self._database.release()
@@ -247,7 +272,7 @@ class Journal:
                 yield connection
         except JournalError:
             if ballast:
-                ballast.release()  # whoever calls tries again
+                ballast.release()  # the caller tries again
             raise
         if ballast:
             ballast.reserve()

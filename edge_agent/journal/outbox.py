@@ -1,4 +1,4 @@
-"""The messages that one receiver is still to get: what a sender reads and marks; sends nothing itself."""
+"""The messages that wait for one receiver: a sender reads them here and marks them as sent; sends nothing itself."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Transaction = Callable[[], AbstractContextManager[Connection]]
 
 
 class Outbox:
-    """The journal's outbox as one receiver sees it. Every method may be called from any thread and raises JournalError."""
+    """The view of the journal's outbox for one receiver. Every method may be called from any thread and raises JournalError."""
 
     def __init__(self, receiver: str, reading: Transaction, writing: Transaction) -> None:
-        """Look at the messages of one receiver.
+        """Select the messages of one receiver.
 
         Args:
             receiver: its name, as in `Message.receivers`.

@@ -1,4 +1,4 @@
-"""The journal in a PostgreSQL schema of its own, held by an advisory lock; needs psycopg, creates no database."""
+"""Opens a journal in its own PostgreSQL schema, locked by an advisory lock; needs psycopg, creates no database."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edge_agent.journal.database import Database, journal_errors
 from edge_agent.journal.migrations import require_current_schema, upgrade_schema
 
 LOCK = 0x0EDA6E  # our class of advisory locks; the schema's oid completes the key
-# A dead network must end in an error, not in a wait for ever. The URL's own options come before these.
+# A dead network must end in an error, not in an endless wait. Options in the URL take precedence.
 OPTIONS = {
     "connect_timeout": "10",
     "keepalives_idle": "30",
@@ -36,7 +36,7 @@ TABLES = """
     FROM pg_class WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace
 """
 # Rows are aligned to 8 bytes, and each has an item pointer of 4 in its page. REPEATABLE: the same pages every time, or
-# the limit would be held against the largest of many guesses. float8 so that no driver makes a Decimal of it.
+# the limit would be compared with the largest of many estimates. float8 so that no driver returns a Decimal.
 LIVE = """
     SELECT coalesce(sum((pg_column_size(one.*) + 7) / 8 * 8 + 4), 0)::float8
     FROM {table} AS one TABLESAMPLE SYSTEM ({percent}) REPEATABLE (0)
@@ -47,15 +47,15 @@ SAMPLED_PAGES = 4000  # of a table; larger ones are measured to a few percent, i
 def open_postgresql(url: URL) -> Database:
     """Open `postgresql://user:password@host/database`; create the tables in its current schema where there are none.
 
-    Raises JournalError if the server cannot be reached or refuses, another agent holds the schema, or it is newer than
-    this program or holds other tables.
+    Raises JournalError if the server cannot be reached or refuses, another agent has locked the schema, or the schema is
+    newer than this program or contains other tables.
     """
     name, writer, readers = _engines(url)
 
     @event.listens_for(writer, "connect")
     def prepare(connection: DBAPIConnection, _record: object) -> None:
         try:
-            _hold(connection, name)
+            _lock(connection, name)
         except BaseException:
             connection.close()
             raise
@@ -70,7 +70,7 @@ def open_postgresql(url: URL) -> Database:
 
 
 def attach_postgresql(url: URL) -> Database:
-    """Open the same schema beside the agent that may be using it; the server keeps writers apart. Raises JournalError."""
+    """Open the same schema while an agent may be using it; the server serialises writers. Raises JournalError."""
     name, writer, readers = _engines(url)
     with journal_errors(name), readers.begin() as connection:
         require_current_schema(connection, name)
@@ -78,7 +78,7 @@ def attach_postgresql(url: URL) -> Database:
 
 
 def _engines(url: URL) -> tuple[str, Engine, Engine]:
-    """What messages call the database, what writes and what reads."""
+    """Return the database's name in messages, the engine that writes and the engine that reads."""
     host = url.host or url.query.get("host") or "localhost"
     name = f"postgresql://{url.username or ''}@{host}{f':{url.port}' if url.port else ''}/{url.database or ''}"
     options = {**OPTIONS, "application_name": f"edge-agent {os.getpid()} on {socket.gethostname()}", **url.query}
@@ -95,9 +95,9 @@ def _engines(url: URL) -> tuple[str, Engine, Engine]:
 
 
 def _size(connection: Connection) -> int:
-    """The estimated bytes of rows and indexes: the tables' sizes, each times the share of its pages that rows fill.
+    """Estimate the bytes of rows and indexes: each table's size times the share of its pages that rows fill.
 
-    The sizes themselves would not do: they do not fall when rows are deleted, so a limit on them would delete all.
+    The sizes alone cannot be used: they do not fall when rows are deleted, so a limit on them would delete everything.
     """
     total = 0.0
     for table, pages_bytes, with_indexes, page in connection.exec_driver_sql(TABLES).all():
@@ -108,10 +108,10 @@ def _size(connection: Connection) -> int:
     return int(total)
 
 
-def _hold(connection: DBAPIConnection, name: str) -> None:
-    """Lock the schema for as long as `connection` lives; raise JournalError if it cannot be written or is held."""
+def _lock(connection: DBAPIConnection, name: str) -> None:
+    """Lock the schema while `connection` is open; raise JournalError if it is read-only or already locked."""
     cursor = connection.cursor()
-    # So that the server soon forgets, and lets go of the lock of, an agent whose machine lost its power.
+    # So that the server soon drops the connection, and with it the lock, of an agent whose machine lost power.
     for setting in ("tcp_keepalives_idle = 30", "tcp_keepalives_interval = 10", "tcp_keepalives_count = 3"):
         cursor.execute(f"SET {setting}")
     cursor.execute(STATE)

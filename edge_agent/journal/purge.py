@@ -1,4 +1,4 @@
-"""Which inspections may be deleted: looked for among the oldest, a few thousand rows at a look; deletes none itself."""
+"""Searches the oldest inspections for those that may be deleted, a few thousand rows at a time; deletes none itself."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from sqlalchemy.engine import Connection
 
 from edge_agent.journal.tables import deliveries, follows, inspections, line_alarm, outbox
 
-# Rows that a look goes past at most: some ten milliseconds' worth, as the line waits. Without a limit, a million rows
-# whose messages wait for a broker that is away were read for every inspection of a journal that is full.
+# Most rows that one search step reads: some ten milliseconds, as the line waits. Without a limit, a full journal read a
+# million rows whose messages wait for an unreachable broker, at every inspection.
 LOOK = 5000
-LAST = 2**63 - 1  # no inspection has a higher number
+LAST = 2**63 - 1  # the highest number that an inspection can have
 
 
 class PurgeStep(NamedTuple):
-    """One step: how many inspections were deleted, and whether a next step may find more."""
+    """The result of one step: how many inspections were deleted, and whether another step may find more."""
 
     rows: int
     more: bool
@@ -27,43 +27,56 @@ class PurgeStep(NamedTuple):
 
 @dataclass(slots=True)
 class PurgeSearch:
-    """Goes through the inspections by age, at every look from where the last one ended, and at the end begins anew.
+    """Searches the inspections by age; each step continues where the last one ended, and starts over at the end.
 
-    within: which of them an index leads to; which: those of them that are meant. None: all. What may not go is passed
-    over: inspections with messages that wait, and the last that each station's alarm rests on.
+    It skips inspections that must stay: those with waiting messages, and each station's last one that changed or repeated
+    its alarm.
+
+    Attributes:
+        within: condition that an index covers; None (default) for all inspections.
+        which: further condition on those rows, which no index needs to cover; None (default) for no condition.
     """
 
     within: ColumnElement[bool] | None = None
     which: ColumnElement[bool] | None = None
-    _place: tuple[datetime, int] | None = None  # taken_at and number of the last one that was looked at
-    _found: bool = False  # in this round
+    _position: tuple[datetime, int] | None = None  # taken_at and number of the last row that was read
+    _found: bool = False  # whether this pass has found any
 
-    def look(self, connection: Connection, limit: int, before: datetime | None = None) -> tuple[Sequence[int], bool]:
-        """Numbers of up to `limit` inspections that may go, taken before this moment; and whether there may be more."""
+    def find(self, connection: Connection, limit: int, before: datetime | None = None) -> tuple[Sequence[int], bool]:
+        """Find the next inspections that may be deleted.
+
+        Args:
+            connection: an open transaction that may read.
+            limit: most inspections to return, at least 1.
+            before: only those taken before this moment, aware; None (default) for any.
+
+        Returns:
+            Their numbers, and whether another call may find more.
+        """
         columns = inspections.c
         in_order = select(columns.number, columns.taken_at).order_by(columns.taken_at, columns.number)
         if self.within is not None:
             in_order = in_order.where(self.within)
-        if self._place is not None:
-            in_order = in_order.where(follows(*self._place))
+        if self._position is not None:
+            in_order = in_order.where(follows(*self._position))
         until = in_order if before is None else in_order.where(columns.taken_at < before)
         further = connection.execute(until.offset(LOOK - 1).limit(1)).first()
-        # One upper bound: of two a database may take the later one, and read on to there.
+        # One upper bound: given two, a database may use the later one, and read on to there.
         found = until if further is None else in_order.where(columns.taken_at <= further.taken_at)
         if self.which is not None:
             found = found.where(self.which)
-        rows = connection.execute(found.where(*_may_go()).limit(limit)).all()
+        rows = connection.execute(found.where(*_deletable()).limit(limit)).all()
         self._found = self._found or bool(rows)
         if len(rows) == limit:
-            self._place, more = (rows[-1].taken_at, rows[-1].number), True
+            self._position, more = (rows[-1].taken_at, rows[-1].number), True
         elif further is not None:
-            self._place, more = (further.taken_at, LAST), True
+            self._position, more = (further.taken_at, LAST), True
         else:
-            more, self._place, self._found = self._found, None, False
+            more, self._position, self._found = self._found, None, False
         return [row.number for row in rows], more
 
 
-def _may_go() -> tuple[ColumnElement[bool], ...]:
+def _deletable() -> tuple[ColumnElement[bool], ...]:
     columns, later = inspections.c, inspections.alias("later").c
     waits = exists().where(
         outbox.c.inspection == columns.number, deliveries.c.seq == outbox.c.seq, deliveries.c.sent_at.is_(None)

@@ -1,10 +1,10 @@
-"""The journal as a second process sees it, beside the agent that may be using it: reads, and changes the outbox alone.
+"""The journal for a second process, while an agent may be using it: reads everything, changes only the outbox.
 
-How a second process may write safely. In PostgreSQL the server keeps writers apart. In SQLite each change here is a single
-statement in a transaction of its own, made while the lock of databases/sqlite.py is held, which the agent holds for each of
-its own; so there never are two that write or checkpoint at once, which SQLite before 3.51.3 may not survive. Either waits
-for the other up to 5 seconds, and then says so; the agent tries again. Reading takes no lock and holds nothing up: it goes
-page by page, as one long look would keep SQLite's log from being written back.
+How a second process may write safely: In PostgreSQL the server serialises writers. In SQLite each change here is a single
+statement in its own transaction, made while the write lock of journal/sqlite.py is held, which the agent holds for each of
+its transactions, too; so no two processes write or checkpoint at once, which may lose rows in SQLite before 3.51.3. Either
+waits for the other up to 5 seconds, and then raises; the agent tries again. Reading takes no lock and blocks nobody: it
+goes page by page, as one long query would keep SQLite's log from being written back.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from edge_agent.journal.database import Database, attach_database, journal_error
 from edge_agent.journal.rows import RecordedInspection, recorded
 from edge_agent.journal.tables import deliveries, follows, inspections, outbox, regions
 
-PAGE = 1000  # rows that are looked at at once
-MOST_SEQS = 10_000  # that can be named in one statement
+PAGE = 1000  # rows per query
+MOST_SEQS = 10_000  # per statement
 
 
 @dataclass(frozen=True, slots=True)
 class QueuedMessage:
-    """A message of the outbox for one receiver. dropped: why it was given up, when it was."""
+    """A message of the outbox for one receiver. dropped: the reason it was dropped; None when it was not."""
 
     seq: int
     id: str
@@ -41,7 +41,7 @@ class QueuedMessage:
 
 
 class JournalReader:
-    """Every method raises JournalError if the database fails."""
+    """Reads the journal and changes its outbox. Every method raises JournalError if the database fails."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -51,7 +51,7 @@ class JournalReader:
         return self._outgoing(deliveries.c.sent_at.is_(None) & _of(receiver))
 
     def dropped(self, receiver: str | None = None) -> Iterator[QueuedMessage]:
-        """Yield those that were given up, for as long as their inspections are kept."""
+        """Yield the dropped messages of a receiver, or of any, for as long as their inspections are kept."""
         return self._outgoing(deliveries.c.dropped.is_not(None) & _of(receiver))
 
     def drop(
@@ -62,22 +62,29 @@ class JournalReader:
         station: str | None = None,
         receiver: str | None = None,
     ) -> int:
-        """Give up messages that wait, and return how many deliveries that were.
+        """Drop waiting messages, so that they are not sent.
 
         Args:
-            reason: why, for whoever asks later.
-            seqs: of these numbers; None for all numbers.
-            station: of this station; None for all stations.
-            receiver: for this receiver; None for all receivers.
+            reason: why they are dropped; stored with each delivery.
+            seqs: seqs of the messages, at most MOST_SEQS; None (default) for all.
+            station: only messages of this station; None (default) for all stations.
+            receiver: only deliveries to this receiver; None (default) for all receivers.
+
+        Returns:
+            The number of deliveries dropped.
         """
         which = deliveries.c.sent_at.is_(None) & _these(seqs, station) & _of(receiver)
         return self._change(which, {"sent_at": datetime.now(timezone.utc), "dropped": reason})
 
     def retry(self, *, seqs: Sequence[int] | None = None, receiver: str | None = None) -> int:
-        """Have messages sent again, with the id that they had, and return how many deliveries that were.
+        """Queue messages again under their old ids; a running agent finds them within seconds.
 
-        Those of these numbers, sent or dropped, or all dropped ones; for one receiver or for all. Those that wait already
-        do not count. A running agent finds them within seconds.
+        Args:
+            seqs: seqs of sent or dropped messages, at most MOST_SEQS; None (default) for all dropped ones.
+            receiver: only deliveries to this receiver; None (default) for all receivers.
+
+        Returns:
+            The number of deliveries queued again; those that wait already do not count.
         """
         which = deliveries.c.dropped.is_not(None) if seqs is None else deliveries.c.sent_at.is_not(None) & _these(seqs)
         return self._change(which & _of(receiver), {"sent_at": None, "dropped": None})
@@ -85,7 +92,13 @@ class JournalReader:
     def inspections(
         self, since: datetime | None = None, until: datetime | None = None, station: str | None = None
     ) -> Iterator[Sequence[RecordedInspection]]:
-        """Pages of inspections with since <= taken_at < until, of a station or of all, in the order they were taken."""
+        """Yield inspections with since <= taken_at < until in pages of up to 1000, in the order they were taken.
+
+        Args:
+            since: aware; None (default) for no lower limit.
+            until: aware; None (default) for no upper limit.
+            station: only inspections of this station; None (default) for all stations.
+        """
         columns = inspections.c
         query = select(inspections).order_by(columns.taken_at, columns.number).limit(PAGE)
         if until is not None:
@@ -128,7 +141,7 @@ class JournalReader:
 
 @contextmanager
 def open_reader(url: str) -> Iterator[JournalReader]:
-    """Visit the journal of `url` (see databases/). Raises JournalError when there is none, or not of this version."""
+    """Open the journal of `url` (see database.py). Raises JournalError if it is missing or of another schema version."""
     database = attach_database(url)
     try:
         yield JournalReader(database)

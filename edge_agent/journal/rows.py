@@ -1,4 +1,4 @@
-"""How inspections and messages become rows of the journal, and rows become them again; asks no database."""
+"""Converts inspections and messages to rows of the journal, and rows back; accesses no database."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from edge_agent.core import (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RecordedInspection:
-    """An inspection as the journal holds it: all but the pixels and the heatmap.
+    """An inspection as the journal stores it: without the pixels and the heatmap.
 
-    score: None when nothing was read. map_threshold: None in rows from before schema 0005. evidence: the files that still
-    exist, as far as retention has told the journal.
+    score: None when there was no reading. map_threshold: None in rows from before schema 0005. evidence: the files that
+    still exist, as far as retention has reported deletions to the journal. timings: milliseconds by stage.
     """
 
     id: str
@@ -54,13 +54,13 @@ class RecordedInspection:
 
     @property
     def title(self) -> str:
-        """What a person knows the picture by."""
+        """Return the name by which people know the picture."""
         return picture_title(self.station, self.seq, self.part_id, self.origin)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Of an inspection what a replay that goes on has to know. overlay: its URI."""
+    """The part of an inspection that resuming a replay needs. overlay: its URI."""
 
     origin: str | None
     part_id: str | None
@@ -73,15 +73,21 @@ class Outcome:
 
 
 def ledger_row(station: str, file: StoredFile) -> dict[str, Any]:
-    """Return the row that says that `station` is done with `file`."""
+    """Return the ledger row which records that `station` has inspected `file`."""
     return {"station": station, **asdict(file)}
 
 
 def inspection_row(inspection: Inspection, evidence: Evidence, now: datetime) -> dict[str, Any]:
-    """Return the row of one inspection but for its number; the regions have rows of their own."""
+    """Return the row of one inspection without its number; regions have rows of their own.
+
+    Args:
+        inspection: what was inspected.
+        evidence: its pictures on disk.
+        now: when it is recorded, aware; stored as inspected_at.
+    """
     frame, verdict, reading = inspection.frame, inspection.verdict, inspection.reading
     height, width = frame.pixels.shape[:2]
-    # float(): the drivers would take NumPy's numbers for bytes.
+    # float(): the drivers would store NumPy's numbers as bytes.
     return {
         "id": inspection.id,
         "station": frame.station,
@@ -122,7 +128,13 @@ def region_rows(number: int, found: Sequence[Region]) -> list[dict[str, Any]]:
 
 
 def outbox_rows(number: int, messages: Sequence[Message], now: datetime) -> list[dict[str, Any]]:
-    """Return the rows of the messages of inspection `number`, in the order of sending."""
+    """Return the outbox rows of an inspection's messages.
+
+    Args:
+        number: the inspection's number.
+        messages: in the order of sending.
+        now: when they are recorded, aware.
+    """
     return [
         {
             "id": message.id,
@@ -137,17 +149,17 @@ def outbox_rows(number: int, messages: Sequence[Message], now: datetime) -> list
 
 
 def delivery_rows(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """Return what the delivery rows of messages are made from: a pair of message and receiver each."""
+    """Return the pairs of message and receiver from which the delivery rows of `messages` are made."""
     return [{"message": message.id, "receiver": receiver} for message in messages for receiver in message.receivers]
 
 
 def waiting(row: Row[Any]) -> OutboxRow:
-    """Read a row of the outbox."""
+    """Convert a row of the outbox."""
     return OutboxRow(row.seq, Message(row.id, row.kind, row.station, row.payload), row.created_at)
 
 
 def recorded(row: Row[Any], region_rows: Sequence[Row[Any]]) -> RecordedInspection:
-    """Read a row of inspections together with the rows of its regions."""
+    """Convert a row of inspections and the rows of its regions."""
     alarm = None if row.alarm is None else AlarmEvent(row.alarm)
     found = tuple(Region((r.x, r.y, r.width, r.height), r.peak, r.area_px) for r in region_rows)
     return RecordedInspection(
@@ -175,9 +187,9 @@ def recorded(row: Row[Any], region_rows: Sequence[Row[Any]]) -> RecordedInspecti
     )
 
 
-def _file_columns(what: str, file: SavedFile | None) -> dict[str, Any]:
+def _file_columns(column: str, file: SavedFile | None) -> dict[str, Any]:
     uri, sha256, size = (None, None, None) if file is None else (file.uri, file.sha256, file.size)
-    return {f"{what}_uri": uri, f"{what}_sha256": sha256, f"{what}_size": size}
+    return {f"{column}_uri": uri, f"{column}_sha256": sha256, f"{column}_size": size}
 
 
 def _file(uri: str | None, sha256: str, size: int) -> SavedFile | None:

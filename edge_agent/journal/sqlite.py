@@ -1,8 +1,9 @@
-"""The journal's SQLite file: WAL, synchronous=FULL, one writer, held by a lock file; never on a network share.
+"""Opens a journal in an SQLite file: WAL, synchronous=FULL, one writer, one agent by a lock file; not on network shares.
 
 SQLite before 3.51.3 may lose rows when two connections write or checkpoint at the same moment, and every commit may
-checkpoint. So there is no such moment: whoever writes, the agent or a visitor, first locks PATH.writing, and lets go of it
-only after its commit and all that SQLite does along with it. A visitor never checkpoints, and keeps nothing open.
+checkpoint. To exclude that, every process that writes, the agent or a second one (reader.py), first locks PATH.writing, and
+unlocks it only after its commit and the checkpoint that may follow. The second process never checkpoints, and keeps no
+connection open.
 """
 
 from __future__ import annotations
@@ -28,15 +29,20 @@ from edge_agent.journal.database import DAMAGED, Database, journal_errors
 from edge_agent.journal.migrations import require_current_schema, upgrade_schema
 
 MAGIC = b"SQLite format 3\0"
-BUSY_MS = 5000  # how long to wait for a stranger, such as a backup, that holds the file
-CHECKED_BYTES = 64 * 2**20  # smaller files are checked throughout when opened; larger ones would keep the line waiting
+BUSY_MS = 5000  # how long to wait for another program, such as a backup, that locks the file
+CHECKED_BYTES = 64 * 2**20  # smaller files are checked completely when opened; larger ones would delay the line
 
 
 def open_sqlite(url: URL, *, ballast: bool = False) -> Database:
-    """Open the file of `sqlite:///PATH`; create it, and its folder, where there is none. ballast: see ballast.py.
+    """Open the file of `sqlite:///PATH`; create it, and its folder, if missing. Never replace an existing file.
 
-    Raises JournalError if it is held by another agent, damaged, something else, newer than this program, read-only, or
-    on a network file system. Never replaces what exists.
+    Args:
+        url: sqlite:///PATH without options.
+        ballast: keep a reserve file (ballast.py) beside it; default False.
+
+    Raises:
+        JournalError: the file is locked by another agent, damaged, not a journal, newer than this program, read-only,
+            or on a network file system.
     """
     if url.query or url.database in (None, "", ":memory:"):
         raise JournalError("journal URL: write sqlite:///PATH, the path of a file, and no options")
@@ -49,40 +55,40 @@ def open_sqlite(url: URL, *, ballast: bool = False) -> Database:
         )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = _hold(path)
+        lock = _lock(path)
     except OSError as error:
         raise JournalError(
             f"journal {path}: {error.strerror}: choose a folder with room, which the agent's user may write"
         ) from error
     try:
-        weight = Ballast(path) if ballast else None
+        reserve = Ballast(path) if ballast else None
         with _exclusive(path):
             try:
-                writer = _opened(path)
+                writer = _open_writer(path)
             except JournalError:
-                if not (weight and weight.release()):
+                if not (reserve and reserve.release()):
                     raise
-                writer = _opened(path)
-        if weight:
-            weight.reserve()
+                writer = _open_writer(path)
+        if reserve:
+            reserve.reserve()
     except BaseException:
         os.close(lock)
         raise
-    # max_overflow: however many threads read, none waits for another's connection.
+    # max_overflow=-1: however many threads read, none waits for another's connection.
     reading = ["query_only = ON", f"busy_timeout = {BUSY_MS}"]
     readers = _engine(path, QueuePool, "BEGIN", reading, max_overflow=-1)
-    return Database(str(path), writer, readers, _size, lambda: os.close(lock), weight, lambda: _exclusive(path))
+    return Database(str(path), writer, readers, _size, lambda: os.close(lock), reserve, lambda: _exclusive(path))
 
 
 def attach_sqlite(url: URL) -> Database:
-    """Open the file of `sqlite:///PATH` beside the agent that may be using it. Raises JournalError."""
+    """Open the file of `sqlite:///PATH` while an agent may be using it. Raises JournalError."""
     path = Path(str(url.database)).expanduser().resolve()
     if not path.exists():
         raise JournalError(
             f"journal {path}: does not exist: start the agent first; that of a service lies elsewhere, "
             "say STATE_DIRECTORY=/var/lib/edge-agent before the command"
         )
-    # Without a checkpoint of its own, as the agent's next commit makes one. NullPool: what is not open holds nothing up.
+    # No checkpoints: the agent's next commit makes one. NullPool: no idle connection that could block the agent.
     writing = ["synchronous = FULL", "foreign_keys = ON", f"busy_timeout = {BUSY_MS}", "wal_autocheckpoint = 0"]
     writer = _engine(path, NullPool, "BEGIN IMMEDIATE", writing)
     readers = _engine(path, NullPool, "BEGIN", ["query_only = ON", f"busy_timeout = {BUSY_MS}"])
@@ -93,9 +99,9 @@ def attach_sqlite(url: URL) -> Database:
 
 @contextmanager
 def _exclusive(path: Path) -> Iterator[None]:
-    """Have no other process write meanwhile. Raises JournalError when one does for longer than SQLite would wait."""
+    """Hold the write lock PATH.writing. Raises JournalError if another process holds it for longer than BUSY_MS."""
     try:
-        # Read-only, as the file may be root's who visited before the agent was ever started.
+        # Read-only, as root may have created it with a command before the agent's first start.
         lock = os.open(f"{path}.writing", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise JournalError(f"journal {path}: {error.strerror}: let the agent's user write in its folder") from error
@@ -116,8 +122,8 @@ def _exclusive(path: Path) -> Iterator[None]:
         os.close(lock)
 
 
-def _opened(path: Path) -> Engine:
-    """The writer of the journal at `path`, which is created or upgraded first."""
+def _open_writer(path: Path) -> Engine:
+    """Create or upgrade the journal at `path`, and return the engine that writes it."""
     with journal_errors(str(path)):
         if _is_journal(path):
             _migrate(path, str(path))
@@ -127,7 +133,7 @@ def _opened(path: Path) -> Engine:
 
 
 def _size(connection: Connection) -> int:
-    """The file's bytes but for those of free pages: SQLite uses these again before the file grows any further."""
+    """Return the file's bytes without free pages, which SQLite reuses before the file grows."""
     pages, free, page = (
         int(connection.exec_driver_sql(f"PRAGMA {what}").scalar_one())
         for what in ("page_count", "freelist_count", "page_size")
@@ -135,16 +141,16 @@ def _size(connection: Connection) -> int:
     return (pages - free) * page
 
 
-def _hold(path: Path) -> int:
+def _lock(path: Path) -> int:
     """Lock PATH.lock for as long as the returned descriptor is open, and write our process id into it.
 
-    The kernel lets go of it when the process dies, however it dies. The file stays: deleting it would let two agents
-    hold a lock each, on two files of the same name.
+    The kernel releases the lock when the process dies, however it dies. The file stays: deleting it would let two agents
+    lock one file each, both of the same name.
     """
     lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.pwrite(lock, f"{os.getpid():<20}\n".encode(), 0)  # over the last one's: a full disk has room for that
+        os.pwrite(lock, f"{os.getpid():<20}\n".encode(), 0)  # over the previous id, which works on a full disk, too
     except BlockingIOError:
         holder = os.read(lock, 20).decode("ascii", "replace").strip() or "unknown"
         os.close(lock)
@@ -158,9 +164,9 @@ def _hold(path: Path) -> int:
 
 
 def _is_journal(path: Path) -> bool:
-    """Say whether there is a database at `path`; raise JournalError if there is something else."""
+    """Return whether there is a database at `path`; raise JournalError if there is another kind of file."""
     try:
-        with path.open("r+b") as file:  # + because SQLite would say that it may not write only when it has to
+        with path.open("r+b") as file:  # + because SQLite reports a read-only file only at the first write
             start = file.read(len(MAGIC))
     except FileNotFoundError:
         if Path(f"{path}-wal").exists():
@@ -187,7 +193,7 @@ def _is_journal(path: Path) -> bool:
 
 
 def _create(path: Path) -> None:
-    """Make a new journal under another name and put it in place whole, so that no crash leaves half of one."""
+    """Create a new journal under a temporary name and rename it, so that no crash leaves half of one."""
     new = Path(f"{path}.new")
     for leftover in (new, Path(f"{new}-journal")):
         leftover.unlink(missing_ok=True)
@@ -196,7 +202,7 @@ def _create(path: Path) -> None:
 
 
 def _migrate(path: Path, name: str) -> None:
-    # Foreign keys stay off here: batch migrations copy a table and drop the old one, to which others refer.
+    # Foreign keys stay off: batch migrations copy a table and drop the old one, to which others refer.
     pragmas = ["synchronous = FULL", f"busy_timeout = {BUSY_MS}"]
     engine = _engine(path, NullPool, "BEGIN IMMEDIATE", pragmas, creates=True)
     with engine.begin() as connection:
@@ -208,22 +214,22 @@ def _writer(path: Path) -> Engine:
     writer = _engine(path, QueuePool, "BEGIN IMMEDIATE", writing, pool_size=1, max_overflow=0)
     try:
         _check(writer, path)
-        _stay_with(writer, path)
+        _require_same_file(writer, path)
     except BaseException:
         writer.dispose()
         raise
     return writer
 
 
-def _stay_with(writer: Engine, path: Path) -> None:
-    """Have every transaction of the writer begin with a look at whether the file is still the one that was opened.
+def _require_same_file(writer: Engine, path: Path) -> None:
+    """Make every transaction of the writer first check that the file is still the one that was opened.
 
-    SQLite would go on writing into a deleted file, and all of that would be gone at the next start.
+    SQLite would go on writing into a deleted file, and those rows would be lost at the next start.
     """
     opened = path.stat().st_ino
 
     @event.listens_for(writer, "begin")
-    def look(_connection: Connection) -> None:
+    def check(_connection: Connection) -> None:
         try:
             same = path.stat().st_ino == opened
         except FileNotFoundError:
@@ -249,14 +255,14 @@ def _check(writer: Engine, path: Path) -> None:
 def _engine(
     path: Path, pool: type[Pool], begin: str, pragmas: Sequence[str], *, creates: bool = False, **options: int
 ) -> Engine:
-    # Else a reader would put an empty file into the place of one that was deleted meanwhile.
+    # rw: a reader must not create an empty file in place of a deleted one.
     place = f"file:{quote(str(path))}?mode={'rwc' if creates else 'rw'}"
     url = URL.create("sqlite+pysqlite", database=place, query={"uri": "true"})
     engine = create_engine(url, poolclass=pool, hide_parameters=True, **options)
 
     @event.listens_for(engine, "connect")
     def prepare(connection: DBAPIConnection, _record: object) -> None:
-        # The driver would begin transactions by itself otherwise: late, and without IMMEDIATE.
+        # Otherwise the driver begins transactions by itself: late, and without IMMEDIATE.
         connection.isolation_level = None
         try:
             with closing(connection.cursor()) as cursor:
@@ -267,7 +273,7 @@ def _engine(
             raise
 
     @event.listens_for(engine, "begin")
-    def begin_so(connection: Connection) -> None:
+    def begin_transaction(connection: Connection) -> None:
         connection.exec_driver_sql(begin)
 
     return engine

@@ -1,4 +1,4 @@
-"""The journal's tables and how its values lie in them; no query (journal.py), no change of schema (migrations/)."""
+"""The journal's tables and column types; no queries (journal.py), no schema changes (migrations/)."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Utc(TypeDecorator[datetime]):
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        kept_as: TypeEngine[Any] = TIMESTAMP(timezone=True) if dialect.name == "postgresql" else Text()
-        return dialect.type_descriptor(kept_as)
+        stored_as: TypeEngine[Any] = TIMESTAMP(timezone=True) if dialect.name == "postgresql" else Text()
+        return dialect.type_descriptor(stored_as)
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> object:
         if value is None:
@@ -53,7 +53,7 @@ class Utc(TypeDecorator[datetime]):
 
 
 class Words(TypeDecorator[str]):
-    """Text from outside. File names that are not UTF-8, and NUL, which no database takes, are kept as escapes."""
+    """Text from outside. Bytes that are not UTF-8 (in file names) and NUL, which no database stores, become escapes."""
 
     impl = Text
     cache_ok = True
@@ -65,7 +65,7 @@ class Words(TypeDecorator[str]):
 
 
 class Inode(TypeDecorator[int]):
-    """An inode number: unsigned 64 bits (file servers do use the highest one), kept in a signed column."""
+    """An inode number: unsigned 64 bits (file servers do use the highest bit), stored in a signed column."""
 
     impl = BigInteger
     cache_ok = True
@@ -92,7 +92,7 @@ metadata = MetaData(
 inspections = Table(
     "inspections",
     metadata,
-    Column("number", _number, primary_key=True),  # in the order of recording, which clocks cannot turn round
+    Column("number", _number, primary_key=True),  # in the order of recording, whatever the clock does
     Column("id", Text, nullable=False, unique=True),
     Column("station", Words, nullable=False),
     Column("seq", BigInteger, nullable=False),
@@ -126,27 +126,27 @@ inspections = Table(
 
 
 def line_alarm(columns: ReadOnlyColumnCollection[str, Column[Any]]) -> ColumnElement[bool]:
-    """The condition that an inspection, of these columns, changed or repeated its station's alarm on the real line."""
+    """Return the condition that an inspection of these columns changed or repeated its station's alarm, not simulated."""
     return columns.alarm.is_not(None) & columns.simulated.is_(False)
 
 
 def follows(taken_at: datetime, number: int) -> ColumnElement[bool]:
-    """The condition that an inspection comes behind this one in the order of taken_at and number.
+    """Return the condition that an inspection comes after this one in the order of taken_at and number.
 
-    So put, and where no other lower bound of taken_at stands beside it, an index is entered at that place. Put as "later,
-    or at the same time with a higher number" it is read from its beginning on, for every page of rows again.
+    In this form, and without another lower bound of taken_at beside it, the database seeks to that place in the index.
+    Written as "later, or at the same time with a higher number" it scans the index from its start for every page.
     """
     return and_(_columns.taken_at >= taken_at, or_(_columns.taken_at > taken_at, _columns.number > number))
 
 
 _columns = inspections.c
 _line_alarm = line_alarm(_columns)
-# Written out, not bound: only a condition that says the same as an index's lets a database use that index.
+# A literal, not a bound parameter: a database uses a partial index only for a condition that equals the index's.
 inspection_is_ok = _columns.evaluation == literal_column("'OK'")
 Index("ix_inspections_station_taken_at", _columns.station, _columns.taken_at)
 Index("ix_inspections_taken_at", _columns.taken_at)
 Index("ix_inspections_ok", _columns.taken_at, sqlite_where=inspection_is_ok, postgresql_where=inspection_is_ok)
-# What its condition names is in the index too, or SQLite would look up each row to see it.
+# The columns of its condition are in the index too, or SQLite would look up each row to check it.
 Index(
     "ix_inspections_alarm",
     _columns.station,
@@ -173,7 +173,7 @@ regions = Table(
     Column("area_px", BigInteger, nullable=False),
 )
 
-# No reference to an inspection: the ledger has to outlive the rows that retention may one day delete.
+# No foreign key to inspections: the ledger has to outlive the rows that retention deletes.
 ledger = Table(
     "ledger",
     metadata,
@@ -196,20 +196,20 @@ outbox = Table(
     Column("payload", JSON, nullable=False),
     Column("inspection", _number, ForeignKey("inspections.number"), nullable=False),
     Column("created_at", Utc, nullable=False),
-    sqlite_autoincrement=True,  # a seq is never given twice
+    sqlite_autoincrement=True,  # a seq is never used twice
 )
 Index("ix_outbox_inspection", outbox.c.inspection)
 
-# A row for each receiver of a message.
+# One row per message and receiver.
 deliveries = Table(
     "deliveries",
     metadata,
     Column("seq", _number, ForeignKey("outbox.seq"), primary_key=True, autoincrement=False),
     Column("receiver", Text, primary_key=True),
-    Column("sent_at", Utc),  # or when it was given up
-    Column("dropped", Words),  # why it was given up; NULL: it was not
+    Column("sent_at", Utc),  # or dropped; NULL: it waits
+    Column("dropped", Words),  # the reason; NULL: it was not dropped
 )
-# What a condition names is in its index too, or SQLite would look up each row to see it.
+# The columns of the condition are in the index too, or SQLite would look up each row to check it.
 _waits = deliveries.c.sent_at.is_(None)
 Index(
     "ix_deliveries_waiting",
@@ -219,6 +219,6 @@ Index(
     sqlite_where=_waits,
     postgresql_where=_waits,
 )
-# Almost no row is in it; without it a query for dropped messages scans every sent row, and keeps the agent from writing.
+# Almost no row is in it. Without it a query for dropped messages scans every sent row, and blocks the agent's writes.
 _dropped = deliveries.c.dropped.is_not(None)
 Index("ix_deliveries_dropped", deliveries.c.seq, sqlite_where=_dropped, postgresql_where=_dropped)

@@ -1,8 +1,8 @@
-"""The journal's schema through time: one file a version under versions/, applied in order when a journal is opened.
+"""Migrations of the journal's schema: one file per version under versions/, applied in order when a journal is opened.
 
-To change a table: change edge_agent/journal/tables.py, add versions/vNNNN_what.py, and raise HEAD. What exists is altered in
-batch mode only (`with op.batch_alter_table(...)`), because SQLite cannot alter most things in place. A version, once
-released, is never edited, and imports nothing of ours: it says what the schema was, not what it is.
+To change a table: change edge_agent/journal/tables.py, add versions/vNNNN_what.py, and raise HEAD. Alter existing tables in
+batch mode only (`with op.batch_alter_table(...)`), because SQLite cannot alter most things in place. Never edit a released
+version, and import nothing of this package there: a version describes the schema of its time, not today's.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 def require_current_schema(connection: Connection, name: str) -> None:
-    """Raise JournalError unless the tables of journal `name` are there and at HEAD; for who may not upgrade them."""
+    """Raise JournalError unless the tables of journal `name` exist at version HEAD; for callers that may not upgrade."""
     found = _version(connection, name)
     if found != HEAD:
         raise JournalError(
@@ -31,9 +31,9 @@ def require_current_schema(connection: Connection, name: str) -> None:
 
 
 def upgrade_schema(connection: Connection, name: str) -> None:
-    """Create or upgrade the tables of journal `name` to HEAD, within the transaction of `connection`: all or nothing.
+    """Create the tables of journal `name`, or upgrade them to HEAD, in the transaction of `connection`.
 
-    Raises JournalError, before anything is changed, if the tables are newer than this program or not a journal's.
+    Raises JournalError, before any change, if the tables are newer than this program or not those of a journal.
     """
     found = _version(connection, name)
     if found == HEAD:
@@ -56,7 +56,7 @@ def upgrade_schema(connection: Connection, name: str) -> None:
 
 
 def _version(connection: Connection, name: str) -> str | None:
-    """Return the schema version, None where there are no tables at all; raise JournalError for tables of others."""
+    """Return the schema version, or None if there are no tables; raise JournalError for other programs' tables."""
     tables = inspect(connection).get_table_names()
     if VERSION_TABLE in tables:
         return str(connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}")))

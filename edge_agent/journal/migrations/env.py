@@ -1,4 +1,4 @@
-"""Runs the migrations on the connection, and in the transaction, of whoever asked; Alembic executes this file."""
+"""Runs the migrations on the caller's connection, in its transaction; Alembic executes this file."""
 
 from __future__ import annotations
 

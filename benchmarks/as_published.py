@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from edge_agent.backbones.tips import Tips
+from edge_agent.backbones.tips.model import Tips
 from edge_agent.core import Reading
 from edge_agent.detectors.tipsomaly import Tipsomaly
 from edge_agent.inference.detector import PromptDetector

@@ -18,7 +18,7 @@ import torch
 
 import edge_agent
 from benchmarks.results_file import commit
-from edge_agent.backbones.embedded import EMBEDDED_FOLDER
+from edge_agent.backbones.tips.embedded import EMBEDDED_FOLDER
 from edge_agent.detectors.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from trainer.cli import main as trainer
 from trainer.evaluate.compare import compare

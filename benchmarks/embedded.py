@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import torch
 
-from edge_agent.backbones.tips import load_tips_folder
+from edge_agent.backbones.tips.model import load_tips_folder
 from edge_agent.commands.arguments import windows
 from edge_agent.core import Detector
 from edge_agent.detectors.checkpoint import load_checkpoint

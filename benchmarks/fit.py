@@ -21,8 +21,8 @@ from tqdm import tqdm
 
 import edge_agent
 from benchmarks.results_file import commit
-from edge_agent.backbones.embedded import EMBEDDED_FOLDER
-from edge_agent.backbones.tips import TextShape, TextTower, Tips, VisionShape, VisionTower
+from edge_agent.backbones.tips.embedded import EMBEDDED_FOLDER
+from edge_agent.backbones.tips.model import TextShape, TextTower, Tips, VisionShape, VisionTower
 from edge_agent.backbones.tokenizer import MAX_LENGTH, Tokenizer
 from edge_agent.detectors.methods import lookup
 from trainer import synthesis

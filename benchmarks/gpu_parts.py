@@ -20,7 +20,7 @@ from benchmarks.as_published import AsPublished
 from benchmarks.fp8 import to_fp8
 from edge_agent.backbones.backbone import Preprocessing
 from edge_agent.backbones.precision import halve
-from edge_agent.backbones.tips import Tips
+from edge_agent.backbones.tips.model import Tips
 from edge_agent.core import Evidence, Frame, Inspection, Message, SourceCounts, SourceStatus, Trace
 from edge_agent.diagnostics.bench import assemble, flop, matrix_rate, measure, noise_frame, timed
 from edge_agent.inference.detector import PromptDetector

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 
 from benchmarks.results_file import about, save
-from edge_agent.backbones.embedded import EMBEDDED
 from edge_agent.backbones.random_weights import random_backbone
+from edge_agent.backbones.tips.embedded import EMBEDDED
 from edge_agent.detectors.methods import lookup
 from edge_agent.diagnostics.bench import fresh
 from edge_agent.inference.detector import PromptDetector

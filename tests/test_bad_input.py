@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_agent.backbones.embedded import EMBEDDED_CHECKPOINT, EMBEDDED_FOLDER
+from edge_agent.backbones.tips.embedded import EMBEDDED_CHECKPOINT, EMBEDDED_FOLDER
 from edge_agent.cli import main
 from tests.agent import Daemon, journalled, part, station, write_config
 from tests.conftest import PATIENCE_S, wait_until

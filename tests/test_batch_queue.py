@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from edge_agent.backbones.embedded import EMBEDDED_CHECKPOINT
+from edge_agent.backbones.tips.embedded import EMBEDDED_CHECKPOINT
 from edge_agent.detectors.checkpoint import load_checkpoint
 from edge_agent.detectors.methods import lookup
 from edge_agent.detectors.tipsomaly import LocalEvidence, Tipsomaly

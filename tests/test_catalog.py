@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.backbones.embedded import EMBEDDED, EMBEDDED_FOLDER
 from edge_agent.backbones.families import catalog, family_of
 from edge_agent.backbones.family import Row
-from edge_agent.backbones.tips_family import TipsFamily
-from edge_agent.backbones.tips_files import FILES, find
+from edge_agent.backbones.tips.embedded import EMBEDDED, EMBEDDED_FOLDER
+from edge_agent.backbones.tips.family import TipsFamily
+from edge_agent.backbones.tips.files import FILES, find
 from edge_agent.backbones.weights.digests import format_sums, measure, parse_sums, stated
 from edge_agent.backbones.weights.listing import list_models, table
 from edge_agent.backbones.weights.published import Published

@@ -11,9 +11,8 @@ import safetensors.torch
 import torch
 from huggingface_hub import constants
 
-from edge_agent.backbones import clip_weights
-from edge_agent.backbones.clip import Clip
-from edge_agent.backbones.clip_family import (
+from edge_agent.backbones.clip import weights as clip_weights
+from edge_agent.backbones.clip.family import (
     EXAMPLE,
     SAFETENSORS,
     architecture,
@@ -21,7 +20,8 @@ from edge_agent.backbones.clip_family import (
     pretrained,
     published,
 )
-from edge_agent.backbones.clip_weights import find_weights, load_clip
+from edge_agent.backbones.clip.model import Clip
+from edge_agent.backbones.clip.weights import find_weights, load_clip
 from edge_agent.backbones.weights.fetch import fetch
 from edge_agent.backbones.weights.listing import list_models
 from edge_agent.backbones.weights.store import PINS

@@ -10,7 +10,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from edge_agent.backbones.embedded import EMBEDDED_CHECKPOINT, EMBEDDED_FOLDER
+from edge_agent.backbones.tips.embedded import EMBEDDED_CHECKPOINT, EMBEDDED_FOLDER
 from edge_agent.detectors import prompts
 from edge_agent.detectors.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from edge_agent.errors import CheckpointError

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_agent.backbones.embedded import EMBEDDED_FOLDER
+from edge_agent.backbones.tips.embedded import EMBEDDED_FOLDER
 from edge_agent.core import MQTT, AlarmEvent
 from edge_agent.errors import JournalError
 from edge_agent.journal import ballast

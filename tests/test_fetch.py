@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_agent.backbones.tips_family import TipsFamily
-from edge_agent.backbones.tips_files import FILES, find
+from edge_agent.backbones.tips.family import TipsFamily
+from edge_agent.backbones.tips.files import FILES, find
 from edge_agent.backbones.weights.download import RetryPolicy
 from edge_agent.backbones.weights.fetch import fetch, fetch_published
 from edge_agent.backbones.weights.published import Published, RemoteFile

@@ -18,7 +18,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from edge_agent.backbones.tips import Tips
+from edge_agent.backbones.tips.model import Tips
 from edge_agent.detectors.methods import lookup
 from edge_agent.detectors.tipsomaly import NO_CONTRAST
 from edge_agent.errors import EdgeAgentError

@@ -14,10 +14,10 @@ import pytest
 import torch
 from torch import nn
 
-from edge_agent.backbones.clip import Clip
-from edge_agent.backbones.clip_family import parse_clip
-from edge_agent.backbones.clip_weights import load_clip
-from edge_agent.backbones.embedded import EMBEDDED_FOLDER
+from edge_agent.backbones.clip.family import parse_clip
+from edge_agent.backbones.clip.model import Clip
+from edge_agent.backbones.clip.weights import load_clip
+from edge_agent.backbones.tips.embedded import EMBEDDED_FOLDER
 from edge_agent.detectors.checkpoint import load_checkpoint
 from edge_agent.detectors.cops import Cops
 from edge_agent.detectors.method import Method

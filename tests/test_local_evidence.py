@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from edge_agent.backbones.embedded import EMBEDDED_CHECKPOINT
+from edge_agent.backbones.tips.embedded import EMBEDDED_CHECKPOINT
 from edge_agent.detectors.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from edge_agent.detectors.tipsomaly import (
     CONTRAST_OFFSET,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from edge_agent.backbones.tips import Tips
+from edge_agent.backbones.tips.model import Tips
 from edge_agent.detectors import cops, tipsomaly, vip2clip
 from edge_agent.inference.load import Loader
 from trainer.fit.losses import both_dice, cops_losses, focal, map_loss, mean_where, tipsomaly_losses, vip2clip_losses

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from edge_agent.backbones.backbone import Backbone
-from edge_agent.backbones.clip import Clip
-from edge_agent.backbones.clip_weights import assembled
-from edge_agent.backbones.embedded import EMBEDDED_FOLDER
-from edge_agent.backbones.random_tips import VOCABULARY
-from edge_agent.backbones.tips import TextShape, TextTower, Tips, VisionShape, VisionTower
+from edge_agent.backbones.clip.model import Clip
+from edge_agent.backbones.clip.weights import assembled
+from edge_agent.backbones.tips.embedded import EMBEDDED_FOLDER
+from edge_agent.backbones.tips.model import TextShape, TextTower, Tips, VisionShape, VisionTower
+from edge_agent.backbones.tips.random_weights import VOCABULARY
 from edge_agent.backbones.tokenizer import Tokenizer
 from edge_agent.cli import main
 from edge_agent.diagnostics.bench import fresh

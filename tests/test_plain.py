@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from edge_agent.backbones import windows
-from edge_agent.backbones.embedded import EMBEDDED_CHECKPOINT
+from edge_agent.backbones.tips.embedded import EMBEDDED_CHECKPOINT
 from edge_agent.detectors.checkpoint import unfitted_checkpoint
 from edge_agent.detectors.plain import Plain
 from edge_agent.detectors.winclip import (

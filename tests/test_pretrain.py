@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from edge_agent.backbones.appearance import Appearance
-from edge_agent.backbones.embedded import EMBEDDED_FOLDER
-from edge_agent.backbones.tips import Comparison, VisionShape, VisionTower, load_tips, to_official
-from edge_agent.backbones.tips_files import TEXT, TOKENIZER, VISION
+from edge_agent.backbones.tips.embedded import EMBEDDED_FOLDER
+from edge_agent.backbones.tips.files import TEXT, TOKENIZER, VISION
+from edge_agent.backbones.tips.model import Comparison, VisionShape, VisionTower, load_tips, to_official
 from edge_agent.errors import CheckpointError, ConfigError
 from tests.conftest import PATIENCE_S
 from trainer import synthesis

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from edge_agent.backbones import tips
+from edge_agent.backbones.tips import model
 from edge_agent.errors import CheckpointError
 from tests.parity import vectors
 from trainer.pretrain.vocabulary import train_vocabulary
@@ -62,16 +62,16 @@ def files(tmp_path_factory) -> Path:
     return folder
 
 
-def load(folder: Path, **options: bool) -> tips.Tips:
-    return tips.load_tips(folder / "vision.npz", folder / "text.npz", folder / "tokenizer.model", "small", **options)
+def load(folder: Path, **options: bool) -> model.Tips:
+    return model.load_tips(folder / "vision.npz", folder / "text.npz", folder / "tokenizer.model", "small", **options)
 
 
 @pytest.mark.parametrize("variant", OFFICIAL)
 def test_every_official_variant_is_known_by_its_shapes(variant):
     width, depth, hidden, swiglu, _ = OFFICIAL[variant]
     arrays = official_vision(width, depth, hidden, swiglu)
-    shape = tips.infer_vision_shape(arrays, Path("vision.npz"))
-    assert shape == tips.VisionShape(width, depth, hidden, 32, 14, swiglu)
+    shape = model.infer_vision_shape(arrays, Path("vision.npz"))
+    assert shape == model.VisionShape(width, depth, hidden, 32, 14, swiglu)
     assert width // shape.heads == (72 if variant == "So400m" else 64)
 
 
@@ -80,10 +80,10 @@ def test_every_array_of_an_official_file_has_its_place_in_the_tower(variant):
     arrays = {
         name: np.zeros(value.shape, np.float16) for name, value in official_vision(*OFFICIAL[variant][:4]).items()
     }
-    shape = tips.infer_vision_shape(arrays, Path("vision.npz"))
+    shape = model.infer_vision_shape(arrays, Path("vision.npz"))
     with torch.device("meta"):
-        tower = tips.VisionTower(shape)
-    tower.load_state_dict(tips.vision_from_official(arrays, shape), strict=True, assign=True)
+        tower = model.VisionTower(shape)
+    tower.load_state_dict(model.vision_from_official(arrays, shape), strict=True, assign=True)
     assert (
         sum(value.size for value in arrays.values()) == tower_size(tower) + 2 * shape.width
     )  # mask token, first position
@@ -95,7 +95,7 @@ def tower_size(tower: torch.nn.Module) -> int:
 
 def test_a_saved_backbone_is_the_same_backbone(files, tmp_path):
     before = load(files)
-    vision, text = tips.to_official(before)
+    vision, text = model.to_official(before)
     np.savez(tmp_path / "vision.npz", **vision)
     np.savez(tmp_path / "text.npz", **text)
     (tmp_path / "tokenizer.model").write_bytes((files / "tokenizer.model").read_bytes())
@@ -108,12 +108,12 @@ def test_a_saved_backbone_is_the_same_backbone(files, tmp_path):
 
 
 def test_a_convolutional_stem_is_one_more_variant_of_the_file(tmp_path):
-    shape = tips.VisionShape(64, 1, 256, 4, 16, False, (8, 8, 16, 32, 64))
-    backbone = tips.Tips(tips.VisionTower(shape), tips.TextTower(tips.TextShape(64, 1, 256, 50)), None, 0.1, "stem")
-    vision, _ = tips.to_official(backbone.eval())
-    assert tips.infer_vision_shape(vision, Path("vision.npz")) == shape
-    again = tips.VisionTower(shape)
-    again.load_state_dict(tips.vision_from_official(vision, shape))
+    shape = model.VisionShape(64, 1, 256, 4, 16, False, (8, 8, 16, 32, 64))
+    backbone = model.Tips(model.VisionTower(shape), model.TextTower(model.TextShape(64, 1, 256, 50)), None, 0.1, "stem")
+    vision, _ = model.to_official(backbone.eval())
+    assert model.infer_vision_shape(vision, Path("vision.npz")) == shape
+    again = model.VisionTower(shape)
+    again.load_state_dict(model.vision_from_official(vision, shape))
     x = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         theirs, ours = backbone.encode_image(x), again.eval()(x)

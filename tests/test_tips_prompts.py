@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from edge_agent.backbones.tips import Tips, sinusoids
+from edge_agent.backbones.tips.model import Tips, sinusoids
 from edge_agent.inference.load import Loader
 from tests.made import gradient
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from edge_agent.backbones.tips import load_tips
+from edge_agent.backbones.tips.model import load_tips
 from edge_agent.detectors.checkpoint import load_checkpoint
 from edge_agent.errors import EdgeAgentError
 from edge_agent.inference.detector import PromptDetector

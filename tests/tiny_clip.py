@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from edge_agent.backbones.clip import Clip
-from edge_agent.backbones.clip_weights import assembled
+from edge_agent.backbones.clip.model import Clip
+from edge_agent.backbones.clip.weights import assembled
 
 MODEL = "ViT-tiny-8"
 CONFIG: dict = {

@@ -19,7 +19,7 @@ import jsonschema
 import numpy as np
 from PIL import Image
 
-from edge_agent.backbones.embedded import EMBEDDED_CHECKPOINT
+from edge_agent.backbones.tips.embedded import EMBEDDED_CHECKPOINT
 from edge_agent.config.load import load_config
 from edge_agent.core import Evidence, SavedFile
 from edge_agent.detectors.checkpoint import load_checkpoint

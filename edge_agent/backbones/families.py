@@ -5,11 +5,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 
-from edge_agent.backbones.clip_family import ClipFamily
-from edge_agent.backbones.embedded import EmbeddedFamily
+from edge_agent.backbones.clip.family import ClipFamily
 from edge_agent.backbones.family import Family
-from edge_agent.backbones.tips_family import TipsFamily
-from edge_agent.backbones.tips_folder import TipsFolder
+from edge_agent.backbones.tips.embedded import EmbeddedFamily
+from edge_agent.backbones.tips.family import TipsFamily
+from edge_agent.backbones.tips.folder import TipsFolder
 from edge_agent.backbones.weights.published import Published
 from edge_agent.errors import CheckpointError
 

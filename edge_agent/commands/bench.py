@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from edge_agent.backbones.embedded import EMBEDDED
 from edge_agent.backbones.families import forms
+from edge_agent.backbones.tips.embedded import EMBEDDED
 from edge_agent.commands.arguments import count
 from edge_agent.commands.exits import OK
 from edge_agent.detectors.methods import DEFAULT_METHOD, METHODS

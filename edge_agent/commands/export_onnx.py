@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_agent.backbones.embedded import EMBEDDED
 from edge_agent.backbones.families import forms
+from edge_agent.backbones.tips.embedded import EMBEDDED
 from edge_agent.commands.arguments import count, words
 from edge_agent.commands.exits import FAILED, OK
 from edge_agent.detectors.methods import unfitted_methods

@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from edge_agent.backbones.embedded import EMBEDDED
 from edge_agent.backbones.families import family_of
-from edge_agent.backbones.tips_folder import HINT
+from edge_agent.backbones.tips.embedded import EMBEDDED
+from edge_agent.backbones.tips.folder import HINT
 from edge_agent.detectors.methods import unfitted_methods
 from edge_agent.errors import CheckpointError
 from edge_agent.inference.image_size import MAX_WINDOWS, whole_patches

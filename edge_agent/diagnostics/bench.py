@@ -18,10 +18,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from edge_agent import __version__
 from edge_agent.backbones.backbone import Backbone
-from edge_agent.backbones.embedded import EMBEDDED
 from edge_agent.backbones.families import family_of
 from edge_agent.backbones.precision import halve
 from edge_agent.backbones.random_weights import random_backbone
+from edge_agent.backbones.tips.embedded import EMBEDDED
 from edge_agent.detectors.checkpoint import Checkpoint, load_checkpoint
 from edge_agent.detectors.methods import DEFAULT_METHOD, lookup
 from edge_agent.errors import CheckpointError

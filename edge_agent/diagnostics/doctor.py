@@ -112,7 +112,7 @@ def _gpu() -> Iterator[Finding]:
 
 
 def _detectors(config: Config | None) -> Iterator[Finding]:
-    from edge_agent.backbones.embedded import EMBEDDED
+    from edge_agent.backbones.tips.embedded import EMBEDDED
     from edge_agent.inference.load import Loader
 
     if config is None:

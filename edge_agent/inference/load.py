@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 
 from edge_agent.backbones.backbone import Backbone
-from edge_agent.backbones.embedded import EMBEDDED
 from edge_agent.backbones.families import family_of
 from edge_agent.backbones.memory import release_pages
 from edge_agent.backbones.precision import halve
+from edge_agent.backbones.tips.embedded import EMBEDDED
 from edge_agent.backbones.weights.store import default_folder
 from edge_agent.detectors.checkpoint import load_checkpoint, unfitted_checkpoint
 from edge_agent.errors import CheckpointError

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from edge_agent.backbones import tips
-from edge_agent.backbones.clip import Clip
-from edge_agent.backbones.clip_weights import assembled
+from edge_agent.backbones.clip.model import Clip
+from edge_agent.backbones.clip.weights import assembled
+from edge_agent.backbones.tips import model
 from tests.parity import recipe
 
 FOLDER = Path(__file__).parent
@@ -70,14 +70,14 @@ def prompts(config: dict) -> torch.Tensor:
     return torch.from_numpy(np.stack([recipe.array(f"prompt{state}", (8, config["tdim"]), 0.02) for state in (0, 1)]))
 
 
-def towers(config: dict) -> tuple[tips.VisionTower, tips.TextTower]:
+def towers(config: dict) -> tuple[model.VisionTower, model.TextTower]:
     """Both towers with those weights, as the loader builds them."""
     arrays, text_arrays = tips_vision_arrays(config), tips_text_arrays(config)
     text_arrays.pop("temperature")
-    shape = tips.infer_vision_shape(arrays, Path("vision.npz"))
-    vision = tips.VisionTower(shape)
-    vision.load_state_dict(tips.vision_from_official(arrays, shape))
-    text = tips.TextTower(tips.infer_text_shape(text_arrays, Path("text.npz")))
+    shape = model.infer_vision_shape(arrays, Path("vision.npz"))
+    vision = model.VisionTower(shape)
+    vision.load_state_dict(model.vision_from_official(arrays, shape))
+    text = model.TextTower(model.infer_text_shape(text_arrays, Path("text.npz")))
     text.load_state_dict({key: torch.from_numpy(value) for key, value in text_arrays.items()})
     return vision.eval(), text.eval()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_agent import build
-from edge_agent.backbones.embedded import EMBEDDED
+from edge_agent.backbones.tips.embedded import EMBEDDED
 from edge_agent.config.load import load_config
 from edge_agent.core import Detector
 from edge_agent.inference.load import Loader

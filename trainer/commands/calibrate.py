@@ -9,8 +9,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_agent.backbones.embedded import EMBEDDED
 from edge_agent.backbones.families import forms
+from edge_agent.backbones.tips.embedded import EMBEDDED
 from edge_agent.commands.arguments import count, windows, words
 from edge_agent.detectors.methods import unfitted_methods
 from trainer.commands.output import bar, writable

@@ -6,8 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from edge_agent.backbones.embedded import EMBEDDED
 from edge_agent.backbones.families import forms
+from edge_agent.backbones.tips.embedded import EMBEDDED
 from edge_agent.commands.arguments import count, seed, windows
 from edge_agent.detectors.methods import unfitted_methods
 from trainer.commands.output import bar, writable

@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
-from edge_agent.backbones.embedded import EMBEDDED
 from edge_agent.backbones.families import forms
+from edge_agent.backbones.tips.embedded import EMBEDDED
 from edge_agent.commands.arguments import count, seed
 from edge_agent.detectors.methods import DEFAULT_METHOD, fitted_methods
 from trainer.commands.output import print_skipped, writable

@@ -75,7 +75,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def _pretrain(options: argparse.Namespace) -> int:
     import torch
 
-    from edge_agent.backbones.tips_files import TOKENIZER
+    from edge_agent.backbones.tips.files import TOKENIZER
     from trainer.io.processes import rank
     from trainer.pretrain.loop import Inputs, pretrain
     from trainer.pretrain.package import write_embedded_model

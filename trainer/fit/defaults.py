@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edge_agent.backbones.backbone import Backbone
-from edge_agent.backbones.embedded import EMBEDDED
+from edge_agent.backbones.tips.embedded import EMBEDDED
 from edge_agent.errors import EdgeAgentError
 from edge_agent.inference.image_size import whole_patches
 

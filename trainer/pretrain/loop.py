@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from edge_agent.backbones.tips import Tips, load_tips_folder
-from edge_agent.backbones.tips_files import TOKENIZER
+from edge_agent.backbones.tips.files import TOKENIZER
+from edge_agent.backbones.tips.model import Tips, load_tips_folder
 from trainer.io.processes import Process, training_process
 from trainer.io.run_state import read_state, write_state
 from trainer.pretrain.batches import batches

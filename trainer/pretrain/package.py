@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from edge_agent.backbones.tips import Tips, load_tips_folder, to_official
-from edge_agent.backbones.tips_files import FILES, TEXT, TOKENIZER, VISION
+from edge_agent.backbones.tips.files import FILES, TEXT, TOKENIZER, VISION
+from edge_agent.backbones.tips.model import Tips, load_tips_folder, to_official
 from edge_agent.backbones.weights.digests import format_sums
 from edge_agent.backbones.weights.store import PINS
 from edge_agent.detectors.checkpoint import Checkpoint, save_checkpoint

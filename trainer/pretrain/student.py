@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edge_agent.backbones.tips import ConvStem, TextShape, TextTower, Tips, VisionShape, VisionTower
+from edge_agent.backbones.tips.model import ConvStem, TextShape, TextTower, Tips, VisionShape, VisionTower
 from edge_agent.backbones.tokenizer import Tokenizer
 from edge_agent.errors import CheckpointError
 from trainer.pretrain.recipe import Recipe

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from edge_agent.backbones.tips import Tips
+from edge_agent.backbones.tips.model import Tips
 from edge_agent.detectors import prompts
 from edge_agent.kernels import scoring
 from trainer.evaluate.metrics import auroc

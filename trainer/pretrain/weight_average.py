@@ -12,7 +12,7 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
-from edge_agent.backbones.tips import Tips
+from edge_agent.backbones.tips.model import Tips
 from edge_agent.errors import CheckpointError
 from trainer import synthesis
 

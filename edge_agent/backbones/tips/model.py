@@ -22,7 +22,7 @@ from edge_agent.backbones.appearance import Appearance
 from edge_agent.backbones.backbone import ImageFeatures, Preprocessing
 from edge_agent.backbones.contrast import Contrast
 from edge_agent.backbones.resize import pictures_to_tensor
-from edge_agent.backbones.tips_files import TEXT, TOKENIZER, VISION, BackboneFiles
+from edge_agent.backbones.tips.files import TEXT, TOKENIZER, VISION, BackboneFiles
 from edge_agent.backbones.tokenizer import Tokenizer
 from edge_agent.backbones.vit import Vit, init_normal
 from edge_agent.backbones.weights.arrays import read_arrays

@@ -8,14 +8,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
 from edge_agent.backbones.family import Family
-from edge_agent.backbones.tips_files import BackboneFiles, missing, size_of, verified
+from edge_agent.backbones.tips.files import BackboneFiles, missing, size_of, verified
 from edge_agent.backbones.weights.published import Published
 
 if TYPE_CHECKING:
-    from edge_agent.backbones.tips import Tips
+    from edge_agent.backbones.tips.model import Tips
 
 EMBEDDED = "embedded"
-EMBEDDED_FOLDER = Path(__file__).resolve().parents[1] / "models" / EMBEDDED
+EMBEDDED_FOLDER = Path(__file__).resolve().parents[2] / "models" / EMBEDDED
 EMBEDDED_CHECKPOINT = EMBEDDED_FOLDER / "tipsomaly.safetensors"
 
 
@@ -36,7 +36,7 @@ class EmbeddedFamily(Family):
 
     def load(self, name: str, folders: Sequence[Path]) -> Tips:
         """See Family. folders: not looked at."""
-        from edge_agent.backbones.tips import load_tips_files
+        from edge_agent.backbones.tips.model import load_tips_files
 
         files = BackboneFiles(EMBEDDED, EMBEDDED_FOLDER)
         return load_tips_files(verified(files, remedy="the package is not whole: install it again"))

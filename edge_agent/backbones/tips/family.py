@@ -8,12 +8,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
 from edge_agent.backbones.family import Family
-from edge_agent.backbones.tips_files import TEXT, TOKENIZER, VISION, find, lacking, size_of
+from edge_agent.backbones.tips.files import TEXT, TOKENIZER, VISION, find, lacking, size_of
 from edge_agent.backbones.weights.published import Published, RemoteFile
 from edge_agent.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from edge_agent.backbones.tips import Tips
+    from edge_agent.backbones.tips.model import Tips
 
 _BUCKET = "https://storage.googleapis.com/tips_data"
 
@@ -70,13 +70,13 @@ class TipsFamily(Family):
 
     def load(self, name: str, folders: Sequence[Path]) -> Tips:
         """See Family."""
-        from edge_agent.backbones.tips import load_tips_files
+        from edge_agent.backbones.tips.model import load_tips_files
 
         return load_tips_files(find(name, folders))
 
     def random(self, name: str) -> Tips:
         """See Family."""
-        from edge_agent.backbones.random_tips import SHAPES, random_tips
+        from edge_agent.backbones.tips.random_weights import SHAPES, random_tips
 
         if name not in SHAPES:
             raise CheckpointError(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from edge_agent.backbones.embedded import EMBEDDED_FOLDER
-from edge_agent.backbones.tips import TextShape, TextTower, Tips, VisionShape, VisionTower
-from edge_agent.backbones.tips_files import TOKENIZER
+from edge_agent.backbones.tips.embedded import EMBEDDED_FOLDER
+from edge_agent.backbones.tips.files import TOKENIZER
+from edge_agent.backbones.tips.model import TextShape, TextTower, Tips, VisionShape, VisionTower
 from edge_agent.backbones.tokenizer import Tokenizer
 
 SHAPES = {  # width and depth

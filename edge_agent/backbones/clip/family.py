@@ -20,7 +20,7 @@ from edge_agent.backbones.weights.published import Published, RemoteFile
 from edge_agent.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from edge_agent.backbones.clip import Clip
+    from edge_agent.backbones.clip.model import Clip
 
 PREFIX = "clip:"
 EXAMPLE = "clip:ViT-L-14-336/openai"  # what the prompts of ViP2-CLIP and CoPS are published for
@@ -85,14 +85,14 @@ class ClipFamily(Family):
     def load(self, name: str, folders: Sequence[Path]) -> Clip:
         """See Family."""
         wanted = parse_clip(name)  # before the next import: a missing open_clip is an error that says what to install
-        from edge_agent.backbones.clip_weights import load_clip
+        from edge_agent.backbones.clip.weights import load_clip
 
         return load_clip(wanted, folders)
 
     def random(self, name: str) -> Clip:
         """See Family."""
         wanted = parse_clip(name)
-        from edge_agent.backbones.clip_weights import random_clip
+        from edge_agent.backbones.clip.weights import random_clip
 
         return random_clip(wanted)
 

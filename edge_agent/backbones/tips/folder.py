@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from edge_agent.backbones.family import Family
-from edge_agent.backbones.tips_files import BackboneFiles
+from edge_agent.backbones.tips.files import BackboneFiles
 from edge_agent.backbones.weights.published import Published
 from edge_agent.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from edge_agent.backbones.tips import Tips
+    from edge_agent.backbones.tips.model import Tips
 
 STARTS = ("/", "./", "../", "~")
 HINT = "a folder begins with /, ./, ../ or ~"
@@ -44,7 +44,7 @@ class TipsFolder(Family):
 
     def load(self, name: str, folders: Sequence[Path]) -> Tips:
         """See Family. The backbone is called as the folder is."""
-        from edge_agent.backbones.tips import load_tips_files
+        from edge_agent.backbones.tips.model import load_tips_files
 
         folder = Path(name).expanduser()
         if not folder.is_dir():

@@ -1,4 +1,4 @@
-"""Many inspections on one picture, the worst first; keeps a bounded number of small ones and counts the rest."""
+"""Draws many inspections on one contact sheet, the worst first; keeps a bounded number of tiles and counts the rest."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from edge_agent.evidence.text import line_height, shorten, write
 _TILE = (180, 240)  # pixels, (H, W)
 _GAP, _TEXT = 12, 15
 _ROW = _TILE[0] + 2 * line_height(_TEXT) + 6 + 2 * _GAP
-_FEWEST, _MOST = 3, 8  # columns: the fewest leave room for the words on top
+_MIN_COLUMNS, _MAX_COLUMNS = 3, 8  # fewer columns would leave too little width for the summary on top
 
-# What a person should look at first: defects, then pictures nothing could be said of, then good parts.
+# Rising order of importance: defects are shown first, then undecidable pictures, then good parts.
 _ORDER = (Evaluation.UNDEFINED, Evaluation.OK, Evaluation.NOT_DECIDABLE, Evaluation.NOT_OK)
 
-Drawn = Callable[[], np.ndarray]  # gives a tile: TILE pixels, (H, W, 3) uint8 RGB
+Drawn = Callable[[], np.ndarray]  # returns a tile of _TILE pixels, (H, W, 3) uint8 RGB
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class _Rank:
     evaluation: int
     score: float
-    newness: int  # of equals the first added comes first
+    newness: int  # of equal inspections the first added comes first
 
     def __str__(self) -> str:
         return f"score {self.score:.3f}" if self.score >= 0 else "no score"
@@ -39,8 +39,8 @@ class _Rank:
 class ContactSheet:
     """Collects inspections for one overview: NotOK first, then NotDecidable, then OK, each by falling score.
 
-    It holds the first `limit` (at least 1) in that order, some 130 kB each however large the pictures, and forgets
-    the others.
+    It keeps the first `limit` in that order (default 200, at least 1), some 130 kB each whatever the size of the pictures,
+    and discards the others.
     """
 
     def __init__(self, limit: int = 200) -> None:
@@ -51,14 +51,29 @@ class ContactSheet:
     def add(
         self, pixels: np.ndarray, reading: Reading | None, verdict: Verdict, *, map_threshold: float, title: str = ""
     ) -> None:
-        """Take in one inspection; the arguments are those of overlay()."""
+        """Add one inspection.
+
+        Args:
+            pixels: (h, w, 3) uint8 RGB of any size; empty for no picture.
+            reading: the detector's output; None draws the picture without a map.
+            verdict: its evaluation decides the place on the sheet, its regions are framed.
+            map_threshold: the station's threshold of the map, in (0, 1].
+            title: text under the tile, shortened to fit; default "".
+        """
         rank = self._counted(verdict.evaluation, reading.score if reading else None)
         if self._has_room(rank):
             tile = _tile(pixels, reading, verdict, map_threshold)
             self._put(rank, lambda: tile, title)
 
     def add_drawn(self, evaluation: Evaluation, score: float | None, drawn: Drawn, *, title: str = "") -> None:
-        """Take in one inspection that was drawn elsewhere. drawn: gives it when the sheet is rendered, if it is shown."""
+        """Add one inspection that is drawn by the caller.
+
+        Args:
+            evaluation: decides the place on the sheet.
+            score: image score; None when there was no reading.
+            drawn: returns the tile, (180, 240, 3) uint8 RGB; called by render(), and only if the tile is shown.
+            title: text under the tile, shortened to fit; default "".
+        """
         rank = self._counted(evaluation, score)
         if self._has_room(rank):
             self._put(rank, drawn, title)
@@ -81,9 +96,9 @@ class ContactSheet:
             heapq.heapreplace(self._tiles, (rank, drawn, title))
 
     def render(self) -> np.ndarray:
-        """The sheet so far: (H, W, 3) uint8 RGB, what was counted on top and how many were left out."""
+        """Draw the sheet as (H, W, 3) uint8 RGB, with the counts on top."""
         tiles = sorted(self._tiles, key=lambda tile: tile[0], reverse=True)
-        columns = max(_FEWEST, min(_MOST, math.ceil(math.sqrt(len(tiles)))))
+        columns = max(_MIN_COLUMNS, min(_MAX_COLUMNS, math.ceil(math.sqrt(len(tiles)))))
         wide = _GAP + columns * (_TILE[1] + _GAP)
         top = 2 * _GAP + 2 * line_height(_TEXT + 5)
         sheet = np.full((top + math.ceil(len(tiles) / columns) * _ROW, wide, 3), PAPER, np.uint8)
@@ -100,7 +115,7 @@ class ContactSheet:
         return sheet
 
     def summary(self) -> tuple[str, str]:
-        """The two lines on top of the sheet: what was counted, and how much of it is shown in which order."""
+        """Return the two lines on top of the sheet: the counts, and how many are shown in which order."""
         seen, shown = self._counts.total(), len(self._tiles)
         counted = ", ".join(f"{self._counts[e]} {e.value}" for e in reversed(_ORDER) if self._counts[e])
         order = "NotOK first, then by score"
@@ -110,7 +125,7 @@ class ContactSheet:
 
 
 def tile_of_overlay(picture: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """A tile from the overlay (H, W, 3) uint8 RGB of a picture of shape (h, w), without the header that stands above it."""
+    """Make a tile of an overlay (H, W, 3) uint8 RGB of a picture of shape (h, w), without its header."""
     if 0 in shape:
         return blank()
     h, w = fit(shape)
@@ -119,7 +134,7 @@ def tile_of_overlay(picture: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def blank() -> np.ndarray:
-    """The tile of an inspection with nothing to show."""
+    """Return the tile of an inspection without a picture."""
     return np.full((*_TILE, 3), 96, np.uint8)
 
 
@@ -130,7 +145,7 @@ def _tile(pixels: np.ndarray, reading: Reading | None, verdict: Verdict, map_thr
 
 
 def _fitted(shape: tuple[int, ...], paint_at: Callable[[tuple[int, int]], np.ndarray]) -> np.ndarray:
-    """What is painted of a picture of that shape (h, w, ...), as large as a tile has room for."""
+    """Paint a picture of that shape (h, w, ...) as large as fits into a tile, and centre it."""
     (h, w), (H, W) = shape[:2], _TILE
     scale = min(H / h, W / w)
     return centred(paint_at((max(1, min(H, round(h * scale))), max(1, min(W, round(w * scale))))), _TILE)

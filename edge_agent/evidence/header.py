@@ -1,4 +1,4 @@
-"""The strip of facts above an overlay, and the card that stands in for a picture that is not there."""
+"""Draws the header above an overlay, and the card that replaces a missing picture."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PAPER: Colour = (26, 29, 33)
 MAT: Colour = (44, 48, 53)
 CARD: Colour = (96, 100, 105)
 
-# The word and the sign say the same as the colour: one man in twelve does not tell red from green.
+# Word and sign repeat what the colour says: one man in twelve cannot tell red from green.
 _COLOURS = {
     Evaluation.OK: (20, 120, 84),
     Evaluation.NOT_OK: (208, 42, 36),
@@ -44,7 +44,17 @@ def header(
     title: str,
     reason: str | None,
 ) -> np.ndarray:
-    """(H, wide, 3) uint8 RGB; wide is at least 480. A score that is None or not finite reads "no score"."""
+    """Draw the header as (H, wide, 3) uint8 RGB; its height depends on the width and on the lines of the reason.
+
+    Args:
+        wide: pixels, at least 480.
+        evaluation: shown as a badge.
+        score: image score; None or not finite reads "no score".
+        threshold: the station's threshold of the score.
+        map_threshold: the station's threshold of the map, in (0, 1]; marked on the colour scale.
+        title: any text, shortened to fit.
+        reason: any text, in up to three lines; None for none.
+    """
     size = text_size(wide)
     line, gap = line_height(size), size // 2
     reasons = wrap(reason, size, wide - 2 * gap, lines=3) if reason else []
@@ -66,7 +76,7 @@ def header(
 
 
 def card(shape: tuple[int, int], reason: str | None) -> np.ndarray:
-    """A gray picture of the given (H, W) that says in words why there is no other."""
+    """Draw a gray picture of shape (H, W) with the reason why there is no picture."""
     picture = np.full((*shape, 3), CARD, np.uint8)
     size = text_size(shape[1])
     text = wrap(reason or "no reason given", size, shape[1] - 4 * size, lines=8)
@@ -78,7 +88,15 @@ def card(shape: tuple[int, int], reason: str | None) -> np.ndarray:
 
 
 def badge(canvas: np.ndarray, x: int, y: int, evaluation: Evaluation, size: int) -> None:
-    """The evaluation as word, sign and colour, line_height(size) high and badge_width() wide, at (x, y)."""
+    """Draw the evaluation as word, sign and colour, line_height(size) high and badge_width() wide.
+
+    Args:
+        canvas: (H, W, 3) uint8 RGB, drawn on in place.
+        x: left edge in pixels.
+        y: top edge in pixels.
+        evaluation: what to show.
+        size: text size in pixels.
+    """
     high, wide = line_height(size), badge_width(evaluation, size)
     canvas[y : y + high, x : x + wide] = _COLOURS[evaluation]
     unit, left, top = 0.075 * size, x + size // 2, y + (high - 0.75 * size) / 2
@@ -89,17 +107,17 @@ def badge(canvas: np.ndarray, x: int, y: int, evaluation: Evaluation, size: int)
 
 
 def badge_width(evaluation: Evaluation, size: int) -> int:
-    """Pixels a badge takes across."""
+    """Return the width of a badge in pixels."""
     return 2 * size + width(evaluation.value, size)
 
 
 def text_size(wide: int) -> int:
-    """The size of text that is read easily on a picture this wide, scaled to a screen."""
+    """Return the text size in pixels that is easy to read on a picture of this width, scaled to a screen."""
     return max(16, min(26, wide // 44))
 
 
 def _scale(room: np.ndarray, map_threshold: float, size: int) -> None:
-    """The colour scale across the room, map_threshold marked and named below it."""
+    """Draw the colour scale across the width of `room`, with map_threshold marked and its value below."""
     high, wide = line_height(size) * 5 // 8, room.shape[1]
     top = (line_height(size) - high) // 2
     room[top : top + high] = bar((high, wide), map_threshold, CARD)

@@ -1,6 +1,6 @@
-"""The colour scale of the maps: fixed by map_threshold, the same for every picture, never stretched to one.
+"""The colour scale of anomaly maps: fixed by map_threshold, the same for every picture, never scaled to one.
 
-Below half of map_threshold nothing is drawn, from there to it a cool tint grows, from it to 1.0 a warm one.
+Below half of map_threshold nothing is drawn; from there to map_threshold a cool tint grows, from there to 1.0 a warm one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _STOPS = ((0, (60, 120, 255), 0.0), (127, (40, 90, 255), 0.36), (128, (255, 140,
 
 
 def levels(heatmap: np.ndarray, map_threshold: float) -> np.ndarray:
-    """(H, W) float32 in [0, 1] -> (H, W) uint8: 0 below map_threshold / 2, 128 and more from map_threshold on."""
+    """Convert (H, W) float32 in [0, 1] to (H, W) uint8: 0 below map_threshold / 2, at least 128 from map_threshold on."""
     above = heatmap - np.float32(map_threshold)
     cool, warm = np.float32(254 / map_threshold), np.float32(127 / max(1e-6, 1 - map_threshold))
     level = np.minimum(above, 0) * cool
@@ -24,7 +24,13 @@ def levels(heatmap: np.ndarray, map_threshold: float) -> np.ndarray:
 
 
 def tint(picture: np.ndarray, heatmap: np.ndarray, map_threshold: float) -> None:
-    """Lay a map (H, W) over a picture (H, W, 3) uint8 RGB, in place; each pixel depends on its own value alone."""
+    """Tint a picture with its map, in place; each pixel depends only on its own value.
+
+    Args:
+        picture: (H, W, 3) uint8 RGB.
+        heatmap: (H, W) float32 in [0, 1].
+        map_threshold: where the cool tint ends and the warm one begins, in (0, 1].
+    """
     lit = heatmap >= np.float32(map_threshold / 2)
     x, y, w, h = cv2.boundingRect(lit.view(np.uint8))
     if not w:
@@ -37,7 +43,13 @@ def tint(picture: np.ndarray, heatmap: np.ndarray, map_threshold: float) -> None
 
 
 def bar(shape: tuple[int, int], map_threshold: float, ground: tuple[int, int, int]) -> np.ndarray:
-    """The scale from 0 (left) to 1 (right) over a ground colour, as (H, W, 3) uint8 RGB."""
+    """Draw the scale from 0 (left) to 1 (right) as (H, W, 3) uint8 RGB.
+
+    Args:
+        shape: (H, W) in pixels.
+        map_threshold: where the cool tint ends and the warm one begins, in (0, 1].
+        ground: RGB colour under the tint, 0 to 255 each.
+    """
     picture = np.full((*shape, 3), ground, np.uint8)
     values = np.linspace(0, 1, shape[1], dtype=np.float32)
     tint(picture, np.tile(values, (shape[0], 1)), map_threshold)
@@ -45,7 +57,7 @@ def bar(shape: tuple[int, int], map_threshold: float, ground: tuple[int, int, in
 
 
 def _tables() -> tuple[np.ndarray, np.ndarray]:
-    """Per level (256, 1, 3) uint8: what is added in colour, and how much (of 255) of the picture is kept."""
+    """Return for each level, as (256, 1, 3) uint8, the colour to add and the share (of 255) of the picture to keep."""
     at = [stop[0] for stop in _STOPS]
     alpha = np.interp(np.arange(256), at, [stop[2] for stop in _STOPS])
     rgb = np.stack([np.interp(np.arange(256), at, [stop[1][i] for stop in _STOPS]) for i in range(3)], axis=1)

@@ -1,4 +1,4 @@
-"""One inspection as a picture: the map over it on a fixed scale, its outline, the regions, and a header above."""
+"""Draws one inspection as an overlay: the picture with its map on a fixed colour scale, outline, regions and a header."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from edge_agent.evidence import heat
 from edge_agent.evidence.header import MAT, card, header
 from edge_agent.line.judge import stretch
 
-LARGEST = 1600  # pixels: larger pictures are drawn smaller, this long on the long side
-SMALLEST = 400  # pixels: smaller ones are drawn larger by a whole factor, to between this and twice this
-NARROWEST = 480  # pixels: what the header needs; narrower pictures stand in the middle of it
+LARGEST = 1600  # pixels: a picture with a longer side is scaled down to this
+SMALLEST = 400  # pixels: one with a shorter long side is scaled up by a whole factor, to between this and twice this
+NARROWEST = 480  # pixels: what the header needs; narrower pictures are centred below it
 
 _WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
 
@@ -43,10 +43,15 @@ def overlay(
 ) -> np.ndarray:
     """Draw one inspection as (H, W, 3) uint8 RGB.
 
-    pixels: (h, w, 3) uint8 RGB of any size; where it is empty, a gray card tells the verdict's reason instead.
-    reading: None, or a map with values that are not finite, leaves the picture bare.
-    threshold, map_threshold: the station's (see judge.Rules); title: any text, shortened to fit.
-    The picture is scaled as fit() says and never covered by text: the header stands above it.
+    The picture is scaled by fit() and never covered by text: the header is above it.
+
+    Args:
+        pixels: (h, w, 3) uint8 RGB of any size; if empty, a gray card with the verdict's reason is drawn instead.
+        reading: the detector's output; None, or a map with values that are not finite, draws the picture alone.
+        verdict: its evaluation and reason go into the header, its regions are framed.
+        threshold: the station's threshold of the score (see judge.Rules).
+        map_threshold: the station's threshold of the map, in (0, 1] (see judge.Rules).
+        title: any text, shortened to fit; default "".
     """
     if 0 in pixels.shape[:2]:
         picture, reason = card((360, 640), verdict.reason), None
@@ -73,9 +78,16 @@ def paint(
     map_threshold: float,
     shape: tuple[int, int],
 ) -> np.ndarray:
-    """The picture (h, w, 3) uint8 RGB scaled to shape (H, W), with tint, outline and a frame around every region.
+    """Draw the picture with tint, outline and a frame around every region, as (H, W, 3) uint8 RGB.
 
     Below SMALLEST pixels the outline is left out: on a thumbnail it would hide what it encloses.
+
+    Args:
+        pixels: (h, w, 3) uint8 RGB, not empty.
+        reading: the detector's output; None, or a map with values that are not finite, draws the picture alone.
+        regions: boxes in pixels of the original picture.
+        map_threshold: the station's threshold of the map, in (0, 1].
+        shape: (H, W) to scale to.
     """
     picture = scaled(pixels, shape)
     if reading is None or not reading.heatmap.size or not np.isfinite(reading.heatmap).all():
@@ -95,7 +107,7 @@ def paint(
 
 
 def fit(shape: tuple[int, ...]) -> tuple[int, int]:
-    """The (H, W) at which a picture of shape (h, w, ...) is drawn, its sides in proportion (but at least 1)."""
+    """Return the (H, W) at which a picture of shape (h, w, ...) is drawn: in proportion, each side at least 1."""
     h, w = shape[:2]
     long = max(h, w)
     if long > LARGEST:
@@ -105,7 +117,7 @@ def fit(shape: tuple[int, ...]) -> tuple[int, int]:
 
 
 def scaled(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """A copy of (h, w, 3) uint8 at (H, W): growing, its pixels stay sharp blocks; shrinking, none is skipped."""
+    """Copy (h, w, 3) uint8 to shape (H, W): scaled up, pixels stay sharp blocks; scaled down, none is skipped."""
     (h, w), (H, W) = pixels.shape[:2], shape
     pixels = np.ascontiguousarray(pixels)
     if h >= 2 * H or w >= 2 * W:
@@ -117,7 +129,7 @@ def scaled(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def centred(picture: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """The picture in the middle of a plain mat of shape (H, W), which must be large enough."""
+    """Centre the picture on a plain background of shape (H, W), which must be at least as large."""
     (h, w), (H, W) = picture.shape[:2], shape
     if (h, w) == (H, W):
         return picture
@@ -128,14 +140,14 @@ def centred(picture: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def _outline(picture: np.ndarray, mask: np.ndarray, stroke: int) -> None:
-    """A white line in a dark casing, seen on any ground, along the edge of an (H, W) bool mask."""
+    """Draw a white line with a dark border, visible on any background, along the edge of an (H, W) bool mask."""
     contours, _ = cv2.findContours(mask.view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(picture, contours, -1, _BLACK, stroke + 2)
     cv2.drawContours(picture, contours, -1, _WHITE, stroke)
 
 
 def _frame(picture: np.ndarray, corners: tuple[int, int, int, int], stroke: int) -> None:
-    """Corner brackets around the box (x0, y0, x1, y1), a little apart from it so that they hide nothing of it."""
+    """Draw corner brackets around the box (x0, y0, x1, y1), at a small distance so that they hide nothing of it."""
     H, W = picture.shape[:2]
     apart = 3 * stroke + 3
     x0, y0, x1, y1 = corners

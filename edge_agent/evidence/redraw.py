@@ -1,4 +1,4 @@
-"""Draws the overlay of a recorded inspection again, from its kept picture and the rules in the journal."""
+"""Draws the overlay of a recorded inspection again, from its kept picture and the thresholds in the journal."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from edge_agent.journal.rows import RecordedInspection
 
 
 def redraw(recorded: RecordedInspection, read: Callable[[np.ndarray], Reading]) -> np.ndarray:
-    """Draw the overlay of a recorded inspection as it was judged, whatever the station's rules are today.
+    """Draw the overlay of a recorded inspection by the rules it was judged by, not by the station's current ones.
 
     Args:
         recorded: an inspection whose original picture is still kept.
-        read: gives the reading of (H, W, 3) uint8 RGB pixels; use the detector of the digests in `recorded.trace`,
+        read: returns the reading of (H, W, 3) uint8 RGB pixels; use the detector of the digests in `recorded.trace`,
             with the station's mask. Not called where the inspection had no reading.
 
     Returns:

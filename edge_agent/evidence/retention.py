@@ -1,4 +1,4 @@
-"""Deletes evidence and rows of the journal that are too old or too many, a part at a time."""
+"""Deletes evidence and journal rows that are too old or exceed the size limit, in small steps."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ from edge_agent.journal.purge import PurgeStep
 log = logging.getLogger(__name__)
 
 EVERY_S = 60.0
-MOST_DAYS = 700_000  # dates go no further back
-PART = 500  # rows that go at once: the line waits for them
-ROW_BYTES = (
-    4096  # more than an inspection takes, so that no more of them go than the excess before it is measured again
-)
+MAX_DAYS = 700_000  # a datetime cannot go back further
+STEP_ROWS = 500  # rows deleted in one transaction, for which the line waits
+# More than an inspection takes, so that one step does not delete more than the excess before it is measured again.
+ROW_BYTES = 4096
 
 
 class Rows(Protocol):
-    """The part of the journal that shrinks."""
+    """The methods of the journal that retention needs; see Journal."""
 
     def clear_uris(self, uris: Iterable[str]) -> None: ...
     def purge_before(self, moment: datetime, limit: int) -> PurgeStep: ...
@@ -33,12 +32,7 @@ class Rows(Protocol):
 
 
 class Retention:
-    """Deletes by age and by size; run() is a periodic task, so that an idle line deletes by age, too.
-
-    sweep: deletes pictures that are too old or too many and returns their URIs (evidence/store.py). take_removed: returns those
-    that went between two sweeps. journal: loses those URIs, the inspections older than keep_days, and as many more as make
-    it larger than keep_gb (1e9 bytes).
-    """
+    """Deletes by age and by size; run() is a periodic task, so that an idle line deletes by age, too."""
 
     def __init__(
         self,
@@ -50,17 +44,29 @@ class Retention:
         take_removed: Callable[[], list[str]] = list,
         clock: Callable[[], datetime] | None = None,
     ) -> None:
+        """Connect the picture store and the journal.
+
+        Args:
+            sweep: deletes pictures that are too old or exceed the size limit, and returns their URIs
+                (EvidenceStore.sweep).
+            journal: where the URIs of deleted pictures are cleared and inspections are deleted.
+            keep_days: inspections older than this are deleted.
+            keep_gb: when the journal is larger than this (1e9 bytes each), the oldest inspections are deleted.
+            take_removed: returns the URIs of pictures deleted between two sweeps (EvidenceStore.take_removed); default
+                none.
+            clock: returns the current time, aware; default a CautiousClock.
+        """
         self._sweep, self._take_removed, self._journal = sweep, take_removed, journal
         self._keep_days, self._keep_bytes = keep_days, keep_gb * 1e9
         self._next = 0.0  # monotonic seconds; the first run sweeps
         self._clock = clock or CautiousClock()
-        self._removed: list[str] = []  # URIs that the journal has still to lose
-        self._has_complained = False
+        self._removed: list[str] = []  # URIs not yet cleared in the journal
+        self._has_warned = False
 
     def run(self) -> bool:
-        """Delete a part, and return whether more is left to delete.
+        """Delete one step, and return whether more is left to delete.
 
-        Sweeps once a minute. Between two sweeps it only tells the journal which pictures made way for newer ones.
+        Sweep once a minute; between two sweeps only clear the URIs of pictures that were deleted to make room.
         """
         if time.monotonic() < self._next:
             self._removed += self._take_removed()
@@ -70,13 +76,13 @@ class Retention:
         now = self._clock()
         self._removed += self._sweep(now)
         self._clear_removed()
-        days = min(self._keep_days, MOST_DAYS)
-        if self._journal.purge_before(now - timedelta(days=days), PART).more or self._purge_excess():
-            self._next = 0.0  # the next run goes on
+        days = min(self._keep_days, MAX_DAYS)
+        if self._journal.purge_before(now - timedelta(days=days), STEP_ROWS).more or self._purge_excess():
+            self._next = 0.0  # the next run continues
         return self._next == 0.0
 
     def close(self) -> None:
-        """Tell the journal what it has still to lose: nobody knows it after the end."""
+        """Clear the URIs of deleted pictures that are still in the journal; after this the list is lost."""
         self._removed += self._take_removed()
         try:
             self._clear_removed()
@@ -89,14 +95,14 @@ class Retention:
             self._removed = []
 
     def _purge_excess(self) -> bool:
-        """Delete a part of the rows that are too many, and say whether to go on; tell it once when none may go."""
+        """Delete one step of the rows beyond the size limit, and return whether to go on; warn once when none may be deleted."""
         size = self._journal.size()
         excess = size - self._keep_bytes
         if excess <= 0:
             return False
-        gone = self._journal.purge_oldest(min(PART, ceil(excess / ROW_BYTES)))
-        if not gone.more and not self._has_complained:
-            self._has_complained = True
+        step = self._journal.purge_oldest(min(STEP_ROWS, ceil(excess / ROW_BYTES)))
+        if not step.more and not self._has_warned:
+            self._has_warned = True
             log.warning(
                 "the journal holds %.3g GB, more than database.keep_gb (%.3g), and no inspection is left that may go: "
                 "what remains is the ledger of inspected files, and rows whose messages wait for the broker; "
@@ -104,4 +110,4 @@ class Retention:
                 size / 1e9,
                 self._keep_bytes / 1e9,
             )
-        return gone.more
+        return step.more

@@ -1,13 +1,13 @@
-"""Keeps pictures as evidence, for a time and up to a size; what was inspected is the journal's to know, not this.
+"""Stores pictures as evidence, limited by age and by size; leaves the record of inspections to the journal.
 
     <folder>/<station>/<2026-11-20>/<081530.123>_<NotOK>_<part>_<end of the inspection's id>.png
                                     ..._overlay.jpg
 
-The day and time are those of the inspection, in UTC, taken from its id: a picture's place says all that retention has
-to know, and stays true when a clock, a copy or a restored backup does not keep times of modification.
+The day and time are those of the inspection, in UTC, taken from its id: the path holds all that retention needs, and stays
+right when a clock, a copy or a restored backup changes modification times.
 
-Originals are kept as PNG of the pixels that were inspected, whatever they came from: without loss, the same for cameras
-and files, and not a second reading of a file that may have changed meanwhile.
+Originals are kept as PNG of the inspected pixels, whatever their source: lossless, the same for cameras and files, and not
+read again from a file that may have changed.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ log = logging.getLogger(__name__)
 Kept = Literal["all", "not_ok", "none"]
 Format = Literal["jpg", "png", "webp"]
 
-SLACK = 0.05  # share of the limit that is freed beyond it, so that not every picture needs a look into a folder
-SPARE, MOST_SPARE = 0.05, 1 << 30  # of the disk, what is left for the journal: this share, but no more bytes than that
-AT_ONCE = 100  # files that a sweep deletes before a picture may be kept in between
-QUIET_S = 600.0  # for how long one kind of failure is not logged again
+SLACK = 0.05  # share of the limit that is freed in addition, so that not every picture needs a folder listing
+SPARE, MAX_SPARE = 0.05, 1 << 30  # what is left free for the journal: this share of the disk, at most so many bytes
+AT_ONCE = 100  # files that a sweep deletes before it releases the lock, so that a picture can be saved in between
+QUIET_S = 600.0  # after logging one kind of failure, how long it is not logged again
 
 _ENCODING = {
     "png": [cv2.IMWRITE_PNG_COMPRESSION, 1],
-    # Thin outlines of strong colours are what other samplings blur.
+    # 4:4:4, as subsampled colour blurs thin outlines of strong colours.
     "jpg": [cv2.IMWRITE_JPEG_QUALITY, 92, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444],
     "webp": [cv2.IMWRITE_WEBP_QUALITY, 90],
 }
@@ -59,17 +59,17 @@ _NAME = re.compile(
 
 
 class _Batch(NamedTuple):
-    """The pictures of one day that are OK, or those that are not."""
+    """The pictures of one day that are OK, or those of that day that are not."""
 
     ok: bool
     day: str
 
 
 class EvidenceStore:
-    """The pictures in one folder, which belongs to one agent. Any thread may call it: one keeps pictures, one sweeps.
+    """The pictures in one folder, which belongs to one agent. Thread-safe: one thread saves while another sweeps.
 
-    kept, lost: pictures that were written, and inspections of which one could not be. dropped: pictures that went because
-    there were too many, or too little room, before they were too old.
+    kept: pictures written. lost: inspections of which a picture could not be written. dropped: pictures deleted before
+    they were too old, because of the size limit or too little free space.
     """
 
     def __init__(
@@ -83,8 +83,18 @@ class EvidenceStore:
         keep_days: float = 30,
         keep_gb: float = 20,
     ) -> None:
-        """render: draws an overlay, (H, W, 3) uint8 RGB, or gives a `fmt` file of it; only called for those that are kept.
-        "not_ok" is all that is not OK, what could not be decided too. keep_gb: of 1e9 bytes.
+        """Open the store; creates no folder before the first picture.
+
+        Args:
+            folder: where the pictures are kept.
+            render: draws an overlay as (H, W, 3) uint8 RGB, or returns the bytes of a file in format `fmt`; called only
+                for overlays that are kept; default overlay.draw.
+            originals: of which inspections to keep the original; default "not_ok": all evaluations but OK,
+                NotDecidable included.
+            overlays: of which inspections to keep the overlay; default "not_ok".
+            fmt: file format of overlays; default "jpg".
+            keep_days: pictures older than this are deleted; default 30.
+            keep_gb: limit of all pictures in 1e9 bytes; default 20.
         """
         self._folder = Path(folder).absolute()
         self._render = render
@@ -92,15 +102,15 @@ class EvidenceStore:
         self._keep_days, self._keep_bytes = keep_days, keep_gb * 1e9
         self._used: Counter[_Batch] | None = None  # bytes
         self._logged_at: dict[object, float] = {}
-        self._has_complained = False
-        self._lock = RLock()  # of all that is below; a sweep lets go of it after every few files
-        self._dropped_early: list[str] = []  # URIs that nobody has been told of
+        self._has_failed = False  # a failure was logged, and no picture written since
+        self._lock = RLock()  # guards files and counts; a sweep releases it after every AT_ONCE files
+        self._removed_for_space: list[str] = []  # URIs not yet returned by take_removed
         self.kept = self.lost = self.dropped = 0
 
     def save(self, inspection: Inspection) -> Evidence:
-        """Write the pictures that are to be kept of one inspection; on return they are safely on disk.
+        """Write the pictures of one inspection that are to be kept; on return they are synced to disk.
 
-        Never raises for a disk that is full, missing or not to be written to: what could not be written is None.
+        Never raises for a disk that is full, missing or read-only: what could not be written is None.
         """
         with self._lock:
             return self._save(inspection)
@@ -115,18 +125,18 @@ class EvidenceStore:
                 overlay = self._write(inspection, "_overlay", self._render(inspection), self._format)
         except OSError as error:
             self.lost += 1
-            self._complain(error)
+            self._log_failure(error)
         else:
-            if self._has_complained and (image or overlay):
+            if self._has_failed and (image or overlay):
                 log.warning("evidence is kept in %s again; that of %d inspections was not", self._folder, self.lost)
-                self._has_complained = False
+                self._has_failed = False
         return Evidence(image, overlay)
 
     def sweep(self, now: datetime) -> list[str]:
-        """Delete what is too old and what is too much, and return the URIs of what was deleted.
+        """Delete pictures that are too old or exceed the size limit, and return the URIs of deleted pictures.
 
-        Whole days go, once all of their pictures are older than keep_days. When there are too many bytes, or too few
-        are left on the disk, pictures that are OK go first, the oldest first. Cheap if there is nothing to do.
+        Whole days are deleted once all of their pictures are older than keep_days. When the pictures take too many bytes,
+        or the disk has too few left, OK pictures are deleted first, the oldest first. Cheap if there is nothing to do.
         """
         removed = self.take_removed()
         try:
@@ -137,17 +147,17 @@ class EvidenceStore:
                 self._remove(batch, float("inf"), removed)
             self._drop(removed)
         except OSError as error:
-            self._complain(error)
+            self._log_failure(error)
         return removed
 
     def take_removed(self) -> list[str]:
-        """The URIs of what was deleted between two sweeps, as there was no room for a newer picture; each is told once."""
+        """Return the URIs of pictures deleted between two sweeps to make room for newer ones; each is returned once."""
         with self._lock:
-            removed, self._dropped_early = self._dropped_early, []
+            removed, self._removed_for_space = self._removed_for_space, []
         return removed
 
     def _drop(self, removed: list[str], wanted: int = 0) -> None:
-        """Delete what is too much, with `wanted` bytes more, OK first, the oldest first."""
+        """Delete pictures until `wanted` more bytes fit into the limits, OK first, the oldest first."""
         with self._lock:
             excess, before = self._excess(wanted), len(removed)
             batches = sorted(self._usage(), key=lambda batch: (not batch.ok, batch.day))
@@ -159,17 +169,17 @@ class EvidenceStore:
             self.dropped += len(removed) - before
 
     def _make_room(self, wanted: int) -> None:
-        """Drop pictures rather than take what is left of the disk for the journal; raise OSError if none are left."""
+        """Delete pictures rather than use the disk space left for the journal; raise OSError if that does not suffice."""
         for drop in (True, False):
             disk = shutil.disk_usage(self._folder)
             if disk.free - wanted >= _spare(disk.total) / 2:
                 return
             if drop:
-                self._drop(self._dropped_early, wanted)
+                self._drop(self._removed_for_space, wanted)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _write(self, inspection: Inspection, ending: str, pixels: np.ndarray | bytes, fmt: Format) -> SavedFile:
-        used = self._usage()  # before there is a new file, which would be counted twice
+        used = self._usage()  # before the new file exists, or it would be counted twice
         moment = datetime.fromtimestamp((UUID(inspection.id).int >> 80) / 1000, timezone.utc)
         batch = _Batch(inspection.verdict.evaluation is Evaluation.OK, f"{moment:%Y-%m-%d}")
         parts = [f"{moment:%H%M%S}.{moment.microsecond // 1000:03}", inspection.verdict.evaluation.value]
@@ -185,7 +195,7 @@ class EvidenceStore:
         return SavedFile(path.as_uri(), hashlib.sha256(content).hexdigest(), len(content))
 
     def _usage(self) -> Counter[_Batch]:
-        """Bytes by batch: counted once, with what a crash left half-written removed, and kept up to date from then on."""
+        """Return the bytes by batch: counted once, removing files that a crash left unfinished, then kept up to date."""
         if self._used is None:
             used: Counter[_Batch] = Counter()
             for day in self._days():
@@ -198,7 +208,7 @@ class EvidenceStore:
         return self._used
 
     def _days(self, name: str | None = None) -> Iterator[Path]:
-        """The folders of all days, or of one, in all stations."""
+        """Yield the folders of all days, or of one day, of all stations."""
         for station in _entries(self._folder):
             if station.is_dir(follow_symlinks=False):
                 for day in _entries(Path(station)):
@@ -206,7 +216,7 @@ class EvidenceStore:
                         yield Path(day)
 
     def _excess(self, wanted: int) -> float:
-        """How many bytes have to go before `wanted` more may come; 0 or less for none."""
+        """Return how many bytes must be deleted before `wanted` more fit into the limits; 0 or less for none."""
         total = sum(self._usage().values())
         if not total or not self._folder.is_dir():
             return 0
@@ -225,10 +235,10 @@ class EvidenceStore:
         return excess
 
     def _remove(self, batch: _Batch, wanted: float, removed: list[str]) -> float:
-        """Delete the oldest pictures of a batch until `wanted` bytes are free; return how many are."""
+        """Delete the oldest pictures of a batch until `wanted` bytes are freed; return the bytes freed."""
         with self._lock:
             files = sorted(self._files(batch))
-            # Counted anew, should others have deleted or added something.
+            # Counted again, in case other programs deleted or added files.
             self._usage()[batch] = sum(size for *_, size in files)
         freed = 0
         for some in range(0, len(files), AT_ONCE):
@@ -251,18 +261,18 @@ class EvidenceStore:
         return freed
 
     def _files(self, batch: _Batch) -> Iterator[tuple[str, Path, int]]:
-        """Name, path and size in bytes of the pictures of a batch."""
+        """Yield name, path and size in bytes of the pictures of a batch."""
         for day in self._days(batch.day):
             for entry in _entries(day):
                 ours = _NAME.fullmatch(entry.name)
                 if ours and (ours["evaluation"] == "OK") == batch.ok:
                     yield entry.name, Path(entry), entry.stat(follow_symlinks=False).st_size
 
-    def _complain(self, error: OSError) -> None:
-        """Log each kind of failure once in a while, and not for every picture."""
+    def _log_failure(self, error: OSError) -> None:
+        """Log each kind of failure at most once in QUIET_S, not for every picture."""
         if not self._is_time_to_log(error.errno):
             return
-        self._has_complained = True
+        self._has_failed = True
         remedy = {
             errno.ENOSPC: "free some space, or lower evidence.keep_gb",
             errno.EDQUOT: "free some space, or lower evidence.keep_gb",
@@ -282,8 +292,8 @@ class EvidenceStore:
 
 
 def _spare(disk_bytes: int) -> float:
-    """Bytes of a disk that evidence leaves free, by and large; half of them always."""
-    return min(SPARE * disk_bytes, MOST_SPARE)
+    """Return the bytes of a disk that evidence leaves free; when saving, it may use up to half of them."""
+    return min(SPARE * disk_bytes, MAX_SPARE)
 
 
 def _make_folder(folder: Path) -> None:
@@ -294,7 +304,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
-    """What is in a folder; nothing if there is none."""
+    """Yield the entries of a folder; none if it does not exist."""
     try:
         with os.scandir(folder) as entries:
             yield from entries
@@ -303,7 +313,7 @@ def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
 
 
 def encode(pixels: np.ndarray, fmt: Format) -> bytes:
-    """(H, W, 3) uint8 RGB as the bytes of a file."""
+    """Encode (H, W, 3) uint8 RGB as the bytes of a file. Raises ValueError if that fails."""
     done, encoded = cv2.imencode(f".{fmt}", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), _ENCODING[fmt])
     if not done:
         raise ValueError(f"a picture of shape {pixels.shape} cannot be written as {fmt}")
@@ -311,7 +321,7 @@ def encode(pixels: np.ndarray, fmt: Format) -> bytes:
 
 
 def is_kept(rule: Kept, evaluation: Evaluation) -> bool:
-    """Whether pictures of such a verdict are kept."""
+    """Return whether pictures of this evaluation are kept."""
     return rule == "all" or (rule == "not_ok" and evaluation is not Evaluation.OK)
 
 
@@ -321,6 +331,6 @@ def _safe(text: str) -> str:
 
 
 def _day(now: datetime, days_ago: float) -> str:
-    """The day that began at least so many days ago, or the first there is: some people want to keep things for ever."""
+    """Return the day that began at least so many days ago, or the first possible day, as some keep evidence for ever."""
     today = now.astimezone(timezone.utc).date()
     return date.fromordinal(max(today.toordinal() - ceil(days_ago), 1)).isoformat()

@@ -1,7 +1,7 @@
-"""One line of text as pixels, in any script the machine can draw; leaves files, system fonts and layout out.
+"""Draws one line of text as pixels, in any script the machine supports; uses no font files and does no layout.
 
-Pillow's built-in font draws ASCII. OpenCV 5 has a font for nearly everything else inside; with an older OpenCV (as on
-Jetson) other letters lose their accents or become escapes such as \\u90e8, so that two part ids never look the same.
+Pillow's built-in font draws ASCII. OpenCV 5 includes a font for nearly everything else; with an older OpenCV (as on Jetson)
+other letters lose their accents or become escapes such as \\u90e8, so that different part ids stay distinguishable.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from PIL.ImageFont import FreeTypeFont
 
-_LONGEST = 1000  # characters of a text that are looked at
+_LONGEST = 1000  # characters; the rest of a text is ignored
 
 
 def line_height(size: int) -> int:
-    """Pixels from one line of text of this size to the next."""
+    """Return the distance between lines of text of this size, in pixels."""
     return round(size * 1.35)
 
 
 def width(text: str, size: int) -> int:
-    """The width of one line of text in pixels."""
+    """Return the width of one line of text in pixels."""
     text = _drawable(text)
     if text.isascii():
         return math.ceil(_font(size).getlength(text))
@@ -34,7 +34,16 @@ def width(text: str, size: int) -> int:
 
 
 def write(canvas: np.ndarray, x: int, y: int, text: str, size: int, colour: tuple[int, int, int]) -> None:
-    """Write one line into canvas, (H, W, 3) uint8, its top left corner at (x, y); what reaches outside is cut off."""
+    """Draw one line of text; what reaches outside the canvas is cut off.
+
+    Args:
+        canvas: (H, W, 3) uint8 RGB, drawn on in place.
+        x: left edge of the line in pixels; negative counts as 0.
+        y: top edge of the line in pixels; negative counts as 0.
+        text: any text; characters that cannot be drawn are replaced.
+        size: text size in pixels.
+        colour: RGB, 0 to 255 each.
+    """
     x, y = max(0, x), max(0, y)
     cover = _coverage(text, size)[: max(0, canvas.shape[0] - y), : max(0, canvas.shape[1] - x)]
     room = canvas[y : y + cover.shape[0], x : x + cover.shape[1]]
@@ -43,7 +52,13 @@ def write(canvas: np.ndarray, x: int, y: int, text: str, size: int, colour: tupl
 
 
 def shorten(text: str, size: int, room: int) -> str:
-    """The text, or as much of its start and end as fits into `room` pixels: either end of a name may tell it apart."""
+    """Return the text, or as much of its start and end as fits: either end of a name may distinguish it.
+
+    Args:
+        text: one line.
+        size: text size in pixels.
+        room: available width in pixels.
+    """
     text = _clean(text)
     if width(text, size) <= room:
         return text
@@ -58,7 +73,14 @@ def shorten(text: str, size: int, room: int) -> str:
 
 
 def wrap(text: str, size: int, room: int, lines: int) -> list[str]:
-    """The text in at most `lines` lines of about `room` pixels; the last is shortened when there is more."""
+    """Break the text into lines; the last one is shortened when the text does not fit.
+
+    Args:
+        text: any text; line breaks count as spaces.
+        size: text size in pixels.
+        room: width of a line in pixels.
+        lines: most lines to return, at least 1.
+    """
     text = _clean(text)
     per_line = max(1, int(room * 0.92 * len(text) / max(1, width(text, size))))
     found = textwrap.wrap(text, per_line)
@@ -73,7 +95,7 @@ def _ends(text: str, count: int) -> str:
 
 
 def _clean(text: str) -> str:
-    """The text without what cannot be drawn: line breaks, controls, lone surrogates (bytes in the names of files)."""
+    """Replace what cannot be drawn: line breaks, control characters, lone surrogates (bytes in file names)."""
     # OpenCV's Python binding crashes the process on a lone surrogate.
     return "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in text[:_LONGEST])
 
@@ -87,7 +109,7 @@ def _drawable(text: str) -> str:
 
 
 def _coverage(text: str, size: int) -> np.ndarray:
-    """(line_height, width) uint8: how much of each pixel the letters cover."""
+    """Return as (line_height, width) uint8 how much of each pixel the letters cover."""
     text, shape, baseline = _drawable(text), (line_height(size), width(text, size)), round(size * 1.02)
     if not text.isascii():
         cover = np.zeros(shape, np.uint8)
@@ -99,7 +121,7 @@ def _coverage(text: str, size: int) -> np.ndarray:
 
 
 def _opencv_size(size: int) -> int:
-    """OpenCV counts the height above the baseline, Pillow the whole line."""
+    """Convert a size: OpenCV measures the height above the baseline, Pillow that of the whole line."""
     return round(size * 0.95)
 
 

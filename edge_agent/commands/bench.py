@@ -20,16 +20,26 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     bench.add_argument(
         "--backbone",
         default=EMBEDDED,
-        help=f"{forms()} (default %(default)s); where it is not here, random weights of its shape serve, if that is known",
+        help=f"{forms()} (default %(default)s); random weights are used where its own are not here",
     )
     bench.add_argument("--method", choices=METHODS, default=DEFAULT_METHOD, help="default %(default)s")
-    bench.add_argument("--image-size", type=count, help="side at which pictures are read (default: the backbone's own)")
-    bench.add_argument("--frame", type=_frame, default=(1200, 1920), metavar="WxH", help="frames (default 1920x1200)")
+    bench.add_argument(
+        "--image-size", type=count, help="side in pixels that pictures are read at (default: the backbone's own)"
+    )
+    bench.add_argument(
+        "--frame",
+        type=_frame,
+        default=(1200, 1920),
+        metavar="WxH",
+        help="size of the frames in pixels (default 1920x1200)",
+    )
     bench.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     bench.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto")
-    bench.add_argument("--compile", action="store_true", help="the vision tower by torch.compile, which takes minutes")
     bench.add_argument(
-        "--seconds", type=float, default=2.0, help="for each of three measurements of each batch (default 2)"
+        "--compile", action="store_true", help="run the vision tower through torch.compile, which takes minutes"
+    )
+    bench.add_argument(
+        "--seconds", type=float, default=2.0, help="time for each of the three measurements of each batch (default 2)"
     )
     bench.add_argument("--json", action="store_true", help="one JSON object on stdout")
     bench.set_defaults(run=_bench)
@@ -49,7 +59,7 @@ def _bench(options: argparse.Namespace) -> int:
         precision=options.precision,
         compiled=options.compile,
     )
-    where, tflop = machine(detector), flop(detector) / 1e12
+    host, tflop = machine(detector), flop(detector) / 1e12
     about = {
         "detector": detector.info.name,
         "weights": weights,
@@ -60,26 +70,26 @@ def _bench(options: argparse.Namespace) -> int:
     }
     if not options.json:
         print(
-            f"{where.device}, {where.threads} CPU thread{'s' * (where.threads != 1)}, {where.precision}; {where.versions}\n"
+            f"{host.device}, {host.threads} CPU thread{'s' * (host.threads != 1)}, {host.precision}; {host.versions}\n"
             f"{detector.info.name} with {weights} at {detector.info.image_size}, {tflop:.4f} TFLOP a picture, from frames of"
-            f" {about['frame']}\na plain matrix product here makes {where.matrix_tflops:.3f} TFLOP/s\n\n"
+            f" {about['frame']}\na plain matrix product here makes {host.matrix_tflops:.3f} TFLOP/s\n\n"
             f"{'batch':>5} {'pictures/s':>10} {'p50 ms':>8} {'p99 ms':>8} {'runs':>5} {'of matrix':>9} {'peak MB':>8}"
             "  stages of a batch, ms",
             flush=True,
         )
     batches = []
     for batch in options.batch:
-        found = measure(detector, batch, options.frame, options.seconds, tflop, where.matrix_tflops)
-        batches.append(asdict(found))
+        timing = measure(detector, batch, options.frame, options.seconds, tflop, host.matrix_tflops)
+        batches.append(asdict(timing))
         if not options.json:
-            stages = ", ".join(f"{name} {ms:.1f}" for name, ms in found.stages_ms.items())
+            stages = ", ".join(f"{name} {ms:.1f}" for name, ms in timing.stages_ms.items())
             print(
-                f"{batch:5} {found.pictures_per_s:10.1f} {found.p50_ms:8.1f} {found.p99_ms:8.1f} {found.runs:5}"
-                f" {100 * found.utilisation:7.1f} % {found.peak_mb:8.0f}  {stages}",
+                f"{batch:5} {timing.pictures_per_s:10.1f} {timing.p50_ms:8.1f} {timing.p99_ms:8.1f} {timing.runs:5}"
+                f" {100 * timing.utilisation:7.1f} % {timing.peak_mb:8.0f}  {stages}",
                 flush=True,
             )
     if options.json:
-        print(json.dumps({"machine": asdict(where), **about, "batches": batches}))
+        print(json.dumps({"machine": asdict(host), **about, "batches": batches}))
     return OK
 
 

@@ -1,4 +1,4 @@
-"""`edge-agent export --onnx` and `--check`: a station's detector as an ONNX file, and the gate for what is built from it."""
+"""`edge-agent export --onnx` and `--check`: a station's detector as an ONNX file, and the check of what is built from it."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ if TYPE_CHECKING:
 
 
 def add(export: argparse.ArgumentParser, what: argparse._MutuallyExclusiveGroup) -> None:
-    """Their part of the command line of `edge-agent export`. what: of which one is chosen."""
+    """Add their part of the command line of `edge-agent export`. what: the group of which one is chosen."""
     what.add_argument(
         "--onnx",
         type=Path,
         metavar="FILE",
-        help="in place of a table: the detector as one ONNX file, and a golden set beside it; of the embedded model as it"
-        " comes, or as --config says",
+        help="instead of a table: the detector as one ONNX file, and a golden set beside it; of the embedded model, or of the"
+        " station in --config",
     )
     what.add_argument(
         "--check",
         type=Path,
         metavar="FILE",
-        help="does an exported ONNX file say what torch said of its golden set? runs it in onnxruntime, or takes --answers",
+        help="check that an exported ONNX file gives torch's results for its golden set: run it in onnxruntime, or take --answers",
     )
     onnx = export.add_argument_group("with --onnx")
-    onnx.add_argument("--model", type=words, help=f"{forms()} (default: {EMBEDDED}, or as the config says)")
-    onnx.add_argument("--checkpoint", type=Path, help="fitted prompts; default: as the config says")
+    onnx.add_argument("--model", type=words, help=f"{forms()} (default: {EMBEDDED}, or as in the config)")
+    onnx.add_argument("--checkpoint", type=Path, help="fitted prompts; default: as in the config")
     onnx.add_argument(
-        "--method", choices=unfitted_methods(), help="one that needs no checkpoint; default: as the config says"
+        "--method", choices=unfitted_methods(), help="one that needs no checkpoint; default: as in the config"
     )
-    onnx.add_argument("--class-name", type=words, help="default: object, or as the config says")
+    onnx.add_argument("--class-name", type=words, help="default: object, or as in the config")
     onnx.add_argument(
         "--batch",
         type=_batch,
@@ -60,12 +60,12 @@ def add(export: argparse.ArgumentParser, what: argparse._MutuallyExclusiveGroup)
         "--tolerance",
         type=float,
         default=0.001,
-        help="what a score, and a map anywhere, may differ by (default: 0.001, for fp32; an fp16 engine: 0.005)",
+        help="the largest difference of a score, and of a map anywhere, that passes (default: 0.001, for fp32; an fp16 engine: 0.005)",
     )
 
 
 def export_onnx(options: argparse.Namespace) -> int:
-    """Write both files, or none: the export is held against torch before."""
+    """Write both files, or neither: the export is first compared with torch."""
     import numpy as np
 
     from edge_agent import build
@@ -94,13 +94,13 @@ def export_onnx(options: argparse.Namespace) -> int:
         threshold=rules.threshold,
         map_threshold=rules.map_threshold,
     )
-    shown = golden.source_pictures()
-    pictures = np.concatenate([resized(detector, [one]) for one in shown.values()])
-    kept = golden.golden_set(made.metadata, list(shown), pictures, *reference(graph, pictures))
+    sources = golden.source_pictures()
+    pictures = np.concatenate([resized(detector, [one]) for one in sources.values()])
+    kept = golden.golden_set(made.metadata, list(sources), pictures, *reference(graph, pictures))
     found = golden.compare(kept, *OnnxFile(made.onnx).read(kept.pictures))
     if not found.passed:
         raise EdgeAgentError(
-            f"the exported graph is not what torch computes ({_told(found)}): nothing was written; report this"
+            f"the exported graph is not what torch computes ({_summary(found)}): nothing was written; report this"
         )
     out = options.onnx
     try:
@@ -115,13 +115,13 @@ def export_onnx(options: argparse.Namespace) -> int:
         f"{detector.info.name} for {chosen.detector.class_name!r} in {out} ({len(made.onnx) / 1e6:.1f} MB)\n"
         f"takes          pictures ({made.metadata['batch']}, {size}, {size}, 3) uint8 RGB; resize: {made.metadata['resize']}\n"
         f"gives          scores and maps; NotOK from {rules.threshold:g} on, a pixel from {rules.map_threshold:g} on\n"
-        f"golden set     {golden.golden_path(out)}: {len(kept.names)} pictures; under onnxruntime {_told(found)}"
+        f"golden set     {golden.golden_path(out)}: {len(kept.names)} pictures; under onnxruntime {_summary(found)}"
     )
     return OK
 
 
 def check(options: argparse.Namespace) -> int:
-    """The gate: exit code 0 where it passes, 1 where it does not."""
+    """Check an ONNX file or its results; exit code 0 where it passes, 1 where it does not."""
     from edge_agent.onnx import golden
     from edge_agent.onnx.run import OnnxFile
 
@@ -133,18 +133,18 @@ def check(options: argparse.Namespace) -> int:
         golden.require_same_export(kept, file.metadata, str(options.check))
         scores, maps = file.read(kept.pictures)
     found = golden.compare(kept, scores, maps, options.tolerance)
-    print(f"{'passed' if found.passed else 'FAILED'}: {len(kept.names)} pictures, {_told(found)}")
+    print(f"{'passed' if found.passed else 'FAILED'}: {len(kept.names)} pictures, {_summary(found)}")
     return OK if found.passed else FAILED
 
 
-def _told(found: GoldenResult) -> str:
+def _summary(found: GoldenResult) -> str:
     maps = "maps not given" if found.map is None else f"maps by {found.map:.2g} ({found.map_of})"
     flips = f"verdicts flip on {', '.join(found.flipped)}" if found.flipped else "no verdict flips"
     return f"scores differ by {found.score:.2g} ({found.score_of}), {maps}, {found.tolerance:g} is allowed; {flips}"
 
 
 def _station(config: Config, options: argparse.Namespace) -> StationConfig:
-    """The station that --station names, read in fp32 on the CPU, with what the command line changes of it."""
+    """Return the station that --station names, in fp32 on the CPU, with the command line's changes."""
     chosen = config.station(options.station)
     given = {key: getattr(options, key) for key in ("model", "checkpoint", "method", "class_name")}
     if chosen.detector.windows > 1:

@@ -1,4 +1,4 @@
-"""How fast a detector reads on this machine: end to end from the bytes of a frame, by stage, and against what the machine can do."""
+"""Measures how fast a detector reads on this machine: end to end from a frame's bytes, by stage, and relative to its peak."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from edge_agent.inference.thread_batches import read_in_threads
 from edge_agent.kernels.heatmap import heatmaps
 from edge_agent.kernels.pictures import prepare
 
-MIN_RUNS = 3  # runs, however long one takes
+MIN_RUNS = 3  # however long one takes
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Where it was measured. matrix_tflops: of a plain product of large matrices in the precision that was measured."""
+    """Where it was measured. matrix_tflops: TFLOP/s of a plain product of large matrices, in the detector's precision."""
 
     device: str
     threads: int
@@ -47,9 +47,10 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """One size of batch. runs: batches timed one after another, of which p50_ms and p99_ms are; with few runs p99 is the slowest.
+    """Timings of one size of batch.
 
-    pictures_per_s: with the next batch begun while one is read. stages_ms: median milliseconds a batch, each stage alone.
+    runs: batches timed one after another, of which p50_ms and p99_ms are; with few runs p99 is the slowest.
+    pictures_per_s: with the next batch started while one is read. stages_ms: median milliseconds a batch, each stage alone.
     peak_mb: of the device's memory, or of the process on a CPU. utilisation: tflop a picture x pictures_per_s / matrix_tflops.
     """
 
@@ -72,9 +73,17 @@ def assemble(
     precision: str = "auto",
     compiled: bool = False,
 ) -> tuple[PromptDetector, str]:
-    """A detector to be timed, and what its weights are: prompts that do not come with it, and a backbone that is not here, are drawn.
+    """Assemble a detector to be timed, with random weights where the backbone's are not here, and fresh prompts where none come with it.
 
-    image_size: default what the backbone was trained for. Raises CheckpointError.
+    Args:
+        backbone: its name.
+        method: its name.
+        image_size: side in pixels that pictures are read at; default the backbone's own.
+        device: "auto", "cpu" or "cuda".
+        precision: "auto", "fp32", "bf16" or "fp16".
+        compiled: run the tower through torch.compile.
+
+    Returns the detector, and a description of its weights. Raises CheckpointError.
     """
     place = choose_device(device)
     dtype = choose_dtype(precision, place)
@@ -97,7 +106,15 @@ def assemble(
 
 
 def fresh(backbone: Backbone, method: str, image_size: int) -> Checkpoint:
-    """What a fit would begin with. Raises CheckpointError for an unknown method."""
+    """Make prompts as a fit starts with, from a fixed seed.
+
+    Args:
+        backbone: the backbone.
+        method: the method's name.
+        image_size: side in pixels that pictures are read at.
+
+    Raises CheckpointError for an unknown method.
+    """
     torch.manual_seed(0)
     with torch.no_grad():
         made = lookup(method).fresh(backbone, "object")
@@ -115,7 +132,7 @@ def fresh(backbone: Backbone, method: str, image_size: int) -> Checkpoint:
 
 
 def machine(detector: PromptDetector) -> Machine:
-    """See Machine."""
+    """Describe this machine, and measure its matrix product."""
     device = detector.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     versions = f"edge-agent {__version__}, torch {torch.__version__}, Python {platform.python_version()}"
@@ -129,7 +146,7 @@ def machine(detector: PromptDetector) -> Machine:
 
 
 def processor() -> str:
-    """The CPU's name, as Linux tells it."""
+    """Return the CPU's name, from /proc/cpuinfo where there is one."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -138,7 +155,7 @@ def processor() -> str:
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype, side: int | None = None) -> float:
-    """Floating-point operations a second of a product of two square matrices: the best of several, as a machine is shared."""
+    """Measure floating-point operations a second of a product of two square matrices: the best of several, as machines are shared."""
     side = side or (8192 if device.type == "cuda" else 1024)
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     seconds = list(timed(lambda: a @ b, device, 20, 2.0))
@@ -146,10 +163,10 @@ def matrix_rate(device: torch.device, dtype: torch.dtype, side: int | None = Non
 
 
 def flop(detector: PromptDetector) -> int:
-    """Floating-point operations of reading one picture, counted from the shapes of its matrix products and convolutions."""
+    """Count the floating-point operations of reading one picture, from the shapes of matrix products and convolutions."""
     x = torch.zeros(1, 3, detector.info.image_size, detector.info.image_size, device=detector.device)
     counter = FlopCounterMode(display=False)
-    with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH), counter:  # the other ways are not counted everywhere
+    with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH), counter:  # other backends are not counted everywhere
         detector.predict(x)
     return counter.get_total_flops()
 
@@ -157,12 +174,21 @@ def flop(detector: PromptDetector) -> int:
 def measure(
     detector: PromptDetector, batch: int, frame: tuple[int, int], seconds: float, tflop: float, matrix_tflops: float
 ) -> Timing:
-    """frame: (H, W) of the frames. seconds: to spend on each of three things: one batch at a time, one after another, stages."""
+    """Time one size of batch.
+
+    Args:
+        detector: the detector.
+        batch: pictures at once.
+        frame: (H, W) of the frames.
+        seconds: to spend on each of three measurements: latency, throughput, stages.
+        tflop: of reading one picture.
+        matrix_tflops: see Machine.
+    """
     device = detector.device
     images = [noise_frame(frame, seed) for seed in range(batch)]
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    detector.read(images)  # on a GPU this size of batch is recorded now
+    detector.read(images)  # on a GPU the graph for this size of batch is captured now
     taken = list(timed(lambda: detector.read(images), device, 1000, seconds))
     p50, p99 = (1e3 * float(np.percentile(taken, share, method="higher")) for share in (50, 99))
     rate = throughput(detector, images, seconds) if detector.overlaps else 1e3 * batch / p50
@@ -173,20 +199,20 @@ def measure(
 
 
 def throughput(detector: PromptDetector, images: Sequence[np.ndarray], seconds: float) -> float:
-    """Pictures a second, with one batch more begun than finished."""
+    """Measure pictures a second, with the next batch started while one is read."""
     detector.read(images)
-    begun = time.perf_counter()
-    count, land = 0, detector.start(images)
-    while count < MIN_RUNS or time.perf_counter() - begun < seconds:
+    begin = time.perf_counter()
+    count, finish = 0, detector.start(images)
+    while count < MIN_RUNS or time.perf_counter() - begin < seconds:
         following = detector.start(images)
-        land()
-        land, count = following, count + 1
-    land()
-    return (count + 1) * len(images) / (time.perf_counter() - begun)
+        finish()
+        finish, count = following, count + 1
+    finish()
+    return (count + 1) * len(images) / (time.perf_counter() - begin)
 
 
 def stages(detector: PromptDetector, images: Sequence[np.ndarray], seconds: float) -> dict[str, float]:
-    """Median milliseconds of each stage of a batch, each alone and waited for; without CUDA graphs."""
+    """Measure median milliseconds of each stage of a batch, each alone and synchronised; without CUDA graphs."""
     device, method, size = detector.device, detector.method, detector.info.image_size
     steps: dict[str, Callable[[], object]] = {}
     with torch.inference_mode():
@@ -215,7 +241,7 @@ def stages(detector: PromptDetector, images: Sequence[np.ndarray], seconds: floa
 
 
 def tower(detector: PromptDetector, x: Tensor) -> object:
-    """Encode a batch as the detector does: on a CPU its pictures are shared out to the cores."""
+    """Encode a batch as the detector does: on a CPU its pictures are split over the cores."""
     if detector.overlaps:
         return detector.encode(x)
 
@@ -227,12 +253,19 @@ def tower(detector: PromptDetector, x: Tensor) -> object:
 
 
 def timed(step: Callable[[], object], device: torch.device, most: int, seconds: float) -> Iterator[float]:
-    """Seconds of each of up to `most` calls, for as long as `seconds` last; the first one warms up and is not told."""
+    """Yield the seconds of each call of `step`; the first call warms up and is not yielded.
+
+    Args:
+        step: what is timed.
+        device: where it runs; each call is synchronised.
+        most: how many calls at most.
+        seconds: after which no further call is made, but for MIN_RUNS.
+    """
     with synchronized(device):
         step()
-    begun = time.perf_counter()
+    begin = time.perf_counter()
     for count in range(most):
-        if count >= MIN_RUNS and time.perf_counter() - begun > seconds:
+        if count >= MIN_RUNS and time.perf_counter() - begin > seconds:
             return
         start = time.perf_counter()
         with synchronized(device):
@@ -242,17 +275,17 @@ def timed(step: Callable[[], object], device: torch.device, most: int, seconds: 
 
 @contextmanager
 def synchronized(device: torch.device) -> Iterator[None]:
-    """What is in the with has happened on the device, too, when it ends."""
+    """Wait at the end of the with block until the device has finished."""
     yield
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def noise_frame(shape: tuple[int, int], seed: int) -> np.ndarray:
-    """(H, W, 3) uint8 RGB noise: reading takes as long whatever a picture shows."""
+    """Return (H, W, 3) uint8 RGB noise: the time to read a picture does not depend on its content."""
     return np.random.default_rng(seed).integers(0, 256, (*shape, 3), np.uint8)
 
 
 def peak_of_process() -> int:
-    """Bytes of memory that this process has had at most."""
+    """Return the peak of this process's memory in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,7 +1,7 @@
-"""A detector as one ONNX file, from bytes of pictures to scores and maps, for runtimes other than torch.
+"""Exports a detector as one ONNX file, from bytes of pictures to scores and maps, for runtimes other than torch.
 
-All is in the graph but the resize: normalisation, towers, similarity, softmax, maximum, smoothing, a station's mask. Left out:
-resize, because its antialias is exact in no other runtime's operator, and half precision, which the runtime chooses itself.
+The graph holds normalisation, towers, similarity, softmax, maximum, smoothing and a station's mask. Left out: the resize, as
+no other runtime's operator has the same antialias, and half precision, which the runtime chooses itself.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
 FORMAT = "edge-agent/onnx/1"
 INPUT, SCORES, MAPS = "pictures", "scores", "maps"
-OPSET = 18  # the least that torch writes without converting; TensorRT 10 reads 9 to 20
-MAX_BATCH = 1024  # pictures at once, where their number is left open
-MAX_BYTES = 2_000_000_000  # bytes of weights: protobuf ends at 2 GiB
+OPSET = 18  # the lowest that torch writes without converting; TensorRT 10 reads 9 to 20
+MAX_BATCH = 1024  # of a file whose size of batch is open
+MAX_BYTES = 2_000_000_000  # of weights: protobuf is limited to 2 GiB
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """onnx: the file's bytes. about: what its metadata say, all strings. operators: of its graph, by name."""
+    """An exported detector. onnx: the file's bytes. metadata: as in the file. operators: names of those in its graph."""
 
     onnx: bytes
     metadata: Mapping[str, str]
@@ -44,19 +44,19 @@ class Exported:
 
 
 class Graph(nn.Module):
-    """What is exported: pictures (B, S, S, 3) uint8 RGB to scores (B,) and maps (B, S, S), both fp32 in [0, 1].
+    """The module that is exported: pictures (B, S, S, 3) uint8 RGB to scores (B,) and maps (B, S, S), both fp32 in [0, 1].
 
-    Its numbers are those of PromptDetector.read in fp32 on a CPU, for pictures that are resized already. It has a copy of the
-    method and its backbone, with positions for this size.
+    It computes what PromptDetector.read does in fp32 on a CPU, for pictures that are resized already, with a copy of the
+    method and its backbone.
     """
 
     def __init__(self, detector: PromptDetector, keep: np.ndarray | None = None) -> None:
-        """detector: in fp32, on a CPU. keep: (h, w) bool, as for core.Detector."""
+        """Copy the detector, which reads in fp32 on a CPU. keep: (h, w) bool, see core.Detector.read."""
         super().__init__()
         self.method = copy.deepcopy(detector.method)
         self.backbone = cast(nn.Module, self.method.backbone)
         self.size = detector.info.image_size
-        self.method.backbone.fix_grid(detector.grid)  # an antialiased resize has no place in a graph
+        self.method.backbone.fix_grid(detector.grid)  # ONNX has no antialiased resize of positions
         preprocessing = self.method.backbone.preprocessing
         self.mean: Tensor
         self.std: Tensor
@@ -77,7 +77,7 @@ class Graph(nn.Module):
 
 
 def resized(detector: PromptDetector, images: Sequence[np.ndarray]) -> np.ndarray:
-    """Pictures (H, W, 3) uint8 RGB of any sizes to (B, S, S, 3) uint8, as the detector itself resizes them on a CPU."""
+    """Resize pictures (H, W, 3) uint8 RGB of any sizes to (B, S, S, 3) uint8, as the detector does on a CPU."""
     backbone = detector.method.backbone
     preprocessing = backbone.preprocessing
     x = backbone.pictures(images, detector.info.image_size).permute(0, 2, 3, 1)
@@ -87,10 +87,10 @@ def resized(detector: PromptDetector, images: Sequence[np.ndarray]) -> np.ndarra
 
 
 def reference(graph: Graph, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What torch says, picture by picture: scores (B,) and maps (B, S, S)."""
+    """Compute with torch, picture by picture: scores (B,) and maps (B, S, S)."""
     with torch.no_grad():
-        found = [graph(torch.from_numpy(one[None])) for one in pictures]
-    scores, maps = (torch.cat(each).numpy() for each in zip(*found, strict=True))
+        computed = [graph(torch.from_numpy(one[None])) for one in pictures]
+    scores, maps = (torch.cat(each).numpy() for each in zip(*computed, strict=True))
     return scores, maps
 
 
@@ -103,10 +103,17 @@ def export(
     batch: int | None = None,
     class_name: str = "object",
 ) -> Exported:
-    """graph: of that detector. threshold, map_threshold: in [0, 1], written into the file. batch: how many pictures at once; None
-    leaves it open.
+    """Export a detector.
 
-    Raises EdgeAgentError for what has no place in one file, and where the extra [onnx] is not installed.
+    Args:
+        detector: reads in fp32 on a CPU.
+        graph: of that detector.
+        threshold: in [0, 1], written into the file's metadata.
+        map_threshold: in [0, 1], written into the file's metadata.
+        batch: how many pictures the file takes at once; None leaves it open.
+        class_name: of the detector.
+
+    Raises EdgeAgentError for what one file cannot hold, and where the extra [onnx] is not installed.
     """
     onnx = _onnx()
     info, method, backbone = detector.info, detector.method, detector.method.backbone
@@ -139,13 +146,13 @@ def export(
 
 
 def _traced(graph: Graph, batch: int | None) -> Any:
-    """The graph as an onnx.ModelProto."""
-    # Three pictures, as some numbers, 1 above all, would be taken for constants.
+    """Return the graph as an onnx.ModelProto. batch: None leaves it open."""
+    # Three pictures: some numbers, above all 1, would be taken for constants.
     example = torch.zeros(batch or 3, graph.size, graph.size, 3, dtype=torch.uint8)
     open_batch = None if batch else {INPUT: {0: torch.export.Dim("batch", min=1, max=MAX_BATCH)}}
     with torch.no_grad(), _quiet():
-        graph(example[:1])  # whatever is kept from one call to the next is made now, of real numbers
-        # Traced here: torch.onnx.export would rather fix the number of pictures than say that it cannot leave it open.
+        graph(example[:1])  # caches are filled now, with real numbers
+        # Traced here: torch.onnx.export would silently fix the number of pictures where it cannot leave it open.
         program = torch.export.export(graph, (example,), dynamic_shapes=open_batch, strict=False)
         made = torch.onnx.export(
             program,
@@ -161,7 +168,7 @@ def _traced(graph: Graph, batch: int | None) -> Any:
 
 
 def _strip(model: Any) -> None:
-    """Without the notes of where in which source file each node was made."""
+    """Remove the notes on which line of which source file made each node."""
     for each in (
         model,
         model.graph,
@@ -179,7 +186,7 @@ def _strip(model: Any) -> None:
 def _onnx() -> ModuleType:
     try:
         import onnx
-        import onnxscript  # noqa: F401  # torch.onnx wants it
+        import onnxscript  # noqa: F401  # torch.onnx needs it
     except ImportError as error:
         raise EdgeAgentError(f"ONNX export needs {error.name}: pip install 'edge-agent[onnx]'") from None
     return onnx
@@ -187,7 +194,7 @@ def _onnx() -> ModuleType:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's remarks on what it does not fold."""
+    """Silence the exporter's remarks on what it does not fold."""
     loggers = [logging.getLogger(name) for name in ("onnxscript", "onnx_ir", "torch.onnx")]
     before = [logger.level for logger in loggers]
     try:

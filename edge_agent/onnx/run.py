@@ -1,4 +1,4 @@
-"""What an exported ONNX file answers, under onnxruntime on the CPU."""
+"""Runs an exported ONNX file with onnxruntime on the CPU."""
 
 from __future__ import annotations
 
@@ -12,34 +12,33 @@ from edge_agent.errors import EdgeAgentError
 
 
 class OnnxFile:
-    """An ONNX file that `edge-agent export --onnx` wrote, or its bytes. about: its metadata.
+    """An ONNX file that `edge-agent export --onnx` wrote, or its bytes. metadata: of the file, by key.
 
     Raises EdgeAgentError when it cannot be read, or onnxruntime is not installed.
     """
 
     def __init__(self, file: Path | bytes, threads: int = 0) -> None:
-        """threads: of one picture; 0 for all cores."""
+        """Load the file. threads: for each picture; 0 for all cores."""
         runtime = _onnxruntime()
         name = file if isinstance(file, Path) else "the export"
         settings = runtime.SessionOptions()
         settings.intra_op_num_threads = threads
-        settings.add_session_config_entry(
-            "session.intra_op.allow_spinning", "0"
-        )  # others may want the cores it waits on
+        # Spinning threads would take cores from other programs.
+        settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             content = file.read_bytes() if isinstance(file, Path) else file
             self._session = runtime.InferenceSession(content, settings, providers=["CPUExecutionProvider"])
         except OSError as error:
             raise EdgeAgentError(f"{name}: cannot be read ({error.strerror}): name an exported file") from None
-        except Exception as error:  # onnxruntime has an exception of its own for every kind of damage
+        except Exception as error:  # each kind of damage has an exception of its own
             said = str(error).splitlines()[0]
             raise EdgeAgentError(f"{name}: not an ONNX file that onnxruntime runs ({said}): export it again") from None
         self.metadata: Mapping[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
 
     def read(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """pictures: (n, S, S, 3) uint8 RGB. Returns scores (n,) and maps (n, S, S), fp32.
+        """Read pictures (n, S, S, 3) uint8 RGB; return scores (n,) and maps (n, S, S), fp32.
 
-        In batches of the size it was exported for, the last one filled up; picture by picture where that was left open.
+        In batches of the size that the file was exported for, the last one padded; one by one where the size is open.
         """
         (wanted,) = self._session.get_inputs()
         batch = wanted.shape[0] if isinstance(wanted.shape[0], int) else 1
@@ -57,7 +56,7 @@ class OnnxFile:
         return scores, maps
 
     def read_batch(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """As read, all at once: as many as it was exported for."""
+        """Read one batch of the size that the file was exported for; see read."""
         (wanted,) = self._session.get_inputs()
         scores, maps = self._session.run(None, {wanted.name: pictures})
         return scores, maps

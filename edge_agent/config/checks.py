@@ -45,7 +45,7 @@ def _first_watchers(config: Config) -> Mapping[Path, int]:
 
 
 def _check_own_pictures_not_watched(config: Config) -> Iterator[tuple[Loc, str]]:
-    """A station must not inspect what the agent itself writes."""
+    """Yield stations that would inspect what the agent itself writes."""
     written = config.evidence.folder
     for _, loc, folder in _watched(config):
         around = folder.recursive and folder.path in written.parents
@@ -54,7 +54,7 @@ def _check_own_pictures_not_watched(config: Config) -> Iterator[tuple[Loc, str]]
 
 
 def _check_trigger_folders_not_shared(config: Config) -> Iterator[tuple[Loc, str]]:
-    """A trigger file is for one station: the one that saw it first would take it from the other."""
+    """Yield trigger folders of two stations: the one that sees a file first would take it from the other."""
     first: dict[Path, int] = {}
     for i, loc, folder in _watched(config):
         if not folder.holds_pictures and first.setdefault(folder.path, i) != i:
@@ -63,14 +63,14 @@ def _check_trigger_folders_not_shared(config: Config) -> Iterator[tuple[Loc, str
 
 
 def _check_commands_have_broker(config: Config) -> Iterator[tuple[Loc, str]]:
-    """Commands come over a broker."""
+    """Yield stations that take commands without a broker to receive them from."""
     for i, station in enumerate(config.stations):
         if station.source.takes_commands and config.mqtt is None:
             yield ("stations", i, "source", "trigger"), "mqtt wants a broker: add a section mqtt: {host: ...}"
 
 
 def _check_masks_leave_area(config: Config) -> Iterator[tuple[Loc, str]]:
-    """A station must have something of its pictures left to inspect."""
+    """Yield stations whose masks leave nothing of the picture to inspect."""
     for i, station in enumerate(config.stations):
         if station.ignore:
             from edge_agent.line.mask import MASK_SIDE, keep_mask

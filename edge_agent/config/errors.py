@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 
 
 def problems_of(error: ValidationError, document: Document, root: type[BaseModel]) -> list[Problem]:
-    """Return one problem for each error of validating `document.data` as `root`."""
+    """Return one problem for each validation error.
+
+    Args:
+        error: from validating `document.data`.
+        document: the file.
+        root: the class that it was validated as.
+    """
     found = []
     for details in error.errors(include_url=False):
         loc = _file_location(details["loc"])

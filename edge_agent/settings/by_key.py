@@ -7,7 +7,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-CLOSE = 3  # so many letters that agree are a misspelt key rather than no key
+CLOSE = 3  # a key that agrees in so many letters is taken to be misspelt
 
 
 class ByKey:

@@ -73,10 +73,10 @@ class SourceSection(Section):
 
     @property
     def takes_commands(self) -> bool:
-        """Whether MQTT commands ask for this source's pictures; its key `trigger` then says so."""
+        """Return whether MQTT commands request this source's pictures; if so, by its key `trigger`."""
         return False
 
     @property
     def stored_bit_depth(self) -> int:
-        """How many bits are used in 16-bit files that are read as this source's, in [8, 16]."""
+        """Return how many bits are used in 16-bit files that are read as this source's, in [8, 16]."""
         return 16

@@ -21,13 +21,13 @@ from edge_agent.core import (
     Region,
     SavedFile,
 )
+from edge_agent.io.names import topic_level
 from edge_agent.mqtt.messages import (
     Payload,
     StationState,
     alarm_message,
     delivery,
     encode,
-    level,
     result_message,
     schema,
     state_payload,
@@ -216,8 +216,8 @@ def test_a_result_has_an_id_of_its_own_of_the_same_moment() -> None:
 def test_topics_are_as_the_conventions_say() -> None:
     assert topic("acme/plant1/assembly/line4", "cam1", "alarm") == "acme/plant1/assembly/line4/cam1/alarm"
     assert topic("/acme//plant 1/", "a/b", "state") == "acme/plant_1/a_b/state"
-    assert level("Prüfung + Kamera #1 $") == "Prüfung___Kamera__1__"
-    assert level("") == "_"
+    assert topic_level("Prüfung + Kamera #1 $") == "Prüfung___Kamera__1__"
+    assert topic_level("") == "_"
 
 
 @given(st.text(), st.text(), st.sampled_from(["alarm", "result", "state", "status"]))
@@ -225,7 +225,7 @@ def test_no_name_makes_a_topic_that_mqtt_forbids_or_that_lies_elsewhere(prefix: 
     made = topic(prefix, node, kind)
     assert not set(made) & set("+#$\0")
     assert not any(letter.isspace() for letter in made)
-    assert made.split("/")[-2:] == [level(node), kind]
+    assert made.split("/")[-2:] == [topic_level(node), kind]
     assert all(made.split("/"))
     made.encode("utf-8")
 

@@ -24,10 +24,10 @@ from edge_agent.config.load import load_config
 from edge_agent.core import Evidence, SavedFile
 from edge_agent.detectors.checkpoint import load_checkpoint
 from edge_agent.errors import CheckpointError, ConfigError, PictureError
-from edge_agent.evidence.store import _safe
+from edge_agent.io.names import file_part, topic_level
 from edge_agent.io.pictures import MIN_SIDE, decode_bytes
 from edge_agent.line.calibration import read_calibration
-from edge_agent.mqtt.messages import delivery, encode, level, result_message, schema, topic
+from edge_agent.mqtt.messages import delivery, encode, result_message, schema, topic
 from edge_agent.mqtt.triggers import LARGEST, LONGEST, parse
 from tests.line import inspected
 from tests.made import gradient
@@ -89,9 +89,9 @@ def payload(data: bytes) -> None:
     assert place.endswith("/result")
     assert place.count("/") == 3
     assert not set("+#$\0 ") & set(place)
-    assert level(station) == place.split("/")[2]
+    assert topic_level(station) == place.split("/")[2]
     for text in (station, part):
-        name = _safe(text)
+        name = file_part(text)
         assert name not in ("", ".", "..")
         assert not set("/\\\0") & set(name)
         assert not name.startswith(".")

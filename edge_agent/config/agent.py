@@ -8,14 +8,15 @@ from pathlib import Path
 
 from pydantic import Field
 
+from edge_agent.io.names import config_name
 from edge_agent.settings.section import Section
-from edge_agent.settings.values import Folder, Name, sanitised
+from edge_agent.settings.values import Folder, Name
 
 
 class AgentConfig(Section):
     """This agent. name: one level of its MQTT topics. data_dir: folder of all that it writes, unless configured otherwise."""
 
-    name: Name = Field(default_factory=lambda: sanitised(platform.node()))
+    name: Name = Field(default_factory=lambda: config_name(platform.node()))
     data_dir: Folder = Field(
         # A systemd service may write only in its StateDirectory=.
         default_factory=lambda: Path((os.environ.get("STATE_DIRECTORY") or "edge-agent-data").split(":")[0]),

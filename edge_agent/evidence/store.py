@@ -34,6 +34,7 @@ import numpy as np
 from edge_agent.core import Evaluation, Evidence, Inspection, SavedFile
 from edge_agent.evidence.overlay import draw
 from edge_agent.io.files import sync_folder, write_durably
+from edge_agent.io.names import file_part
 
 log = logging.getLogger(__name__)
 
@@ -183,9 +184,9 @@ class EvidenceStore:
         moment = datetime.fromtimestamp((UUID(inspection.id).int >> 80) / 1000, timezone.utc)
         batch = _Batch(inspection.verdict.evaluation is Evaluation.OK, f"{moment:%Y-%m-%d}")
         parts = [f"{moment:%H%M%S}.{moment.microsecond // 1000:03}", inspection.verdict.evaluation.value]
-        parts += [_safe(inspection.frame.part_id)] if inspection.frame.part_id else []
+        parts += [file_part(inspection.frame.part_id)] if inspection.frame.part_id else []
         name = "_".join([*parts, UUID(inspection.id).hex[-12:]]) + f"{ending}.{fmt}"
-        path = self._folder / _safe(inspection.frame.station) / batch.day / name
+        path = self._folder / file_part(inspection.frame.station) / batch.day / name
         content = pixels if isinstance(pixels, bytes) else encode(pixels, fmt)
         _make_folder(path.parent)
         self._make_room(len(content))
@@ -323,11 +324,6 @@ def encode(pixels: np.ndarray, fmt: Format) -> bytes:
 def is_kept(rule: Kept, evaluation: Evaluation) -> bool:
     """Return whether pictures of this evaluation are kept."""
     return rule == "all" or (rule == "not_ok" and evaluation is not Evaluation.OK)
-
-
-def _safe(text: str) -> str:
-    """A text from outside as part of a file name: it can neither leave the folder nor hide in it."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", text)[:64].lstrip(".") or "_"
 
 
 def _day(now: datetime, days_ago: float) -> str:

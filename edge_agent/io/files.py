@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 
 def write_durably(path: Path, content: bytes) -> None:
-    """Write a file under another name, flush it, and put it in its place. Raises OSError."""
+    """Write a file: whole or not at all. Raises OSError."""
+    with open_durably(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def open_durably(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file beside `path` for writing, and put it in its place when the block ends without an error.
+
+    Raises OSError; what was at `path` is then as before.
+    """
     unfinished = path.with_name(f".{path.name}.tmp")
     try:
         with open(unfinished, "wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         put(unfinished, path)
-    except OSError:
+    except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +12,7 @@ from typing import IO, Any, Literal
 
 from edge_agent.core import SavedFile
 from edge_agent.errors import EdgeAgentError
-from edge_agent.io.files import put
+from edge_agent.io.files import open_durably
 from edge_agent.journal.rows import RecordedInspection
 
 Format = Literal["csv", "parquet"]
@@ -70,7 +68,7 @@ def export(pages: Pages, out: Path, fmt: Format) -> int:
     """
     write = {"csv": _write_csv, "parquet": _write_parquet}[fmt]
     try:
-        with _replacing(out) as file:
+        with open_durably(out) as file:
             return write(pages, file)
     except OSError as error:
         raise EdgeAgentError(
@@ -148,17 +146,3 @@ def _write_parquet(pages: Pages, file: IO[bytes]) -> int:
             table.write_table(pyarrow.Table.from_pylist([row(one) for one in page], schema=schema))
             count += len(page)
     return count
-
-
-@contextmanager
-def _replacing(out: Path) -> Iterator[IO[bytes]]:
-    """Open a temporary file beside `out`, and move it to `out` when the block ends without an error."""
-    unfinished = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
-        with open(unfinished, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        put(unfinished, out)
-    finally:
-        unfinished.unlink(missing_ok=True)

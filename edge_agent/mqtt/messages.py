@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -19,18 +18,14 @@ from typing import Any
 from uuid import UUID
 
 from edge_agent.core import AlarmEvent, Evaluation, Evidence, Inspection, Message, SavedFile
+from edge_agent.io.names import topic_level
 
 Payload = dict[str, object]
 
 
-def level(name: str) -> str:
-    """One level of a topic; / + # $, white space and controls, which mean something in topics, become `_`."""
-    return re.sub(r"[/+#$\s\x00-\x1f\x7f-\x9f\ud800-\udfff]", "_", name) or "_"
-
-
 def topic(prefix: str, node: str, kind: str) -> str:
     """`<prefix>/<node>/<kind>`; node is a station or the agent. Levels of the prefix are parted by `/`."""
-    return "/".join(level(part) for part in [*filter(None, prefix.split("/")), node, kind])
+    return "/".join(topic_level(part) for part in [*filter(None, prefix.split("/")), node, kind])
 
 
 def timestamp(moment: datetime) -> str:

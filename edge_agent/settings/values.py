@@ -11,6 +11,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 from pydantic_core import PydanticCustomError
 
+from edge_agent.io.names import config_name
+
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
 
@@ -28,11 +30,6 @@ def folder_of(info: ValidationInfo) -> Path:
 def absolute(text: str | Path, folder: Path) -> Path:
     """Return `text` as an absolute path, with `~` expanded; symbolic links are kept as the user wrote them."""
     return Path(os.path.abspath(folder / os.path.expanduser(text)))
-
-
-def sanitised(text: str) -> str:
-    """Return the nearest valid name."""
-    return re.sub(r"[^\w.-]+", "-", text).strip("-._")[:64] or "edge-agent"
 
 
 def _path(value: Any, info: ValidationInfo) -> Any:
@@ -69,7 +66,7 @@ def _name(text: str) -> str:
     if not re.fullmatch(r"[^\W_][\w.-]{0,63}", text):
         raise wrong(
             f"{shortened(text)} is no usable name, as it becomes an MQTT topic level and a folder: take up to 64 letters,"
-            f" digits, '-', '_' and '.', such as '{sanitised(text)}'"
+            f" digits, '-', '_' and '.', such as '{config_name(text)}'"
         )
     return text
 

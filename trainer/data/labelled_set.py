@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,7 @@ import numpy as np
 
 from edge_agent import __version__
 from edge_agent.errors import EdgeAgentError, PictureError
+from edge_agent.io.names import file_part
 from edge_agent.io.pictures import MIN_SIDE, decode
 from trainer.data.contact_page import contact_page, make_entry
 from trainer.data.examples import Skipped, good_pictures
@@ -75,7 +75,7 @@ class LabelledSet:
 
 def category_of(class_name: str) -> str:
     """Return a class name as the name of a folder; "object" where nothing of it can be used."""
-    return re.sub(r"[^\w.+-]+", "_", class_name.strip()).lstrip(".") or "object"
+    return file_part(class_name.strip(), "object", ascii_only=False, also="+")
 
 
 def make_set(

@@ -45,7 +45,16 @@ def detector(wanted: DetectorConfig, loader: Loader) -> Detector:
 
 
 def station(config: StationConfig, loader: Loader, config_sha256: str) -> Station:
-    """A station ready to inspect. Raises CheckpointError or ConfigError."""
+    """Build a station that is ready to inspect.
+
+    Args:
+        config: its section.
+        loader: loads its detector, or shares one.
+        config_sha256: digest (hex) of the whole config, for the trace.
+
+    Raises:
+        CheckpointError, ConfigError: the detector or its calibration does not fit.
+    """
     own = detector(config.detector, loader)
     try:
         if config.calibration:
@@ -113,7 +122,17 @@ def commands(config: Config, ledger: Ledger) -> MqttTriggers | None:
 def source(
     config: StationConfig, ledger: Ledger, max_megapixels: float, commands: MqttTriggers | None = None
 ) -> Source:
-    """Build what the station's frames come from. Raises ConfigError."""
+    """Build what the station's frames come from.
+
+    Args:
+        config: the station's section.
+        ledger: knows which files were inspected.
+        max_megapixels: larger pictures are NotDecidable.
+        commands: where MQTT commands come in; None without.
+
+    Raises:
+        ConfigError: a password is missing, or this machine cannot open such a source.
+    """
     triggers = commands.of(config.name) if commands and config.source.takes_commands else None
     return config.source.build(config.name, ledger, max_megapixels=max_megapixels, triggers=triggers)
 
@@ -151,7 +170,22 @@ def registry(
     periodic: Periodic,
     commands: MqttTriggers | None = None,
 ) -> CollectorRegistry:
-    """What /metrics says: a line a collector."""
+    """Return what /metrics shows: one small collector for each part.
+
+    Args:
+        config: for the folders whose disks are measured.
+        line: counts, inbox and heartbeats.
+        sources: their counts and status.
+        meter: inspections and scores.
+        journal: the outbox.
+        sinks: by the key of their section.
+        store: evidence that was kept, lost and dropped.
+        watchdog: all heartbeats.
+        drift: stations that are no longer as calibrated.
+        reloads: by outcome.
+        periodic: failures and timing of periodic tasks.
+        commands: MQTT commands by outcome; None without.
+    """
     from edge_agent.health import metrics
 
     collectors: dict[str, metrics.Collect] = {

@@ -182,7 +182,15 @@ class Ledger(Protocol):
         ...
 
     def seen_stat(self, station: str, path: str, inode: int, size: int, mtime_ns: int) -> bool:
-        """Return whether the file at `path` was inspected, as far as its stat tells; its content need not be read."""
+        """Return whether the file at `path` was inspected, as far as its stat tells; its content need not be read.
+
+        Args:
+            station: name of the station.
+            path: of the file.
+            inode: number in its file system.
+            size: in bytes.
+            mtime_ns: nanoseconds since 1970.
+        """
         ...
 
 

@@ -155,7 +155,13 @@ def processor() -> str:
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype, side: int | None = None) -> float:
-    """Measure floating-point operations a second of a product of two square matrices: the best of several, as machines are shared."""
+    """Measure floating-point operations a second of a product of two square matrices: the best of several runs.
+
+    Args:
+        device: where.
+        dtype: of both matrices.
+        side: of the matrices; default 8192 on a GPU, 1024 on a CPU.
+    """
     side = side or (8192 if device.type == "cuda" else 1024)
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     seconds = list(timed(lambda: a @ b, device, 20, 2.0))
@@ -199,7 +205,13 @@ def measure(
 
 
 def throughput(detector: PromptDetector, images: Sequence[np.ndarray], seconds: float) -> float:
-    """Measure pictures a second, with the next batch started while one is read."""
+    """Measure pictures a second, with the next batch started while one is read.
+
+    Args:
+        detector: to be measured.
+        images: one batch of (H, W, 3) uint8 RGB.
+        seconds: to spend at least.
+    """
     detector.read(images)
     begin = time.perf_counter()
     count, finish = 0, detector.start(images)
@@ -212,7 +224,13 @@ def throughput(detector: PromptDetector, images: Sequence[np.ndarray], seconds: 
 
 
 def stages(detector: PromptDetector, images: Sequence[np.ndarray], seconds: float) -> dict[str, float]:
-    """Measure median milliseconds of each stage of a batch, each alone and synchronised; without CUDA graphs."""
+    """Measure median milliseconds of each stage of a batch, each alone and synchronised; without CUDA graphs.
+
+    Args:
+        detector: to be measured.
+        images: one batch of (H, W, 3) uint8 RGB.
+        seconds: to spend on all stages together.
+    """
     device, method, size = detector.device, detector.method, detector.info.image_size
     steps: dict[str, Callable[[], object]] = {}
     with torch.inference_mode():

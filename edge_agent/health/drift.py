@@ -44,6 +44,13 @@ class Window:
     """
 
     def __init__(self, quantiles: Mapping[str, float], good: int, slack: float) -> None:
+        """Compare with the quantiles of a calibration.
+
+        Args:
+            quantiles: values by their names in percent.
+            good: pictures that the calibration was made of.
+            slack: differences that count as none, in units of the quantity.
+        """
         self._quantiles = {percent: quantiles[str(percent)] for percent in LOOKED_AT if str(percent) in quantiles}
         self._good, self._slack = good, slack
         self._values: deque[float] = deque()

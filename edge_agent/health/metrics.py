@@ -88,6 +88,13 @@ def about() -> Iterator[Metric]:
 
 
 def frames(line: Line, sources: Sequence[Source], meter: Meter) -> Iterator[Metric]:
+    """Collect what became of the frames: captured = inspected + dropped + on their way.
+
+    Args:
+        line: its inbox and counts.
+        sources: their own counts.
+        meter: inspections by station and evaluation.
+    """
     captured = _counter("frames_captured", "Frames that a station's source took.", "station")
     dropped = _counter("frames_dropped", "Frames that were not inspected, or not recorded.", "station", "reason")
     inspected = _counter("frames_inspected", "Inspections that are in the journal.", "station", "evaluation")

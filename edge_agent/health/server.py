@@ -20,7 +20,13 @@ Health = Callable[[], tuple[bool, Mapping[str, object]]]  # whether it is well, 
 
 @contextmanager
 def serving(port: int, registry: CollectorRegistry, health: Health) -> Iterator[None]:
-    """Answer on 127.0.0.1 until the end of the block. A port that is taken is logged: inspection goes on without."""
+    """Answer on 127.0.0.1 until the end of the block. A port that is taken is logged: inspection goes on without.
+
+    Args:
+        port: 1 to 65535.
+        registry: what /metrics shows.
+        health: gives whether all is well, and what /healthz says.
+    """
     try:
         server = ThreadingHTTPServer((LOOPBACK, port), _handler(registry, health))
     except OSError as error:

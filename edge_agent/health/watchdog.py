@@ -22,7 +22,14 @@ class Watchdog:
     def __init__(
         self, stages: Sequence[Watched], notifier: Notifier, status: Callable[[], str], patience_s: float = PATIENCE_S
     ) -> None:
-        """status: the counts in a line, for `systemctl status`; must not wait for anything. patience_s: of every stage."""
+        """Watch threads by their heartbeats.
+
+        Args:
+            stages: the threads.
+            notifier: the service manager.
+            status: gives the counts in a line for `systemctl status`; must not wait for anything.
+            patience_s: seconds that a stage may be silent.
+        """
         self.stages, self._notifier, self._status = stages, notifier, status
         for stage in stages:
             stage.patience_s = patience_s

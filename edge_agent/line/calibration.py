@@ -54,7 +54,14 @@ class Calibration(BaseModel):
     brightness_quantiles: dict[str, Fraction] | None = None
 
     def require_fit(self, model_sha256: str, checkpoint_sha256: str, image_size: int, windows: int = 1) -> None:
-        """Raise ConfigError unless this was measured with these very weights and checkpoint, at this size (pixels), in these windows."""
+        """Raise ConfigError unless this was measured with this very detector.
+
+        Args:
+            model_sha256: digest (hex) of the backbone's weights.
+            checkpoint_sha256: digest (hex) of the checkpoint.
+            image_size: side in pixels at which pictures are read.
+            windows: windows along each side that are read besides; 1 is none.
+        """
         for what, mine, theirs in (
             ("model weights", self.model_sha256, model_sha256),
             ("checkpoint", self.checkpoint_sha256, checkpoint_sha256),
@@ -72,7 +79,13 @@ class Calibration(BaseModel):
                 )
 
     def differences(self, class_name: str, include: Polygons, ignore: Polygons) -> list[str]:
-        """The keys of what a station says otherwise than the one that this was made for, as far as that is known."""
+        """Return the names of what a station does otherwise than the one that this was made for, as far as that is known.
+
+        Args:
+            class_name: what the station's pictures show.
+            include: polygons of (x, y) fractions that are inspected.
+            ignore: polygons that are not.
+        """
         station = {"class_name": class_name, "include": include, "ignore": ignore}
         return [key for key, said in station.items() if getattr(self, key) not in (None, said)]
 

@@ -61,10 +61,13 @@ class Inbox:
             return True
 
     def take(self, most: int, timeout_s: float, max_wait_s: float = 0.0) -> list[Frame]:
-        """Up to `most` frames, in turns from all stations; empty when none came within timeout_s.
+        """Take frames, in turns from all stations; empty when none came in time.
 
-        max_wait_s: how long a station's frame may have waited for those of other stations before it goes without them.
-        Of no station a second one is waited for, and a frame that waited while others were read has waited already.
+        Args:
+            most: frames at most.
+            timeout_s: seconds to wait for the first.
+            max_wait_s: seconds that a station's frame may have waited for those of other stations before it goes without them.
+                A second frame of a station is not waited for, and waiting while others were read counts.
         """
         with self._changed:
             if not self._changed.wait_for(lambda: self._closed or any(self._waiting.values()), timeout_s):

@@ -60,11 +60,16 @@ class AlarmState:
 
 
 def judge(reading: Reading, rules: Rules, shape: tuple[int, ...]) -> Verdict:
-    """Decide one picture of the given shape (H, W, ...) in pixels; `alarm` is left to debounce().
+    """Decide one picture; `alarm` is left to debounce().
 
     NotOK: score >= threshold and, with min_area > 0, a region that large; `regions` then holds those regions.
     OK: anything else, without regions; `reason` says so when only min_area kept it from NotOK.
     NotDecidable, with a reason: the score or a part of the map is not a finite number, or there is nothing to judge.
+
+    Args:
+        reading: score and heatmap of the picture.
+        rules: of its station.
+        shape: (H, W, ...) of the picture in pixels.
     """
     if flaw := _flaw(reading, shape):
         return Verdict(Evaluation.NOT_DECIDABLE, reason=flaw)
@@ -83,12 +88,18 @@ def judge(reading: Reading, rules: Rules, shape: tuple[int, ...]) -> Verdict:
 
 
 def debounce(state: AlarmState, verdict: Verdict, score: float, rules: Rules) -> tuple[AlarmState, AlarmEvent | None]:
-    """What one verdict and its score do to the alarm: the next state, and what to tell (None: nothing).
+    """Return the alarm's next state, and the event to report (None: nothing).
 
     RAISED: the alarm was off, this picture is NotOK, and with it `raise_after` of the last `of` are.
     REPEATED: the alarm was on and this picture is NotOK.
     CLEARED: the alarm was on, all of the last `of` pictures are OK, and this score is below threshold - hysteresis.
     Pictures that are neither OK nor NotOK change nothing and do not count among the last `of`.
+
+    Args:
+        state: of the station's alarm before this picture.
+        verdict: on this picture.
+        score: of this picture, in [0, 1].
+        rules: of the station.
     """
     if verdict.evaluation not in (Evaluation.OK, Evaluation.NOT_OK):
         return state, None
@@ -119,14 +130,19 @@ def stretch(heatmap: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 def regions(
     heatmap: np.ndarray, map_threshold: float, shape: tuple[int, ...], min_area: float = 0.0
 ) -> tuple[Region, ...]:
-    """The connected parts of a stretched map that reach map_threshold, highest peak first, at most MAX_REGIONS.
+    """Return the connected parts of a stretched map that reach map_threshold, highest peak first, at most MAX_REGIONS.
 
-    heatmap: (h, w) float32. shape: (H, W, ...) of the picture. min_area: fraction of the picture; smaller parts are
-    left out. Of each region:
+    Of each region:
     bbox: the smallest box of whole pixels around it, inside the picture, at least 1 x 1.
     area_px: its area in pixels of the picture, rounded, at least 1; a box is never smaller than its area.
     peak: the highest value of the heatmap's own cells in it.
     Edges are as fine as a pixel in pictures up to 512 pixels a side, and 1/512 of the side in larger ones.
+
+    Args:
+        heatmap: (h, w) float32 in [0, 1].
+        map_threshold: in (0, 1].
+        shape: (H, W, ...) of the picture in pixels.
+        min_area: fraction of the picture in [0, 1]; smaller parts are left out.
     """
     if heatmap.max() < map_threshold:
         return ()

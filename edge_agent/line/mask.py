@@ -16,11 +16,19 @@ _SHIFT = 8  # fillPoly takes fixed-point coordinates: 8 bits below the pixel
 
 
 def keep_mask(include: Sequence[Polygon], ignore: Sequence[Polygon], size: int) -> np.ndarray | None:
-    """What counts of a picture: inside any `include` polygon (all of it, if there is none) and outside all of `ignore`.
+    """Return which part of a picture counts: inside any `include` polygon and outside all of `ignore`.
 
-    Returns (size, size) bool, True is inspected, stretched over the whole picture whatever its shape; or None, as
-    detectors take it, when everything counts. Pixels that an outline touches belong to its polygon.
-    Raises ConfigError when nothing would be left, as such a station could never find a defect.
+    Args:
+        include: polygons of (x, y) fractions of the picture; none means all of it.
+        ignore: polygons of (x, y) fractions.
+        size: side of the mask in pixels.
+
+    Returns:
+        (size, size) bool, True is inspected, stretched over the whole picture whatever its shape; or None, as detectors take
+        it, when everything counts. Pixels that an outline touches belong to its polygon.
+
+    Raises:
+        ConfigError: nothing would be left, so the station could never find a defect.
     """
     if not include and not ignore:
         return None

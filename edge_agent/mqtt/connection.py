@@ -104,6 +104,18 @@ class Connection:
         will: Will | None = None,
         subscription: Subscription | None = None,
     ) -> None:
+        """Connect at once, in a thread of its own.
+
+        Args:
+            broker: where, and as whom.
+            hear: called in that thread with each fact.
+            client_id: unique at the broker.
+            will: what the broker publishes if this connection breaks.
+            subscription: what to subscribe to; None for nothing.
+
+        Raises:
+            SinkDown: the password or a certificate cannot be read.
+        """
         self._tls, self._client_id, self._hear = broker.tls, client_id, hear
         self._accepted = self._dropped = False
         self._why: str | None = None
@@ -147,7 +159,13 @@ class Connection:
         client.loop_start()
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> int:
-        """Send JSON with QoS 1, after what was published before. Returns the number that Acknowledged will name."""
+        """Send JSON with QoS 1, after what was published before, and return the number that Acknowledged will name.
+
+        Args:
+            topic: without wildcards.
+            payload: UTF-8 JSON.
+            retain: the broker keeps it for later subscribers.
+        """
         properties = Properties(PacketTypes.PUBLISH)
         properties.PayloadFormatIndicator = 1  # UTF-8
         properties.ContentType = "application/json"

@@ -60,6 +60,15 @@ class Delivery:
     def __init__(
         self, outbox: Outbox, prefix: str, *, window: int, late_s: float, again_after: Callable[[int], float]
     ) -> None:
+        """Prepare; begin() starts on a connection.
+
+        Args:
+            outbox: the messages that wait.
+            prefix: first levels of all topics.
+            window: messages that may be unacknowledged at once.
+            late_s: seconds after which a message is marked as historical.
+            again_after: gives the seconds to wait after so many refusals of one topic.
+        """
         self._outbox, self._prefix = outbox, prefix
         self._own_window, self._late_s, self._again_after = window, late_s, again_after
         self._acknowledged: set[int] = set()  # seqs that are still to be marked sent

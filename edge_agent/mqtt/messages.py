@@ -24,7 +24,13 @@ Payload = dict[str, object]
 
 
 def topic(prefix: str, node: str, kind: str) -> str:
-    """`<prefix>/<node>/<kind>`; node is a station or the agent. Levels of the prefix are parted by `/`."""
+    """Return `<prefix>/<node>/<kind>`.
+
+    Args:
+        prefix: levels separated by `/`; empty ones are left out.
+        node: a station or the agent.
+        kind: last level, such as `alarm`.
+    """
     return "/".join(topic_level(part) for part in [*filter(None, prefix.split("/")), node, kind])
 
 
@@ -151,10 +157,14 @@ def state_payload(state: StationState) -> Payload:
 
 
 def status_payload(agent: str, version: str, reason: str, moment: datetime) -> Payload:
-    """The retained status of the agent, online or not.
+    """Return the retained status of the agent, online or not.
 
-    reason: `connected`, `stopped`, or `lost`. The broker tells the last for an agent that no longer can; its `ts` is
-    when the lost connection was begun, as the broker keeps the text from then.
+    Args:
+        agent: its name.
+        version: of edge-agent.
+        reason: `connected`, `stopped`, or `lost`. The broker publishes the last for an agent that no longer can; its `ts` is
+            when the lost connection was started, as the broker keeps the text from then.
+        moment: UTC, aware.
     """
     return {
         "schema": "edge-agent/status/1",
@@ -167,7 +177,13 @@ def status_payload(agent: str, version: str, reason: str, moment: datetime) -> P
 
 
 def delivery(message: Message, seq: int, historical: bool) -> Payload:
-    """A message as it is sent: with its place in the outbox, and whether it comes late."""
+    """Return a message as it is sent.
+
+    Args:
+        message: as the journal holds it.
+        seq: its place in the outbox.
+        historical: whether it comes late.
+    """
     first = {key: message.payload[key] for key in ("schema", "id") if key in message.payload}
     return {**first, "seq": seq, **message.payload, "historical": historical}
 

@@ -76,6 +76,16 @@ class MqttSink:
         window: int = 20,
         late_s: float = 10.0,
     ) -> None:
+        """Start the sender's thread, which connects at once.
+
+        Args:
+            broker: where, and as whom.
+            outbox: the messages that wait for the broker.
+            results: every inspection is a message, not only alarms.
+            alarms: which stations are in alarm, as the journal knows; their state is published from the start.
+            window: messages that may be unacknowledged at once, fewer if the broker says so.
+            late_s: seconds after which a message is marked as historical.
+        """
         self._broker, self._outbox, self._results = broker, outbox, results
         self._client_id = broker.client_id or default_client_id(broker.agent)
         self._status_topic = topic(broker.prefix, broker.agent, "status")

@@ -105,6 +105,13 @@ class MqttTriggers:
     """
 
     def __init__(self, broker: Broker, stations: Iterable[str], ledger: Ledger) -> None:
+        """Start a thread that listens for commands.
+
+        Args:
+            broker: where, and as whom.
+            stations: names of those that take commands.
+            ledger: knows which commands were answered before.
+        """
         self._broker, self._ledger = broker, ledger
         self._client_id = (
             f"{broker.client_id}-triggers" if broker.client_id else default_client_id(f"{broker.agent}, triggers")

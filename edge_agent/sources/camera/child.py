@@ -151,6 +151,13 @@ class CameraReader:
     """Reads an open camera; keeps the counts and the checksums of pictures from one opening to the next."""
 
     def __init__(self, settings: Settings, slot: Slot, reports: int) -> None:
+        """Prepare to read a camera.
+
+        Args:
+            settings: how the camera is captured.
+            slot: shared memory for the newest picture.
+            reports: file descriptor that reports are written to.
+        """
         self.state = State()
         self._settings, self._slot, self._reports = settings, slot, reports
         self._seen: OrderedDict[int, float] = OrderedDict()  # checksums of pictures, and when they last came

@@ -36,6 +36,13 @@ class Watch(FileSystemEventHandler):
     """Watches one folder from construction to close(). Raises OSError if it cannot be watched."""
 
     def __init__(self, folder: str, *, recursive: bool, polling: bool) -> None:
+        """Watch a folder from now on. Raises OSError.
+
+        Args:
+            folder: absolute path.
+            recursive: with its subfolders.
+            polling: look again and again, as inotify is silent on network folders.
+        """
         self.folder = os.path.realpath(folder)  # inotify would watch a symbolic link itself
         self.polling = polling
         self._name, self._inode = folder, _inode(folder)

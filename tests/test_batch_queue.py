@@ -1,4 +1,4 @@
-"""The way of pictures to a GPU and back, walked here on the CPU; and that nothing on it keeps a GPU waiting for the CPU."""
+"""The batch queue, run here on the CPU: pictures up, readings down; and that nothing in it makes a GPU wait for the CPU."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def detector() -> PromptDetector:
 
 
 @pytest.fixture
-def way(detector) -> BatchQueue:
-    """As on a GPU, but for memory and streams."""
+def queue(detector) -> BatchQueue:
+    """As on a GPU, but without pinned memory and streams."""
     backbone = detector.method.backbone
     return BatchQueue(
         detector.predict,
@@ -52,7 +52,7 @@ def picture(seed: int, height: int = 120, width: int = 160) -> np.ndarray:
 
 
 def assert_alike(ours, theirs, atol: float = 0.02):
-    """The CPU resizes bytes and rounds twice on the way, a GPU never: that much may differ, and no more."""
+    """The CPU resizes bytes and rounds twice on the queue, a GPU never: that much may differ, and no more."""
     assert len(ours) == len(theirs)
     for one, other in zip(ours, theirs, strict=True):
         assert one.score == pytest.approx(other.score, abs=atol)
@@ -60,71 +60,71 @@ def assert_alike(ours, theirs, atol: float = 0.02):
         np.testing.assert_allclose(one.heatmap, other.heatmap, atol=5 * atol)
 
 
-def test_pictures_of_many_sizes_come_back_in_their_order(detector, way):
+def test_pictures_of_many_sizes_come_back_in_their_order(detector, queue):
     images = [picture(0), picture(1), picture(2, 90, 70), picture(3, 224, 224), picture(4)]
-    assert_alike(way.start(images)(), detector.read(images))
+    assert_alike(queue.start(images)(), detector.read(images))
 
 
-def test_pictures_of_the_detectors_own_size_are_read_alike(detector, way):
+def test_pictures_of_the_detectors_own_size_are_read_alike(detector, queue):
     images = [picture(seed, 224, 224) for seed in range(4)]  # nothing to resize, and a batch without padding
-    for one, other in zip(way.start(images)(), detector.read(images), strict=True):
+    for one, other in zip(queue.start(images)(), detector.read(images), strict=True):
         assert one.score == pytest.approx(other.score, abs=1e-6)  # a batch is shared out to cores in other pieces
         np.testing.assert_allclose(one.heatmap, other.heatmap, rtol=0, atol=1e-6)
 
 
-def test_masks_go_along(detector, way):
+def test_masks_go_along(detector, queue):
     keep = np.ones((64, 64), bool)
     keep[10:40] = False
     images, masks = [picture(1, 224, 224), picture(2, 224, 224)], [keep, None]
-    assert_alike(way.start(images, masks)(), detector.read(images, masks), atol=1e-5)
-    assert_alike(way.start(images)(), detector.read(images), atol=1e-5)  # and are not taken for later pictures
+    assert_alike(queue.start(images, masks)(), detector.read(images, masks), atol=1e-5)
+    assert_alike(queue.start(images)(), detector.read(images), atol=1e-5)  # and are not taken for later pictures
 
 
-def test_batches_that_were_started_one_after_another_do_not_mix(detector, way):
+def test_batches_that_were_started_one_after_another_do_not_mix(detector, queue):
     batches = [
         [picture(10 * batch + seed, 224, 224) for seed in range(2)] for batch in range(2 * batch_queue.BUFFERS + 1)
     ]
-    under_way = [way.start(batch) for batch in batches]  # more than there are buffers
-    found = [land() for land in reversed(under_way)]
+    under_way = [queue.start(batch) for batch in batches]  # more than there are buffers
+    found = [finish() for finish in reversed(under_way)]
     for batch, readings in zip(batches, reversed(found), strict=True):
         assert_alike(readings, detector.read(batch), atol=1e-5)
     assert under_way[0]()[0].score == found[-1][0].score  # asked again
 
 
-def test_pictures_may_change_once_their_batch_has_started(way):
+def test_pictures_may_change_once_their_batch_has_started(queue):
     image = picture(5, 224, 224)
-    (before,) = way.start([image])()
-    land = way.start([image])
+    (before,) = queue.start([image])()
+    finish = queue.start([image])
     image[:] = 0
-    assert land()[0].score == before.score
+    assert finish()[0].score == before.score
 
 
-def test_more_pictures_than_fit_a_batch_are_read_in_several(way, monkeypatch):
+def test_more_pictures_than_fit_a_batch_are_read_in_several(queue, monkeypatch):
     monkeypatch.setattr(batch_queue, "MAX_BATCH", 4)
     images = [picture(seed, 224, 224) for seed in range(9)]
-    readings = way.start(images)()
+    readings = queue.start(images)()
     assert [reading.score for reading in readings] == pytest.approx(
-        [way.start([image])()[0].score for image in images], abs=1e-5
+        [queue.start([image])()[0].score for image in images], abs=1e-5
     )
 
 
-def test_no_pictures_are_no_readings(detector, way):
-    assert way.start([])() == []
+def test_no_pictures_are_no_readings(detector, queue):
+    assert queue.start([])() == []
 
 
-def test_a_batch_that_fails_does_not_block_the_next(detector, way, monkeypatch):
+def test_a_batch_that_fails_does_not_block_the_next(detector, queue, monkeypatch):
     monkeypatch.setattr(
-        way, "_captured_for", lambda count, masked: (_ for _ in ()).throw(RuntimeError("out of memory"))
+        queue, "_captured_for", lambda count, masked: (_ for _ in ()).throw(RuntimeError("out of memory"))
     )
     with pytest.raises(RuntimeError, match="out of memory"):
-        way.start([picture(1)])
+        queue.start([picture(1)])
     monkeypatch.undo()
-    assert_alike(way.start([picture(1)])(), detector.read([picture(1)]))
+    assert_alike(queue.start([picture(1)])(), detector.read([picture(1)]))
 
 
-def test_a_warm_detector_has_captured_a_graph_for_every_batch(way):
-    way.warm_up(6)
-    assert sorted(count for _, count, _ in way._captured) == [1, 2, 4, 8]
+def test_a_warm_detector_has_captured_a_graph_for_every_batch(queue):
+    queue.warm_up(6)
+    assert sorted(count for _, count, _ in queue._captured) == [1, 2, 4, 8]
 
 
 def test_batches_are_padded_to_powers_of_two():
@@ -135,8 +135,8 @@ def test_batches_are_padded_to_powers_of_two():
 
 def test_the_detector_starts_and_warms_up_without_a_gpu_too(detector):
     detector.warm_up(4)
-    land = detector.start([picture(6)])
-    assert land()[0].score == detector.read([picture(6)])[0].score
+    finish = detector.start([picture(6)])
+    assert finish()[0].score == detector.read([picture(6)])[0].score
 
 
 def test_weights_that_are_halved_once_read_as_those_that_are_cast_each_time(detector):
@@ -150,7 +150,7 @@ def test_weights_that_are_halved_once_read_as_those_that_are_cast_each_time(dete
 
 
 class _Elsewhere(TorchDispatchMode):
-    """Notes operations that touch anything that is not on the GPU: a graph cannot record those, and they make it wait."""
+    """Notes operations on tensors that are not on the GPU: a graph cannot capture those, and they make it wait."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -180,7 +180,7 @@ def on_a_gpu_that_is_not_there(module: nn.Module, fake: FakeTensorMode) -> None:
     ("backbone", "method"),
     [("tips", "tipsomaly"), ("tips", "vip2clip"), ("tips", "cops"), ("clip", "tipsomaly"), ("clip", "vip2clip")],
 )
-def test_all_that_is_recorded_is_on_the_gpu(detector, backbone, method, masked, monkeypatch):
+def test_all_that_is_captured_is_on_the_gpu(detector, backbone, method, masked, monkeypatch):
     for module in (heatmap, similarity):
         monkeypatch.setattr(module, "usable", lambda device: False)
     tower = copy.deepcopy(detector.method.backbone if backbone == "tips" else tiny_clip())
@@ -205,7 +205,7 @@ def test_all_that_is_recorded_is_on_the_gpu(detector, backbone, method, masked, 
     assert elsewhere.noted == set()
 
 
-def test_what_could_not_be_recorded_would_be_noticed():
+def test_what_could_not_be_captured_would_be_noticed():
     with FakeTensorMode(), _Elsewhere() as elsewhere:
         x = torch.ones(3, device="cuda:0")
         x + torch.tensor([1, 2, 3], device=x.device)
@@ -213,7 +213,7 @@ def test_what_could_not_be_recorded_would_be_noticed():
     assert {"aten.arange.default", "aten._to_copy.default"} <= elsewhere.noted
 
 
-def test_off_a_gpu_a_recording_is_the_function_itself():
+def test_without_a_gpu_a_captured_function_is_the_function_itself():
     x = torch.ones(2)
     run = capture(lambda x, y: (2 * x,), (x, None))
     x.fill_(3)
@@ -222,15 +222,15 @@ def test_off_a_gpu_a_recording_is_the_function_itself():
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_the_gpu_reads_through_recordings_what_the_cpu_reads(caplog):
+def test_the_gpu_reads_through_graphs_what_the_cpu_reads(caplog):
     theirs, ours = load_detector(device="cpu"), load_detector(device="cuda")
     ours.warm_up(4)
     keep = np.ones((64, 64), bool)
     keep[10:40] = False
     images, masks = [picture(1), picture(2, 90, 70), picture(3)], [keep, None, None]
     under_way = [ours.start(images), ours.start(images, masks), ours.start(images[:1])]
-    for land, expected in zip(
+    for finish, expected in zip(
         under_way, (theirs.read(images), theirs.read(images, masks), theirs.read(images[:1])), strict=True
     ):
-        assert_alike(land(), expected, atol=0.03)
+        assert_alike(finish(), expected, atol=0.03)
     assert not caplog.records  # neither kernels nor graphs were given up

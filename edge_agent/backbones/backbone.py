@@ -31,7 +31,7 @@ class ImageFeatures:
 
     globals: (B, C, D), C = 2 for TIPS (class token 1: web captions, 2: synthetic ones), 1 for CLIP.
     patches: (B, N, D) of the last block. layers: the same after chosen blocks, counted from 1, each (B, N, D).
-    values: (B, N, D), the patches of the value-value stream; None where it was not asked for.
+    values: (B, N, D), the patches of the value-value stream; None where it was not requested.
     dissimilarity: (B, N), of each patch to the others of its picture (see appearance.py); None where a tower has none.
     contrast: (B, 4h, 4w) fp32, local contrast of each patch's cells (see contrast.py); None where a tower has none.
     grid: (h, w) with h * w = N. aligned: (B, D), what text was trained to be compared with, if it is none of the globals.

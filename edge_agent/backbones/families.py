@@ -1,4 +1,4 @@
-"""The families of backbones there are; a backbone's name belongs to the first one that knows it."""
+"""The list of families of backbones; a name belongs to the first family that knows it."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ FAMILIES: list[Family] = [EmbeddedFamily(), TipsFamily(), ClipFamily(), TipsFold
 
 
 def catalog() -> Mapping[str, Published]:
-    """Every backbone that is known by name, in the families' order."""
+    """Return every backbone that is known by name, in the families' order."""
     return {name: known for family in FAMILIES for name, known in family.catalog.items()}
 
 
 def forms() -> str:
-    """How backbones are named, for help texts."""
+    """Describe how backbones are named, for help texts."""
     return ", ".join(["as `edge-agent models` lists it", *(family.form for family in FAMILIES if family.form)])
 
 
 def family_of(name: str) -> Family:
-    """The family of a backbone by its name. Raises CheckpointError with the nearest names."""
+    """Return the family that a backbone's name belongs to. Raises CheckpointError with the nearest names."""
     for family in FAMILIES:
         if family.knows(name):
             return family

@@ -34,10 +34,10 @@ class Row:
 
 
 class Family(ABC):
-    """One kind of backbone. All that the agent knows of its kind is here; families.py lists the families.
+    """One kind of backbone, with all that the agent needs of it; families.py lists the families.
 
-    catalog: backbones that are known by name. form: how other names of it look, in help texts; None where there are no others.
-    about: what `edge-agent models` says below its list of the names that it cannot list.
+    catalog: backbones that are known by name. form: the pattern of its other names, for help texts; None where it has no others.
+    about: describes the names that `edge-agent models` cannot list, printed below its list.
     """
 
     catalog: ClassVar[Mapping[str, Published]] = MappingProxyType({})
@@ -56,20 +56,20 @@ class Family(ABC):
         return name
 
     def patch(self, name: str) -> int | None:
-        """Side of a patch in pixels; None where only the files tell."""
+        """Return the side of a patch in pixels; None where only the files give it."""
         known = self.catalog.get(name)
         return known.patch if known else None
 
     def checkpoint(self, name: str) -> Path | None:
-        """The fitted prompts that come with the backbone, if any do."""
+        """Return the checkpoint of fitted prompts that comes with the backbone, if one does."""
         return None
 
     def published(self, name: str) -> Published:
-        """What a fetch brings. Raises CheckpointError where there is nothing to fetch."""
+        """Return what a fetch brings. Raises CheckpointError where there is nothing to fetch."""
         return self.catalog[name]
 
     def rows(self, folder: Path) -> Iterator[Row]:
-        """One row for every backbone of the catalog, and for others of the family that lie in `folder`. Reads no weights."""
+        """Yield a row for every backbone of the catalog, and for others of the family in `folder`. Reads no weights."""
         for known in self.catalog.values():
             here = known.shipped if known.shipped else folder / known.folder
             size = self.installed_bytes(here)
@@ -84,7 +84,7 @@ class Family(ABC):
             )
 
     def installed_bytes(self, folder: Path) -> int | None:
-        """Bytes of a backbone's files where all of them lie in `folder`, else None."""
+        """Return the bytes of a backbone's files if all of them are in `folder`, else None."""
         return None
 
     @abstractmethod

@@ -96,9 +96,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def unfitted_checkpoint(method: str, backbone: Backbone) -> Checkpoint:
-    """Return what stands for a checkpoint where a method needs none.
+    """Make what stands for a checkpoint where a method needs none.
 
-    Its digest changes with whatever changes scores: the header, and what the method says of itself (its sentences).
+    Its digest changes with whatever changes scores: the header and the method's facts(), such as its sentences.
     Raises CheckpointError for an unknown method, and for one whose prompts are fitted.
     """
     own = lookup(method)

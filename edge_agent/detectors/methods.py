@@ -1,4 +1,4 @@
-"""The methods there are, by the name that checkpoints, configs and command lines call them; lists them without importing torch."""
+"""The list of detection methods by the names used in checkpoints, configs and command lines; importing it imports no torch."""
 
 from __future__ import annotations
 

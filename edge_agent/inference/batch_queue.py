@@ -47,7 +47,7 @@ class BatchQueue:
         Args:
             predict: pictures (B, 3, size, size), and masks (B, *grid) and (B, size, size) bool of what counts or None for
                 all of it, to scores (B,) and maps (B, size, size).
-            preprocessing: how the backbone wants its pictures.
+            preprocessing: of the backbone.
             size: side in pixels that pictures are read at.
             grid: (rows, columns) of patches.
             dtype: of the pictures that `predict` gets.

@@ -1,4 +1,4 @@
-"""A detector by the name of its model: what the agent's stations and integrators call."""
+"""Loads detectors by the names of their models, for the agent's stations and for integrators."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Loader:
         """Load a backbone, or return the one that is loaded already.
 
         Args:
-            model: the backbone's name, as a family of families.py knows it.
+            model: the backbone's name, see backbones/families.py.
             device: "auto", "cpu" or "cuda".
             dtype: of the vision tower's matrix products; if not fp32 it is to be called under autocast.
 

@@ -31,8 +31,10 @@ class OnnxFile:
         except OSError as error:
             raise EdgeAgentError(f"{name}: cannot be read ({error.strerror}): name an exported file") from None
         except Exception as error:  # each kind of damage has an exception of its own
-            said = str(error).splitlines()[0]
-            raise EdgeAgentError(f"{name}: not an ONNX file that onnxruntime runs ({said}): export it again") from None
+            reason = str(error).splitlines()[0]
+            raise EdgeAgentError(
+                f"{name}: not an ONNX file that onnxruntime runs ({reason}): export it again"
+            ) from None
         self.metadata: Mapping[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
 
     def read(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -84,7 +84,9 @@ class ClipFamily(Family):
 
     def load(self, name: str, folders: Sequence[Path]) -> Clip:
         """See Family."""
-        wanted = parse_clip(name)  # before the next import: a missing open_clip is an error that says what to install
+        wanted = parse_clip(
+            name
+        )  # before the next import, so that a missing open_clip is reported with what to install
         from edge_agent.backbones.clip.weights import load_clip
 
         return load_clip(wanted, folders)
@@ -106,8 +108,8 @@ def parse_clip(text: str, folder: Path | None = None) -> ClipName:
     open_clip = _open_clip(text)
     get_model_config, list_models = open_clip.get_model_config, open_clip.list_models
     list_tags = open_clip.list_pretrained_tags_by_model
-    said, at, place = text.removeprefix(PREFIX).partition("@")
-    model, _, tag = said.partition("/")
+    weights, at, place = text.removeprefix(PREFIX).partition("@")
+    model, _, tag = weights.partition("/")
     config = get_model_config(model) if model in list_models() else None
     if config is None:
         known = [each for each in list_models() if not fault_of(get_model_config(each))]
@@ -121,7 +123,7 @@ def parse_clip(text: str, folder: Path | None = None) -> ClipName:
     if not tag and not place:
         tags = list_tags(model)
         tagged = f"{PREFIX}{model}/{tags[0]} or " if tags else ""
-        raise CheckpointError(f"{text} names no weights: say {tagged}{PREFIX}{model}@FILE.safetensors")
+        raise CheckpointError(f"{text} names no weights: write {tagged}{PREFIX}{model}@FILE.safetensors")
     path = Path(os.path.abspath((folder or Path.cwd()) / os.path.expanduser(place))) if place else None
     return ClipName(model, tag or None, path)
 

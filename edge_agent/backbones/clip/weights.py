@@ -51,9 +51,9 @@ def load_clip(wanted: ClipName, folders: Sequence[Path] = ()) -> Clip:
             f"{path} is damaged or was replaced: its SHA-256 is {sha256[:12]}..., {PINS} beside it has {pin[:12]}...: "
             "fetch or copy it again"
         )
-    config, said = architecture(wanted), pretrained(wanted)
+    config, record = architecture(wanted), pretrained(wanted)
     model = assembled(config, read_weights(path), f"{path}, read as {wanted.name}")
-    colours = {key: said[key] for key in ("mean", "std") if key in said}
+    colours = {key: record[key] for key in ("mean", "std") if key in record}
     tokenizer = SimpleTokenizer(context_length=model.context_length)
     return Clip(model, tokenizer, wanted.name, sha256, **colours).eval().requires_grad_(False)
 

@@ -38,7 +38,7 @@ _NOT_THERE = {401, 403, 404, 410}  # some stores answer 403 for what they do not
 
 
 class Unreachable(CheckpointError):
-    """A file cannot be had from an address; the message names it and says why."""
+    """A file cannot be downloaded; the message names the address and the reason."""
 
 
 class NotThere(Unreachable):
@@ -84,8 +84,8 @@ class _Description:
 class _Dropped(Exception):
     """A failure that another attempt may overcome. stale: the bytes received so far are to be discarded."""
 
-    def __init__(self, said: object, stale: bool = False) -> None:
-        super().__init__(str(said) or type(said).__name__)
+    def __init__(self, reason: object, stale: bool = False) -> None:
+        super().__init__(str(reason) or type(reason).__name__)
         self.stale = stale
 
 
@@ -204,12 +204,12 @@ def _open(
 
 
 def _refusal(url: str, error: urllib.error.HTTPError) -> Exception:
-    said = f"HTTP {error.code} {error.reason}"
+    status = f"HTTP {error.code} {error.reason}"
     if error.code == 416:  # we have more than the server has
-        return _Dropped(said, stale=True)
+        return _Dropped(status, stale=True)
     if error.code in _WORTH_ANOTHER_TRY:
-        return _Dropped(said)
-    return (NotThere if error.code in _NOT_THERE else Unreachable)(f"{url}: {said}")
+        return _Dropped(status)
+    return (NotThere if error.code in _NOT_THERE else Unreachable)(f"{url}: {status}")
 
 
 def _blocks(response: http.client.HTTPResponse, expected: int | None) -> Iterator[bytes]:

@@ -247,7 +247,7 @@ def _other_sources(backbone: Published) -> str:
 
 
 def _disk_error(error: OSError, folder: Path) -> str:
-    said = error.strerror or str(error)
+    reason = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"{folder}: {said}; make room, or choose another folder for models; what has come is kept"
-    return f"{error.filename or folder}: {said}; check who may read and write there, or choose another folder"
+        return f"{folder}: {reason}; make room, or choose another folder for models; what was received is kept"
+    return f"{error.filename or folder}: {reason}; check who may read and write there, or choose another folder"

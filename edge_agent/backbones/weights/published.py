@@ -1,4 +1,4 @@
-"""What is known of a published set of weights: whose it is, what it measures, where its files lie.
+"""The record of a published set of weights: owner, licence, sizes, addresses of its files.
 
 Left out: digests and exact sizes, which the servers state and a fetch pins (see store.py).
 """
@@ -27,7 +27,7 @@ class Published:
     """One set of weights of a backbone.
 
     image_size: side in pixels of the pictures it was trained on. patch: side of a patch in pixels. width: length of a
-    feature. vision_millions, text_millions: parameters of the two towers as published. None where only the files tell.
+    feature. vision_millions, text_millions: parameters of the two towers as published. None where only the files give it.
     files: what a fetch brings. shipped: the folder in the package that holds it, where nothing has to be fetched.
     """
 

@@ -17,7 +17,7 @@ PINS = "SHA256SUMS"
 
 
 def default_folder() -> Path:
-    """Where backbones lie unless the user says otherwise: the user's cache, as the platform has it."""
+    """Return the default folder of fetched backbones: the user's cache of this platform."""
     return platformdirs.user_cache_path("edge-agent") / "models"
 
 

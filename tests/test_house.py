@@ -183,3 +183,31 @@ def test_collecting_the_tests_imports_nothing_that_few_of_them_need():
 )
 def test_a_module_imports_what_is_slow_only_when_it_is_used(module):
     assert not loaded_by(f"import {module}") & SLOW
+
+
+def documents_arguments(function: ast.FunctionDef, module_text: str) -> bool:
+    """Whether a docstring, or that of the method's protocol, says what the arguments are.
+
+    Painters of one module share their arguments: there the first docstring that names one speaks for "all functions".
+    """
+    text = ast.get_docstring(function) or ""
+    return "Args" in text or "see " in text.lower() or "Args (and those of all functions)" in module_text
+
+
+def test_every_public_function_with_three_arguments_or_more_says_what_they_are(house):
+    lacking = []
+    for name, path in house.items():
+        if "versions" in name or name.startswith("trainer.synthesis.parts"):  # Maker says it for all parts
+            continue
+        text = path.read_text()
+        for holder in [ast.parse(text), *(one for one in ast.parse(text).body if isinstance(one, ast.ClassDef))]:
+            if isinstance(holder, ast.ClassDef) and holder.name.startswith("_"):
+                continue
+            for one in holder.body:
+                if not isinstance(one, ast.FunctionDef) or (one.name.startswith("_") and one.name != "__init__"):
+                    continue
+                given = [*one.args.posonlyargs, *one.args.args, *one.args.kwonlyargs]
+                count = len([arg for arg in given if arg.arg not in ("self", "cls")])
+                if count >= 3 and not documents_arguments(one, text):
+                    lacking.append(f"{path}:{one.lineno}: {one.name}")
+    assert not lacking, "\n".join(lacking)

@@ -39,6 +39,13 @@ class Mlp(nn.Module):
     """Two layers with GELU between them, or SwiGLU: half of the first layer's outputs gate the other half."""
 
     def __init__(self, width: int, hidden: int, swiglu: bool) -> None:
+        """Create it with random weights.
+
+        Args:
+            width: features of a token.
+            hidden: features inside the MLP.
+            swiglu: SwiGLU in place of GELU in the MLP.
+        """
         super().__init__()
         self.swiglu = swiglu
         self.fc1 = nn.Linear(width, 2 * hidden if swiglu else hidden)
@@ -67,6 +74,14 @@ class Block(nn.Module):
     """Attention, then the MLP: each normalises, scales its output, and adds it to the tokens."""
 
     def __init__(self, width: int, heads: int, hidden: int, swiglu: bool) -> None:
+        """Create it with random weights.
+
+        Args:
+            width: features of a token.
+            heads: of attention; they divide `width`.
+            hidden: features inside the MLP.
+            swiglu: SwiGLU in place of GELU in the MLP.
+        """
         super().__init__()
         self.norm1 = nn.LayerNorm(width, eps=1e-6)
         self.attn = Attention(width, heads)
@@ -85,6 +100,16 @@ class Vit(nn.Module):
     """The parts of a tower, initialised as timm does; tips.py puts the tokens in order."""
 
     def __init__(self, width: int, depth: int, heads: int, hidden: int, grid: int, swiglu: bool) -> None:
+        """Create it with random weights.
+
+        Args:
+            width: features of a token.
+            depth: blocks.
+            heads: of attention; they divide `width`.
+            hidden: features inside the MLP.
+            grid: side of the square of positions.
+            swiglu: SwiGLU in place of GELU in the MLP.
+        """
         super().__init__()
         self.cls_token = nn.Parameter(torch.empty(1, 1, width))
         self.reg_token = nn.Parameter(torch.empty(1, 1, width))

@@ -94,9 +94,14 @@ def score(features: ImageFeatures, fixed: Tensor, learned: Tensor, temperature: 
 
 
 def with_consistency(output: TipsomalyOutput, slope: float, centre: float) -> TipsomalyOutput:
-    """Add `slope` times (dissimilarity - `centre`) to each patch's logit; a slope of 0 changes nothing.
+    """Add test-time self-consistency to each patch's logit: `slope` times (dissimilarity - `centre`).
 
-    Test-time self-consistency, for backbones that compute dissimilarities; not in the paper.
+    For backbones that compute dissimilarities; not in the paper.
+
+    Args:
+        output: of the method.
+        slope: 0 changes nothing.
+        centre: the dissimilarity that adds nothing.
     """
     if not slope or output.dissimilarity is None:
         return output

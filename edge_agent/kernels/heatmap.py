@@ -54,7 +54,7 @@ def kernel(patches: Tensor, size: int, sigma: float, upsampling: str, dtype: tor
 
 @lru_cache(maxsize=64)
 def upsampling_band(cells: int, size: int, sigma: float, upsampling: str, device: torch.device) -> bands.Band:
-    """Return scoring.upsampling_matrix as a band, with the same arguments."""
+    """Return scoring.upsampling_matrix as a band; for the arguments see there."""
     return bands.on(bands.band(scoring.upsampling_matrix(cells, size, sigma, upsampling, torch.device("cpu"))), device)
 
 

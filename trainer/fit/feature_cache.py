@@ -33,7 +33,13 @@ class CachedFeatures:
     """See Features. Patches in half precision; global features and OPTIONAL ones in fp32."""
 
     def __init__(self, arrays: dict[str, np.ndarray], settings: EncodeSettings, device: torch.device) -> None:
-        """arrays: as cache_features makes them."""
+        """Hold encoded pictures.
+
+        Args:
+            arrays: as cache_features makes them.
+            settings: how the pictures were encoded.
+            device: where batches are put.
+        """
         self._arrays, self._settings, self._device = arrays, settings, device
 
     def __len__(self) -> int:

@@ -60,6 +60,13 @@ class FreshFeatures:
     """Features that are computed whenever a batch is wanted: the pictures are kept, the features are not."""
 
     def __init__(self, backbone: Backbone, pictures: Sequence[LabelledPicture], settings: EncodeSettings) -> None:
+        """Keep the pictures.
+
+        Args:
+            backbone: encodes them.
+            pictures: with their masks.
+            settings: how they are encoded.
+        """
         self._backbone, self._pictures, self._settings = backbone, pictures, settings
 
     def __len__(self) -> int:

@@ -19,6 +19,14 @@ class Muon(torch.optim.Optimizer):
     def __init__(
         self, matrices: Iterable[nn.Parameter], lr: float, weight_decay: float, momentum: float = 0.95
     ) -> None:
+        """Optimise matrices.
+
+        Args:
+            matrices: parameters of two dimensions.
+            lr: learning rate.
+            weight_decay: part of each weight that is taken off for each unit of the learning rate.
+            momentum: of the moving average of gradients, in [0, 1).
+        """
         super().__init__(matrices, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
 
     @torch.no_grad()

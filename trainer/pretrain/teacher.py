@@ -28,6 +28,13 @@ class Norm(nn.Module):
     shift: Tensor
 
     def __init__(self, arrays: dict[str, np.ndarray], name: str, *, relu: bool = True) -> None:
+        """Load a norm.
+
+        Args:
+            arrays: weights by their published names.
+            name: of the norm, such as stage1_batchnorm0.
+            relu: whether ReLU follows.
+        """
         super().__init__()
         gamma, beta, mean, variance = (
             torch.from_numpy(arrays[f"{name}_{key}"]).float()
@@ -47,6 +54,14 @@ class Unit(nn.Module):
     """A pre-activation bottleneck. The first of a stage widens its shortcut and, from stage 2 on, halves the resolution."""
 
     def __init__(self, arrays: dict[str, np.ndarray], stage: int, number: int, *, first: bool) -> None:
+        """Load a unit.
+
+        Args:
+            arrays: weights by their published names.
+            stage: from 1.
+            number: of the unit within its stage, from 0.
+            first: whether it is the first of its stage.
+        """
         super().__init__()
         name = f"stage{stage}"
         norm, conv = 3 * number, 3 * number + (0 if first else 1)
@@ -109,6 +124,13 @@ class Teacher:
     """
 
     def __init__(self, trunk: Trunk, mean: Tensor, directions: Tensor) -> None:
+        """Use directions that were found before.
+
+        Args:
+            trunk: frozen.
+            mean: (F,) of the trunk's features.
+            directions: (K, F).
+        """
         self.trunk, self.mean, self.directions = trunk, mean, directions
 
     @classmethod

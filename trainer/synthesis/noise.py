@@ -22,7 +22,13 @@ Rng = np.random.Generator
 
 
 def log_uniform(rng: Rng, low: float, high: float) -> float:
-    """Draw a number between `low` and `high`, both above 0, uniform in its logarithm; `low` where `high` is below it."""
+    """Draw a number that is uniform in its logarithm.
+
+    Args:
+        rng: random numbers.
+        low: above 0.
+        high: above 0; where it is below `low`, `low` is returned.
+    """
     return float(math.exp(rng.uniform(math.log(low), math.log(max(low, high)))))
 
 

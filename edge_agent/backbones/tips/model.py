@@ -309,7 +309,13 @@ class TextTower(nn.Module):
 
 
 def sinusoids(length: int, width: int, device: torch.device | None = None) -> Tensor:
-    """Return (length, width): sines in the first half, cosines in the second, timescales 1 to 10000 geometric."""
+    """Return (length, width): sines in the first half, cosines in the second, timescales 1 to 10000 geometric.
+
+    Args:
+        length: positions.
+        width: features, even.
+        device: where; default the CPU.
+    """
     half = width // 2
     timescales = torch.exp(torch.arange(half, device=device) * (-np.log(10000.0) / max(half - 1, 1)))
     angles = torch.arange(length, device=device).unsqueeze(1) * timescales  # (length, half)

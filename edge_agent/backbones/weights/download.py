@@ -126,7 +126,13 @@ def discard(part: Path) -> None:
 
 
 def check_room(folder: Path, origin: str, needed: int) -> None:
-    """Raise CheckpointError when fewer than `needed` bytes are free where `folder` lies."""
+    """Raise CheckpointError when a disk has too little room.
+
+    Args:
+        folder: a folder on that disk.
+        origin: what is to be stored, for the message.
+        needed: bytes.
+    """
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise CheckpointError(

@@ -36,6 +36,12 @@ def read_pins(folder: Path) -> dict[str, str]:
 
 
 def pin(folder: Path, name: str, sha256: str) -> None:
-    """Pin `name` to this digest from now on. One writer at a time: it reads, changes and replaces the list."""
+    """Pin a file to a digest from now on. One writer at a time: it reads, changes and replaces the list.
+
+    Args:
+        folder: of the backbones.
+        name: of the file within it.
+        sha256: digest (hex).
+    """
     sums = read_pins(folder) | {name: sha256}
     write_durably(folder / PINS, format_sums(sums).encode())

@@ -26,7 +26,7 @@ class Loader:
         """folders: where fetched backbones lie, searched before the user's cache."""
         self._folders = (*folders, default_folder())
         self._backbones: dict[tuple[str, str, torch.dtype], Backbone] = {}
-        self._detectors: dict[tuple[str, Path | str, str, str, str, int | None], PromptDetector] = {}
+        self._detectors: dict[tuple[object, ...], PromptDetector] = {}
         self._windowed: dict[tuple[PromptDetector, int], WindowedDetector] = {}
 
     def backbone(self, model: str = EMBEDDED, device: str = "auto", dtype: torch.dtype = torch.float32) -> Backbone:
@@ -78,13 +78,15 @@ class Loader:
             checkpoint = family_of(model).checkpoint(model)
             if checkpoint is None:
                 raise CheckpointError(f"{model} comes without prompts: name a checkpoint that was fitted for it")
-        prompts = method or checkpoint
-        assert prompts is not None
-        key = (model, prompts, class_name, device, precision, image_size)
+        key = (model, method, checkpoint, class_name, device, precision, image_size)
         if key not in self._detectors:
             dtype = choose_dtype(precision, choose_device(device))
             backbone = self.backbone(model, device, dtype)
-            loaded = unfitted_checkpoint(prompts, backbone) if isinstance(prompts, str) else load_checkpoint(prompts)
+            if method is not None:
+                loaded = unfitted_checkpoint(method, backbone)
+            else:
+                assert checkpoint is not None
+                loaded = load_checkpoint(checkpoint)
             if loaded.header["backbone_sha256"] != backbone.sha256:
                 # Another backbone, or a damaged text file? Reading the text tower names a file that cannot be read.
                 backbone.encode_text(["object"])

@@ -1,4 +1,4 @@
-"""Which MQTT broker, as whom and how safely, and what its refusals mean to who has to mend them; connects nothing."""
+"""Which MQTT broker, as whom and how safely, and what its refusals mean; connects nothing."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def tls_context(tls: Tls) -> ssl.SSLContext:
     return context
 
 
-def why_not(error: OSError | UnicodeError, tls: Tls | None) -> str:
+def connection_error_text(error: OSError | UnicodeError, tls: Tls | None) -> str:
     """Why no connection could be made, and what to do about it."""
     if isinstance(error, ssl.SSLCertVerificationError):
         trusted = tls.ca if tls and tls.ca else "the system's authorities"
@@ -120,7 +120,7 @@ def why_not(error: OSError | UnicodeError, tls: Tls | None) -> str:
     return f"{error.strerror or error}: check the network, mqtt.host and mqtt.port"
 
 
-def in_words(reason: ReasonCode) -> str:
+def reason_text(reason: ReasonCode) -> str:
     """A reason the broker gave, and what to do about it."""
     words = str(reason)
     return f"{words}: {_OF_REASONS[words]}" if words in _OF_REASONS else words

@@ -1,4 +1,4 @@
-"""One connection to an MQTT 5 broker, from its attempt to its end, told as facts; it never tries again.
+"""One connection to an MQTT 5 broker, from its attempt to its end, reported as events; it never tries again.
 
 paho's own reconnecting is not used: it would send what it still holds in memory, beside what the journal says is to be
 sent, and so in no order. A new connection begins with nothing.
@@ -21,7 +21,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge_agent.errors import SinkDown
-from edge_agent.mqtt.broker import Broker, default_client_id, in_words, tls_context, why_not
+from edge_agent.mqtt.broker import Broker, connection_error_text, default_client_id, reason_text, tls_context
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class Ended:
     crashed: bool = False
 
 
-Fact = Accepted | Acknowledged | Ended
+ConnectionEvent = Accepted | Acknowledged | Ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Arrived:
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """What a connection is to hear with QoS 1. For `keep_s` seconds after its end the broker keeps what comes meanwhile.
+    """What a connection is to on_event with QoS 1. For `keep_s` seconds after its end the broker keeps what comes meanwhile.
 
     largest: bytes of a packet; the broker is to throw larger ones away. take: runs in the connection's thread.
     """
@@ -89,7 +89,7 @@ class Subscription:
 
 
 class Connection:
-    """Connects at once, in a thread of its own, and gives `hear` what happens; `hear` runs in that thread.
+    """Connects at once, in a thread of its own, and gives `on_event` what happens; `on_event` runs in that thread.
 
     The last fact is Ended, and it always comes. With a subscription, Accepted comes once that is made. Raises SinkDown
     when there is nothing to connect with: the password or a certificate cannot be read.
@@ -98,7 +98,7 @@ class Connection:
     def __init__(
         self,
         broker: Broker,
-        hear: Callable[[Connection, Fact], None],
+        on_event: Callable[[Connection, ConnectionEvent], None],
         *,
         client_id: str,
         will: Will | None = None,
@@ -108,7 +108,7 @@ class Connection:
 
         Args:
             broker: where, and as whom.
-            hear: called in that thread with each fact.
+            on_event: called in that thread with each fact.
             client_id: unique at the broker.
             will: what the broker publishes if this connection breaks.
             subscription: what to subscribe to; None for nothing.
@@ -116,7 +116,7 @@ class Connection:
         Raises:
             SinkDown: the password or a certificate cannot be read.
         """
-        self._tls, self._client_id, self._hear = broker.tls, client_id, hear
+        self._tls, self._client_id, self._on_event = broker.tls, client_id, on_event
         self._accepted = self._dropped = False
         self._why: str | None = None
         self._complaint: str | None = None
@@ -175,10 +175,10 @@ class Connection:
         """Let the broker forget a message that has arrived. In the order of arrival, as MQTT wants it."""
         self._client.ack(mid, 1)
 
-    def drop(self, *, tell_will: bool) -> None:
-        """End the connection, waiting for nothing. tell_will: the broker is to publish the will all the same."""
+    def drop(self, *, publish_will: bool) -> None:
+        """End the connection, waiting for nothing. publish_will: the broker is to publish the will all the same."""
         self._dropped = True
-        reason = "Disconnect with will message" if tell_will else "Normal disconnection"
+        reason = "Disconnect with will message" if publish_will else "Normal disconnection"
         self._client.disconnect(ReasonCode(PacketTypes.DISCONNECT, reason))
 
     # The rest runs in paho's thread, and only notes and tells, so that it never waits for anyone.
@@ -187,7 +187,7 @@ class Connection:
         self, client: paho.Client, userdata: object, flags: paho.ConnectFlags, reason: ReasonCode, properties: object
     ) -> None:
         if reason.is_failure:
-            self._why = f"the broker refuses the connection: {in_words(reason)}"
+            self._why = f"the broker refuses the connection: {reason_text(reason)}"
         elif self._dropped:  # while there was no connection yet that could have been ended
             client.disconnect()
         else:
@@ -196,7 +196,7 @@ class Connection:
             largest = getattr(properties, "MaximumPacketSize", None)
             accepted = self._offered = Accepted(receive_maximum, largest, flags.session_present)
             if self._subscription is None:
-                self._hear(self, accepted)
+                self._on_event(self, accepted)
             elif not getattr(properties, "SubscriptionIdentifierAvailable", 1):
                 self._refuse("the broker numbers no subscriptions (MQTT 5): use one that does")
             else:
@@ -210,9 +210,9 @@ class Connection:
     ) -> None:
         refusal = next((reason for reason in reasons if reason.is_failure), None)
         if refusal is None:
-            self._hear(self, self._offered)
+            self._on_event(self, self._offered)
         elif self._subscription is not None:
-            self._refuse(f"the broker refuses to let {self._subscription.topic} be heard: {in_words(refusal)}")
+            self._refuse(f"the broker refuses to let {self._subscription.topic} be heard: {reason_text(refusal)}")
 
     def _on_message(self, client: paho.Client, userdata: object, message: paho.MQTTMessage) -> None:
         if self._subscription is not None:
@@ -227,7 +227,7 @@ class Connection:
     def _on_publish(
         self, client: paho.Client, userdata: object, mid: int, reason: ReasonCode, properties: object
     ) -> None:
-        self._hear(self, Acknowledged(mid, in_words(reason) if reason.is_failure else None))
+        self._on_event(self, Acknowledged(mid, reason_text(reason) if reason.is_failure else None))
 
     def _on_disconnect(
         self,
@@ -238,9 +238,9 @@ class Connection:
         properties: object,
     ) -> None:
         if self._why is None and flags.is_disconnect_packet_from_server:
-            self._why = f"the broker ended the connection: {in_words(reason)}"
+            self._why = f"the broker ended the connection: {reason_text(reason)}"
         elif self._why is None and str(reason) in ("Keep alive timeout", "Protocol error"):  # what paho found itself
-            self._why = in_words(reason)
+            self._why = reason_text(reason)
 
     def _on_log(self, client: paho.Client, userdata: object, level: int, text: str) -> None:
         if level == LogLevel.MQTT_LOG_ERR:
@@ -248,12 +248,12 @@ class Connection:
 
     def _on_end(self, error: Exception | None) -> None:
         if error is None:
-            self._hear(self, Ended(self._why or self._guess()))
+            self._on_event(self, Ended(self._why or self._guess()))
         elif isinstance(error, OSError | UnicodeError):
-            self._hear(self, Ended(why_not(error, self._tls)))
+            self._on_event(self, Ended(connection_error_text(error, self._tls)))
         else:
             log.error("mqtt: the network thread died; a new one will take its place", exc_info=error)
-            self._hear(self, Ended(f"the network thread died ({type(error).__name__}: {error})", crashed=True))
+            self._on_event(self, Ended(f"the network thread died ({type(error).__name__}: {error})", crashed=True))
 
     def _guess(self) -> str:
         """Many a broker says no by just closing the connection; what little is known then is in paho's log."""
@@ -275,7 +275,7 @@ class _Client(paho.Client):
     ended: Callable[[Exception | None], None]
 
     def loop_forever(self, timeout: float = 1.0, retry_first_connection: bool = False) -> MQTTErrorCode:
-        """What the thread of loop_start() runs; here it also tells the error that paho would keep to itself."""
+        """Run in the thread of loop_start(); report the error that paho would keep to itself."""
         error: Exception | None = None
         try:
             return super().loop_forever(timeout, retry_first_connection=False)
@@ -288,13 +288,13 @@ class _Client(paho.Client):
 
 def probe(broker: Broker, timeout_s: float = 10.0) -> None:
     """Connect once, under a client id of its own, and disconnect. Raises SinkDown, which says why that failed."""
-    facts: SimpleQueue[Fact] = SimpleQueue()
+    events: SimpleQueue[ConnectionEvent] = SimpleQueue()
     own_id = default_client_id(f"{broker.agent}, probed at {time.time_ns()}")
-    connection = Connection(broker, lambda _, fact: facts.put(fact), client_id=own_id)
+    connection = Connection(broker, lambda _, fact: events.put(fact), client_id=own_id)
     try:
-        fact = facts.get(timeout=timeout_s)
+        fact = events.get(timeout=timeout_s)
     except Empty:
         fact = Ended(f"no answer within {timeout_s:g} s: check mqtt.host, mqtt.port and the firewall")
-    connection.drop(tell_will=False)
+    connection.drop(publish_will=False)
     if isinstance(fact, Ended):
         raise SinkDown(f"no connection to {broker.place}: {fact.why}")

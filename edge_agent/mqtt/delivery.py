@@ -30,12 +30,12 @@ from edge_agent.mqtt.messages import delivery, encode, topic
 log = logging.getLogger(__name__)
 
 LOOK = 5000
-BLAME_S = 5.0  # a connection that ends so soon after a message was sent may have ended over it
+SUSPECT_S = 5.0  # a connection that ends so soon after a message was sent may have ended over it
 PACKET_OVERHEAD = 64  # bytes of a PUBLISH beyond its topic and payload, generously
 
 
 @dataclass(frozen=True, slots=True)
-class _Flight:
+class _InFlight:
     """A message under way: a row of the outbox, or a retained message, which has no seq."""
 
     place: str  # its topic
@@ -44,7 +44,7 @@ class _Flight:
 
 
 @dataclass(frozen=True, slots=True)
-class _Hold:
+class _Pause:
     """Why nothing goes to a topic but, from `again_at` on (monotonic seconds), one message as a trial."""
 
     refusals: int
@@ -73,10 +73,10 @@ class Delivery:
         self._own_window, self._late_s, self._again_after = window, late_s, again_after
         self._acknowledged: set[int] = set()  # seqs that are still to be marked sent
         self._unanswered: set[int] = set()  # seqs that were sent, on whatever connection, and never answered
-        self._held: dict[str, _Hold] = {}  # by topic
-        self._suspects: set[str] = set()  # topics that were under way when a connection ended, unanswered since
-        self._blame: Counter[str] = Counter()  # connections that ended over a topic, since its last answer
-        self._flights: dict[int, _Flight] = {}  # by the connection's number
+        self._paused: dict[str, _Pause] = {}  # by topic
+        self._suspected_topics: set[str] = set()  # topics that were under way when a connection ended, unanswered since
+        self._lost_connections: Counter[str] = Counter()  # connections that ended over a topic, since its last answer
+        self._in_flight: dict[int, _InFlight] = {}  # by the connection's number
         self._unsendable: set[int] = set()  # seqs that this connection cannot take
         self._passed_over = 0  # rows that the last look found and could not send
         self.sent = self.redelivered = self.refused = 0
@@ -85,44 +85,44 @@ class Delivery:
     def begin(self, connection: Connection, accepted: Accepted) -> None:
         """Start on a connection that was just accepted."""
         self._connection, self._accepted, self._accepted_at = connection, accepted, datetime.now(timezone.utc)
-        self._flights, self._unsendable = {}, set()
+        self._in_flight, self._unsendable = {}, set()
 
     def end(self) -> None:
         """The connection is over; what was under way will go again."""
-        places = {flight.place for flight in self._flights.values()}
-        if self.careful and self.waiting_s < BLAME_S:
-            self._blame.update(places)
-        self._suspects |= places
+        places = {flight.place for flight in self._in_flight.values()}
+        if self.one_at_a_time and self.waiting_s < SUSPECT_S:
+            self._lost_connections.update(places)
+        self._suspected_topics |= places
         for place in places:
-            if self._blame[place] >= 2:
-                self._hold(place, "the broker ends the connection over it; its access list may not allow it")
-        self._flights = {}
+            if self._lost_connections[place] >= 2:
+                self._pause_topic(place, "the broker ends the connection over it; its access list may not allow it")
+        self._in_flight = {}
 
     def takes(self, place: str) -> bool:
         """Whether a retained message may be sent there now; one at a time may be under way to each topic."""
-        hold, now = self._held.get(place), time.monotonic()
+        hold, now = self._paused.get(place), time.monotonic()
         return (
-            len(self._flights) < self._window
-            and all(flight.place != place for flight in self._flights.values())
+            len(self._in_flight) < self._window
+            and all(flight.place != place for flight in self._in_flight.values())
             and (hold is None or now >= hold.again_at)
-            and (not self.careful or place in self._suspects)
+            and (not self.one_at_a_time or place in self._suspected_topics)
         )
 
     def retain(self, place: str, payload: bytes) -> int:
         """Publish a retained message. Returns the connection's number of it."""
         return self._send(place, payload, retain=True)
 
-    def settle(self, answer: Acknowledged) -> str | None:
-        """Heed the broker's answer. Returns the topic of a retained message that it refused, to be told again."""
-        flight = self._flights.pop(answer.mid)
-        self._suspects.discard(flight.place)
+    def handle_answer(self, answer: Acknowledged) -> str | None:
+        """Handle the broker's answer; return the topic of a retained message that it refused, to be published again."""
+        flight = self._in_flight.pop(answer.mid)
+        self._suspected_topics.discard(flight.place)
         if flight.seq is not None:
             self._unanswered.discard(flight.seq)
         if answer.refused is not None:
-            self._hold(flight.place, answer.refused)
+            self._pause_topic(flight.place, answer.refused)
             return flight.place if flight.seq is None else None
-        self._blame.pop(flight.place, None)
-        if self._held.pop(flight.place, None) and not self._held:
+        self._lost_connections.pop(flight.place, None)
+        if self._paused.pop(flight.place, None) and not self._paused:
             self.complaint = None
         if flight.seq is not None:
             self._acknowledged.add(flight.seq)
@@ -137,37 +137,37 @@ class Delivery:
 
     def send_rows(self) -> bool:
         """Send what waits, as far as there is room. Call mark() first. Returns whether nothing is left to be sent."""
-        under_way = sum(flight.seq is not None for flight in self._flights.values())
+        under_way = sum(flight.seq is not None for flight in self._in_flight.values())
         # A quarter of the window stays free for retained messages, which a long outbox would otherwise hold back.
-        room = min(self._window - len(self._flights), self._window - self._window // 4 - under_way)
+        room = min(self._window - len(self._in_flight), self._window - self._window // 4 - under_way)
         if room <= 0:
             return False
         rows = self._look(room)
         for row in rows:
             self._send_row(row)
-        if not rows and not self._flights:
-            self._suspects.clear()  # what was suspected is no longer to be sent
+        if not rows and not self._in_flight:
+            self._suspected_topics.clear()  # what was suspected is no longer to be sent
         return not rows and not under_way
 
     @property
-    def careful(self) -> bool:
+    def one_at_a_time(self) -> bool:
         """Whether one message at a time is sent, to see over which the last connection ended."""
-        return bool(self._suspects)
+        return bool(self._suspected_topics)
 
     @property
     def retaining(self) -> bool:
         """Whether a retained message is under way."""
-        return any(flight.seq is None for flight in self._flights.values())
+        return any(flight.seq is None for flight in self._in_flight.values())
 
     @property
     def waiting_s(self) -> float:
         """Seconds since the oldest message under way was sent; 0 when there is none."""
         now = time.monotonic()
-        return max((now - flight.sent_at for flight in self._flights.values()), default=0.0)
+        return max((now - flight.sent_at for flight in self._in_flight.values()), default=0.0)
 
     @property
     def _window(self) -> int:
-        return 1 if self.careful else min(self._own_window, self._accepted.receive_maximum)
+        return 1 if self.one_at_a_time else min(self._own_window, self._accepted.receive_maximum)
 
     def _look(self, room: int) -> list[OutboxRow]:
         """The next rows that may be sent, at most `room` of them."""
@@ -183,15 +183,15 @@ class Delivery:
     def _free(self, rows: Sequence[OutboxRow]) -> list[OutboxRow]:
         """Those neither under way nor held; of a held topic whose time has come, the first alone, as a trial."""
         now = time.monotonic()
-        passed_over = self._unsendable | {flight.seq for flight in self._flights.values()}
-        closed = {place for place, hold in self._held.items() if now < hold.again_at}
-        closed |= self._held.keys() & {flight.place for flight in self._flights.values()}
+        passed_over = self._unsendable | {flight.seq for flight in self._in_flight.values()}
+        closed = {place for place, hold in self._paused.items() if now < hold.again_at}
+        closed |= self._paused.keys() & {flight.place for flight in self._in_flight.values()}
         free = []
         for row in rows:
             place = self._place(row)
             if row.seq not in passed_over and place not in closed:
                 free.append(row)
-                if place in self._held:
+                if place in self._paused:
                     closed.add(place)
         return free
 
@@ -217,7 +217,7 @@ class Delivery:
 
     def _send(self, place: str, payload: bytes, *, retain: bool = False, seq: int | None = None) -> int:
         mid = self._connection.publish(place, payload, retain=retain)
-        self._flights[mid] = _Flight(place, time.monotonic(), seq)
+        self._in_flight[mid] = _InFlight(place, time.monotonic(), seq)
         return mid
 
     def _set_aside(self, row: OutboxRow, why: str) -> None:
@@ -226,11 +226,11 @@ class Delivery:
         self.complaint = f"message {row.seq} for {self._place(row)} {why}"
         log.warning("mqtt: %s; it stays in the journal and is tried again on the next connection", self.complaint)
 
-    def _hold(self, place: str, why: str) -> None:
+    def _pause_topic(self, place: str, why: str) -> None:
         self.refused += 1
-        refusals = self._held[place].refusals + 1 if place in self._held else 1
+        refusals = self._paused[place].refusals + 1 if place in self._paused else 1
         pause = self._again_after(refusals)
-        self._held[place] = _Hold(refusals, time.monotonic() + pause)
-        self._suspects.discard(place)
+        self._paused[place] = _Pause(refusals, time.monotonic() + pause)
+        self._suspected_topics.discard(place)
         self.complaint = f"{place} is refused: {why}"
         log.warning("mqtt: %s; what is meant for it waits, and is tried again in %.1f s", self.complaint, pause)

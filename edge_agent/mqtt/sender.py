@@ -19,7 +19,7 @@ from edge_agent.core import MQTT, Evidence, Inspection, Measure, Message, Outbox
 from edge_agent.errors import EdgeAgentError
 from edge_agent.line.heartbeat import DATABASE_S, Stage
 from edge_agent.mqtt.broker import Broker, default_client_id
-from edge_agent.mqtt.connection import Accepted, Acknowledged, Arrived, Connection, Ended, Fact, Will
+from edge_agent.mqtt.connection import Accepted, Acknowledged, Arrived, Connection, ConnectionEvent, Ended, Will
 from edge_agent.mqtt.delivery import Delivery
 from edge_agent.mqtt.messages import (
     StationState,
@@ -102,17 +102,19 @@ class MqttSink:
         self._states: dict[str, StationState] = {}
         self._states_lock = threading.Lock()
         self._retained: dict[str, bytes] = {}  # by topic, what is to be retained there
-        self._untold: set[str] = set()  # topics whose payload has changed since it was published
+        self._unpublished: set[str] = set()  # topics whose payload has changed since it was published
         self._retained_lock = threading.Lock()
         for station, active in (alarms or {}).items():
             self._keep(StationState(station, self._since, active))
 
-        self._news: SimpleQueue[tuple[Connection, Fact | Arrived] | None] = SimpleQueue()  # None: look around
+        self._event_queue: SimpleQueue[tuple[Connection, ConnectionEvent | Arrived] | None] = (
+            SimpleQueue()
+        )  # None: look around
         self._session = Session(
             broker,
             "mqtt",
             client_id=self._client_id,
-            hear=lambda connection, fact: self._news.put((connection, fact)),
+            on_event=lambda connection, fact: self._event_queue.put((connection, fact)),
             lost=self._lost,
             will=lambda: Will(self._status_topic, self._status("lost")),
         )
@@ -136,18 +138,18 @@ class MqttSink:
     def write(self, inspection: Inspection, evidence: Evidence) -> None:
         """Say that the journal has this inspection. Never waits for the broker."""
         self._change(inspection.frame.station, lambda state: state.after(inspection))
-        self._news.put(None)
+        self._event_queue.put(None)
 
     def drifted(self, station: str, quantities: tuple[str, ...]) -> None:
         """Publish which quantities of a station's pictures are no longer as calibrated."""
         self._change(station, lambda state: replace(state, drift=quantities))
-        self._news.put(None)
+        self._event_queue.put(None)
 
     def close(self, timeout_s: float = 5.0) -> None:
-        """Send what can be sent in this time, tell `stopped`, and disconnect. What remains waits in the journal."""
+        """Send what can be sent in this time, publish `stopped`, and disconnect. What remains waits in the journal."""
         self._deadline = min(self._deadline, time.monotonic() + timeout_s)
         self._closing.set()
-        self._news.put(None)
+        self._event_queue.put(None)
         self._thread.join(timeout_s + 0.5)
         if self._thread.is_alive():
             log.warning("mqtt: the journal keeps the sender from ending; what is not sent waits in it")
@@ -192,7 +194,7 @@ class MqttSink:
     def _retain(self, place: str, payload: bytes) -> None:
         with self._retained_lock:
             self._retained[place] = payload
-            self._untold.add(place)
+            self._unpublished.add(place)
 
     # The rest runs in the sender's thread.
 
@@ -218,10 +220,10 @@ class MqttSink:
         log.error("mqtt: the outbox cannot be sent: %s; %s", error, outlook, exc_info=unexpected)
 
     def _cycle(self) -> None:
-        """Wait for news, heed them, and do what is due."""
+        """Wait for events, handle them, and do what is due."""
         self._stage.beat(DATABASE_S)
-        for connection, fact in self._heard():
-            self._heed(connection, fact)
+        for connection, fact in self._events():
+            self._handle(connection, fact)
         self._delivery.mark()
         patience_s = 2.0 * self._broker.keepalive_s + 5.0  # a little more than paho's, which knows of pings only
         if not self._session.advance():
@@ -231,26 +233,26 @@ class MqttSink:
                 f"no acknowledgement for {patience_s:.0f} s: the broker hangs, or the network between"
             )
             return
-        if self._delivery.careful:
-            self._tell_retained()  # alarms go first, but not before what may have ended the last connection
+        if self._delivery.one_at_a_time:
+            self._publish_retained()  # alarms go first, but not before what may have ended the last connection
         self._done = self._delivery.send_rows()
-        self._tell_retained()
+        self._publish_retained()
         self._last_error = None
 
-    def _heard(self) -> Iterator[tuple[Connection, Fact | Arrived]]:
-        """All news there are; waits for the first, but not beyond what is to be done next."""
+    def _events(self) -> Iterator[tuple[Connection, ConnectionEvent | Arrived]]:
+        """Yield all events; wait for the first, but not beyond what is due next."""
         now = time.monotonic()
         due = now + POLL_S if self._session.connection else min(self._session.connect_at, now + POLL_S)
         try:
-            item = self._news.get(timeout=max(min(due, self._deadline) - now, 0.0))
+            item = self._event_queue.get(timeout=max(min(due, self._deadline) - now, 0.0))
             while True:
                 if item is not None:
                     yield item
-                item = self._news.get_nowait()
+                item = self._event_queue.get_nowait()
         except Empty:
             return
 
-    def _heed(self, connection: Connection, fact: Fact | Arrived) -> None:
+    def _handle(self, connection: Connection, fact: ConnectionEvent | Arrived) -> None:
         if connection is not self._session.connection:
             return  # one that was given up
         if isinstance(fact, Accepted):
@@ -258,13 +260,13 @@ class MqttSink:
             self._delivery.begin(connection, fact)
             self._retain(self._status_topic, self._status("connected"))
             with self._retained_lock:
-                self._untold.update(self._retained)  # the broker may have lost all, or this may be another
+                self._unpublished.update(self._retained)  # the broker may have lost all, or this may be another
             log.info("mqtt: online at %s as %s", self._broker.place, self._client_id)
         elif isinstance(fact, Acknowledged):
-            place = self._delivery.settle(fact)
+            place = self._delivery.handle_answer(fact)
             if place is not None:
                 with self._retained_lock:
-                    self._untold.add(place)
+                    self._unpublished.add(place)
         elif isinstance(fact, Ended):
             self._thread_deaths += fact.crashed
             self._session.end(fact.why)
@@ -277,42 +279,42 @@ class MqttSink:
     def _status(self, reason: str) -> bytes:
         return encode(status_payload(self._broker.agent, __version__, reason, _now()))
 
-    def _tell_retained(self) -> None:
+    def _publish_retained(self) -> None:
         """Publish what has changed; what changes again while it is under way goes once more after that."""
         with self._retained_lock:
-            for place in sorted(self._untold, key=lambda place: place != self._status_topic):
+            for place in sorted(self._unpublished, key=lambda place: place != self._status_topic):
                 if self._delivery.takes(place):
                     self._delivery.retain(place, self._retained[place])
-                    self._untold.remove(place)
+                    self._unpublished.remove(place)
 
     def _drain(self) -> None:
         """Go on sending till nothing is left or the time nearly up, unless there is no connection to be had at once."""
         until = time.monotonic() + 0.75 * (self._deadline - time.monotonic())
-        self._news.put(None)  # else the first look would wait for news, of which there may be none
+        self._event_queue.put(None)  # else the first look would wait for news, of which there may be none
         while (self._session.connection or self._session.failures == 0) and time.monotonic() < until:
             self._cycle()
             if self._done and not self._delivery.retaining:
                 return
 
     def _leave(self) -> None:
-        """Tell `stopped` and disconnect; when the broker does not answer that in time, it is to publish the will."""
-        told = False
+        """Publish `stopped` and disconnect; if the broker does not answer in time, have it publish the will."""
+        acknowledged = False
         if self.online:
             mid = self._delivery.retain(self._status_topic, self._status("stopped"))
-            told = self._await(Acknowledged(mid, refused=None))
+            acknowledged = self._await(Acknowledged(mid, refused=None))
         if self._session.connection:
-            self._session.close(tell_will=not told)
-            self._await(None)  # or the process might end before the broker is told
+            self._session.close(publish_will=not acknowledged)
+            self._await(None)  # or the process might end before the broker is acknowledged
         self._delivery.mark()
         waiting, _ = self._outbox.outbox_depth()
         if waiting:
             log.warning("mqtt: %d unsent messages wait in the journal for the next start", waiting)
 
-    def _await(self, wanted: Fact | None) -> bool:
-        """Heed news until the wanted one has come, or the connection or the time for closing is over."""
+    def _await(self, wanted: ConnectionEvent | None) -> bool:
+        """Handle events until the wanted one has come, or the connection or the time for closing is over."""
         while self._session.connection and time.monotonic() < self._deadline:
-            for connection, fact in self._heard():
-                self._heed(connection, fact)
+            for connection, fact in self._events():
+                self._handle(connection, fact)
                 if fact == wanted:
                     return True
         return False

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from edge_agent.errors import SinkDown
 from edge_agent.mqtt.broker import Broker
-from edge_agent.mqtt.connection import Arrived, Connection, Fact, Subscription, Will
+from edge_agent.mqtt.connection import Arrived, Connection, ConnectionEvent, Subscription, Will
 
 log = logging.getLogger(__name__)
 
@@ -17,7 +17,7 @@ STEADY_S = 10.0  # a connection that held this long is followed by a quick attem
 
 
 class Session:
-    """For one thread, which calls advance() again and again and passes on the facts of connections.
+    """For one thread, which calls advance() again and again and passes on the events of connections.
 
     connection: the present one, accepted or not; None while it waits for the next attempt. accepted: whether the broker
     has accepted it. connections: how many were accepted so far. failures: attempts in a row that did not come to be, or
@@ -31,7 +31,7 @@ class Session:
         name: str,
         *,
         client_id: str,
-        hear: Callable[[Connection, Fact | Arrived], None],
+        on_event: Callable[[Connection, ConnectionEvent | Arrived], None],
         lost: Callable[[str, bool], None],
         will: Callable[[], Will] | None = None,
         subscription: Subscription | None = None,
@@ -42,13 +42,13 @@ class Session:
             broker: where to connect, and as whom.
             name: what log lines begin with, such as "mqtt".
             client_id: unique at the broker.
-            hear: takes what happens on a connection; runs in that connection's thread.
+            on_event: takes what happens on a connection; runs in that connection's thread.
             lost: called with the reason, and whether the connection had been accepted, after each one that ended.
             will: makes the last will of each attempt.
             subscription: what to subscribe to; None for nothing.
         """
         self._broker, self._name, self._client_id = broker, name, client_id
-        self._hear, self._lost, self._will, self._subscription = hear, lost, will, subscription
+        self._on_event, self._lost, self._will, self._subscription = on_event, lost, will, subscription
         self.connection: Connection | None = None
         self.accepted = False
         self.connections = self.failures = 0
@@ -74,7 +74,7 @@ class Session:
     def give_up(self, reason: str) -> None:
         """End the present connection as if it had broken, so that the broker publishes the will; try again later."""
         if self.connection is not None:
-            self.connection.drop(tell_will=self._will is not None)
+            self.connection.drop(publish_will=self._will is not None)
         self.end(reason)
 
     def end(self, reason: str) -> None:
@@ -93,18 +93,18 @@ class Session:
                 "%s: not connected to %s: %s; trying again in %.1f s", self._name, self._broker.place, reason, pause_s
             )
 
-    def close(self, *, tell_will: bool = False) -> None:
-        """Disconnect; an Ended fact follows if there was a connection."""
+    def close(self, *, publish_will: bool = False) -> None:
+        """Disconnect; an Ended event follows if there was a connection."""
         self.closing = True
         if self.connection is not None:
-            self.connection.drop(tell_will=tell_will)
+            self.connection.drop(publish_will=publish_will)
 
     def _connect(self) -> None:
         self._started_at = time.monotonic()
         try:
             self.connection = Connection(
                 self._broker,
-                self._hear,
+                self._on_event,
                 client_id=self._client_id,
                 will=self._will() if self._will else None,
                 subscription=self._subscription,

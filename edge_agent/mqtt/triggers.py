@@ -21,7 +21,7 @@ from edge_agent.core import Ledger, PictureRequest, StoredFile
 from edge_agent.errors import JournalError
 from edge_agent.line.heartbeat import DATABASE_S, Stage
 from edge_agent.mqtt.broker import Broker, default_client_id
-from edge_agent.mqtt.connection import Accepted, Arrived, Connection, Ended, Fact, Subscription
+from edge_agent.mqtt.connection import Accepted, Arrived, Connection, ConnectionEvent, Ended, Subscription
 from edge_agent.mqtt.messages import topic
 from edge_agent.mqtt.session import Session
 
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 SESSION_S = 7 * 86400  # for so long the broker keeps commands while the agent is away
 LARGEST = 4096  # bytes of a command
-LARGEST_PACKET = 256 * 1024  # bytes that the broker may send at once; what is between the two is told and counted
+LARGEST_PACKET = 256 * 1024  # bytes that the broker may send at once; what is between the two is logged and counted
 LONGEST = 200  # characters of an id
 SHOWN = 100  # bytes of a command in the log
 DONE_S = 0.1  # how often the journal is asked what is recorded
@@ -98,7 +98,7 @@ class Commands:
 
 
 class MqttTriggers:
-    """Hears commands from now on, in a thread of its own, until close(). stations: those whose cameras it asks.
+    """Listens for commands from now on, in a thread of its own, until close(). stations: those whose cameras it asks.
 
     counts: commands by what became of them: asked (a picture), waited and faulty (NotDecidable, without one), repeated
     (asked before), malformed and unknown (of a station that takes no commands): told in the log alone.
@@ -121,37 +121,39 @@ class MqttTriggers:
         self._stations = {station: Commands(SimpleQueue()) for station in stations}
         self.counts = Counter(dict.fromkeys(("asked", "waited", "faulty", "repeated", "malformed", "unknown"), 0))
         self._unrecorded: dict[tuple[str, str], Command] = {}  # asked for, by station and trigger_id
-        self._news: SimpleQueue[tuple[Connection, Fact | Arrived] | None] = SimpleQueue()  # None: look around
+        self._event_queue: SimpleQueue[tuple[Connection, ConnectionEvent | Arrived] | None] = (
+            SimpleQueue()
+        )  # None: look around
         # (mid, the command that is to be recorded first), in the order of arrival, of the present connection.
         self._unacknowledged: deque[tuple[int, Command | None]] = deque()
         self._session = Session(
             broker,
             "mqtt triggers",
             client_id=self._client_id,
-            hear=lambda connection, fact: self._news.put((connection, fact)),
+            on_event=lambda connection, fact: self._event_queue.put((connection, fact)),
             lost=lambda reason, was_accepted: self._unacknowledged.clear(),
             subscription=self._subscription,
         )
         self._met = False  # the broker has had a session of ours
-        self._told_at = float("-inf")
-        self._untold = 0
+        self._logged_at = float("-inf")
+        self._unlogged = 0
         self.stage = Stage("triggers")
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mqtt-triggers", daemon=True)
         self._thread.start()
 
     def of(self, station: str) -> Commands:
-        """Who asks this station's camera."""
+        """Return the commands of a station."""
         return self._stations[station]
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Acknowledge what is recorded, and disconnect. The rest comes again at the next start."""
         self._closing.set()
-        self._news.put(None)
+        self._event_queue.put(None)
         self._thread.join(timeout_s)
 
     def _take(self, connection: Connection, arrived: Arrived) -> None:
-        self._news.put((connection, arrived))
+        self._event_queue.put((connection, arrived))
 
     # The rest runs in a thread of its own.
 
@@ -176,7 +178,7 @@ class MqttTriggers:
         until = time.monotonic() + 2.0
         while (left := until - time.monotonic()) > 0:
             try:
-                item = self._news.get(timeout=left)
+                item = self._event_queue.get(timeout=left)
             except Empty:
                 return
             if item and item[0] is connection and isinstance(item[1], Ended):
@@ -185,11 +187,11 @@ class MqttTriggers:
     def _cycle(self) -> None:
         self.stage.beat(DATABASE_S)
         try:
-            item = self._news.get(timeout=DONE_S if self._unrecorded else TICK_S)
+            item = self._event_queue.get(timeout=DONE_S if self._unrecorded else TICK_S)
             while True:
                 if item:
-                    self._heed(*item)
-                item = self._news.get_nowait()
+                    self._handle(*item)
+                item = self._event_queue.get_nowait()
         except Empty:
             pass
         self._session.advance()
@@ -198,7 +200,7 @@ class MqttTriggers:
         except JournalError as error:
             log.debug("mqtt triggers: acknowledged later (%s)", error)
 
-    def _heed(self, connection: Connection, fact: Fact | Arrived) -> None:
+    def _handle(self, connection: Connection, fact: ConnectionEvent | Arrived) -> None:
         if connection is not self._session.connection:
             return  # one that was given up
         if isinstance(fact, Arrived):
@@ -245,14 +247,14 @@ class MqttTriggers:
             return False
 
     def _refuse(self, kind: str, payload: bytes, why: str) -> None:
-        """Count it, and tell at most one a second: who floods the topic shall not fill the disk."""
+        """Count it, and log at most one a second, so that a flooded topic does not fill the disk."""
         self.counts[kind] += 1
         now = time.monotonic()
-        if now < self._told_at + 1.0:
-            self._untold += 1
+        if now < self._logged_at + 1.0:
+            self._unlogged += 1
             return
-        more = f" (and {self._untold} before it)" if self._untold else ""
-        self._told_at, self._untold = now, 0
+        more = f" (and {self._unlogged} before it)" if self._unlogged else ""
+        self._logged_at, self._unlogged = now, 0
         shown = ascii(payload[:SHOWN])[2:-1] + ("..." if len(payload) > SHOWN else "")
         log.warning(
             "mqtt triggers: a command is %s%s, it %s: %s", kind, more, why.removeprefix("the command's "), shown

@@ -17,12 +17,15 @@ def write_durably(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def open_durably(path: Path) -> Iterator[IO[bytes]]:
+def open_durably(path: Path, *, shared: bool = False) -> Iterator[IO[bytes]]:
     """Open a file beside `path` for writing, and put it in its place when the block ends without an error.
+
+    shared: other processes may write the same file at the same time, each beside it under a name of its own.
 
     Raises OSError; what was at `path` is then as before.
     """
-    unfinished = path.with_name(f".{path.name}.tmp")
+    own = f".{os.getpid()}" if shared else ""
+    unfinished = path.with_name(f".{path.name}{own}.tmp")
     try:
         with open(unfinished, "wb") as file:
             yield file

@@ -68,7 +68,7 @@ def export(pages: Pages, out: Path, fmt: Format) -> int:
     """
     write = {"csv": _write_csv, "parquet": _write_parquet}[fmt]
     try:
-        with open_durably(out) as file:
+        with open_durably(out, shared=True) as file:
             return write(pages, file)
     except OSError as error:
         raise EdgeAgentError(

@@ -26,7 +26,7 @@ class Stage:
         self._until = float("inf")  # monotonic seconds; a thread that has not begun, or has ended, is never late
 
     def beat(self, within_s: float = 0.0) -> None:
-        """I live. within_s: what comes now may honestly take so long, beyond the patience."""
+        """Record a heartbeat. within_s: extra seconds before it counts as hung."""
         self.thread_id = threading.get_ident()
         self._beat_at = time.monotonic()
         self._until = self._beat_at + self.patience_s + within_s

@@ -155,7 +155,7 @@ def at_length(path: Path, count: int) -> dict[str, float]:
 
 
 def upgraded(path: Path) -> dict[str, float]:
-    """Seconds that a start waits for its journal: from version 0005 to 0006, and for an index over every inspection."""
+    """Seconds that a start waits for its journal: from version 0005 to 0007, and for an index over every inspection."""
     with closing(sqlite3.connect(path)) as database:
         database.executescript("""
             ALTER TABLE outbox ADD COLUMN sent_at TEXT;
@@ -164,6 +164,7 @@ def upgraded(path: Path) -> dict[str, float]:
             CREATE INDEX ix_outbox_unsent ON outbox (seq, sent_at) WHERE sent_at IS NULL;
             CREATE INDEX ix_outbox_dropped ON outbox (seq) WHERE dropped IS NOT NULL;
             DROP TABLE deliveries;
+            DROP INDEX ix_inspections_inspected_at;
             UPDATE journal_version SET version_num = '0005';
         """)
     forget_from_cache(path)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
@@ -246,21 +247,36 @@ def test_old_inspections_go_but_nothing_that_waits_and_no_alarm_that_is_on(journ
     for inspection in old:
         alarm = inspection.verdict.alarm
         journal.record(inspection, evidence(inspection.id), [message(inspection)] if alarm else [])
+    hour = datetime.now(timezone.utc)
     journal.record(new, Evidence(), [])
     journal.outbox(MQTT).mark_sent(
         [journal.outbox(MQTT).pending(2)[1].seq]
     )  # the message of the second alarm, which is the last one
 
-    assert journal.purge_before(NOON + timedelta(hours=1), limit=1).rows == 1
-    assert journal.purge_before(NOON + timedelta(hours=1)).rows == 1
-    assert journal.purge_before(NOON + timedelta(hours=1)).rows == 0
+    assert journal.purge_before(hour, limit=1).rows == 1
+    assert journal.purge_before(hour).rows == 1
+    assert journal.purge_before(hour).rows == 0
     assert [found.id for found in journal.inspections()] == [old[0].id, old[2].id, new.id]
     assert journal.last_alarm_states() == {"cam1": True}
     assert journal.outbox(MQTT).outbox_depth()[0] == 1
 
     journal.outbox(MQTT).mark_sent([journal.outbox(MQTT).pending(1)[0].seq])
-    assert journal.purge_before(NOON + timedelta(hours=1)).rows == 1
+    assert journal.purge_before(hour).rows == 1
     assert [found.id for found in journal.inspections()] == [old[2].id, new.id]
+
+
+def test_inspections_go_by_the_time_of_inspection_whatever_the_time_of_their_pictures(url: str) -> None:
+    moments = iter([NOON, NOON + timedelta(days=1), NOON + timedelta(days=2)])
+    with closing(Journal.open(url, clock=lambda: next(moments))) as journal:
+        of_2090, of_1970, of_today = (
+            inspected(taken_at=datetime(year, 1, 1, tzinfo=timezone.utc)) for year in (2090, 1970, 2026)
+        )
+        for inspection in (of_2090, of_1970, of_today):
+            journal.record(inspection, Evidence(), [])
+        assert journal.purge_before(NOON + timedelta(hours=1)).rows == 1
+        assert [found.id for found in journal.inspections()] == [of_1970.id, of_today.id]
+        assert journal.purge_oldest(1).rows == 1
+        assert [found.id for found in journal.inspections()] == [of_today.id]
 
 
 def test_a_file_whose_inspection_went_is_not_inspected_again(journal: Journal) -> None:

@@ -57,7 +57,8 @@ def plan(connection: Connection, asked: Asked) -> str:
 @pytest.fixture
 def connection(url: str) -> Iterator[Connection]:
     """To the journal of `url`, with some inspections in it."""
-    with closing(Journal.open(url)) as journal:
+    hours = (NOW + number * DAY / 24 for number in range(40))
+    with closing(Journal.open(url, clock=lambda: next(hours))) as journal:
         for number in range(40):
             inspection = inspected(AlarmEvent.RAISED if number % 4 == 0 else None, taken_at=NOW + number * DAY / 24)
             journal.record(inspection, evidence(inspection.id), [message(inspection)])
@@ -121,7 +122,7 @@ def test_the_outbox_is_read_from_indices_of_what_waits_and_of_what_was_given_up(
 def test_no_look_of_retention_and_none_of_its_deletions_reads_a_whole_table(url: str, connection: Connection) -> None:
     with closing(Journal.open(url)) as journal, noted() as asked:
         journal.outbox(MQTT).mark_sent(row.seq for row in journal.outbox(MQTT).pending(30))
-        journal.purge_before(NOW + DAY / 2, 5)
+        assert journal.purge_before(NOW + DAY / 2, 5).rows == 5
         journal.purge_oldest(5)
         journal.purge_oldest(50)
         journal.purge_oldest(50)

@@ -7,7 +7,7 @@ inspected again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from itertools import groupby
@@ -42,11 +42,15 @@ _DELIVER = insert(deliveries).from_select(
 PAGE = 1000  # rows per query where there may be any number
 
 
+def _now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
 class Journal:
     """One agent's journal. Every method may be called from any thread and raises JournalError if the database fails."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, clock: Callable[[], datetime] = _now) -> None:
+        self._database, self._clock = database, clock
         self._write_lock = Lock()
         self._old, self._ok, self._others = (
             PurgeSearch(),
@@ -56,17 +60,18 @@ class Journal:
         self._closed = False
 
     @classmethod
-    def open(cls, url: str, *, ballast: bool = False) -> Journal:
+    def open(cls, url: str, *, ballast: bool = False, clock: Callable[[], datetime] = _now) -> Journal:
         """Open a journal exclusively for this agent, creating or upgrading its tables.
 
         Args:
             url: sqlite:///PATH or postgresql://...
             ballast: keep a reserve file on SQLite's disk for when it is full (see ballast.py); default False.
+            clock: gives the time of each inspection's record, aware; default the machine's.
 
         Raises:
             JournalError: it cannot be opened; an existing journal is then left unchanged.
         """
-        return cls(open_database(url, ballast=ballast))
+        return cls(open_database(url, ballast=ballast), clock)
 
     def record(self, inspection: Inspection, evidence: Evidence, messages: Sequence[Message]) -> bool:
         """Commit one inspection with its regions, ledger entry and messages.
@@ -83,7 +88,7 @@ class Journal:
         Raises:
             JournalError: nothing was written, or the outcome is unknown; repeat the same call, which is safe.
         """
-        now = datetime.now(timezone.utc)
+        now = self._clock()
         file = inspection.frame.file
         with self._writing() as connection:
             if connection.scalar(select(exists().where(inspections.c.id == inspection.id))):
@@ -218,8 +223,9 @@ class Journal:
                 connection.execute(update(inspections).where(column == bindparam("gone")).values({column: None}), rows)
 
     def purge_before(self, moment: datetime, limit: int = 500) -> PurgeStep:
-        """Delete up to `limit` inspections taken before `moment`, the oldest first.
+        """Delete up to `limit` inspections that were recorded before `moment`, the oldest first.
 
+        When their pictures were taken does not matter: the clock of a camera may be wrong by decades.
         Inspections with waiting messages stay, and so does each station's last one that changed or repeated its alarm.
         A step that meets many of those may delete none and still report more: the next step continues behind them.
         """

@@ -27,7 +27,7 @@ class PurgeStep(NamedTuple):
 
 @dataclass(slots=True)
 class PurgeSearch:
-    """Searches the inspections by age; each step continues where the last one ended, and starts over at the end.
+    """Searches the inspections by the time of inspection; each step continues where the last one ended, and starts over at the end.
 
     It skips inspections that must stay: those with waiting messages, and each station's last one that changed or repeated
     its alarm.
@@ -39,7 +39,7 @@ class PurgeSearch:
 
     within: ColumnElement[bool] | None = None
     which: ColumnElement[bool] | None = None
-    _position: tuple[datetime, int] | None = None  # taken_at and number of the last row that was read
+    _position: tuple[datetime, int] | None = None  # inspected_at and number of the last row that was read
     _found: bool = False  # whether this pass has found any
 
     def find(self, connection: Connection, limit: int, before: datetime | None = None) -> tuple[Sequence[int], bool]:
@@ -48,29 +48,29 @@ class PurgeSearch:
         Args:
             connection: an open transaction that may read.
             limit: most inspections to return, at least 1.
-            before: only those taken before this moment, aware; None (default) for any.
+            before: only those inspected before this moment, aware; None (default) for any.
 
         Returns:
             Their numbers, and whether another call may find more.
         """
         columns = inspections.c
-        in_order = select(columns.number, columns.taken_at).order_by(columns.taken_at, columns.number)
+        in_order = select(columns.number, columns.inspected_at).order_by(columns.inspected_at, columns.number)
         if self.within is not None:
             in_order = in_order.where(self.within)
         if self._position is not None:
-            in_order = in_order.where(follows(*self._position))
-        until = in_order if before is None else in_order.where(columns.taken_at < before)
+            in_order = in_order.where(follows(columns.inspected_at, *self._position))
+        until = in_order if before is None else in_order.where(columns.inspected_at < before)
         further = connection.execute(until.offset(LOOK - 1).limit(1)).first()
         # One upper bound: given two, a database may use the later one, and read on to there.
-        found = until if further is None else in_order.where(columns.taken_at <= further.taken_at)
+        found = until if further is None else in_order.where(columns.inspected_at <= further.inspected_at)
         if self.which is not None:
             found = found.where(self.which)
         rows = connection.execute(found.where(*_deletable()).limit(limit)).all()
         self._found = self._found or bool(rows)
         if len(rows) == limit:
-            self._position, more = (rows[-1].taken_at, rows[-1].number), True
+            self._position, more = (rows[-1].inspected_at, rows[-1].number), True
         elif further is not None:
-            self._position, more = (further.taken_at, LAST), True
+            self._position, more = (further.inspected_at, LAST), True
         else:
             more, self._position, self._found = self._found, None, False
         return [row.number for row in rows], more

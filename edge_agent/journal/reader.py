@@ -112,7 +112,7 @@ class JournalReader:
             for region in self._read(of_these.order_by(regions.c.inspection, regions.c.position)):
                 found.setdefault(region.inspection, []).append(region)
             yield [recorded(row, found.get(row.number, ())) for row in rows]
-            page = query.where(follows(rows[-1].taken_at, rows[-1].number))
+            page = query.where(follows(columns.taken_at, rows[-1].taken_at, rows[-1].number))
 
     def _outgoing(self, which: ColumnElement[bool]) -> Iterator[QueuedMessage]:
         columns = deliveries.c

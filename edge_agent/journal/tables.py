@@ -130,13 +130,18 @@ def line_alarm(columns: ReadOnlyColumnCollection[str, Column[Any]]) -> ColumnEle
     return columns.alarm.is_not(None) & columns.simulated.is_(False)
 
 
-def follows(taken_at: datetime, number: int) -> ColumnElement[bool]:
-    """Return the condition that an inspection comes after this one in the order of taken_at and number.
+def follows(time: Column[Any], moment: datetime, number: int) -> ColumnElement[bool]:
+    """Return the condition that an inspection comes after another in the order of a time and number.
 
-    In this form, and without another lower bound of taken_at beside it, the database seeks to that place in the index.
+    In this form, and without another lower bound of the time beside it, the database seeks to that place in the index.
     Written as "later, or at the same time with a higher number" it scans the index from its start for every page.
+
+    Args:
+        time: the column of the time, taken_at or inspected_at.
+        moment: that time of the other inspection, aware.
+        number: of the other inspection.
     """
-    return and_(_columns.taken_at >= taken_at, or_(_columns.taken_at > taken_at, _columns.number > number))
+    return and_(time >= moment, or_(time > moment, _columns.number > number))
 
 
 _columns = inspections.c
@@ -145,7 +150,9 @@ _line_alarm = line_alarm(_columns)
 inspection_is_ok = _columns.evaluation == literal_column("'OK'")
 Index("ix_inspections_station_taken_at", _columns.station, _columns.taken_at)
 Index("ix_inspections_taken_at", _columns.taken_at)
-Index("ix_inspections_ok", _columns.taken_at, sqlite_where=inspection_is_ok, postgresql_where=inspection_is_ok)
+# Retention goes by inspected_at: a camera's or a file's own time may be wrong by decades.
+Index("ix_inspections_inspected_at", _columns.inspected_at)
+Index("ix_inspections_ok", _columns.inspected_at, sqlite_where=inspection_is_ok, postgresql_where=inspection_is_ok)
 # The columns of its condition are in the index too, or SQLite would look up each row to check it.
 Index(
     "ix_inspections_alarm",

@@ -32,8 +32,8 @@ def test_a_meta_file_is_read_as_it_says(tmp_path):
     picture(tmp_path / "a/1.png")
     picture(tmp_path / "m/1.png", value=255)
     good, bad = read_examples(meta(tmp_path))
-    assert (good.category, good.kind, good.mask) == ("nut", "good", None)
-    assert (bad.kind, bad.mask) == ("dent", tmp_path / "m/1.png")
+    assert (good.category, good.kind, good.masks) == ("nut", "good", ())
+    assert (bad.kind, bad.masks) == ("dent", (tmp_path / "m/1.png",))
     skipped: list[Skipped] = []
     (_, _, none), (_, pixels, whole) = readable([good, bad], skipped)
     assert none is not None
@@ -78,3 +78,17 @@ def test_folders_of_the_wrong_kind_are_told_what_is_wanted(tmp_path):
     with pytest.raises(EdgeAgentError, match="no such folder"):
         good_pictures(tmp_path / "nowhere")
     assert [path.name for path in good_pictures(tmp_path / "plain")] == ["0.png"]
+
+
+def test_a_meta_file_written_on_windows_is_read(tmp_path):
+    picture(tmp_path / "a/0.png")
+    picture(tmp_path / "a/1.png")
+    picture(tmp_path / "m/1.png", value=255)
+    meta(tmp_path, img_path="a\\1.png", mask_path="m\\1.png")
+    written = tmp_path / "meta.json"
+    written.write_bytes(b"\xef\xbb\xbf" + written.read_bytes())
+    _, bad = read_examples(tmp_path)
+    assert (bad.picture, bad.masks) == (tmp_path / "a/1.png", (tmp_path / "m/1.png",))
+    for outside in ("..\\secret.png", "C:\\secret.png"):
+        with pytest.raises(EdgeAgentError, match="leads out of"):
+            read_examples(meta(tmp_path, img_path=outside))

@@ -190,3 +190,30 @@ def test_a_mask_too_small_for_the_size_is_told(plates, capfd):
 def test_nowhere_to_write_is_said_before_anything_is_read(plates, capfd):
     assert main(["evaluate", "--data", str(plates), "--json", "/nowhere/a.json"]) == 1
     assert "no such folder to write a.json into" in capfd.readouterr().err
+
+
+def test_defective_pictures_without_masks_alone_are_refused_before_the_work(plates, capsys):
+    for path in (*plates.glob("plate/ground_truth/dent/*"), *plates.glob("plate/test/good/*")):
+        path.unlink()
+    assert main(["evaluate", "--data", str(plates)]) == 1
+    assert "all 3 pictures are defective and have no masks, so nothing can be measured" in capsys.readouterr().err
+
+
+def test_good_pictures_that_are_all_broken_leave_no_figure_and_no_traceback(plates):
+    for path in plates.glob("plate/ground_truth/dent/*"):
+        path.unlink()
+    for path in plates.glob("plate/test/good/*"):
+        path.write_bytes(b"no picture")
+    result = evaluate(LocalContrast(), read_examples(plates))
+    assert all(math.isnan(figure.value) for figure in result.figures.values())
+
+
+def test_inverted_masks_and_copies_are_warned_of_in_the_table_and_the_report(plates, capsys):
+    for path in plates.glob("plate/ground_truth/dent/*"):
+        cv2.imwrite(str(path), 255 - cv2.imread(str(path)))
+    (plates / "plate/test/good/copy.png").write_bytes((plates / "plate/test/good/0.png").read_bytes())
+    assert main(["evaluate", "--data", str(plates), "--report", str(plates / "page.html")]) == 0
+    warned, page = capsys.readouterr().err, (plates / "page.html").read_text()
+    for said in ("the masks of 3 of 3 defective pictures cover most", "1 picture is a copy of others"):
+        assert said in warned
+        assert said in page

@@ -14,7 +14,7 @@ from trainer.fit.turns import with_turns
 
 
 def one(pixels: np.ndarray, mask: np.ndarray) -> FitPictures:
-    return FitPictures(lambda skipped: [LabelledPicture(pixels, mask)], 1, "one", "key")
+    return FitPictures(lambda skipped: [LabelledPicture(pixels, mask)], 1, "one", "key", list)
 
 
 @pytest.mark.parametrize("ways", range(1, 9))

@@ -10,7 +10,7 @@ from edge_agent.backbones.families import forms
 from edge_agent.backbones.tips.embedded import EMBEDDED
 from edge_agent.commands.arguments import count, seed, windows
 from edge_agent.detectors.methods import unfitted_methods
-from trainer.commands.output import bar, writable
+from trainer.commands.output import bar, print_warnings, writable
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -49,6 +49,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    from trainer.data.doubts import of_leftover
     from trainer.data.examples import categories, read_examples
     from trainer.evaluate.record import write_evaluation
     from trainer.evaluate.run import ModelChoice, measure_set, record_of
@@ -65,8 +66,11 @@ def _evaluate(options: argparse.Namespace) -> int:
         options.image_size,
         options.windows,
     )
+    leftover: list[Path] = []
+    examples = read_examples(options.data, leftover=leftover)
+    print_warnings(of_leftover(leftover))
     results = measure_set(
-        categories(read_examples(options.data)),
+        categories(examples),
         choice,
         baseline=options.baseline,
         size=options.size,

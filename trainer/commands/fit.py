@@ -10,7 +10,7 @@ from edge_agent.backbones.families import forms
 from edge_agent.backbones.tips.embedded import EMBEDDED
 from edge_agent.commands.arguments import count, seed
 from edge_agent.detectors.methods import DEFAULT_METHOD, fitted_methods
-from trainer.commands.output import print_skipped, writable
+from trainer.commands.output import print_skipped, print_warnings, writable
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -93,6 +93,8 @@ def _fit(options: argparse.Namespace) -> int:
             options.turns,
         )
         rank, _ = part
+        if not rank:
+            print_warnings(pictures.doubts())
         quiet = True if rank else None
         encoding = tqdm(total=pictures.count, desc="reading pictures", unit="picture", leave=False, disable=quiet)
         fitting: list[tqdm] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,12 @@ def bar(total: int, what: str) -> tqdm:
     from tqdm import tqdm
 
     return tqdm(total=total, desc=what, unit="picture", leave=False, disable=None)
+
+
+def print_warnings(sentences: Iterable[str]) -> None:
+    """Print warnings to stderr."""
+    for one in sentences:
+        print(f"warning: {one}", file=sys.stderr)
 
 
 def print_skipped(skipped: Sequence[Skipped]) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainer.evaluate.metrics import counted_figures
+from trainer.evaluate.metrics import PIXEL_FIGURES, counted_figures
 from trainer.evaluate.pixel_counts import PictureCounts, dense
 
 DRAWS = 1000
@@ -62,6 +62,8 @@ def image_draws(times: np.ndarray, defective: np.ndarray, scores: np.ndarray) ->
 
 def pixel_draws(times: np.ndarray, pictures: Sequence[PictureCounts]) -> Mapping[str, np.ndarray]:
     """Return PIXEL_FIGURES of every draw, each (DRAWS,). times: (DRAWS, n), see draw_counts; pictures: their counts, n."""
+    if not pictures:
+        return {name: np.full(len(times), np.nan) for name in PIXEL_FIGURES}
     return _figures(times, *dense(list(pictures)))
 
 

@@ -111,7 +111,7 @@ def _category(result: CategoryResult, folder: Path) -> CategoryRecord:
             path=_below(one.picture, folder, one.category),
             kind=one.kind,
             sha256=_digest(one.picture),
-            mask_sha256=_digest(one.mask) if one.mask else None,
+            mask_sha256=_digest(*one.masks) if one.masks else None,
             score=round(float(score), 7),
         )
         for one, score in zip(result.examples, result.scores, strict=True)
@@ -122,6 +122,7 @@ def _category(result: CategoryResult, folder: Path) -> CategoryRecord:
         defective=result.defective,
         regions=result.pixels.regions,
         vanished=result.vanished,
+        doubtful=result.doubtful,
         figures={name: FigureRecord.of(one) for name, one in result.figures.items()},
         threshold=result.threshold if decided else None,
         threshold_from="checkpoint" if result.own_threshold else "these pictures",
@@ -142,8 +143,8 @@ def _below(path: Path, folder: Path, category: str) -> str:
     return inside.removeprefix(f"{category}/")
 
 
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _digest(*paths: Path) -> str:
+    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
 
 
 def _mean(categories: Sequence[CategoryRecord], name: str) -> Figure:

@@ -12,6 +12,7 @@ import numpy as np
 from edge_agent.core import Detector, Reading
 from edge_agent.errors import EdgeAgentError
 from trainer.data.examples import Example, Skipped, readable
+from trainer.data.masks import is_doubtful
 from trainer.evaluate.bootstrap import Figure, draw_counts, figure, image_draws, pixel_draws
 from trainer.evaluate.class_tokens import scores_by_class_token
 from trainer.evaluate.metrics import FIGURES, auroc, best_f1_threshold, image_figures, pixel_figures
@@ -27,7 +28,8 @@ class CategoryResult:
     that could, with bad (n,) bool and scores (n,) in [0, 1]. draws: every figure in every draw. threshold: the detector's own
     if it has one (own_threshold), else the one with the best F1 here, NaN without both kinds. size: side in pixels at which maps
     and masks were compared. pixels: counts of those whose truth is known. vanished: number of defective pictures whose mask has
-    no pixel left at that size. class_tokens: image AUROC by Tipsomaly's class token, where it has two.
+    no pixel left at that size. doubtful: number of masks that seem to be inverted, see masks.is_doubtful. class_tokens: image
+    AUROC by Tipsomaly's class token, where it has two.
     """
 
     category: str
@@ -42,6 +44,7 @@ class CategoryResult:
     size: int
     pixels: PixelCounts
     vanished: int
+    doubtful: int = 0
     class_tokens: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -102,7 +105,7 @@ def evaluate(
     masked: list[bool] = []  # whether the mask is known
     counts: list[PictureCounts] = []
     pixel_counts = PixelCounts()
-    vanished = 0
+    vanished = doubtful = 0
     pending = readable(_reported(examples, report), skipped)
     with scores_by_class_token(detector) as tokens:
         while chunk := list(islice(pending, batch)):
@@ -116,6 +119,7 @@ def evaluate(
                 if mask is not None:
                     truth = cv2.resize(mask.view(np.uint8), (size, size), interpolation=cv2.INTER_NEAREST) > 0
                     vanished += example.defective and not truth.any()
+                    doubtful += is_doubtful(mask)
                     counts.append(pixel_counts.add(_resized(reading.heatmap, size), truth))
     if not read or size is None:
         raise EdgeAgentError(
@@ -140,8 +144,18 @@ def evaluate(
         size=size,
         pixels=pixel_counts,
         vanished=vanished,
+        doubtful=doubtful,
         class_tokens={str(token): auroc(bad, np.concatenate(own)) for token, own in tokens.items() if own},
     )
+
+
+def require_measurable(category: str, examples: Sequence[Example]) -> None:
+    """Raise EdgeAgentError when no figure can be measured, because no picture is good and no mask tells good places from bad."""
+    if all(one.defective and not one.masks for one in examples):
+        raise EdgeAgentError(
+            f"{category}: all {len(examples)} pictures are defective and have no masks, so nothing can be measured: add good"
+            " pictures as test/good, or masks"
+        )
 
 
 def _require_finite(reading: Reading, example: Example, detector: Detector) -> None:

@@ -57,15 +57,17 @@ class CategoryRecord(_Record):
     """One category.
 
     good, defective: numbers of pictures. regions: number of connected defects. vanished: number of defective pictures whose
-    mask has no pixel left at the detector's `size`. threshold: where `found` and `false_alarms` (numbers of pictures) are
-    counted; threshold_from: its origin. class_tokens: image AUROC by Tipsomaly's class token. draws: every figure in every
-    draw of the pictures, in the order of draws, see bootstrap.py.
+    mask has no pixel left at the detector's `size`. doubtful: number of masks that seem to be inverted.
+    threshold: where `found` and `false_alarms` (numbers of pictures) are counted; threshold_from: its origin. class_tokens:
+    image AUROC by Tipsomaly's class token. draws: every figure in every draw of the pictures, in the order of draws, see
+    bootstrap.py.
     """
 
     good: int
     defective: int
     regions: int
     vanished: int
+    doubtful: int = 0
     figures: dict[str, FigureRecord]
     threshold: Number | None
     threshold_from: Literal["checkpoint", "these pictures"]
@@ -75,6 +77,13 @@ class CategoryRecord(_Record):
     skipped: list[SkippedRecord]
     pictures: list[PictureRecord]
     draws: dict[str, list[Number | None]]
+
+    def copies(self) -> list[list[PictureRecord]]:
+        """List the groups of pictures whose files are the same, byte by byte."""
+        groups: dict[str, list[PictureRecord]] = {}
+        for one in self.pictures:
+            groups.setdefault(one.sha256, []).append(one)
+        return [group for group in groups.values() if len(group) > 1]
 
 
 class MeanRecord(_Record):

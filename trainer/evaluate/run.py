@@ -13,7 +13,7 @@ from edge_agent.inference.load import Loader
 from trainer.data.examples import Example
 from trainer.evaluate.evaluation import detector_record, evaluation_record
 from trainer.evaluate.local_contrast import LocalContrast
-from trainer.evaluate.measure import CategoryResult, evaluate
+from trainer.evaluate.measure import CategoryResult, evaluate, require_measurable
 from trainer.evaluate.record import EvaluationRecord
 
 
@@ -82,8 +82,11 @@ def measure_set(
         seed: of the draws behind the intervals; default 0.
         start_bar: called for every category and detector.
 
-    Raises EdgeAgentError when the model cannot be loaded, before any picture is read, or a category cannot be measured.
+    Raises EdgeAgentError when a category has nothing to measure or the model cannot be loaded, before any picture is read, or
+    a category cannot be measured.
     """
+    for category, examples in categories.items():
+        require_measurable(category, examples)
     choice.detector(next(iter(categories)))
     contrast = LocalContrast()
     ours: list[CategoryResult] = []

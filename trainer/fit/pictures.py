@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_agent.errors import EdgeAgentError
+from trainer.data import doubts
 from trainer.data.examples import Example, Skipped, good_pictures, read_examples, readable
 from trainer.data.painted_pictures import painted_pictures
 from trainer.fit.features import LabelledPicture
@@ -23,13 +24,15 @@ class FitPictures:
     """The pictures of one process of a fit.
 
     read: yields them, and adds to the list what it skips. count: the most that it yields. source: names all pictures of
-    the fit for people. key: changes when the pictures do, as a fit resumes only with the same ones.
+    the fit for people. key: changes when the pictures do, as a fit resumes only with the same ones. doubts: yields sentences
+    about all pictures of the fit that are doubtful though they can be read; the files are read for it.
     """
 
     read: Callable[[list[Skipped]], Iterable[LabelledPicture]]
     count: int
     source: str
     key: str
+    doubts: Callable[[], Iterable[str]]
 
 
 def from_data(folder: Path, part: tuple[int, int] = (0, 1)) -> FitPictures:
@@ -37,11 +40,13 @@ def from_data(folder: Path, part: tuple[int, int] = (0, 1)) -> FitPictures:
 
     Raises EdgeAgentError when the folder has no good or no masked defective pictures, or cannot be read.
     """
-    examples = read_examples(folder)
-    require_both([one.defective for one in examples if one.mask or not one.defective], folder)
+    leftover: list[Path] = []
+    examples = read_examples(folder, leftover=leftover)
+    require_both([one.defective for one in examples if one.masks or not one.defective], folder)
     own = examples[_slice(len(examples), part)]
-    key = _digest(path for one in examples for path in (one.picture, one.mask) if path)
-    return FitPictures(partial(_labelled, own), len(own), f"{len(examples)} labelled pictures of {folder.name}", key)
+    key = _digest(path for one in examples for path in (one.picture, *one.masks))
+    source = f"{len(examples)} labelled pictures of {folder.name}"
+    return FitPictures(partial(_labelled, own), len(own), source, key, partial(doubts.of_examples, examples, leftover))
 
 
 def from_good(folder: Path, count: int, seed: int, part: tuple[int, int] = (0, 1)) -> FitPictures:
@@ -63,7 +68,10 @@ def from_good(folder: Path, count: int, seed: int, part: tuple[int, int] = (0, 1
         for pixels, mask, _ in painted_pictures(good, range(own.start, own.stop), seed, skipped):
             yield LabelledPicture(pixels, mask)
 
-    return FitPictures(read, own.stop - own.start, source, _digest(good))
+    def copies() -> Iterable[str]:
+        return doubts.of_copies([[str(one) for one in group] for group in doubts.same_files(good)])
+
+    return FitPictures(read, own.stop - own.start, source, _digest(good), copies)
 
 
 def require_both(defective: Sequence[bool] | np.ndarray, source: object) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trainer.evaluate.record import DetectorRecord, SkippedRecord
+from trainer.report.tables import doubts
 
 FEW_PICTURES = 30  # of a kind: below this a reader is warned
 
@@ -26,7 +27,7 @@ class Cautions:
     baseline: name of the baseline. beaten: categories in which it does better. skipped: unreadable pictures with their
     category. few: categories with fewer than few_pictures good or defective pictures. without_masks: categories whose
     defects have no outlines. one_sided: categories with good or defective pictures only. vanished: number of masks
-    without a pixel at map_size pixels a side.
+    without a pixel at map_size pixels a side. doubts: about pictures and masks, in sentences, with their category.
     """
 
     baseline: str = ""
@@ -36,11 +37,13 @@ class Cautions:
     without_masks: Sequence[str] = ()
     one_sided: Sequence[str] = ()
     vanished: int = 0
+    doubts: Sequence[tuple[str, str]] = ()
     map_size: int = 0
     few_pictures: int = FEW_PICTURES
 
     def __bool__(self) -> bool:
-        return bool(self.beaten or self.skipped or self.few or self.without_masks or self.one_sided or self.vanished)
+        reasons = (self.beaten, self.skipped, self.few, self.without_masks, self.one_sided, self.vanished, self.doubts)
+        return any(map(bool, reasons))
 
 
 def find_cautions(ours: DetectorRecord, base: DetectorRecord | None) -> Cautions:
@@ -54,6 +57,7 @@ def find_cautions(ours: DetectorRecord, base: DetectorRecord | None) -> Cautions
         without_masks=[name for name, one in categories.items() if one.figures["pixel_auroc"].value is None],
         one_sided=[name for name, one in categories.items() if not one.good or not one.defective],
         vanished=sum(one.vanished for one in categories.values()),
+        doubts=[(name, doubt) for name, one in categories.items() for doubt in doubts(one)],
         map_size=ours.size,
     )
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from trainer.data.doubts import of_copies, of_inverted
+from trainer.data.examples import GOOD
 from trainer.evaluate.compare import Comparison
 from trainer.evaluate.metrics import FIGURES
 from trainer.evaluate.record import CategoryRecord, DetectorRecord, EvaluationRecord, FigureRecord
@@ -33,12 +35,21 @@ def warnings(record: DetectorRecord) -> Iterator[str]:
         yield from (f"warning: {name}: skipped {left.path}: {left.reason}" for left in one.skipped)
         if one.vanished:
             yield f"warning: {name}: {one.vanished} masks have no pixel left at {record.size} pixels: raise --size"
+        yield from (f"warning: {name}: {doubt}" for doubt in doubts(one))
         missing = "good" if not one.good else "defective" if not one.defective else ""
         if missing:
             yield f"warning: {name}: no {missing} pictures, so its figures for pictures are missing"
     count = sum(len(one.skipped) for one in record.categories.values())
     if count:
         yield f"warning: {count} picture{'' if count == 1 else 's'} skipped; the figures are those of the others"
+
+
+def doubts(category: CategoryRecord) -> Iterator[str]:
+    """Yield what makes a category's pictures or masks doubtful, in sentences."""
+    yield from of_inverted(category.doubtful, category.defective)
+    copies = category.copies()
+    contradicting = sum(len({one.kind == GOOD for one in group}) > 1 for group in copies)
+    yield from of_copies([[one.path for one in group] for group in copies], contradicting)
 
 
 def differences(comparison: Comparison) -> Iterator[str]:

@@ -125,7 +125,12 @@ class Agent:
         """
         with self._watched():
             try:
-                self._line.run(stop, started=self._started, between=lambda: self._between(stop, reload_asked))
+                self._line.run(
+                    stop,
+                    started=self._started,
+                    between=lambda: self._reload_if_asked(reload_asked),
+                    stopping=self._notifier.stopping,
+                )
             finally:
                 self._stop_parts()
 
@@ -192,10 +197,8 @@ class Agent:
         self._notifier.ready(self.status())
         self._is_ready.set()
 
-    def _between(self, stop: Event, reload_asked: Event) -> None:
-        if stop.is_set():
-            self._notifier.stopping()
-        elif reload_asked.is_set():
+    def _reload_if_asked(self, reload_asked: Event) -> None:
+        if reload_asked.is_set():
             reload_asked.clear()
             self.reload()
 

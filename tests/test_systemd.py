@@ -91,10 +91,28 @@ def test_the_service_manager_hears_of_the_start_the_work_a_reload_and_the_end(tm
         daemon.stop()
     manager.until("STOPPING", "1")
     kinds = [key for _, message in manager.messages for key in message if key in ("READY", "RELOADING", "STOPPING")]
-    assert kinds[:4] == ["READY", "RELOADING", "READY", "STOPPING"]
+    assert kinds == ["READY", "RELOADING", "READY", "STOPPING"]
     (reloaded_at,) = manager.values("MONOTONIC_USEC")
     assert begun < int(reloaded_at) / 1e6 < time.monotonic()
     assert manager.values("WATCHDOG")
+
+
+def test_it_is_stopping_once_however_many_stored_frames_are_still_to_be_finished(manager: Manager) -> None:
+    names, kept, stop = ["cam1", "cam2", "cam3", "cam4"], Kept(), threading.Event()
+    detector = Brightness()
+    sources = [Given(name, [frame(9, seq, name) for seq in range(9)]) for name in names]
+    stations = {name: inspected_by(detector) for name in names}
+    line = Line(sources, stations, kept, kept, nothing, [kept], batch=1)
+
+    def started() -> None:
+        wait_until(lambda: all(line.inbox.captured[name] for name in names), "a frame of each station waits")
+        stop.set()
+
+    line.run(stop, started=started, stopping=Notifier(manager.address).stopping)
+    assert len(kept.recorded) == len(detector.batches) == len(names)
+    Notifier(manager.address).tell("the=end")
+    manager.until("the", "end")
+    assert manager.values("STOPPING") == ["1"]
 
 
 def test_it_is_ready_only_when_the_detector_is_warm_and_all_sources_run() -> None:

@@ -110,13 +110,15 @@ class Line:
         *,
         started: Callable[[], None] = lambda: None,
         between: Callable[[], None] = lambda: None,
+        stopping: Callable[[], None] = lambda: None,
     ) -> None:
         """Inspect until `stop` is set; then take nothing new, finish what was taken, and return.
 
         Args:
             stop: ends the run.
             started: called once all sources run.
-            between: called between batches, several times a second, on this thread.
+            between: called between batches, several times a second, on this thread; no longer once `stop` is set.
+            stopping: called once, on this thread, when `stop` is seen: before the frames that wait are finished.
 
         Raises:
             DetectorLost: no picture could be read for a while.
@@ -129,13 +131,17 @@ class Line:
         writer = threading.Thread(target=self._write, args=(stop,), name="writer")
         for thread in (*feeders, writer):
             thread.start()
+        is_stopping = False
         try:
             started()
             while not (stop.is_set() and self.inbox.drained):
-                if stop.is_set():
-                    self.inbox.close()
                 self._detecting.beat()
-                between()
+                if not stop.is_set():
+                    between()
+                elif not is_stopping:
+                    is_stopping = True
+                    self.inbox.close()
+                    stopping()
                 self._inspect(self._take())
                 if self._failure:
                     break

@@ -64,8 +64,13 @@ def arrows(found: Mapping[str, Path]) -> Arrows:
     return dict(between)
 
 
-def circles(between: Arrows) -> list[tuple[str, str]]:
-    """Return the arrows that are part of a circle."""
+def module_arrows(found: Mapping[str, Path]) -> set[tuple[str, str]]:
+    """Return the imports from module to module, within rooms as well."""
+    return {(module, other) for module, path in found.items() for other in imported(path, found)}
+
+
+def circles(between: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return the arrows that are part of a circle. between: from a room or module to one that it imports."""
     leads = defaultdict(set)
     for one, other in between:
         leads[one].add(other)

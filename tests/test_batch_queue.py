@@ -22,7 +22,7 @@ from edge_agent.inference.batch_queue import BatchQueue, batch_sizes, grouped
 from edge_agent.inference.cuda_graph import capture
 from edge_agent.inference.detector import PromptDetector
 from edge_agent.inference.load import Loader, load_detector
-from edge_agent.kernels import heatmap, similarity
+from edge_agent.kernels import fused
 from tests.tiny_clip import tiny_clip
 
 LEVEL = 1 / 255
@@ -181,8 +181,7 @@ def on_a_gpu_that_is_not_there(module: nn.Module, fake: FakeTensorMode) -> None:
     [("tips", "tipsomaly"), ("tips", "vip2clip"), ("tips", "cops"), ("clip", "tipsomaly"), ("clip", "vip2clip")],
 )
 def test_all_that_is_captured_is_on_the_gpu(detector, backbone, method, masked, monkeypatch):
-    for module in (heatmap, similarity):
-        monkeypatch.setattr(module, "usable", lambda device: False)
+    monkeypatch.setattr(fused, "usable", lambda device: False)
     tower = copy.deepcopy(detector.method.backbone if backbone == "tips" else tiny_clip())
     tower.encode_text(["loaded by now"])
     own = lookup(method).fresh(tower, "object").eval()

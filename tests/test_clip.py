@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from edge_agent.backbones.clip.family import fault_of
 from edge_agent.backbones.clip.model import Clip, require_supported
+from edge_agent.backbones.clip.names import fault_of
 from edge_agent.errors import CheckpointError
 from tests.made import gradient
 from tests.tiny_clip import CONFIG, tiny_clip

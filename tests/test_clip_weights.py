@@ -12,7 +12,8 @@ import torch
 from huggingface_hub import constants
 
 from edge_agent.backbones.clip import weights as clip_weights
-from edge_agent.backbones.clip.family import (
+from edge_agent.backbones.clip.model import Clip
+from edge_agent.backbones.clip.names import (
     EXAMPLE,
     SAFETENSORS,
     architecture,
@@ -20,7 +21,6 @@ from edge_agent.backbones.clip.family import (
     pretrained,
     published,
 )
-from edge_agent.backbones.clip.model import Clip
 from edge_agent.backbones.clip.weights import find_weights, load_clip
 from edge_agent.backbones.weights.fetch import fetch
 from edge_agent.backbones.weights.listing import list_models

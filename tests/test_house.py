@@ -48,6 +48,10 @@ def test_no_imports_lead_in_a_circle(between):
     assert rooms.circles(between) == []
 
 
+def test_no_imports_lead_in_a_circle_within_a_room_either(house):
+    assert rooms.circles(rooms.module_arrows(house)) == []
+
+
 def test_the_core_and_the_errors_import_nothing_of_ours(house):
     for name in ("edge_agent.core", "edge_agent.errors"):
         assert not rooms.imported(house[name], house), name

@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch import nn
 
-from edge_agent.backbones.clip.family import parse_clip
 from edge_agent.backbones.clip.model import Clip
+from edge_agent.backbones.clip.names import parse_clip
 from edge_agent.backbones.clip.weights import load_clip
 from edge_agent.backbones.tips.embedded import EMBEDDED_FOLDER
 from edge_agent.detectors.checkpoint import load_checkpoint

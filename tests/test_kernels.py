@@ -18,7 +18,8 @@ from torch import Tensor
 
 from edge_agent.backbones.backbone import Preprocessing
 from edge_agent.backbones.resize import pictures_to_tensor
-from edge_agent.kernels import bands, heatmap, pictures, scoring, similarity, usable
+from edge_agent.kernels import bands, heatmap, pictures, scoring, similarity
+from edge_agent.kernels.proof import usable
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 TRITON = importlib.util.find_spec("triton") is not None
@@ -165,9 +166,9 @@ def test_a_machine_without_a_gpu_takes_the_twins():
 def test_a_machine_without_triton_takes_the_twins():
     code = (
         "import sys; sys.modules['triton'] = None; import torch\n"
-        "from edge_agent.kernels import similarity, usable\n"
-        "assert not usable(torch.device('cuda'))\n"
-        "print(similarity.compare(torch.ones(1, 2, 4), torch.eye(4)[None, :2], 0.07).probability.tolist())"
+        "from edge_agent.kernels import fused\n"
+        "assert not fused.usable(torch.device('cuda'))\n"
+        "print(fused.compare(torch.ones(1, 2, 4), torch.eye(4)[None, :2], 0.07).probability.tolist())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "[[0.5, 0.5]]", done.stderr

@@ -18,7 +18,7 @@ from edge_agent.detectors.cops_parts import STD, Encoder, Extractor, decoder, di
 from edge_agent.detectors.method import Method, Scores
 from edge_agent.errors import CheckpointError
 from edge_agent.kernels import scoring
-from edge_agent.kernels.similarity import compare
+from edge_agent.kernels.fused import compare
 
 CONTEXT, STATE, CLASS = 6, 6, 2  # tokens of a prompt, in this order; one prototype is added to each of the state's
 DEEP_TOKENS = 4  # at each of DEEP_BLOCKS text blocks, from the second on

@@ -14,8 +14,8 @@ from edge_agent.backbones.backbone import Backbone, ImageFeatures
 from edge_agent.detectors import prompts
 from edge_agent.detectors.method import Method, Scores
 from edge_agent.kernels import scoring
+from edge_agent.kernels.fused import compare
 from edge_agent.kernels.scoring import MIN_PROBABILITY
-from edge_agent.kernels.similarity import compare
 
 PROMPT_LENGTH = 8  # tokens, as published
 CLASS_TOKEN = 2  # as published

@@ -28,8 +28,7 @@ from edge_agent.errors import CheckpointError
 from edge_agent.inference.detector import PromptDetector
 from edge_agent.inference.load import Loader, choose_device, choose_dtype
 from edge_agent.inference.thread_batches import read_in_threads
-from edge_agent.kernels.heatmap import heatmaps
-from edge_agent.kernels.pictures import prepare
+from edge_agent.kernels.fused import heatmaps, prepare
 
 MIN_RUNS = 3  # however long one takes
 

@@ -19,7 +19,7 @@ from edge_agent.backbones.backbone import Preprocessing
 from edge_agent.core import Reading
 from edge_agent.inference.cuda_graph import capture
 from edge_agent.kernels import scoring
-from edge_agent.kernels.pictures import prepare
+from edge_agent.kernels.fused import prepare
 
 MAX_BATCH = 32  # pictures that are read at once
 BUFFERS = 2  # batches in progress at once: one is read while the other is uploaded

@@ -18,7 +18,7 @@ from edge_agent.inference.batch_queue import BatchQueue
 from edge_agent.inference.image_size import whole_patches
 from edge_agent.inference.thread_batches import read_in_threads
 from edge_agent.kernels import scoring
-from edge_agent.kernels.heatmap import heatmaps
+from edge_agent.kernels.fused import heatmaps
 
 LARGE = 5e9  # multiplications of a vision tower for one picture: what a core does in some 100 ms
 

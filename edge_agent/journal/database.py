@@ -1,4 +1,4 @@
-"""Opens the SQLite or PostgreSQL database of a journal URL, exclusively for one agent; knows nothing of the tables."""
+"""An open database of a journal, and what its errors mean."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
-from sqlalchemy.engine import URL, Connection, Engine, make_url
-from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, InterfaceError
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError
 
 from edge_agent.errors import JournalError
 from edge_agent.journal.ballast import Ballast
@@ -34,54 +34,6 @@ class Database:
     release: Callable[[], None]
     ballast: Ballast | None = None
     exclusive: Callable[[], AbstractContextManager[None]] = nullcontext
-
-
-def open_database(url: str, *, ballast: bool = False) -> Database:
-    """Open `url`, create or upgrade its tables, and lock it against other agents.
-
-    Args:
-        url: sqlite:///PATH or postgresql://...
-        ballast: keep a reserve file (ballast.py) on the disk of an SQLite file; default False. No effect on PostgreSQL.
-
-    Raises:
-        JournalError: the URL is not understood, or the database cannot be opened.
-    """
-    parsed = _parsed(url)
-    if parsed.drivername.startswith("sqlite"):
-        from edge_agent.journal.sqlite import open_sqlite
-
-        return open_sqlite(parsed, ballast=ballast)
-    from edge_agent.journal.postgresql import open_postgresql
-
-    return open_postgresql(parsed)
-
-
-def attach_database(url: str) -> Database:
-    """Open `url` while an agent may be using it: create, upgrade and lock nothing. Raises JournalError."""
-    parsed = _parsed(url)
-    if parsed.drivername.startswith("sqlite"):
-        from edge_agent.journal.sqlite import attach_sqlite
-
-        return attach_sqlite(parsed)
-    from edge_agent.journal.postgresql import attach_postgresql
-
-    return attach_postgresql(parsed)
-
-
-def _parsed(url: str) -> URL:
-    # Messages must not quote any part of a URL that is not understood: it may be the password.
-    if url.count("@") > 1:
-        raise JournalError("journal URL: more than one @; write an @ of the user name or password as %40")
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError):
-        raise JournalError(
-            "journal URL cannot be read; write sqlite:///relative/journal.db, sqlite:////absolute/journal.db or "
-            "postgresql://user:password@host/database (special characters of a password as %XX)"
-        ) from None
-    if parsed.drivername not in ("sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg"):
-        raise JournalError(f"journal URL: {parsed.drivername}:// is not supported; use sqlite:/// or postgresql://")
-    return parsed
 
 
 @contextmanager

@@ -19,7 +19,8 @@ from sqlalchemy.engine import Connection, Engine
 
 from edge_agent.core import AlarmEvent, Evaluation, Evidence, Inspection, Message, StoredFile
 from edge_agent.errors import JournalError
-from edge_agent.journal.database import Database, journal_errors, open_database
+from edge_agent.journal.database import Database, journal_errors
+from edge_agent.journal.opening import open_database
 from edge_agent.journal.outbox import Outbox
 from edge_agent.journal.purge import PurgeSearch, PurgeStep
 from edge_agent.journal.rows import (

@@ -18,7 +18,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, exists, select, true, update
 from sqlalchemy.engine import CursorResult
 
-from edge_agent.journal.database import Database, attach_database, journal_errors
+from edge_agent.journal.database import Database, journal_errors
+from edge_agent.journal.opening import attach_database
 from edge_agent.journal.rows import RecordedInspection, recorded
 from edge_agent.journal.tables import deliveries, follows, inspections, outbox, regions
 

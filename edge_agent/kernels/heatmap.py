@@ -8,34 +8,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edge_agent.kernels import Kernel, bands, scoring, usable
+from edge_agent.kernels import bands, scoring
+from edge_agent.kernels.kernel import Kernel
 
 BLOCK = 256  # pixels of each program
 tl: Any = None  # triton.language, once there is a kernel to build
 
 
-def heatmaps(
-    patches: Tensor, size: int, sigma: float, upsampling: str = "bilinear", dtype: torch.dtype = torch.float32
-) -> Tensor:
-    """Compute maps (B, size, size) in [0, 1].
-
-    Args:
-        patches: (B, h, w) fp32 in [0, 1].
-        size: side of the map in pixels.
-        sigma: of the blur, in pixels of a map of side 518, as the papers give it.
-        upsampling: "bilinear" or "nearest".
-        dtype: of the maps.
-    """
-    return (kernel if usable(patches.device) else reference)(patches, size, sigma, upsampling, dtype)
-
-
 def reference(patches: Tensor, size: int, sigma: float, upsampling: str, dtype: torch.dtype) -> Tensor:
-    """See heatmaps. In plain torch."""
+    """See fused.heatmaps. In plain torch."""
     return scoring.heatmaps(patches, size, sigma, upsampling).to(dtype)
 
 
 def kernel(patches: Tensor, size: int, sigma: float, upsampling: str, dtype: torch.dtype) -> Tensor:
-    """See heatmaps. In Triton: both steps are linear along each axis, so they are one banded matrix for each axis."""
+    """See fused.heatmaps. In Triton: both steps are linear along each axis, so they are one banded matrix for each axis."""
     B, h, w = patches.shape
     rows = upsampling_band(h, size, sigma, upsampling, patches.device)
     columns = upsampling_band(w, size, sigma, upsampling, patches.device)

@@ -9,25 +9,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edge_agent.backbones.backbone import Preprocessing
-from edge_agent.kernels import Kernel, bands, usable
+from edge_agent.kernels import bands
+from edge_agent.kernels.kernel import Kernel
 
 BLOCK = 128  # pixels of each program
 tl: Any = None  # triton.language, once there is a kernel to build
 
 
-def prepare(frames: Tensor, preprocessing: Preprocessing, out: Tensor) -> None:
-    """Resize and normalise frames into `out`.
-
-    Args:
-        frames: (B, H, W, 3) uint8 RGB of any strides.
-        preprocessing: of the backbone.
-        out: (B, 3, S, S), contiguous; written in its own precision.
-    """
-    (kernel if usable(frames.device) else reference)(frames, preprocessing, out)
-
-
 def reference(frames: Tensor, preprocessing: Preprocessing, out: Tensor) -> None:
-    """See prepare. In plain torch."""
+    """See fused.prepare. In plain torch."""
     x = frames.permute(0, 3, 1, 2).float()
     if x.shape[2:] != out.shape[2:]:
         x = F.interpolate(x, size=out.shape[2:], mode=preprocessing.interpolation, antialias=True, align_corners=False)
@@ -40,7 +30,7 @@ def reference(frames: Tensor, preprocessing: Preprocessing, out: Tensor) -> None
 
 
 def kernel(frames: Tensor, preprocessing: Preprocessing, out: Tensor) -> None:
-    """See prepare. In Triton: each pixel is written once, without intermediate results in memory."""
+    """See fused.prepare. In Triton: each pixel is written once, without intermediate results in memory."""
     B, H, W, _ = frames.shape
     size = out.shape[3]
     rows = bands.resampling(H, size, preprocessing.interpolation, frames.device)

@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+import logging
+from functools import cache
+
 import torch
 from torch import Tensor
 
 from edge_agent.backbones.backbone import Preprocessing
 from edge_agent.kernels import heatmap, pictures, similarity
 
+log = logging.getLogger(__name__)
+
 LEVEL = 1 / 255
 CLIP = Preprocessing("bicubic", True, (0.481, 0.458, 0.408), (0.269, 0.261, 0.276))
+
+
+@cache
+def usable(device: torch.device) -> bool:
+    """Whether kernels run on this device and give what their references give. Checked once; not while a graph is captured."""
+    if device.type != "cuda":
+        return False
+    try:
+        wrong = [name for name, (found, allowed) in differences(device).items() if not found <= allowed]
+    except Exception as error:  # of the compiler, the driver or an old card: the references work
+        wrong = [f"{type(error).__name__}: {str(error)[:200]}"]
+    if wrong:
+        log.warning("%s: plain torch instead of our kernels, slower but the same (%s)", device, ", ".join(wrong))
+    return not wrong
 
 
 def differences(device: torch.device, half: torch.dtype = torch.float16) -> dict[str, tuple[float, float]]:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edge_agent.kernels import Kernel, usable
+from edge_agent.kernels.kernel import Kernel
 
 PATCHES, NUMBERS = 8, 256  # tile of a program: patches, and numbers of each
 EPS = 1e-12  # lengths are raised to this, as in torch's normalize
@@ -23,24 +23,10 @@ class Similarities(NamedTuple):
     peak: Tensor
 
 
-def compare(features: Tensor, states: Tensor, temperature: float | Tensor, keep: Tensor | None = None) -> Similarities:
-    """Compare N patches of each of R rows with the states; differentiable where gradients are enabled.
-
-    Args:
-        features: (R, N, D), of any length, precision and strides.
-        states: (R or 1, 2, D) unit, normal then anomalous.
-        temperature: what cosines are divided by before the softmax.
-        keep: (R, N) bool, patches that may be the peak; where none may, it is 0. None for all.
-    """
-    if torch.is_grad_enabled() or isinstance(temperature, Tensor) or not usable(features.device):
-        return reference(features, states, temperature, keep)
-    return kernel(features, states, temperature, keep)
-
-
 def reference(
     features: Tensor, states: Tensor, temperature: float | Tensor, keep: Tensor | None = None
 ) -> Similarities:
-    """See compare. In plain torch."""
+    """See fused.compare. In plain torch."""
     states = states[0] if len(states) == 1 else states  # one product is faster than many
     cosines = F.normalize(features.float(), dim=2) @ states.float().mT  # (R, N, 2)
     normal, anomalous = (cosines / temperature).unbind(dim=2)
@@ -50,7 +36,7 @@ def reference(
 
 
 def kernel(features: Tensor, states: Tensor, temperature: float, keep: Tensor | None = None) -> Similarities:
-    """See compare. In Triton: only three numbers of each patch are written."""
+    """See fused.compare. In Triton: only three numbers of each patch are written."""
     R, N, D = features.shape
     states = states.float().contiguous()
     made = features.new_empty((R, 3, N), dtype=torch.float32)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from edge_agent import __version__
 from edge_agent.errors import EdgeAgentError
 from edge_agent.kernels import scoring
-from edge_agent.kernels.heatmap import heatmaps
+from edge_agent.kernels.fused import heatmaps
 
 if TYPE_CHECKING:
     from edge_agent.inference.detector import PromptDetector

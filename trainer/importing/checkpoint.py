@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from edge_agent.backbones.backbone import Backbone
-from edge_agent.backbones.clip.family import PREFIX, fault_of
+from edge_agent.backbones.clip.names import PREFIX, fault_of
 from edge_agent.backbones.families import catalog
 from edge_agent.detectors.checkpoint import Checkpoint, save_checkpoint
 from edge_agent.detectors.method import Method

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from edge_agent.backbones.backbone import Backbone
-from edge_agent.backbones.clip.family import EXAMPLE
+from edge_agent.backbones.clip.names import EXAMPLE
 from edge_agent.detectors.cops import DEEP_BLOCKS, Cops
 from edge_agent.errors import CheckpointError
 from trainer.importing.layout import Parts

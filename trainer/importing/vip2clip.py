@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edge_agent.backbones.backbone import Backbone
-from edge_agent.backbones.clip.family import EXAMPLE
+from edge_agent.backbones.clip.names import EXAMPLE
 from edge_agent.detectors.vip2clip import TOP, ViP2Clip
 from edge_agent.errors import CheckpointError
 from trainer.importing.layout import Parts

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edge_agent.backbones.backbone import ImageFeatures, Preprocessing
-from edge_agent.backbones.clip.family import Colour
+from edge_agent.backbones.clip.names import Colour
 from edge_agent.backbones.windows import encode_each
 from edge_agent.errors import CheckpointError
 

@@ -16,7 +16,8 @@ import torch
 from huggingface_hub import constants, try_to_load_from_cache
 from torch import Tensor
 
-from edge_agent.backbones.clip.family import (
+from edge_agent.backbones.clip.model import Clip, causal_mask
+from edge_agent.backbones.clip.names import (
     WEIGHT_FILES,
     ClipName,
     architecture,
@@ -24,7 +25,6 @@ from edge_agent.backbones.clip.family import (
     published,
     repository,
 )
-from edge_agent.backbones.clip.model import Clip, causal_mask
 from edge_agent.backbones.weights.digests import measure
 from edge_agent.backbones.weights.store import PINS, read_pins
 from edge_agent.errors import CheckpointError

@@ -4,37 +4,33 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from edge_agent.io.files import why_not_writable
 from edge_agent.settings.finding import Finding
 from edge_agent.sources.camera.capture import START_S, Capture, CapturedPicture
 
-if TYPE_CHECKING:
-    from edge_agent.sources.camera.config import CameraConfig
-
 MEASURE_S = 2.0  # how long a camera's pictures are counted
 
 
-def examine_camera(station: str, config: CameraConfig, max_megapixels: float) -> Finding:
+def examine_camera(station: str, camera: str, capture: Capture, open_timeout_s: float) -> Finding:
     """Report whether a camera gives pictures, their size and rate. A USB camera that the agent has open gives none.
 
     Args:
         station: name of its station.
-        config: its address and settings; its rate and its end, if it is a video, are ignored.
-        max_megapixels: larger pictures are refused.
+        camera: its address without a password.
+        capture: gives as many pictures as the camera has, for MEASURE_S at least; it is closed.
+        open_timeout_s: seconds that opening the camera may take.
     """
-    capture = config.model_copy(update={"fps": None, "repeat": True}).capture(station, max_megapixels)
     try:
-        taken = _pictures(capture, time.monotonic() + START_S + config.open_timeout_s)
+        taken = _pictures(capture, time.monotonic() + START_S + open_timeout_s)
     finally:
         capture.close()
     if not taken:
-        return Finding("source", "failed", f"{station}: {config.camera} {capture.problem}")
+        return Finding("source", "failed", f"{station}: {camera} {capture.problem}")
     height, width = taken[-1].pixels.shape[:2]
     seconds = taken[-1].at - taken[0].at
     rate = f"{(len(taken) - 1) / seconds:.1f} pictures a second" if seconds else "one picture"
-    return Finding("source", "ok", f"{station}: {config.camera} gives {width} x {height}, {rate}")
+    return Finding("source", "ok", f"{station}: {camera} gives {width} x {height}, {rate}")
 
 
 def _pictures(capture: Capture, until: float) -> list[CapturedPicture]:

@@ -225,7 +225,9 @@ class CameraConfig(SourceSection):
         """Capture for two seconds, and examine the trigger folder."""
         from edge_agent.sources.camera.check import examine_camera, examine_trigger_folder
 
-        yield examine_camera(station, self, max_megapixels)
+        unhindered = self.model_copy(update={"fps": None, "repeat": True})  # no rate, and no end if it is a video
+        capture = unhindered.capture(station, max_megapixels)
+        yield examine_camera(station, self.camera, capture, self.open_timeout_s)
         if self.trigger and self.trigger.folder:
             yield examine_trigger_folder(station, self.trigger.folder)
 

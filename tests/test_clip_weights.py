@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import socket
 from pathlib import Path
 
@@ -226,6 +227,25 @@ def test_the_tag_says_the_activation_and_the_colours_and_without_one_the_model_s
     assert not quick("clip:ViT-L-14-336@a.pt")
     assert not quick("clip:ViT-B-32/laion2b_s34b_b79k")
     assert pretrained(parse_clip("clip:ViT-L-14/laion2b_s32b_b82k"))["mean"] == (0.5, 0.5, 0.5)
+
+
+def test_openais_weights_under_a_name_without_quickgelu_are_warned_of(weights, tmp_path, caplog):
+    import open_clip
+
+    gelu = "ViT-tiny-gelu-8"
+    (tmp_path / f"{gelu}.json").write_text(json.dumps({**tiny_clip.CONFIG, "quick_gelu": False}))
+    open_clip.add_model_config(tmp_path / f"{gelu}.json")
+    stored(weights, tmp_path / "plain.safetensors")
+    stored(weights | {"context_length": torch.tensor(77)}, tmp_path / "numbers.pt")
+    (tmp_path / "vit.openai").mkdir()
+    stored(weights, tmp_path / "vit.openai" / SAFETENSORS)
+    load_clip(parse_clip(f"clip:{gelu}@{tmp_path / 'plain.safetensors'}"))
+    load_clip(parse_clip(f"clip:{tiny_clip.MODEL}@{tmp_path / 'numbers.pt'}"))
+    assert caplog.messages == []
+    for place in ("numbers.pt", "vit.openai"):
+        load_clip(parse_clip(f"clip:{gelu}@{tmp_path / place}"))
+        assert "seems to hold OpenAI's weights" in caplog.messages[-1]
+        assert f"name it clip:{gelu}-quickgelu@{tmp_path / place}" in caplog.messages[-1]
 
 
 # Where a tag's weights lie

@@ -9,7 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
+from edge_agent.backbones.tips.embedded import EMBEDDED_FOLDER
+from edge_agent.detectors.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from edge_agent.errors import EdgeAgentError
+from trainer.calibrate.setup import setup_of_model
 from trainer.cli import main
 from trainer.data.examples import read_examples
 from trainer.evaluate.compare import compare
@@ -217,3 +220,16 @@ def test_inverted_masks_and_copies_are_warned_of_in_the_table_and_the_report(pla
     for said in ("the masks of 3 of 3 defective pictures cover most", "1 picture is a copy of others"):
         assert said in warned
         assert said in page
+
+
+def test_a_checkpoint_is_read_with_the_class_name_that_it_was_fitted_with(plates):
+    own = load_checkpoint(EMBEDDED_FOLDER / "tipsomaly.safetensors")
+    out, found = plates / "prompts.safetensors", plates / "evaluation.json"
+    save_checkpoint(Checkpoint({**own.header, "class_name": "hazelnut"}, own.tensors), out)
+    measured = ["evaluate", "--data", str(plates), "--checkpoint", str(out), "--json", str(found)]
+    assert main(measured) == 0
+    assert read_evaluation(found).measured.class_name == "hazelnut"
+    assert main([*measured, "--class-name", "nut"]) == 0
+    assert read_evaluation(found).measured.class_name == "nut"
+    assert setup_of_model(checkpoint=out).class_name == "hazelnut"
+    assert setup_of_model().class_name == "object"

@@ -24,6 +24,7 @@ from edge_agent.detectors.tipsomaly import NO_CONTRAST
 from edge_agent.errors import EdgeAgentError
 from edge_agent.inference.load import Loader, load_detector
 from tests.conftest import wait_until
+from tests.made import unprivileged_folder
 from trainer import synthesis
 from trainer.cli import main
 from trainer.fit.checkpoint import FitProgress, FitRequest, fit_checkpoint
@@ -329,3 +330,13 @@ def test_what_cannot_be_fitted_is_said_with_the_remedy(folder, arguments, said, 
     assert main([*command(folder, tmp_path / "x.safetensors"), *arguments]) == 1
     assert said in capfd.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_place_that_cannot_be_written_is_said_before_the_work(folder, capfd):
+    with unprivileged_folder() as locked:
+        locked.chmod(0o500)
+        try:
+            assert main(command(folder, locked / "x.safetensors")) == 1
+        finally:
+            locked.chmod(0o700)
+    assert "x.safetensors cannot be written there (Permission denied)" in capfd.readouterr().err

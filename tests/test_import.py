@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import os
 import pickle
@@ -32,6 +33,7 @@ from tests.test_cops_parity import published_prompts
 from trainer.cli import main
 from trainer.importing.checkpoint import backbones_of_width, import_checkpoint, read_published
 from trainer.importing.cops import CopsLayout, cops_from_published, published_shapes
+from trainer.importing.published import prompts_file
 from trainer.importing.tipsomaly import tipsomaly_from_published
 from trainer.importing.vip2clip import END, PERCEPTION, vip2clip_from_published
 
@@ -274,7 +276,41 @@ def test_the_refused_name_is_said_with_the_remedy(name, tmp_path, capfd):
     assert "take the one that the authors publish" in said
 
 
+@pytest.mark.parametrize("extra", [argparse.Namespace(lr=0.1), np.float64(0.3), Path("data")])
+def test_settings_saved_beside_the_prompts_are_refused_with_how_to_save_without_and_without_suspicion(
+    extra, tmp_path, capfd
+):
+    source = tmp_path / "published.pth"
+    torch.save({"learnable_prompts": list(tipsomalys(8)), "args": extra}, source)
+    said = told(["--method", "tipsomaly", "--from", str(source), "--out", str(tmp_path / "x.safetensors")], capfd)
+    assert "published.pth: holds " in said
+    assert "torch.save the dict of tensors alone" in said
+    assert "trust" not in said
+
+
 # Files that are damaged, of something else, or for something else
+
+
+def test_prompts_of_anomalyclip_are_not_taken_for_those_of_cops(tmp_path):
+    learned = {"ctx_pos": (1, 1, 12, 8), "ctx_neg": (1, 1, 12, 8), "compound_prompts_text.0": (4, 8)}
+    source = tmp_path / "anomalyclip.pth"
+    torch.save({"prompt_learner": drawn(learned)}, source)
+    for method in ("tipsomaly", "cops"):
+        with pytest.raises(CheckpointError, match="not prompts as the authors of Tipsomaly, ViP2-CLIP, CoPS publish"):
+            read_published(source, method)
+
+
+def test_a_folder_or_the_settings_beside_the_prompts_stand_for_the_file(tmp_path, capfd):
+    run, out = tmp_path / "run", tmp_path / "x.safetensors"
+    run.mkdir()
+    (run / "args.txt").write_text("epoch: 10")
+    assert "run: has no .pth in it" in told(["--method", "tipsomaly", "--from", str(run), "--out", str(out)], capfd)
+    torch.save(tipsomalys(1024), run / "epoch_10.pth")
+    assert prompts_file(run) == prompts_file(run / "args.txt") == run / "epoch_10.pth"
+    assert prompts_file(run / "epoch_9.pth") == run / "epoch_9.pth"
+    torch.save(tipsomalys(1024), run / "epoch_11.pth")
+    with pytest.raises(CheckpointError, match=r"2 files of prompts \(epoch_10\.pth, epoch_11\.pth\): name one"):
+        prompts_file(run)
 
 
 @pytest.mark.parametrize("legacy_format", [False, True])
@@ -319,7 +355,7 @@ def tar(path: Path) -> None:
         (pointer, "git lfs pull"),
         (tar, "not a whole file of torch.save"),
         (lambda path: path.write_text("<!DOCTYPE html><html>"), "not a whole file of torch.save"),
-        (lambda path: path.mkdir(), "Is a directory"),
+        (lambda path: path.mkdir(), "has no .pth in it: name the file"),
         (lambda path: None, "No such file"),
         (lambda path: torch.save({"state_dict": {}, "epoch": 3}, path), "a dict of 'state_dict', 'epoch'"),
         (lambda path: torch.save(torch.zeros(3), path), "a Tensor"),

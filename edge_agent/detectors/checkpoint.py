@@ -36,6 +36,11 @@ class Checkpoint:
     sha256: str = ""
     path: Path | None = field(default=None)
 
+    @property
+    def class_name(self) -> str:
+        """What the pictures show that it was fitted on; "object" where it does not say."""
+        return str(self.header.get("class_name", "object"))
+
     def require_backbone(self, name: str, sha256: str) -> None:
         """Raise CheckpointError unless the checkpoint was made for exactly this backbone."""
         wanted = self.header["backbone_sha256"]
@@ -93,6 +98,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
         raise CheckpointError(f"{path}: holds numbers that are not finite; refit")
     return Checkpoint(header, tensors, hashlib.sha256(data).hexdigest(), path)
+
+
+def class_name_of(path: Path | None) -> str:
+    """Return what the pictures show that a checkpoint was fitted on, "object" without a checkpoint. Raises CheckpointError."""
+    return load_checkpoint(path).class_name if path else "object"
 
 
 def unfitted_checkpoint(method: str, backbone: Backbone) -> Checkpoint:

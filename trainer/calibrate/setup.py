@@ -11,6 +11,7 @@ from edge_agent import build
 from edge_agent.backbones.tips.embedded import EMBEDDED
 from edge_agent.config.load import load_config
 from edge_agent.core import Detector
+from edge_agent.detectors.checkpoint import class_name_of
 from edge_agent.inference.load import Loader
 from edge_agent.line.calibration import Polygons
 
@@ -66,12 +67,12 @@ def setup_of_model(
         model: a backbone of the catalogue, or its folder; default "embedded".
         checkpoint: prompts fitted for it; default those that come with the embedded model.
         method: one that needs no checkpoint, in place of one.
-        class_name: what the pictures show; default "object".
+        class_name: what the pictures show; default what the checkpoint was fitted on, "object" without one.
         image_size: side in pixels at which they are read; default as fitted.
         windows: windows read besides, along each side; default 1, none.
 
     Raises EdgeAgentError when the model or checkpoint cannot be loaded.
     """
-    loader, class_name = Loader(), class_name or "object"
+    loader, class_name = Loader(), class_name or class_name_of(checkpoint)
     whole = loader.detector(model or EMBEDDED, checkpoint, class_name, method=method, image_size=image_size)
     return ReadingSetup(loader.windowed(whole, windows or 1), class_name)

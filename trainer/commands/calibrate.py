@@ -44,7 +44,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         choices=unfitted_methods(),
         help="a method that needs no checkpoint, in place of one",
     )
-    calibrate.add_argument("--class-name", type=words, help="what the pictures show (default: object)")
+    calibrate.add_argument(
+        "--class-name",
+        type=words,
+        help="what the pictures show (default: what the checkpoint was fitted on, else object)",
+    )
     calibrate.add_argument("--image-size", type=count, help="pixels a side at which they are read (default: as fitted)")
     calibrate.add_argument(
         "--windows", type=windows, help="windows along each side to read besides the whole picture (default: none)"

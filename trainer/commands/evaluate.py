@@ -27,7 +27,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="a method that needs no checkpoint, in place of one",
     )
     named = evaluate.add_mutually_exclusive_group()
-    named.add_argument("--class-name", default="object", help="what the pictures show (default: object)")
+    named.add_argument(
+        "--class-name", help="what the pictures show (default: what the checkpoint was fitted on, else object)"
+    )
     evaluate.add_argument("--image-size", type=count, help="pixels a side at which they are read (default: as fitted)")
     evaluate.add_argument(
         "--windows",
@@ -49,6 +51,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    from edge_agent.detectors.checkpoint import class_name_of
     from trainer.data.doubts import of_leftover
     from trainer.data.examples import categories, read_examples
     from trainer.evaluate.record import write_evaluation
@@ -62,7 +65,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         options.model,
         options.checkpoint,
         options.method,
-        None if options.category_names else options.class_name,
+        None if options.category_names else options.class_name or class_name_of(options.checkpoint),
         options.image_size,
         options.windows,
     )

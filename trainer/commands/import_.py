@@ -17,7 +17,14 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command line of `trainer import`."""
     own = commands.add_parser("import", help="make a checkpoint of the prompts that a method's authors publish")
     own.add_argument("--method", choices=fitted_methods(), required=True, help="the method that the prompts are for")
-    own.add_argument("--from", dest="source", type=Path, required=True, metavar="FILE", help="the authors' .pth file")
+    own.add_argument(
+        "--from",
+        dest="source",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="the authors' .pth file, or the folder that holds only this one",
+    )
     own.add_argument("--out", type=Path, required=True, help="the checkpoint, FILE.safetensors")
     own.add_argument("--backbone", help=f"{forms()} (default: the one its authors used)")
     own.add_argument("--trained-on", choices=DATASETS, help="the data set that they were trained on; needed for CoPS")
@@ -35,11 +42,13 @@ def _import(options: argparse.Namespace) -> int:
     from edge_agent.inference.load import Loader
     from trainer.importing.checkpoint import ADVICE, import_checkpoint, read_published
     from trainer.importing.layouts import LAYOUTS
+    from trainer.importing.published import prompts_file
 
     writable(options.out)
-    if options.out.resolve() == options.source.resolve():
+    source = prompts_file(options.source)
+    if options.out.resolve() == source.resolve():
         raise EdgeAgentError(f"{options.out}: would overwrite the authors' file: name another --out")
-    published = read_published(options.source, options.method)
+    published = read_published(source, options.method)
     usual = LAYOUTS[options.method].backbone
     backbone = Loader().backbone(options.backbone or usual, "cpu")
     import_checkpoint(

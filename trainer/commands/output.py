@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +38,27 @@ def print_skipped(skipped: Sequence[Skipped]) -> None:
 
 
 def writable(out: Path) -> None:
-    """Raise EdgeAgentError when the folder for `out` is missing, before an hour of work is done for nothing."""
+    """Raise EdgeAgentError when `out` cannot be written, before an hour of work is done for nothing."""
     if not out.parent.is_dir():
         raise EdgeAgentError(f"{out.parent}: no such folder to write {out.name} into; make it first")
+    if out.is_dir():
+        raise EdgeAgentError(f"{out}: is a folder: name a file to write")
+    _require_writable_folder(out.parent, out.name)
+
+
+def writable_folder(out: Path) -> None:
+    """Raise EdgeAgentError when the folder `out`, which need not exist, cannot be written."""
+    if not out.parent.is_dir():
+        raise EdgeAgentError(f"{out.parent}: no such folder to write {out.name} into; make it first")
+    _require_writable_folder(out.parent, out.name)
+
+
+def _require_writable_folder(folder: Path, name: str) -> None:
+    try:
+        with tempfile.TemporaryFile(dir=folder):  # the rights alone do not tell of a disk that is mounted read-only
+            pass
+    except OSError as error:
+        raise EdgeAgentError(
+            f"{folder}: {name} cannot be written there ({error.strerror or error}): let this user write into it, or name another"
+            " place"
+        ) from None

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from edge_agent.commands.arguments import count, seed, words
-from trainer.commands.output import bar, print_skipped, writable
+from trainer.commands.output import bar, print_skipped, writable_folder
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -42,7 +42,7 @@ def _synthesize(options: argparse.Namespace) -> int:
     from trainer.data.examples import good_pictures
     from trainer.data.labelled_set import PAGE, category_of, make_set
 
-    writable(options.out.absolute())
+    writable_folder(options.out.absolute())
     category = category_of(options.class_name)
     workers = options.workers or len(os.sched_getaffinity(0))
     with bar(len(good_pictures(options.good)) + options.count, category) as progress:

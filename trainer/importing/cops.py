@@ -19,6 +19,7 @@ Shape = tuple[int, ...]
 PROMPTS = "prompt_learner"
 UNUSED = ("projector", "extractor_", "vae_encoder", "token")  # prefixes of names that inspecting does not need
 PAIRS = {"context": ("ctx_pos", "ctx_neg"), "queries": ("t_n", "t_a")}  # normal, anomalous
+OWN = ("t_n", "t_a", "extractor", "decoder", "vae_encoder")  # prefixes of names that no other method's prompts have
 RENAMED = {
     "extractor.mlp.0": "extractor.mlp.c_fc",
     "extractor.mlp.2": "extractor.mlp.c_proj",
@@ -42,7 +43,11 @@ class CopsLayout:
 
     def recognise(self, content: Any) -> bool:
         """See Layout."""
-        return isinstance(content, Mapping) and PROMPTS in content and VIP2CLIP_PART not in content
+        if not isinstance(content, Mapping) or PROMPTS not in content or VIP2CLIP_PART in content:
+            return False
+        # AnomalyCLIP, whose code CoPS began with, has this part and its deep prompts too, and nothing else of CoPS.
+        names = [str(name) for name in content[PROMPTS]] if isinstance(content[PROMPTS], Mapping) else []
+        return not any(name.startswith(DEEP) for name in names) or any(name.startswith(OWN) for name in names)
 
     def parts(self, content: Any) -> Mapping[str, Any]:
         """See Layout."""

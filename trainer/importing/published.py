@@ -19,6 +19,11 @@ from torch import Tensor, nn
 
 from edge_agent.errors import CheckpointError
 
+# What training scripts often save beside tensors: settings, paths, losses. None of it is built here all the same.
+_PLAIN_DATA = ("argparse.Namespace", "numpy._core.multiarray.", "numpy.core.multiarray.", "numpy.dtype", "numpy.ndarray",
+               "pathlib.", "datetime.", "omegaconf.", "easydict.", "yacs.config.")  # fmt: skip
+_PROMPT_FILES = (".pth", ".pt")
+_BESIDE_PROMPTS = (".txt", ".json", ".yaml", ".yml", ".log", ".md")
 _LFS_POINTER = b"version https://git-lfs"
 
 
@@ -34,6 +39,23 @@ class PublishedPrompts:
     sha256: str
     method: str
     parts: Mapping[str, Mapping[str, Tensor]]
+
+
+def prompts_file(path: Path) -> Path:
+    """Return the file of prompts that is meant: the path itself, or the only .pth in a folder, or beside a text file such as args.txt.
+
+    Raises CheckpointError when there is none, or more than one.
+    """
+    folder = path if path.is_dir() else path.parent
+    if not path.is_dir() and (path.suffix.lower() not in _BESIDE_PROMPTS or not path.is_file()):
+        return path
+    found = sorted(one for one in folder.iterdir() if one.suffix.lower() in _PROMPT_FILES)
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(one.name for one in found[:5]) + (", ..." if len(found) > 5 else "")
+    raise CheckpointError(
+        f"{folder}: has {f'{len(found)} files of prompts ({names}): name one of them' if found else 'no .pth in it: name the file'}"
+    )
 
 
 def read_content(path: Path) -> tuple[Any, str]:
@@ -96,14 +118,25 @@ def _unpickled(path: Path, data: bytes) -> Any:
         refused = re.search(r"GLOBAL (\S+)", str(error))
         name = refused[1] if refused else _first_import(data) if isinstance(error, pickle.UnpicklingError) else None
         if name:
-            raise CheckpointError(
-                f"{path}: would call {name}, which no file of prompts needs: refused, and nothing of it was run;"
-                " do not trust this file, take the one that the authors publish"
-            ) from None
+            raise CheckpointError(f"{path}: {_refusal(name)}") from None
         reason = str(error).rpartition("WeightsUnpickler error: ")[2].strip().partition("\n")[0][:200]
         raise CheckpointError(
             f"{path}: not a whole file of torch.save ({reason or type(error).__name__}); download or copy it again"
         ) from None
+
+
+def _refusal(name: str) -> str:
+    """Say what was refused and what to do. name: what the file would import."""
+    if name.startswith(_PLAIN_DATA):
+        return (
+            f"holds {name} besides tensors, as training scripts save beside the prompts; only tensors are read, so it was refused"
+            " and nothing of it was run. Save it again without: in the program that made it, torch.save the dict of tensors"
+            " alone, in plain dicts and lists"
+        )
+    return (
+        f"would call {name}, which no file of prompts needs: refused, and nothing of it was run;"
+        " do not trust this file, take the one that the authors publish"
+    )
 
 
 def _first_import(data: bytes) -> str | None:

@@ -114,6 +114,13 @@ def architecture(name: ClipName) -> dict[str, Any]:
     return config
 
 
+def openai_name(name: ClipName) -> str:
+    """Return the name of the same architecture with OpenAI's weights: by its tag, or, where it has none, by QuickGELU."""
+    from open_clip import get_pretrained_cfg
+
+    return f"{PREFIX}{name.model}" + ("/openai" if get_pretrained_cfg(name.model, "openai") else "-quickgelu")
+
+
 def repository(name: ClipName) -> str | None:
     """Return the tag's repository on the Hugging Face hub, as ORGANISATION/NAME, if it has one."""
     return pretrained(name).get("hf_hub", "").strip("/") or None

@@ -5,7 +5,9 @@ Never from the network: `edge-agent models fetch` is for that.
 
 from __future__ import annotations
 
+import logging
 import pickle
+import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +23,7 @@ from edge_agent.backbones.clip.names import (
     WEIGHT_FILES,
     ClipName,
     architecture,
+    openai_name,
     pretrained,
     published,
     repository,
@@ -31,6 +34,8 @@ from edge_agent.errors import CheckpointError
 
 if TYPE_CHECKING:
     from open_clip.model import CLIP
+
+log = logging.getLogger(__name__)
 
 OPEN_CLIP_CACHE = Path("~/.cache/clip")  # where open_clip's own downloads lie
 _NO_WEIGHTS = ("input_resolution", "context_length", "vocab_size")  # numbers beside OpenAI's weights
@@ -52,7 +57,17 @@ def load_clip(wanted: ClipName, folders: Sequence[Path] = ()) -> Clip:
             "fetch or copy it again"
         )
     config, record = architecture(wanted), pretrained(wanted)
-    model = assembled(config, read_weights(path), f"{path}, read as {wanted.name}")
+    state = _state(path)
+    if not config.get("quick_gelu") and _seems_openais(path, state):
+        log.warning(
+            "%s: seems to hold OpenAI's weights, which were trained with QuickGELU, and %s has GELU: every score would be off; "
+            "name it %s@%s",
+            path,
+            wanted.name,
+            openai_name(wanted),
+            path,
+        )
+    model = assembled(config, _weights(path, state), f"{path}, read as {wanted.name}")
     colours = {key: record[key] for key in ("mean", "std") if key in record}
     tokenizer = SimpleTokenizer(context_length=model.context_length)
     return Clip(model, tokenizer, wanted.name, sha256, **colours).eval().requires_grad_(False)
@@ -85,18 +100,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
     Raises CheckpointError.
     """
-    whole = _from_safetensors(path) if path.suffix == ".safetensors" else _from_torch(path)
-    state = whole.get("state_dict", whole) if isinstance(whole, dict) else {}
-    if any(key.startswith(("vision_model.", "text_model.")) for key in state):
-        raise CheckpointError(f"{path}: is in the layout of transformers, not open_clip's; {_remedy()}")
-    found = {
-        key.removeprefix("module."): value.float()
-        for key, value in state.items()
-        if isinstance(value, Tensor) and key not in _NO_WEIGHTS
-    }
-    if not found:
-        raise CheckpointError(f"{path}: holds no weights by name; {_remedy()}")
-    return found
+    return _weights(path, _state(path))
 
 
 def assembled(config: Mapping[str, object], weights: Mapping[str, Tensor], where: str) -> CLIP:
@@ -125,6 +129,33 @@ def assembled(config: Mapping[str, object], weights: Mapping[str, Tensor], where
     model.load_state_dict(weights, assign=True)
     model.attn_mask = causal_mask(model.context_length)  # the one buffer that no file holds
     return model
+
+
+def _state(path: Path) -> Mapping[str, Any]:
+    """Return all that a file holds by name. Raises CheckpointError."""
+    whole = _from_safetensors(path) if path.suffix == ".safetensors" else _from_torch(path)
+    state = whole.get("state_dict", whole) if isinstance(whole, dict) else {}
+    return state if isinstance(state, dict) else {}
+
+
+def _weights(path: Path, state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the parameters among what a file holds, fp32. Raises CheckpointError."""
+    if any(key.startswith(("vision_model.", "text_model.")) for key in state):
+        raise CheckpointError(f"{path}: is in the layout of transformers, not open_clip's; {_remedy()}")
+    found = {
+        key.removeprefix("module."): value.float()
+        for key, value in state.items()
+        if isinstance(value, Tensor) and key not in _NO_WEIGHTS
+    }
+    if not found:
+        raise CheckpointError(f"{path}: holds no weights by name; {_remedy()}")
+    return found
+
+
+def _seems_openais(path: Path, state: Mapping[str, Any]) -> bool:
+    """Return whether OpenAI published the weights: only their files hold these numbers, and other copies say it in their path."""
+    named = re.search(r"(?<![a-z])openai(?![a-z])", "/".join(path.parts[-4:]).lower())  # 4: as in Hugging Face's cache
+    return bool(named) or any(name in state for name in _NO_WEIGHTS)
 
 
 def _named(path: Path) -> Path:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from edge_agent.backbones.weights.store import search_folders
 from edge_agent.config.config import Config
 from edge_agent.config.detector import DetectorConfig
 from edge_agent.config.evidence import EvidenceConfig
@@ -64,6 +65,11 @@ def station(config: StationConfig, loader: Loader, config_sha256: str) -> Statio
     except ConfigError as error:
         raise ConfigError(f"station {config.name}: {error}") from None
     threshold = _chosen("threshold", config.chosen_threshold(), own.info.threshold, config.name)
+    if config.debounce.hysteresis and config.debounce.hysteresis >= threshold:
+        raise ConfigError(
+            f"station {config.name}: hysteresis {config.debounce.hysteresis:g} is not below the threshold {threshold:g}: "
+            "no alarm would clear"
+        )
     map_threshold = _chosen("map_threshold", config.chosen_map_threshold(), own.info.map_threshold, config.name)
     return Station(
         name=config.name,
@@ -96,8 +102,8 @@ def _chosen(key: str, configured: float | None, recommended: float | None, stati
 
 
 def loader(config: Config) -> Loader:
-    """Finds fetched backbones in the data folder first: a service may have no home to keep a cache in."""
-    return Loader([config.agent.data_dir / "models"])
+    """Return what loads the stations' detectors, from the folders that search_folders() lists."""
+    return Loader(search_folders(config.agent.data_dir))
 
 
 def stations(config: Config, loader: Loader) -> dict[str, Station]:

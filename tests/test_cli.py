@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,10 @@ import pytest
 
 from edge_agent import __version__
 from edge_agent.backbones.families import catalog
+from edge_agent.backbones.tips.embedded import EMBEDDED_CHECKPOINT
 from edge_agent.cli import main
+from edge_agent.config.load import load_config
+from edge_agent.journal.journal import Journal
 from tests.agent import part, station, write_config
 from tests.made import unprivileged_folder
 from tests.mosquitto import Mosquitto
@@ -113,12 +117,29 @@ def test_without_a_config_the_file_that_was_looked_for_is_named(
     assert capsys.readouterr().err == "config.yaml: does not exist: give --config FILE\n"
 
 
-def test_the_doctor_is_content_with_a_machine_that_would_do(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_doctor_is_content_with_a_machine_that_would_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("EDGE_AGENT_CONFIG", raising=False)
     assert main(["doctor"]) == 0
     *findings, summary = capsys.readouterr().out.splitlines()
-    assert summary == "the agent would work here"
+    assert summary == "the agent would work here; no config.yaml was examined"
     assert [line.split()[1] for line in findings] == ["versions", "sqlite", "clock", "gpu", "detector"]
     assert re.search(r"embedded: tipsomaly/embedded on \w+, weights [0-9a-f]{12}, .*read [\d.]+ ms", findings[-1])
+
+
+def test_the_doctor_examines_the_config_that_check_reads(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("EDGE_AGENT_CONFIG", raising=False)
+    (tmp_path / "config.yaml").write_text(BAD)
+    assert main(["doctor"]) == 78
+    assert "config.yaml:2:11: stations[0].name" in capsys.readouterr().err
+    monkeypatch.setenv("EDGE_AGENT_CONFIG", str(tmp_path / "gone.yaml"))
+    assert main(["doctor"]) == 78
+    assert "gone.yaml: does not exist" in capsys.readouterr().err
 
 
 def test_the_doctor_looks_at_what_a_config_needs_and_can_tell_it_to_programs(
@@ -128,6 +149,10 @@ def test_the_doctor_looks_at_what_a_config_needs_and_can_tell_it_to_programs(
     with Mosquitto(tmp_path) as broker:
         near = station("cam2") | {"detector": {"windows": 2}}
         config = write_config(tmp_path, station("cam1"), near, broker=broker)
+        assert main(["doctor", "--config", str(config), "--json"]) == 0
+        assert not (tmp_path / "data").exists(), "examining makes no journal, which would be its own user's"
+        assert "is made at the first start" in capsys.readouterr().out
+        Journal.open(load_config(config).database.url).close()
         assert main(["doctor", "--config", str(config), "--json"]) == 0
     findings = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     told = {(finding["name"], finding["state"]): finding["text"] for finding in findings}
@@ -147,7 +172,7 @@ def test_the_doctor_names_everything_that_would_fail(tmp_path: Path, capsys: pyt
     data.mkdir()
     (data / "journal.db").write_text("a shopping list")
     part(tmp_path / "model" / "vision.npz")
-    (tmp_path / "prompts.safetensors").write_text("no prompts")
+    shutil.copy(EMBEDDED_CHECKPOINT, tmp_path / "prompts.safetensors")
     detector = {"model": "./model", "checkpoint": "prompts.safetensors"}
     config = write_config(tmp_path, station(detector=detector), broker=broker)
     assert main(["doctor", "--config", str(config)]) == 1
@@ -173,7 +198,6 @@ def test_stations_that_watch_one_folder_are_pointed_out(tmp_path: Path, capsys: 
 
 
 def test_the_doctor_names_folders_that_may_not_be_used(capsys: pytest.CaptureFixture[str]) -> None:
-    from edge_agent.config.load import load_config
     from edge_agent.diagnostics import doctor
 
     with unprivileged_folder() as folder:

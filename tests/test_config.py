@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,11 +15,17 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.faults.entries import checkpoint_of
+from edge_agent.backbones.tips.embedded import EMBEDDED_CHECKPOINT, EMBEDDED_FOLDER
+from edge_agent.backbones.tips.files import pinned_digest
+from edge_agent.backbones.weights.digests import measure
 from edge_agent.config.config import Config
 from edge_agent.config.describe import describe
 from edge_agent.config.load import default_path, load_config
+from edge_agent.detectors.header import read_header
 from edge_agent.errors import ConfigError
 from edge_agent.line.calibration import read_calibration
+from tests.made import unprivileged_folder
 
 EXAMPLE = Path(__file__).parents[1] / "config.yaml"
 MINIMAL = "stations: [{name: cam1, source: {folder: in}}]\n"
@@ -30,8 +37,8 @@ CALIBRATION = {
     "map_threshold": 0.5,
     "false_alarm_rate": 0.001,
     "good_pictures": 4200,
-    "model_sha256": "a" * 64,
-    "checkpoint_sha256": "b" * 64,
+    "model_sha256": pinned_digest(EMBEDDED_FOLDER),
+    "checkpoint_sha256": measure(EMBEDDED_CHECKPOINT)["sha256"],
     "created": "2026-11-20T08:15:30Z",
 }
 
@@ -84,8 +91,8 @@ def test_the_example_loads_as_it_is_and_says_that_it_waits_for_its_folder() -> N
 
 
 def test_every_setting_that_the_example_offers_can_be_uncommented(tmp_path: Path) -> None:
-    for name in ("prompts.safetensors", "db-password"):
-        (tmp_path / name).write_text("x")
+    shutil.copy(EMBEDDED_CHECKPOINT, tmp_path / "prompts.safetensors")
+    (tmp_path / "db-password").write_text("x")
     offered = re.sub(r"#: (?!calibration|method|trigger)", "", EXAMPLE.read_text("utf-8"))  # each in place of another
     config = load(tmp_path, offered)
     assert config.mqtt is not None
@@ -107,7 +114,7 @@ def test_windows_want_a_threshold_found_with_them(tmp_path: Path) -> None:
 
 
 def test_a_method_stands_in_place_of_a_checkpoint_and_wants_a_threshold(tmp_path: Path) -> None:
-    (tmp_path / "prompts.safetensors").write_text("x")
+    shutil.copy(EMBEDDED_CHECKPOINT, tmp_path / "prompts.safetensors")
     unmeasured = load(tmp_path, STATION + "  detector: {model: tips-l14, method: winclip}\n")
     assert unmeasured.stations[0].detector.method == "winclip"
     assert ["nobody has measured a threshold" in one for one in unmeasured.warnings].count(True) == 1
@@ -315,6 +322,33 @@ stations:
         ),
         (STATION + "  detector: {windows: 9}\n", "detector.windows: is '9'; must be at most 8"),
         (STATION + "  debounce: {hysteresis: 0.6}\n  threshold: 0.5\n", "0.6 is not below the threshold 0.5"),
+        (
+            STATION + "  debounce: {hysteresis: 0.9}\n",
+            ":4:13: stations[0].debounce: hysteresis 0.9 is not below the threshold 0.",
+        ),
+        (
+            STATION + "  detector: {method: clip}\n  debounce: {hysteresis: 0.5}\n",
+            "hysteresis 0.5 is not below the threshold 0.5 that is recommended: no alarm would clear",
+        ),
+        (
+            STATION + "  min_area: 1.0\n",
+            ":4:13: stations[0].min_area: is 1, but 1 of the picture is inspected: no defect",
+        ),
+        (
+            STATION + "  min_area: 0.2\n  include: [[[0, 0], [0.4, 0], [0.4, 0.5], [0, 0.5]]]\n",
+            "stations[0].min_area: is 0.2, but 0.2 of the picture is inspected: no defect would ever count",
+        ),
+        (
+            STATION + "  include: [[[0.5, 0.5], [0.5001, 0.5], [0.5, 0.5001]]]\n",
+            ":4:12: stations[0].include: leaves 0.0000% of the picture to inspect, which is too little to see anything in",
+        ),
+        (
+            STATION.replace("in}", "in, patterns: [.*\\.png]}"),
+            "'.*\\\\.png' can never match: hidden files and unfinished",
+        ),
+        (STATION.replace("in}", "in, patterns: ['*.TMP']}"), "'*.TMP' can never match: hidden files and unfinished"),
+        (STATION.replace("in}", "in, patterns: ['*.png;*.jpg']}"), "'*.png;*.jpg' is taken as one name: write several"),
+        (STATION.replace("in}", "in, patterns: ['*.{png,jpg}']}"), "'*.{png,jpg}' is taken as one name: write several"),
         (STATION + "name: x\n", ":4:1: name: unknown key; did you mean 'agent: {name: ...}'?"),
         (
             STATION + "xyzzy: x\n",
@@ -618,7 +652,7 @@ def test_what_is_no_calibration_is_refused(tmp_path: Path, content: bytes) -> No
 
 
 def test_a_calibration_is_refused_for_other_weights_and_for_another_checkpoint(tmp_path: Path) -> None:
-    calibration = read_calibration(calibration_file(tmp_path))
+    calibration = read_calibration(calibration_file(tmp_path, model_sha256="a" * 64, checkpoint_sha256="b" * 64))
     calibration.require_fit("a" * 64, "b" * 64, 224)
     with pytest.raises(ConfigError, match="c12 was made with the model weights aaaaaaaaaaaa, the station uses cccccc"):
         calibration.require_fit("c" * 64, "b" * 64, 224)
@@ -632,11 +666,76 @@ def test_a_calibration_is_refused_for_other_weights_and_for_another_checkpoint(t
         sized.require_fit("a" * 64, "b" * 64, 224, 3)
 
 
+def test_a_checkpoint_of_another_backbone_is_found_before_anything_is_loaded(tmp_path: Path) -> None:
+    header = dict(read_header(EMBEDDED_CHECKPOINT))
+    for name, changes in (
+        ("trained-again", {"backbone_sha256": "c" * 64}),
+        ("other-model", {"backbone": "tips-l14", "backbone_sha256": "c" * 64}),
+        ("other-method", {"method": "guess"}),
+        ("no-number", {"threshold": float("nan")}),
+    ):
+        (tmp_path / name).write_bytes(checkpoint_of(header | changes))
+    (tmp_path / "torn").write_bytes(EMBEDDED_CHECKPOINT.read_bytes()[:100])
+    station = "stations:\n- name: cam1\n  source: {folder: in}\n  detector: {model: MODEL, checkpoint: FILE}\n"
+    for model, file, said in (
+        (
+            "embedded",
+            "trained-again",
+            "trained-again was fitted for embedded (cccccccccccc); the station uses embedded (2d",
+        ),
+        (
+            "embedded",
+            "other-model",
+            "other-model was fitted for tips-l14 (cccccccccccc); the station uses embedded (2d",
+        ),
+        ("tips-b14", "other-model", "was fitted for tips-l14 (cccccccccccc); the station uses tips-b14 (not fetched)"),
+        ("embedded", "other-method", "is of the method 'guess'; this version knows tipsomaly, vip2clip, cops"),
+        ("embedded", "no-number", "header says threshold: nan; copy it again or refit"),
+        ("embedded", "torn", "not a prompt checkpoint of edge-agent, or damaged"),
+    ):
+        found = the_error(tmp_path, station.replace("MODEL", model).replace("FILE", file))
+        assert re.match(r"config\.yaml:4:\d\d: stations\[0\]\.detector\.checkpoint: ", found)
+        assert said in found
+    text = station.replace("MODEL", "tips-l14").replace("FILE", "other-model")
+    assert "tips-l14 is not on this machine: run `edge-agent models fetch tips-l14`" in str(
+        load(tmp_path, text).warnings
+    )
+
+
+def test_a_calibration_of_another_checkpoint_or_reading_is_found_before_anything_is_loaded(tmp_path: Path) -> None:
+    text = STATION + "  calibration: calibration.json\n"
+    for changes, said in (
+        ({"checkpoint_sha256": "b" * 64}, "c12 was made with the checkpoint bbbbbbbbbbbb, the station uses"),
+        ({"model_sha256": "b" * 64}, "c12 was made with the model weights bbbbbbbbbbbb, the station uses"),
+        ({"image_size": 448}, "c12 was made at image_size 448, the station reads at 224"),
+        ({"windows": 2}, "c12 was made at windows 2, the station reads at 1"),
+    ):
+        calibration_file(tmp_path, **changes)
+        assert the_error(tmp_path, text).startswith(f"config.yaml:4:16: stations[0].calibration: calibration {said}")
+
+
+@pytest.mark.parametrize(
+    ("threshold", "said"), [("1.0", "hardly any defect will be NotOK"), ("0", "every picture will be")]
+)
+def test_a_threshold_that_tells_nothing_apart_is_told(tmp_path: Path, threshold: str, said: str) -> None:
+    assert said in str(load(tmp_path, STATION + f"  threshold: {threshold}\n").warnings)
+
+
+def test_a_folder_that_may_not_be_read_is_an_error_for_check_alone_as_a_running_agent_waits_for_it() -> None:
+    with unprivileged_folder() as folder:
+        (folder / "in").mkdir(mode=0o300)
+        assert load(folder, STATION).stations
+        with pytest.raises(
+            ConfigError, match=r"config\.yaml:3:20: stations\[0\]\.source\.folder: .*/in cannot be read \(Perm"
+        ):
+            load_config(folder / "config.yaml", thorough=True)
+
+
 # In plain words
 
 
 def test_the_description_says_what_the_agent_will_do(tmp_path: Path) -> None:
-    calibration_file(tmp_path)
+    calibration_file(tmp_path, image_size=320, windows=3)
     (tmp_path / "in").mkdir()
     config = load(
         tmp_path,

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from edge_agent.core import AlarmEvent, Evaluation, Reading, Verdict
+from edge_agent.io.digits import told_apart
 from edge_agent.line.judge import MAX_REGIONS, AlarmState, Rules, debounce, judge, regions, stretch
 
 unhurried = settings(deadline=None, max_examples=150)
@@ -86,6 +87,23 @@ def test_a_high_score_over_a_cool_map_is_not_ok_and_says_why_no_region_is_shown(
     assert verdict.evaluation is Evaluation.NOT_OK
     assert verdict.regions == ()
     assert "the map stays below 0.50 everywhere" in str(verdict.reason)
+
+
+@pytest.mark.parametrize(
+    ("score", "threshold", "texts"),
+    [
+        (0.9, 0.5, ("0.900", "0.500")),
+        (0.3174, 0.3171, ("0.3174", "0.3171")),
+        (0.31699, 0.317, ("0.31699", "0.31700")),
+        (0.5, 0.5, ("0.500", "0.500")),
+        (0.5, 0.5 + 2**-53, ("0.5000000000000000", "0.5000000000000001")),
+    ],
+)
+def test_a_score_and_its_threshold_have_so_many_digits_that_their_order_shows(
+    score: float, threshold: float, texts: tuple[str, str]
+) -> None:
+    assert told_apart(score, threshold) == texts
+    assert (float(texts[0]) < float(texts[1])) == (score < threshold)
 
 
 @pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf])

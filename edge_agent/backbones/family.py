@@ -87,6 +87,20 @@ class Family(ABC):
         """Return the bytes of a backbone's files if all of them are in `folder`, else None."""
         return None
 
+    def digest(self, name: str, folders: Sequence[Path]) -> str | None:
+        """Return Backbone.sha256 as far as the pins of its files give it; None where that is not known. Reads no weights.
+
+        name: of this family. folders: where fetched backbones lie, the first one first.
+        """
+        return None
+
+    def is_absent(self, name: str, folders: Sequence[Path]) -> bool:
+        """Return whether the backbone has to be fetched and is in none of the folders, as far as names and sizes tell."""
+        known = self.catalog.get(name)
+        if known is None or known.shipped:
+            return False
+        return all(self.installed_bytes(folder / known.folder) is None for folder in folders)
+
     @abstractmethod
     def load(self, name: str, folders: Sequence[Path]) -> Backbone:
         """Load a backbone: fp32, frozen, on the CPU, never from the network.

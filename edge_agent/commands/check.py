@@ -20,7 +20,7 @@ def _check(options: argparse.Namespace) -> int:
     from edge_agent.config.load import default_path, load_config
 
     path = options.config or default_path()
-    config = load_config(path)
+    config = load_config(path, thorough=True)
     print(describe(config))
     print(f"\n{path} is good")
     return OK

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,15 +16,22 @@ if TYPE_CHECKING:
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the parser."""
     doctor = commands.add_parser("doctor", help="say whether the agent would work on this machine")
-    doctor.add_argument("--config", type=Path, help="also check what this config needs: models, disk, journal, broker")
+    doctor.add_argument(
+        "--config",
+        type=Path,
+        help="also check what this config needs: models, disk, journal, "
+        "broker; default: $EDGE_AGENT_CONFIG, or ./config.yaml if there is one",
+    )
     doctor.add_argument("--json", action="store_true", help="one JSON object a finding on stdout")
     doctor.set_defaults(run=_doctor)
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from edge_agent.config.load import load_config
+    from edge_agent.config.load import default_path, load_config
 
-    return _examine(load_config(options.config) if options.config else None, options)
+    path = options.config or default_path()
+    there = options.config or "EDGE_AGENT_CONFIG" in os.environ or path.exists()
+    return _examine(load_config(path) if there else None, options)
 
 
 def _examine(config: Config | None, options: argparse.Namespace) -> int:
@@ -41,5 +49,6 @@ def _examine(config: Config | None, options: argparse.Namespace) -> int:
             flush=True,
         )
     if not options.json:
-        print("the agent would not work here: correct what failed" if failed else "the agent would work here")
+        works = "the agent would work here" if config else "the agent would work here; no config.yaml was examined"
+        print("the agent would not work here: correct what failed" if failed else works)
     return FAILED if failed else OK

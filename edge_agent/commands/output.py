@@ -7,6 +7,8 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
+from edge_agent.io.digits import told_apart
+
 if TYPE_CHECKING:
     import logging
     from collections.abc import Callable, Mapping
@@ -30,7 +32,9 @@ def one_line(inspection: Inspection, *, colour: bool) -> str:
     word = f"{verdict.evaluation.value:12}"
     if colour:
         word = f"\033[{ {'OK': 32, 'NotOK': 31}.get(verdict.evaluation.value, 33) }m{word}\033[0m"
-    score = f"score {reading.score:.3f} of {inspection.threshold:.3f}" if reading else " " * 20
+    score = " " * 20
+    if reading:
+        score = "score {} of {}".format(*told_apart(float(reading.score), inspection.threshold))
     said = [f"{len(verdict.regions)} region{'s' * (len(verdict.regions) != 1)}"] if verdict.regions else []
     said += [verdict.reason] if verdict.reason else []
     said += [f"alarm {verdict.alarm.value}"] if verdict.alarm else []
@@ -42,11 +46,14 @@ def fields(inspection: Inspection) -> str:
     import json
 
     frame, verdict, reading = inspection.frame, inspection.verdict, inspection.reading
+    score, threshold = None, f"{inspection.threshold:.4f}"
+    if reading:
+        score, threshold = told_apart(float(reading.score), inspection.threshold, digits=4)
     words = {
         "station": frame.station,
         "evaluation": verdict.evaluation.value,
-        "score": f"{reading.score:.4f}" if reading else None,
-        "threshold": f"{inspection.threshold:.4f}",
+        "score": score,
+        "threshold": threshold,
         "alarm": verdict.alarm.value if verdict.alarm else None,
         "regions": len(verdict.regions) or None,
         "part": frame.part_id,

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from edge_agent.backbones.families import catalog, family_of
+from edge_agent.backbones.weights.digests import measure
+from edge_agent.backbones.weights.store import fetch_remedy, search_folders
 from edge_agent.config.config import Config
+from edge_agent.config.polygons import area
 from edge_agent.config.station import StationConfig
-from edge_agent.errors import ConfigError
+from edge_agent.detectors.header import require_backbone
+from edge_agent.errors import CheckpointError, ConfigError
 from edge_agent.settings.section import Loc
 from edge_agent.settings.sources import WatchedFolder
 
@@ -81,12 +87,86 @@ def _check_masks_leave_area(config: Config) -> Iterator[tuple[Loc, str]]:
                 yield ("stations", i, "ignore"), str(error)
 
 
+def _check_defects_can_count(config: Config) -> Iterator[tuple[Loc, str]]:
+    """Yield stations that call every picture good, as no defect can be large enough, or too little is inspected."""
+    for i, station in enumerate(config.stations):
+        share = _inspected_share(station)
+        if 0 < share < LEAST_SHARE:
+            text = (
+                f"leaves {share:.4%} of the picture to inspect, which is too little to see anything in: make it larger"
+            )
+            yield ("stations", i, "include"), text
+        elif 0 < share <= station.min_area:
+            text = f"is {station.min_area:g}, but {share:.3g} of the picture is inspected: no defect would ever count"
+            yield ("stations", i, "min_area"), text
+
+
+def _inspected_share(station: StationConfig) -> float:
+    """Return which share of the picture include and ignore leave, in [0, 1]; 0 where they leave nothing."""
+    if not station.include and not station.ignore:
+        return 1.0
+    from edge_agent.line.mask import MASK_SIDE, keep_mask
+
+    try:
+        kept = keep_mask(station.include, station.ignore, MASK_SIDE)
+    except ConfigError:
+        return 0.0
+    drawn = 1.0 if kept is None else float(kept.mean())
+    # On the mask an outline covers whole pixels, so that the tiniest polygon covers a few.
+    return min(drawn, sum(map(area, station.include))) if station.include else drawn
+
+
+def _check_prompts_fit(config: Config) -> Iterator[tuple[Loc, str]]:
+    """Yield checkpoints and calibrations that were made for another model than the station's, as far as digests tell."""
+    folders = search_folders(config.agent.data_dir)
+    for i, station in enumerate(config.stations):
+        detector = station.detector
+        try:
+            prompts, header = detector.prompts(), detector.header()
+            digest = family_of(detector.model).digest(detector.model, folders)
+            if header and prompts:
+                require_backbone(header, prompts, detector.model, digest or _digest_by_name(header, detector.model))
+        except CheckpointError as error:
+            yield ("stations", i, "detector", "checkpoint"), str(error)
+            continue
+        made = station.calibration
+        if made is None:
+            continue
+        read_at = detector.image_size or (header["image_size"] if header else made.image_size)
+        prompts_sha256 = measure(prompts)["sha256"] if prompts else made.checkpoint_sha256
+        try:
+            made.require_fit(digest or made.model_sha256, prompts_sha256, read_at, detector.windows)
+        except ConfigError as error:
+            yield ("stations", i, "calibration"), str(error)
+
+
+def _digest_by_name(header: Mapping[str, Any], model: str) -> str:
+    """Return a digest for a model that is not on this machine: the checkpoint's, unless that is for another known model."""
+    known = {header["backbone"], model} <= catalog().keys()
+    return "not fetched" if known and header["backbone"] != model else str(header["backbone_sha256"])
+
+
+def unreadable_folders(config: Config) -> Iterator[tuple[Loc, str]]:
+    """Yield folders that this user may not list. No error for the agent, which waits until it may."""
+    for _, loc, folder in _watched(config):
+        try:
+            os.scandir(folder.path).close()
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            remedy = f"let user {os.geteuid()} read and enter it, or correct the path"
+            yield loc, f"{folder.path} cannot be read ({error.strerror}): {remedy}"
+
+
 CHECKS = (  # of a config that is valid section by section
     _check_own_pictures_not_watched,
     _check_trigger_folders_not_shared,
     _check_commands_have_broker,
     _check_masks_leave_area,
+    _check_defects_can_count,
+    _check_prompts_fit,
 )
+LEAST_SHARE = 1e-4  # of the picture: a hundredth of it along each side, far less than one patch of a detector
 
 
 def warnings(config: Config) -> Iterator[tuple[Loc, str]]:
@@ -100,6 +180,10 @@ def warnings(config: Config) -> Iterator[tuple[Loc, str]]:
         if station.source.takes_commands and config.mqtt and not config.mqtt.results:
             text = "gets only the alarms: set mqtt.results: true to have every verdict published"
             yield ("stations", i, "source", "trigger"), text
+    for i, station in enumerate(config.stations):
+        model = station.detector.model
+        if family_of(model).is_absent(model, search_folders(config.agent.data_dir)):
+            yield ("stations", i, "detector", "model"), f"{model} is not on this machine: {fetch_remedy(model)}"
     for key, sink in config.sinks().items():
         yield from (((key, *loc), text) for loc, text in sink.warnings())
     if config.database.password:
@@ -116,6 +200,12 @@ def _station_warnings(station: StationConfig) -> Iterator[tuple[Loc, str]]:
             f"was made with another {' and '.join(changed)}, so its false-alarm rate no longer holds: calibrate again"
         )
         yield ("calibration",), text
+    threshold = station.effective_threshold()
+    place = "calibration" if made else "threshold"
+    if threshold >= 1:
+        yield (place,), "is 1, the highest score there is: hardly any defect will be NotOK"
+    elif threshold <= 0:
+        yield (place,), "is 0, which every score reaches: every picture will be NotOK"
     if station.chosen_threshold() is not None:
         return
     if station.detector.method:

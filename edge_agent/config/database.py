@@ -64,6 +64,10 @@ class DatabaseConfig(Section):
             raise wrong("has no use: give a PostgreSQL url that names a user, or remove it")
         return password
 
+    def file(self) -> Path | None:
+        """Return the journal's file; None for a database on a server."""
+        return Path(unquote(self.url.removeprefix("sqlite:///"))) if self.url.startswith("sqlite:") else None
+
     def full_url(self) -> str:
         """Return the URL to connect to, with the password; never log it. Raises ConfigError if the password cannot be read."""
         return self.url if self.password is None else with_password(self.url, self.password.read())

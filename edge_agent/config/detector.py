@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -11,7 +12,8 @@ from pydantic_core import PydanticCustomError
 from edge_agent.backbones.families import family_of
 from edge_agent.backbones.tips.embedded import EMBEDDED
 from edge_agent.backbones.tips.folder import HINT
-from edge_agent.detectors.methods import unfitted_methods
+from edge_agent.detectors.header import UNFITTED_THRESHOLD, read_header
+from edge_agent.detectors.methods import fitted_methods, unfitted_methods
 from edge_agent.errors import CheckpointError
 from edge_agent.inference.image_size import MAX_WINDOWS, whole_patches
 from edge_agent.settings.section import Section
@@ -40,6 +42,16 @@ def _method(name: str) -> str:
 
 
 Method = Annotated[Text, AfterValidator(_method)]
+
+
+def _check_header(checkpoint: Path) -> None:
+    try:
+        header = read_header(checkpoint)
+    except CheckpointError as error:
+        raise wrong(str(error)) from error
+    if header["method"] not in fitted_methods():
+        known = ", ".join(fitted_methods())
+        raise wrong(f"{checkpoint} is of the method {header['method']!r}; this version knows {known}")
 
 
 class DetectorConfig(Section):
@@ -72,6 +84,8 @@ class DetectorConfig(Section):
             raise wrong(
                 f"is missing: {model} comes without prompts, name a checkpoint that was fitted for it, or method: {methods}"
             )
+        if checkpoint is not None:
+            _check_header(checkpoint)
         return checkpoint
 
     @field_validator("image_size")
@@ -83,3 +97,19 @@ class DetectorConfig(Section):
             near = whole_patches(side, patch)
             raise wrong(f"is {side}; must be a multiple of {model}'s patch of {patch} pixels: take {near}")
         return side
+
+    def prompts(self) -> Path | None:
+        """Return the checkpoint that is inspected with, also where it comes with the model; None for a method without one."""
+        if self.method is not None:
+            return None
+        return self.checkpoint or family_of(self.model).checkpoint(self.model)
+
+    def header(self) -> Mapping[str, Any] | None:
+        """Read the header of that checkpoint; None without one. Raises CheckpointError if it cannot be read any more."""
+        prompts = self.prompts()
+        return read_header(prompts) if prompts else None
+
+    def recommended_threshold(self) -> float:
+        """Return the threshold of scores that is taken where neither threshold nor calibration is given, in [0, 1]."""
+        header = self.header()
+        return float(header["threshold"]) if header else UNFITTED_THRESHOLD

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from edge_agent.config.checks import CHECKS, contradictions, warnings
+from edge_agent.config.checks import CHECKS, contradictions, unreadable_folders, warnings
 from edge_agent.config.config import Config
 from edge_agent.config.errors import empty_values, problems_of
 from edge_agent.config.places import Document, Problem, parse, shown
@@ -24,8 +24,16 @@ def default_path() -> Path:
     return Path(os.environ.get("EDGE_AGENT_CONFIG") or "config.yaml")
 
 
-def load_config(path: Path) -> Config:
-    """Read and check a config file. Raises ConfigError with all errors, one line each: `FILE:LINE:COLUMN: KEY: what`."""
+def load_config(path: Path, *, thorough: bool = False) -> Config:
+    """Read and check a config file.
+
+    Args:
+        path: of the file.
+        thorough: also refuse what a running agent would wait for, such as a folder that may not be read yet; default False.
+
+    Raises:
+        ConfigError: all errors, one line each: `FILE:LINE:COLUMN: KEY: what`.
+    """
     document = parse(_text_of(path))
     if document.data is None and not document.problems:
         raise ConfigError(
@@ -42,7 +50,8 @@ def load_config(path: Path) -> Config:
         reported = {problem.loc for problem in problems}
         problems += [problem for problem in empty_values(document) if problem.loc not in reported]
     if config is not None:
-        problems += [problem for check in CHECKS for problem in _placed(check(config), document)]
+        checks = (*CHECKS, unreadable_folders) if thorough else CHECKS
+        problems += [problem for check in checks for problem in _placed(check(config), document)]
     if problems or config is None:
         raise ConfigError("\n".join(_lines(path, problems)))
     config._warnings = tuple(_lines(path, _placed(warnings(config), document)))

@@ -36,9 +36,15 @@ def fault_of(polygon: Sequence[Point]) -> str | None:
         neighbours = j - i == 1 or (i == 0 and j == n - 1)
         if not neighbours and _meet(*one, *other):
             return f"crosses itself: the sides after points {i + 1} and {j + 1} meet; list the points in order round it"
-    if abs(sum(ax * by - bx * ay for (ax, ay), (bx, by) in edges)) < 2 * _TINY:
+    if area(polygon) < _TINY:
         return "has no area: its points lie on one line"
     return None
+
+
+def area(polygon: Sequence[Point]) -> float:
+    """Return the area of a simple polygon, as a fraction of the picture's."""
+    following = (*polygon[1:], polygon[0])
+    return abs(sum(ax * by - bx * ay for (ax, ay), (bx, by) in zip(polygon, following, strict=True))) / 2
 
 
 def _meet(a: Point, b: Point, c: Point, d: Point) -> bool:

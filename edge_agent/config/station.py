@@ -82,16 +82,26 @@ class StationConfig(Section):
     @classmethod
     def _check_alarm_can_clear(cls, debounce: DebounceConfig, info: ValidationInfo) -> DebounceConfig:
         threshold, calibration = info.data.get("threshold"), info.data.get("calibration")
-        threshold = calibration.threshold if calibration else threshold
+        source = ""
+        if calibration:
+            threshold, source = calibration.threshold, f" of calibration {calibration.id}"
+        elif threshold is None and "detector" in info.data:
+            threshold, source = info.data["detector"].recommended_threshold(), " that is recommended"
         if threshold is not None and debounce.hysteresis and debounce.hysteresis >= threshold:
             raise wrong(
-                f"hysteresis {debounce.hysteresis:g} is not below the threshold {threshold:g}: no alarm would clear"
+                f"hysteresis {debounce.hysteresis:g} is not below the threshold {threshold:g}{source}: "
+                "no alarm would clear"
             )
         return debounce
 
     def chosen_threshold(self) -> float | None:
         """Return the lowest score that is NotOK, in [0, 1]; None: as the checkpoint recommends."""
         return self.calibration.threshold if self.calibration else self.threshold
+
+    def effective_threshold(self) -> float:
+        """Return the lowest score that is NotOK, in [0, 1], wherever it comes from."""
+        chosen = self.chosen_threshold()
+        return self.detector.recommended_threshold() if chosen is None else chosen
 
     def chosen_map_threshold(self) -> float | None:
         """Return the lowest heatmap value that belongs to a defect, in [0, 1]; None: as the checkpoint recommends."""

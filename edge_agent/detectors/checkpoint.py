@@ -14,6 +14,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from edge_agent.detectors.header import FORMAT, UNFITTED_THRESHOLD, parse_header, require_backbone
 from edge_agent.detectors.methods import METHODS, lookup, unfitted_methods
 from edge_agent.errors import CheckpointError
 from edge_agent.io.files import write_durably
@@ -21,14 +22,12 @@ from edge_agent.io.files import write_durably
 if TYPE_CHECKING:
     from edge_agent.backbones.backbone import Backbone
 
-FORMAT = "edge-agent/checkpoint/1"
-
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """A checkpoint's content.
 
-    header: has at least HEADER_KEYS. tensors: the learned prompts and the text features made from them. sha256: of the file.
+    header: see header.py. tensors: the learned prompts and the text features made from them. sha256: of the file.
     """
 
     header: Mapping[str, Any]
@@ -43,34 +42,7 @@ class Checkpoint:
 
     def require_backbone(self, name: str, sha256: str) -> None:
         """Raise CheckpointError unless the checkpoint was made for exactly this backbone."""
-        wanted = self.header["backbone_sha256"]
-        if wanted != sha256:
-            raise CheckpointError(
-                f"{self.path} was fitted for {self.header['backbone']} ({wanted[:12]}); the station uses {name} ({sha256[:12]}): "
-                "refit the prompts, or change the station's model"
-            )
-
-
-HEADER_KEYS = {
-    "format",
-    "method",
-    "backbone",
-    "backbone_sha256",
-    "image_size",
-    "fitted_on",
-    "threshold",
-    "map_threshold",
-}
-
-
-KINDS = {
-    "method": str,
-    "backbone": str,
-    "backbone_sha256": str,
-    "image_size": int,
-    "threshold": int | float,
-    "map_threshold": int | float,
-}
+        require_backbone(self.header, self.path, name, sha256)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -78,23 +50,14 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         data = path.read_bytes()
         tensors = safetensors.torch.load(data)
-        header_bytes = int.from_bytes(data[:8], "little")  # safetensors reads metadata from paths alone
-        header = json.loads(json.loads(data[8 : 8 + header_bytes])["__metadata__"]["header"])
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from None
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
         raise CheckpointError(
             f"{path}: not a prompt checkpoint of edge-agent, or damaged ({error}); copy it again or refit"
         ) from None
-    if not isinstance(header, dict):
-        raise CheckpointError(f"{path}: not a prompt checkpoint of edge-agent, or damaged; copy it again or refit")
-    missing = HEADER_KEYS - header.keys()
-    if missing or header["format"] != FORMAT:
-        raise CheckpointError(
-            f"{path}: header is {header.get('format', 'without a format')} and lacks {sorted(missing)}; this program reads {FORMAT}"
-        )
-    if wrong := [key for key, kind in KINDS.items() if not isinstance(header[key], kind)]:
-        raise CheckpointError(f"{path}: header says {wrong[0]}: {header[wrong[0]]!r}; copy it again or refit")
+    header_bytes = int.from_bytes(data[:8], "little")  # safetensors reads metadata from paths alone
+    header = parse_header(data[8 : 8 + header_bytes], path)
     if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
         raise CheckpointError(f"{path}: holds numbers that are not finite; refit")
     return Checkpoint(header, tensors, hashlib.sha256(data).hexdigest(), path)
@@ -123,8 +86,8 @@ def unfitted_checkpoint(method: str, backbone: Backbone) -> Checkpoint:
         "backbone_sha256": backbone.sha256,
         "image_size": backbone.image_size,
         "fitted_on": "nothing",
-        "threshold": 0.5,
-        "map_threshold": 0.5,
+        "threshold": UNFITTED_THRESHOLD,
+        "map_threshold": UNFITTED_THRESHOLD,
     }
     facts = json.dumps([header, own.facts()], sort_keys=True)
     return Checkpoint(header, {}, hashlib.sha256(facts.encode()).hexdigest())

@@ -170,6 +170,10 @@ def _disk(config: Config) -> Iterator[Finding]:
 def _journal(config: Config) -> Iterator[Finding]:
     from edge_agent.journal.journal import Journal
 
+    file = config.database.file()
+    if file and not file.exists() and not Path(f"{file}-wal").exists():
+        yield Finding("journal", "ok", f"{config.database.url}: is made at the first start")
+        return
     try:
         journal = Journal.open(config.database.full_url())
     except JournalInUse:

@@ -10,6 +10,7 @@ import numpy as np
 from edge_agent.core import Evaluation
 from edge_agent.evidence.heat import bar
 from edge_agent.evidence.text import line_height, shorten, width, wrap, write
+from edge_agent.io.digits import told_apart
 
 Colour = tuple[int, int, int]
 
@@ -66,8 +67,10 @@ def header(
     badge(strip, gap, gap, evaluation, size)
     x = 2 * gap + badge_width(evaluation, size)
     write(strip, x, gap, shorten(title, size, right - gap - x), size, INK)
-    known = score is not None and math.isfinite(score)
-    numbers = f"{f'score {score:.3f}' if known else 'no score'}   threshold {threshold:.3f}"
+    if score is not None and math.isfinite(score):
+        numbers = "score {}   threshold {}".format(*told_apart(score, threshold))
+    else:
+        numbers = f"no score   threshold {threshold:.3f}"
     write(strip, gap, 2 * gap + line, shorten(numbers, size, right - 2 * gap), size, INK)
     _scale(strip[gap : 2 * gap + 2 * line, right : right + scale_wide], map_threshold, size)
     for i, text in enumerate(reasons):

@@ -12,7 +12,7 @@ from edge_agent.backbones.families import family_of
 from edge_agent.backbones.memory import release_pages
 from edge_agent.backbones.precision import halve
 from edge_agent.backbones.tips.embedded import EMBEDDED
-from edge_agent.backbones.weights.store import default_folder
+from edge_agent.backbones.weights.store import search_folders
 from edge_agent.detectors.checkpoint import load_checkpoint, unfitted_checkpoint
 from edge_agent.errors import CheckpointError
 from edge_agent.inference.detector import PromptDetector
@@ -22,9 +22,9 @@ from edge_agent.inference.windowed import WindowedDetector
 class Loader:
     """Loads detectors; those of one model share its backbone, and those of one class name and checkpoint are one."""
 
-    def __init__(self, folders: Sequence[Path] = ()) -> None:
-        """folders: where fetched backbones lie, searched before the user's cache."""
-        self._folders = (*folders, default_folder())
+    def __init__(self, folders: Sequence[Path] | None = None) -> None:
+        """folders: where fetched backbones lie, the first one first; None (default): where they lie on this machine."""
+        self._folders = search_folders() if folders is None else folders
         self._backbones: dict[tuple[str, str, torch.dtype], Backbone] = {}
         self._detectors: dict[tuple[object, ...], PromptDetector] = {}
         self._windowed: dict[tuple[PromptDetector, int], WindowedDetector] = {}

@@ -4,6 +4,16 @@ from __future__ import annotations
 
 import re
 
+UNFINISHED = (
+    ".part",
+    ".partial",
+    ".filepart",
+    ".crdownload",
+    ".tmp",
+    ".temp",
+    ".swp",
+    "~",
+)  # ends of files that are being written
 LONGEST = 64  # characters of a file name's part or of a config name
 
 

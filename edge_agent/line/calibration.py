@@ -53,13 +53,13 @@ class Calibration(BaseModel):
     score_quantiles: dict[str, Fraction] | None = None
     brightness_quantiles: dict[str, Fraction] | None = None
 
-    def require_fit(self, model_sha256: str, checkpoint_sha256: str, image_size: int, windows: int = 1) -> None:
+    def require_fit(self, model_sha256: str, checkpoint_sha256: str, image_size: int | None, windows: int = 1) -> None:
         """Raise ConfigError unless this was measured with this very detector.
 
         Args:
             model_sha256: digest (hex) of the backbone's weights.
             checkpoint_sha256: digest (hex) of the checkpoint.
-            image_size: side in pixels at which pictures are read.
+            image_size: side in pixels at which pictures are read; None where that is not known.
             windows: windows along each side that are read besides; 1 is none.
         """
         for what, mine, theirs in (
@@ -72,7 +72,7 @@ class Calibration(BaseModel):
                     " scores or maps otherwise: calibrate again, or go back to what it was made with"
                 )
         for what, made, read in (("image_size", self.image_size, image_size), ("windows", self.windows, windows)):
-            if made not in (None, read):
+            if None not in (made, read) and made != read:
                 raise ConfigError(
                     f"calibration {self.id} was made at {what} {made}, the station reads at {read}, which gives other"
                     " scores: calibrate again, or go back to what it was made at"

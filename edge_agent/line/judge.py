@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from edge_agent.core import AlarmEvent, Evaluation, Reading, Region, Verdict
+from edge_agent.io.digits import told_apart
 
 MAX_REGIONS = 32  # a verdict lists the regions with the highest peaks; a message on the bus stays a few kilobytes
 _GRID = 512  # regions are traced on a grid of about this many points a side, whatever the size of the picture
@@ -77,7 +78,8 @@ def judge(reading: Reading, rules: Rules, shape: tuple[int, ...]) -> Verdict:
         return Verdict(Evaluation.OK)
 
     found = regions(reading.heatmap, rules.map_threshold, shape, rules.min_area)
-    over = f"score {reading.score:.3f} reaches the threshold {rules.threshold:.3f}"
+    score, threshold = told_apart(float(reading.score), rules.threshold)
+    over = f"score {score} reaches the threshold {threshold}"
     if not found and rules.min_area > 0:
         reason = f"{over}, but no region covers the minimum area, {100 * rules.min_area:g} % of the picture"
         return Verdict(Evaluation.OK, reason=reason)

@@ -54,14 +54,14 @@ class WorkerResult:
 class Task:
     """What each worker needs.
 
-    source: how pictures are decoded. station, config_sha256: see build.station. models: folder of fetched backbones.
+    source: how pictures are decoded. station, config_sha256: see build.station. models: folders of fetched backbones.
     overlays: of which verdicts an overlay is drawn.
     """
 
     source: StoredSource
     station: StationConfig
     config_sha256: str
-    models: Path
+    models: Sequence[Path]
     overlays: Kept
 
 
@@ -70,7 +70,7 @@ class Inspector:
 
     def __init__(self, task: Task) -> None:
         self._source, self._overlays = task.source, task.overlays
-        station = build.station(task.station, Loader([task.models]), task.config_sha256)
+        station = build.station(task.station, Loader(task.models), task.config_sha256)
         self._stations = {station.name: station}
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, np.ndarray]:

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from edge_agent import build
+from edge_agent.backbones.weights.store import search_folders
 from edge_agent.config.config import Config
 from edge_agent.config.database import sqlite_url
 from edge_agent.config.station import StationConfig
@@ -150,7 +151,7 @@ def open_replay(config: Config, chosen: StationConfig, options: ReplayOptions) -
         evidence, announce, batch = out / "evidence", build.announce(sinks), config.limits.batch_size
         inspect: Inspect
         if options.cluster:
-            models = config.agent.data_dir / "models"
+            models = search_folders(config.agent.data_dir)
             inspect = partial(
                 distributed.replay,
                 source.unknown_pictures,

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 from pydantic_core import PydanticCustomError
 
-from edge_agent.io.names import config_name
+from edge_agent.io.names import UNFINISHED, config_name
 
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
@@ -74,6 +74,12 @@ def _name(text: str) -> str:
 def _pattern(text: str) -> str:
     if "/" in text:
         raise wrong(f"{shortened(text)} has a '/': patterns match file names; for subfolders say recursive: true")
+    if text.startswith((".", "~")) or text.lower().endswith(UNFINISHED):
+        raise wrong(
+            f"{shortened(text)} can never match: hidden files and unfinished ones (*{', *'.join(UNFINISHED)}) are passed over"
+        )
+    if re.search(r"[;,]\s*\*|\{.*,.*\}|\|", text):
+        raise wrong(f"{shortened(text)} is taken as one name: write several patterns as a list, ['*.png', '*.jpg']")
     return text
 
 

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from edge_agent.io.names import UNFINISHED
 from edge_agent.io.pictures import SUFFIXES
-
-_UNFINISHED = (".part", ".partial", ".filepart", ".crdownload", ".tmp", ".temp", ".swp", "~")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +26,7 @@ class Names:
         if any(part.startswith(".") for part in os.path.relpath(path, folder).split(os.sep)):
             return False
         name = os.path.basename(path).lower()
-        if name.startswith("~") or name.endswith(_UNFINISHED):
+        if name.startswith("~") or name.endswith(UNFINISHED):
             return False
         if self.patterns:
             return any(fnmatchcase(name, pattern) for pattern in self.patterns)

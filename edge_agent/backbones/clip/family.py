@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from edge_agent.backbones.clip.names import EXAMPLE, LICENCE, PREFIX, SAFETENSORS, parse_clip, published
 from edge_agent.backbones.family import Family, Row
 from edge_agent.backbones.weights.published import Published
+from edge_agent.backbones.weights.store import read_pins
 
 if TYPE_CHECKING:
     from edge_agent.backbones.clip.model import Clip
@@ -47,6 +48,13 @@ class ClipFamily(Family):
                 licence=LICENCE,
                 folder=path.parent,
             )
+
+    def digest(self, name: str, folders: Sequence[Path]) -> str | None:
+        """See Family."""
+        if "@" in name:
+            return None
+        pins = (read_pins(folder / name.replace(":", "/")).get(SAFETENSORS) for folder in folders)
+        return next((pin for pin in pins if pin), None)
 
     def load(self, name: str, folders: Sequence[Path]) -> Clip:
         """See Family."""

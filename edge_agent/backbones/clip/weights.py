@@ -29,7 +29,7 @@ from edge_agent.backbones.clip.names import (
     repository,
 )
 from edge_agent.backbones.weights.digests import measure
-from edge_agent.backbones.weights.store import PINS, read_pins
+from edge_agent.backbones.weights.store import PINS, fetch_remedy, read_pins
 from edge_agent.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def find_weights(name: ClipName, folders: Sequence[Path] = ()) -> Path:
         if path.is_file():
             return path
     places = [*map(str, fetched), f"Hugging Face's cache {constants.HF_HUB_CACHE}", f"open_clip's {OPEN_CLIP_CACHE}"]
-    raise CheckpointError(f"{name} is not in {', '.join(places)}: run `edge-agent models fetch {name}`")
+    raise CheckpointError(f"{name} is not in {', '.join(places)}: {fetch_remedy(str(name))}")
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

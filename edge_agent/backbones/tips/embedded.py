@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
 from edge_agent.backbones.family import Family
-from edge_agent.backbones.tips.files import BackboneFiles, missing, size_of, verified
+from edge_agent.backbones.tips.files import BackboneFiles, missing, pinned_digest, size_of, verified
 from edge_agent.backbones.weights.published import Published
 
 if TYPE_CHECKING:
@@ -33,6 +33,10 @@ class EmbeddedFamily(Family):
     def installed_bytes(self, folder: Path) -> int | None:
         """See Family."""
         return None if missing(folder) else size_of(folder)
+
+    def digest(self, name: str, folders: Sequence[Path]) -> str | None:
+        """See Family."""
+        return pinned_digest(EMBEDDED_FOLDER)
 
     def load(self, name: str, folders: Sequence[Path]) -> Tips:
         """See Family. folders: not looked at."""

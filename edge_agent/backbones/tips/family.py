@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
 from edge_agent.backbones.family import Family
-from edge_agent.backbones.tips.files import TEXT, TOKENIZER, VISION, find, lacking, size_of
+from edge_agent.backbones.tips.files import TEXT, TOKENIZER, VISION, find, lacking, pinned_digest, size_of
 from edge_agent.backbones.weights.published import Published, RemoteFile
 from edge_agent.errors import CheckpointError
 
@@ -67,6 +67,11 @@ class TipsFamily(Family):
     def installed_bytes(self, folder: Path) -> int | None:
         """See Family. Here are those with all files there and pinned."""
         return None if lacking(folder) else size_of(folder)
+
+    def digest(self, name: str, folders: Sequence[Path]) -> str | None:
+        """See Family."""
+        found = (pinned_digest(folder / name) for folder in folders)
+        return next((digest for digest in found if digest), None)
 
     def load(self, name: str, folders: Sequence[Path]) -> Tips:
         """See Family."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edge_agent.backbones.weights.digests import measure
-from edge_agent.backbones.weights.store import PINS, read_pins
+from edge_agent.backbones.weights.store import PINS, fetch_remedy, read_pins
 from edge_agent.errors import CheckpointError
 
 VISION, TEXT, TOKENIZER = "vision.npz", "text.npz", "tokenizer.model"
@@ -40,7 +41,7 @@ def find(name: str, folders: Sequence[Path]) -> BackboneFiles:
 
     Raises CheckpointError, with the remedy, for files that are missing, unpinned or not what was pinned.
     """
-    remedy = f"run `edge-agent models fetch {name}`"
+    remedy = fetch_remedy(name)
     started = [folder / name for folder in folders if (folder / name).is_dir()]
     if not started:
         raise CheckpointError(f"{name} is not in {' or '.join(map(str, folders))}: {remedy}")
@@ -82,6 +83,14 @@ def lacking(folder: Path) -> list[str]:
     """Names of files that are not in the folder, or not pinned there."""
     pins = read_pins(folder)
     return [name for name in FILES if name not in pins or name in missing(folder)]
+
+
+def pinned_digest(folder: Path) -> str | None:
+    """Return the digest (SHA-256, hex) over the three files, as load_tips makes it, from their pins; None unless all are pinned."""
+    pins = read_pins(folder)
+    if any(name not in pins for name in FILES):
+        return None
+    return hashlib.sha256(b"".join(bytes.fromhex(pins[name]) for name in FILES)).hexdigest()
 
 
 def size_of(folder: Path) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from edge_agent.backbones.family import Family
-from edge_agent.backbones.tips.files import BackboneFiles
+from edge_agent.backbones.tips.files import BackboneFiles, pinned_digest
 from edge_agent.backbones.weights.published import Published
 from edge_agent.errors import CheckpointError
 
@@ -41,6 +41,10 @@ class TipsFolder(Family):
     def published(self, name: str) -> Published:
         """See Family."""
         raise CheckpointError(f"{name!r} is a folder: there is nothing to fetch")
+
+    def digest(self, name: str, folders: Sequence[Path]) -> str | None:
+        """See Family."""
+        return pinned_digest(Path(name))
 
     def load(self, name: str, folders: Sequence[Path]) -> Tips:
         """See Family. The backbone is called as the folder is."""

@@ -6,6 +6,7 @@ Left out: how files get there (fetch.py), and which files a family of backbones 
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import platformdirs
@@ -14,11 +15,34 @@ from edge_agent.backbones.weights.digests import format_sums, measure, parse_sum
 from edge_agent.io.files import write_durably
 
 PINS = "SHA256SUMS"
+SHARED = Path("/usr/local/share/edge-agent/models")
+
+
+def shared_folder() -> Path:
+    """Return the folder of this machine's fetched backbones, which every user and service reads: $EDGE_AGENT_MODELS or SHARED."""
+    return Path(os.environ.get("EDGE_AGENT_MODELS") or SHARED).absolute()
+
+
+def own_folder() -> Path:
+    """Return the folder of a user's own fetched backbones, in the cache of this platform; a service does not look there."""
+    return platformdirs.user_cache_path("edge-agent") / "models"
 
 
 def default_folder() -> Path:
-    """Return the default folder of fetched backbones: the user's cache of this platform."""
-    return platformdirs.user_cache_path("edge-agent") / "models"
+    """Return where a fetch puts backbones: into the machine's folder for who may write there, else into the user's own."""
+    shared = shared_folder()
+    there = next(folder for folder in (shared, *shared.parents) if folder.exists())
+    return shared if os.access(there, os.W_OK) else own_folder()
+
+
+def search_folders(data_dir: Path | None = None) -> list[Path]:
+    """Return where fetched backbones are looked for, in this order. data_dir: of the agent; None (default) without one."""
+    return [*([data_dir / "models"] if data_dir else []), shared_folder(), own_folder()]
+
+
+def fetch_remedy(name: str) -> str:
+    """Say what to do about a backbone that is not there, for messages."""
+    return f"run `edge-agent models fetch {name}`, with sudo if a service is to find it"
 
 
 def intact(folder: Path, name: str) -> bool:

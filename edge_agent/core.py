@@ -250,7 +250,10 @@ class Source(Protocol):
     live: bool
 
     def frames(self, stop: Event) -> Iterator[Frame]:
-        """Yield frames until `stop` is set or the source is exhausted. Raises SourceLost when it is gone for good."""
+        """Yield frames until `stop` is set or the source is exhausted. Raises SourceLost when it is gone for good.
+
+        Looks at `stop` several times a second, whatever it waits for: a source that does not counts as hung.
+        """
         ...
 
     def counts(self) -> SourceCounts:

@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 
 from edge_agent.core import Evaluation, Evidence, Frame, StoredFile
+from edge_agent.io.pictures import UnfinishedPictureError, read
 from edge_agent.journal.journal import Journal
 from edge_agent.sources.folder.source import FolderSource
 from edge_agent.sources.folder.watch import Watch, needs_polling
@@ -316,6 +317,58 @@ def test_a_picture_that_stays_cut_off_is_told_of_in_the_end(
         assert line.nothing_more()
 
 
+@pytest.mark.parametrize("year", [2262, 2400, 1905])
+def test_a_file_of_any_year_is_inspected_once(folder: Path, journal: Journal, year: int) -> None:
+    put(folder / "part.png", at=(year - 1970 + 1) * 365.25 * 86400)
+    with running(folder, journal) as line:
+        assert line.take()[0].fault is None
+    with running(folder, journal) as line:
+        assert line.nothing_more()
+
+
+def test_an_error_over_one_file_is_its_inspection_and_the_others_go_on(
+    folder: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen = journal.seen
+
+    def fails(station: str, file: StoredFile) -> bool:
+        if file.path.endswith("odd.png"):
+            raise OverflowError("Python int too large to convert to SQLite INTEGER")
+        return seen(station, file)
+
+    monkeypatch.setattr(journal, "seen", fails)
+    put(folder / "odd.png", at=LONG_AGO)
+    put(folder / "part.png", at=LONG_AGO + 1)
+    with running(folder, journal, rescan_s=0.2) as line:
+        odd, part = line.take(2)
+        assert (odd.part_id, odd.pixels.shape, part.part_id, part.fault) == ("odd", (0, 0, 3), "part", None)
+        assert "cannot be inspected (OverflowError)" in (odd.fault or "")
+        assert line.nothing_more()
+        assert line.source.counts().events["failed"] == 1
+    assert "Python int too large" in caplog.text
+
+
+def test_a_sparse_file_of_two_terabytes_is_told_of_at_once_and_once(folder: Path, journal: Journal) -> None:
+    (folder / "huge.png").touch()
+    os.truncate(folder / "huge.png", 2 << 40)
+    put(folder / "part.png")
+    with running(folder, journal) as line:
+        frames = {frame.part_id: frame for frame in line.take(2)}
+        assert "more bytes than any picture" in (frames["huge"].fault or "")
+        assert frames["part"].fault is None
+        os.truncate(folder / "huge.png", 3 << 40)
+        assert line.nothing_more(), "it grows, and is no other file"
+    with running(folder, journal) as line:
+        assert line.nothing_more()
+
+
+def test_a_file_that_is_slow_to_read_can_be_stopped(folder: Path) -> None:
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(UnfinishedPictureError, match="was stopped"):
+        read(put(folder / "part.png"), max_bytes=1 << 20, stop=stop)
+
+
 def test_a_file_that_vanishes_is_counted_and_gives_no_frame(
     folder: Path, journal: Journal, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -348,7 +401,7 @@ def test_a_file_that_may_not_be_read_is_told_of_once_and_inspected_when_it_may()
             (frame,) = line.take()
             assert (frame.fault, frame.origin) == (None, str(secret))
             assert line.nothing_more()
-        assert line.source.counts().events == {"vanished": 0, "unreadable": 1}
+        assert line.source.counts().events == {"vanished": 0, "unreadable": 1, "failed": 0}
 
 
 def test_permissions_that_come_late_are_waited_for() -> None:

@@ -84,7 +84,14 @@ def test_a_running_agent_tells_what_it_has_captured_inspected_dropped_and_what_w
     assert found["mqtt_online",] == 0
     assert (found["evidence_kept_total",], found["evidence_dropped_total",]) == (7, 0)
     assert found["disk_free_bytes", str(tmp_path / "data")] > 0
-    assert {name[1] for name in found if name[0] == "stage_hangs"} == {"detector", "writer", "sender", "periodic"}
+    assert {name[1] for name in found if name[0] == "stage_hangs"} == {
+        "detector",
+        "writer",
+        "sender",
+        "periodic",
+        "source cam1",
+        "source cam2",
+    }
     assert found["watchdog_pings_total",] >= 1
     assert sum(value for name, value in found.items() if name[0] == "collector_failures_total") == 0
 

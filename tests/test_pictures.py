@@ -6,6 +6,7 @@ import hashlib
 import os
 import resource
 import struct
+import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -236,7 +237,7 @@ def test_a_picture_that_is_too_large_is_refused_before_memory_is_spent(tmp_path:
         assert "20000 x 20000" in words or "16000 x 16000" in words
 
 
-def test_a_file_with_more_bytes_than_any_picture_is_hashed_but_not_kept(tmp_path: Path) -> None:
+def test_a_file_with_more_bytes_than_any_picture_is_known_by_its_first_mebibyte_and_not_kept(tmp_path: Path) -> None:
     huge = tmp_path / "huge.bmp"
     with huge.open("wb") as file:
         file.write(b"BM")
@@ -245,7 +246,7 @@ def test_a_file_with_more_bytes_than_any_picture_is_hashed_but_not_kept(tmp_path
         decode(huge, max_megapixels=1)
     stored, data = read(huge, max_bytes=1_000_000)
     assert data is None
-    assert stored.sha256 == hashlib.sha256(huge.read_bytes()).hexdigest()
+    assert stored.sha256 == hashlib.sha256(huge.read_bytes()[: 1 << 20]).hexdigest()
 
 
 def test_the_largest_allowed_picture_is_taken() -> None:
@@ -417,3 +418,16 @@ WHOLE = [
     *(pillow(RGB8[:20, :20], kind) for kind in ("JPEG", "BMP", "WEBP", "TIFF")),
     pillow(RGB8[:20, :20], "TIFF", compression="tiff_lzw"),
 ]
+
+
+def test_a_picture_of_countless_parts_is_refused_before_it_is_opened(tmp_path: Path) -> None:
+    chunk = (0).to_bytes(4, "big") + b"teXt" + zlib.crc32(b"teXt").to_bytes(4, "big")
+    whole = png(gradient(20, 30))
+    (tmp_path / "chunks.png").write_bytes(whole[:33] + chunk * 300_000 + whole[33:])
+    jpeg = cv2.imencode(".jpg", gradient(20, 30))[1].tobytes()
+    (tmp_path / "segments.jpg").write_bytes(jpeg[:2] + b"\xff\xe1\x00\x08Exif\0\0" * 400_000 + jpeg[2:])
+    for name in ("chunks.png", "segments.jpg"):
+        begun = time.process_time()
+        with pytest.raises(PictureError, match="parts before its end"):
+            decode(tmp_path / name)
+        assert time.process_time() - begun < 2

@@ -234,6 +234,48 @@ def test_a_bug_in_a_thread_stops_the_whole_agent_with_its_error():
         line.run(threading.Event())
 
 
+def test_what_cannot_be_recorded_is_recorded_as_not_decidable_and_what_cannot_be_at_all_is_set_aside():
+    class Picky(Kept):
+        def record(self, inspection: Inspection, evidence: Evidence, messages: Sequence[Message]) -> bool:
+            seq = inspection.frame.seq
+            if seq == 2 or (seq == 1 and inspection.reading):
+                raise OverflowError("too large")
+            return super().record(inspection, evidence, messages)
+
+    kept = Picky()
+    frames = [frame(200, seq) for seq in range(4)]
+    line = Line([Given("cam1", frames)], {"cam1": station(Brightness())}, kept, kept, nothing, [kept])
+    run_until(line, lambda: len(kept.written) == 3)
+    said = [(one.frame.seq, one.verdict.evaluation.value) for one in kept.written]
+    assert said == [(0, "NotOK"), (1, "NotDecidable"), (3, "NotOK")]
+    assert "could not be recorded: OverflowError" in (kept.written[1].verdict.reason or "")
+    assert line.counts.dropped["cam1", "unrecordable"] == 1
+    assert (line.counts.not_ok, line.counts.not_decidable) == (2, 1)
+
+
+def test_a_source_that_hangs_is_seen_by_the_watchdog_and_does_not_hold_up_a_stop(monkeypatch, caplog):
+    monkeypatch.setattr("edge_agent.line.line.SOURCE_STOP_S", 0.1)
+    monkeypatch.setattr("edge_agent.line.line.DATABASE_S", 0.0)
+    monkeypatch.setattr("edge_agent.line.heartbeat.DATABASE_S", 0.0)
+    free = threading.Event()
+
+    class Stuck(Given):
+        def frames(self, stop: threading.Event) -> Iterator[Frame]:
+            yield from super().frames(stop)
+            free.wait()
+
+    kept = Kept()
+    line = Line([Stuck("cam1", [frame(1)])], {"cam1": station(Brightness())}, kept, kept, nothing, [])
+    feeding = line.stages[-1]
+    feeding.patience_s = 0.1
+    try:
+        run_until(line, lambda: feeding.hangs)
+    finally:
+        free.set()
+    assert feeding.name == "source cam1"
+    assert "source-cam1 does not end" in caplog.text
+
+
 def test_a_live_station_gives_its_newest_frame_and_counts_the_others():
     inbox = Inbox()
     for seq in range(10):

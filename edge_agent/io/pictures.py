@@ -15,15 +15,18 @@ OpenCV, and accepted only if both decoders agree: OpenCV alone misreads some TIF
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
 import stat
+import time
 import zlib
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from io import BytesIO
+from threading import Event
 
 import cv2
 import numpy as np
@@ -42,6 +45,11 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 # Detectors read patches of at least 14 pixels. In a smaller picture they see nothing, and every verdict would be OK.
 MIN_SIDE = 16
 
+CHUNK = 1 << 20  # bytes that are read at once
+READ_S = 300.0  # a file that takes longer to read cannot be inspected
+MOST_CHUNKS = 200_000  # of a PNG; 100 megapixels of 16 bits have 75,000 of libpng's size
+MOST_SEGMENTS = 1_000  # of a JPEG before its first scan; each has at most 64 KiB
+
 # Chosen by content, not by suffix, and without Pillow's registry, so that no other decoder is ever given the bytes.
 _FORMATS: tuple[tuple[re.Pattern[bytes], type[ImageFile]], ...] = (
     (re.compile(rb"\x89PNG\r\n\x1a\n"), PngImageFile),
@@ -51,6 +59,7 @@ _FORMATS: tuple[tuple[re.Pattern[bytes], type[ImageFile]], ...] = (
     (re.compile(rb"RIFF....WEBP", re.DOTALL), WebPImageFile),
 )
 _JPEG_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])", re.DOTALL)
+_JPEG_SCAN = 0xDA
 _JPEG_END, _JPEG_WITHOUT_LENGTH = 0xD9, (0x01, 0xD8)
 _TIFF_BITS, _TIFF_PHOTOMETRIC, _WHITE_IS_ZERO, _ORIENTATION = 258, 262, 0, 0x0112
 
@@ -91,24 +100,44 @@ def decode(
     return decode_bytes(data, file.path, max_megapixels=max_megapixels, bit_depth=bit_depth, min_side=min_side)
 
 
-def read(path: str | os.PathLike[str], *, max_bytes: int) -> tuple[StoredFile, bytes | None]:
+def read(path: str | os.PathLike[str], *, max_bytes: int, stop: Event | None = None) -> tuple[StoredFile, bytes | None]:
     """Return the file as the ledger knows it, and its bytes; None instead of more than `max_bytes` bytes.
 
-    Raises OSError unchanged, and UnfinishedPictureError if the file changed meanwhile.
+    A larger file is known by its first MiB, as reading all of a sparse or growing file may never end.
+
+    Args:
+        path: the file.
+        max_bytes: of a file that is kept in memory.
+        stop: ends the reading of a slow file; None: nothing does.
+
+    Raises:
+        OSError: unchanged; TimeoutError if the file takes more than READ_S seconds.
+        UnfinishedPictureError: the file changed meanwhile, or `stop` was set.
     """
     with open(path, "rb", opener=_open_without_waiting) as opened:
         before = os.fstat(opened.fileno())
         if not stat.S_ISREG(before.st_mode):
             raise PictureError(f"{printable(path)}: not a regular file: give pictures, or folders of pictures")
         keep = before.st_size <= max_bytes
-        data = opened.read(before.st_size) if keep else None
-        digest = hashlib.sha256(data or b"")
-        while not keep and (chunk := opened.read(1 << 20)):
-            digest.update(chunk)
+        until, content = time.monotonic() + READ_S, BytesIO()
+        while left := (before.st_size if keep else min(before.st_size, CHUNK)) - content.tell():
+            if not (chunk := opened.read(min(left, CHUNK))):
+                break
+            content.write(chunk)
+            if stop and stop.is_set():
+                raise UnfinishedPictureError(
+                    f"{printable(path)}: its reading was stopped: it is read at the next start"
+                )
+            if time.monotonic() > until:
+                raise TimeoutError(errno.ETIMEDOUT, f"not read within {READ_S:g} s")
         after = os.fstat(opened.fileno())
-    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+    if keep and (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise UnfinishedPictureError(f"{printable(path)}: changed while it was read: try again once it is written")
-    return StoredFile(printable(path), before.st_ino, before.st_size, before.st_mtime_ns, digest.hexdigest()), data
+    data = content.getvalue()
+    digest = hashlib.sha256(data).hexdigest()
+    return StoredFile(
+        printable(path), before.st_ino, before.st_size, before.st_mtime_ns, digest
+    ), data if keep else None
 
 
 def decode_bytes(
@@ -136,6 +165,7 @@ def decode_bytes(
             f"{name}: not a picture, it begins with {data[:8]!r}: store pictures as png, jpg, bmp, tiff or webp"
         )
     try:
+        _check_parts(data, open_header, name)
         if open_header is WebPImageFile:  # Pillow allocates the whole canvas as soon as it opens one.
             check_size(_webp_size(data), name, max_megapixels, min_side)
         with open_header(BytesIO(data)) as picture:
@@ -204,6 +234,22 @@ def unreadable(path: str | os.PathLike[str], error: OSError) -> str:
 
 def _open_without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)  # Opening a pipe named .png would block until it has a writer.
+
+
+def _check_parts(data: bytes, format_: type[ImageFile], name: str) -> None:
+    """Raise PictureError for more chunks or segments than any program writes: Pillow would take minutes over them."""
+    at, count, most = 8, 0, MOST_CHUNKS
+    if format_ is PngImageFile:
+        while at + 12 <= len(data) and count <= most:
+            at, count = at + 12 + int.from_bytes(data[at : at + 4], "big"), count + 1
+    elif format_ is JpegImageFile:
+        at, most = 2, MOST_SEGMENTS
+        while (marker := _JPEG_MARKER.search(data, at)) and marker[1][0] != _JPEG_SCAN and count <= most:
+            at, count = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big"), count + 1
+    if count > most:
+        raise PictureError(
+            f"{name}: damaged or made up, more than {most} parts before its end: copy or record it again"
+        )
 
 
 def _check_whole(data: bytes, format_: type[ImageFile], name: str) -> None:

@@ -77,6 +77,16 @@ class Inode(TypeDecorator[int]):
         return value + 2**64 if value is not None and value < 0 else value
 
 
+class Nanoseconds(TypeDecorator[int]):
+    """A file's time in nanoseconds since 1970. File systems allow years beyond 2262, which a signed column cannot hold."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: int | None, dialect: Dialect) -> int | None:
+        return None if value is None else min(max(value, -(2**63)), 2**63 - 1)
+
+
 # SQLite numbers rows by itself only where the column's type is exactly INTEGER.
 _number = BigInteger().with_variant(Integer(), "sqlite")
 
@@ -189,7 +199,7 @@ ledger = Table(
     Column("sha256", Text, primary_key=True),
     Column("inode", Inode, nullable=False),
     Column("size", BigInteger, nullable=False),
-    Column("mtime_ns", BigInteger, nullable=False),
+    Column("mtime_ns", Nanoseconds, nullable=False),
 )
 Index("ix_ledger_stat", ledger.c.station, ledger.c.inode, ledger.c.size, ledger.c.mtime_ns)
 

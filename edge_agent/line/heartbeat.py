@@ -54,3 +54,29 @@ class Stage:
     def hangs(self) -> bool:
         """Whether it has been silent for longer than it may."""
         return time.monotonic() > self._until
+
+
+class WatchedStop(threading.Event):
+    """The stop event of a source's thread: looking at it is that thread's heartbeat.
+
+    A source has to look at it again and again anyway, so that none needs to know of heartbeats.
+    """
+
+    def __init__(self, stop: threading.Event, stage: Stage) -> None:
+        """Wrap `stop`. stage: gets a heartbeat at each look."""
+        super().__init__()
+        self._stop, self._stage = stop, stage
+
+    def is_set(self) -> bool:
+        """Return whether to stop."""
+        self._stage.beat(DATABASE_S)  # between two looks a source may ask the database
+        return self._stop.is_set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Return whether to stop, after waiting for it up to `timeout` seconds."""
+        self._stage.beat(DATABASE_S + (timeout or 0.0))
+        return self._stop.wait(timeout)
+
+    def set(self) -> None:
+        """Stop, and everything else with it."""
+        self._stop.set()

@@ -113,7 +113,7 @@ class StartedBatch:
             if isinstance(reading, str):
                 verdict, seen = Verdict(Evaluation.NOT_DECIDABLE, reason=reading), None
             else:
-                verdict, seen = judge(reading, station.rules, frame.pixels.shape[:2]), reading
+                verdict, seen = _judged(frame, reading, station.rules), reading
             state = alarms.get(frame.station, AlarmState())
             alarms[frame.station], event = debounce(state, verdict, seen.score if seen else 0.0, station.rules)
             timings = {"detect": detect_ms if seen else 0.0, "judge": (time.perf_counter() - begun) * 1e3}
@@ -131,6 +131,15 @@ class StartedBatch:
                 )
             )
         return inspections
+
+
+def _judged(frame: Frame, reading: Reading, rules: Rules) -> Verdict:
+    """Judge a reading; an error of any kind is the verdict of this one picture, as of a detector that fails."""
+    try:
+        return judge(reading, rules, frame.pixels.shape[:2])
+    except Exception as error:
+        log.exception("station %s: frame %d could not be judged", frame.station, frame.seq)
+        return Verdict(Evaluation.NOT_DECIDABLE, reason=f"the reading could not be judged: {type(error).__name__}")
 
 
 def start_batch(frames: Sequence[Frame], stations: Mapping[str, Station]) -> StartedBatch:

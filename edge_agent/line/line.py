@@ -8,13 +8,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
 from typing import Protocol
 
-from edge_agent.core import Evaluation, Evidence, Frame, Inspection, Source
-from edge_agent.errors import DetectorLost, JournalError, SourceLost
+from edge_agent.core import Evaluation, Evidence, Frame, Inspection, Source, Verdict
+from edge_agent.errors import DetectorLost, EdgeAgentError, JournalError, SourceLost
 from edge_agent.io.backoff import Backoff
-from edge_agent.line.heartbeat import DATABASE_S, Stage
+from edge_agent.line.heartbeat import DATABASE_S, Stage, WatchedStop
 from edge_agent.line.inbox import Inbox
 from edge_agent.line.inspect import Announce, Keeper, Recorder, StartedBatch, Station, any_overlaps, start_batch
 from edge_agent.line.judge import AlarmState
@@ -22,8 +23,12 @@ from edge_agent.line.judge import AlarmState
 log = logging.getLogger(__name__)
 
 MOST_FAILURES = 20  # of a detector in a row, after which another process may do better, on a GPU above all
+MOST_SET_ASIDE = 20  # inspections in a row that cannot be recorded, after which it is not the pictures
 SLOW = 10.0  # a batch may take so many times what recent pictures took before it counts as a hang
 RECORD_AGAIN = Backoff(0.1, 10.0, least=1.0)  # while the journal takes nothing
+SOURCE_STOP_S = (
+    10.0  # that a source's thread may take to end; one that hangs is left behind, as it ends with the process
+)
 TICK_S = 0.1  # how often a thread that waits for another records a heartbeat
 
 
@@ -38,8 +43,8 @@ class Counts:
     """Counts since the start. inspected = OK + NotOK + NotDecidable.
 
     detector_failures: pictures that a detector failed on. sink_failures: failures of observers and of keeping evidence.
-    dropped: frames that went through the detector and were not recorded, by station and reason; `inbox.dropped` counts
-    those that never got there.
+    dropped: frames that went through the detector and were not recorded, by station and reason: known, stopped,
+    unrecordable; `inbox.dropped` counts those that never got there.
     """
 
     inspected: int = 0
@@ -53,7 +58,7 @@ class Counts:
 class Line:
     """The threads of the daemon: one for each source, the detector on the caller's, and a writer that keeps and records.
 
-    stages: heartbeats of detector and writer. newest_at: by station, when its newest frame came (monotonic seconds).
+    stages: heartbeats of detector, writer and sources. newest_at: by station, when its newest frame came (monotonic seconds).
     """
 
     def __init__(
@@ -95,9 +100,11 @@ class Line:
         self._failure: BaseException | None = None
         self._started: StartedBatch | None = None
         self._failures = 0  # pictures in a row that could not be read, of whatever station
+        self._set_aside = 0  # inspections in a row that could not be recorded in any form
         self._picture_s = self._warm_picture_s = picture_s
         self._detecting, self._writing = Stage("detector"), Stage("writer")
-        self.stages = (self._detecting, self._writing)
+        self._feeding = [Stage(f"source {source.station}") for source in sources]
+        self.stages = (self._detecting, self._writing, *self._feeding)
         # Where a batch is read while the next begins, that next one has to be there already.
         capacity = 2 * batch if any_overlaps(stations.values()) else batch
         self.inbox = Inbox(capacity, stations=len(sources))
@@ -125,8 +132,10 @@ class Line:
             BaseException: what a thread raised.
         """
         feeders = [
-            threading.Thread(target=self._read_source, args=(source, stop), name=f"source-{source.station}")
-            for source in self._sources
+            threading.Thread(
+                target=self._read_source, args=(source, stop, stage), name=f"source-{source.station}", daemon=True
+            )
+            for source, stage in zip(self._sources, self._feeding, strict=True)
         ]
         writer = threading.Thread(target=self._write, args=(stop,), name="writer")
         for thread in (*feeders, writer):
@@ -151,8 +160,8 @@ class Line:
             self.inbox.close()
             self._queue_for_writer(None)
             self._detecting.rest()
-            for thread in (writer, *feeders):
-                thread.join()
+            writer.join()
+            self._join(feeders)
         if self._failure:
             raise self._failure
 
@@ -219,16 +228,28 @@ class Line:
             except queue.Empty:
                 pass
 
-    def _read_source(self, source: Source, stop: threading.Event) -> None:
+    def _join(self, feeders: Sequence[threading.Thread]) -> None:
+        """Wait for the sources' threads to end; one that hangs, as over a dead network share, must not hold up the stop."""
+        until = time.monotonic() + SOURCE_STOP_S
+        for thread in feeders:
+            thread.join(max(0.0, until - time.monotonic()))
+            if thread.is_alive():
+                log.error("%s does not end, it is left behind: check its disk or network share", thread.name)
+
+    def _read_source(self, source: Source, stop: threading.Event, stage: Stage) -> None:
         try:
-            for frame in source.frames(stop):
+            for frame in source.frames(WatchedStop(stop, stage)):
                 self.newest_at[frame.station] = time.monotonic()
+                stage.rest()  # the inbox may be full for as long as the detector, which has a heartbeat of its own, takes
                 if not self.inbox.put(frame, live=source.live):
                     return
+                stage.beat(DATABASE_S)
         except SourceLost as error:
             log.error("station %s: %s", source.station, error)
         except BaseException as error:  # a bug: the whole agent stops and its service manager starts it again
             self._fail(error, stop)
+        finally:
+            stage.rest()
 
     def _write(self, stop: threading.Event) -> None:
         try:
@@ -249,18 +270,18 @@ class Line:
         with self._writing.step("keep"):
             evidence = self._keep(inspection)
         with self._writing.step("record", DATABASE_S):
-            is_recorded = self._record(inspection, evidence, stop)
-        if not is_recorded:
+            recorded = self._record(inspection, evidence, stop)
+        if recorded is None:
             return
-        self._count(inspection)
+        self._count(recorded)
         for observer in self._observers:
             try:
                 with self._writing.step("tell"):
-                    observer.write(inspection, evidence)
+                    observer.write(recorded, evidence)
             except Exception:  # one that fails must not keep the others from being told
                 self.counts.sink_failures += 1
                 log.exception("%s failed", type(observer).__name__)
-        self._report(inspection, evidence)
+        self._report(recorded, evidence)
 
     def _keep(self, inspection: Inspection) -> Evidence:
         """Keep the pictures of an inspection; a failure must not cost the alarm."""
@@ -271,8 +292,35 @@ class Line:
             log.exception("%s failed", type(self._keeper).__name__)
             return Evidence()
 
-    def _record(self, inspection: Inspection, evidence: Evidence, stop: threading.Event) -> bool:
-        """Record, trying again with backoff while the disk is full; says whether it was new.
+    def _record(self, inspection: Inspection, evidence: Evidence, stop: threading.Event) -> Inspection | None:
+        """Record an inspection and return what was recorded; None if it was known, or could not be recorded.
+
+        What has a property that cannot be stored is recorded as NotDecidable, or set aside: the same picture would end
+        each new start of the agent, too. Only many of them in a row are taken for a bug, which stops the agent.
+        """
+        try:
+            recorded = self._record_patiently(inspection, evidence, stop)
+        except EdgeAgentError:
+            raise
+        except Exception as error:
+            frame = inspection.frame
+            log.exception("%s cannot be recorded as it is", frame.origin or f"frame {frame.seq} of {frame.station}")
+            try:
+                recorded = self._record_patiently(_plain(inspection, error), Evidence(), stop)
+            except EdgeAgentError:
+                raise
+            except Exception:
+                self.counts.dropped[frame.station, "unrecordable"] += 1
+                self._set_aside += 1
+                if self._set_aside >= MOST_SET_ASIDE:
+                    raise
+                log.exception("%s is set aside, it has no inspection", frame.origin or f"frame {frame.seq}")
+                return None
+        self._set_aside = 0
+        return recorded
+
+    def _record_patiently(self, inspection: Inspection, evidence: Evidence, stop: threading.Event) -> Inspection | None:
+        """Record, trying again with backoff while the disk is full.
 
         Gives up only at a stop: a file that was not recorded is then inspected again at the next start.
         """
@@ -283,7 +331,7 @@ class Line:
             try:
                 is_new = self._journal.record(inspection, evidence, self._announce(inspection, evidence))
                 self.counts.dropped[inspection.frame.station, "known"] += not is_new
-                return is_new
+                return inspection if is_new else None
             except JournalError as error:
                 log.error("%s (trying again in %.1f s)", error, wait_s)
                 failures += 1
@@ -292,7 +340,7 @@ class Line:
                     frame = inspection.frame
                     then = "it is inspected again at the next start" if frame.file else "it is lost"
                     log.error("stopped before %s could be recorded: %s", frame.origin or f"frame {frame.seq}", then)
-                    return False
+                    return None
 
     def _count(self, inspection: Inspection) -> None:
         self.counts.inspected += 1
@@ -304,3 +352,16 @@ class Line:
         self._failure = self._failure or error
         stop.set()
         self.inbox.close()
+
+
+def _plain(inspection: Inspection, error: Exception) -> Inspection:
+    """Return an inspection without what may have kept it from being recorded: NotDecidable, with what it did to the alarm."""
+    frame, reason = inspection.frame, f"its inspection could not be recorded: {type(error).__name__}, see the log"
+    file = frame.file and replace(frame.file, inode=0, size=0, mtime_ns=0)
+    return replace(
+        inspection,
+        frame=replace(frame, taken_at=datetime.now(timezone.utc), file=file),
+        reading=None,
+        verdict=Verdict(Evaluation.NOT_DECIDABLE, reason=reason, alarm=inspection.verdict.alarm),
+        timings={},
+    )

@@ -176,7 +176,7 @@ class StoredSource:
                     f"{name}: ends after {number} of {announced:.0f} frames, cut off or damaged: "
                     "copy or record it again"
                 )
-        except PictureError as error:
+        except (PictureError, cv2.error) as error:
             is_known = self._known(name, turn.modified_at)
             yield "", None if is_known else pictures.nothing(), str(error)
         finally:

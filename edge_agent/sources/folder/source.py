@@ -14,7 +14,7 @@ from threading import Event
 import numpy as np
 
 from edge_agent.core import Frame, Ledger, SourceCounts, SourceStatus, StoredFile
-from edge_agent.errors import JournalError, PictureError
+from edge_agent.errors import EdgeAgentError, JournalError, PictureError
 from edge_agent.io import pictures
 from edge_agent.sources.folder.seen_files import RecentFiles, SeenFiles, Stat, stat_of
 from edge_agent.sources.folder.watch import Watch, needs_polling
@@ -69,7 +69,7 @@ class FolderSource:
             max_megapixels, bit_depth: see pictures.decode.
         """
         self.station = station
-        self._events = Counter({"vanished": 0, "unreadable": 0})
+        self._events = Counter({"vanished": 0, "unreadable": 0, "failed": 0})
         self._path = os.fspath(path)
         self._ledger = ledger
         self._names = Names(tuple(pattern.lower() for pattern in patterns), recursive)
@@ -86,7 +86,7 @@ class FolderSource:
         self._recent = RecentFiles(MOST_RECENT)  # files that the ledger may not know yet
 
     def counts(self) -> SourceCounts:
-        """Count frames, and files that vanished before they were read or could not be read. Call from any thread."""
+        """Count frames, and files that vanished before they were read, were unreadable or failed. Call from any thread."""
         return SourceCounts(self._seq, events=dict(self._events))
 
     def status(self) -> SourceStatus:
@@ -135,7 +135,7 @@ class FolderSource:
         for _, path, is_finished in sorted(self._ready(finished, watch.folder, stop)):
             if stop.is_set():
                 return
-            if (frame := self._frame(path, finished=is_finished)) is not None:
+            if (frame := self._frame_whatever_happens(path, stop, finished=is_finished)) is not None:
                 yield frame
 
     def _restart_scan(self) -> None:
@@ -236,7 +236,24 @@ class FolderSource:
         self._events["vanished" if isinstance(error, FileNotFoundError) else "unreadable"] += 1
         log.warning("station %s: %s", self.station, pictures.unreadable(path, error))
 
-    def _frame(self, path: str, *, finished: bool) -> Frame | None:
+    def _frame_whatever_happens(self, path: str, stop: Event, *, finished: bool) -> Frame | None:
+        """Return _frame(); for an error of any other kind, which the same file would cause at every start, its fault."""
+        try:
+            return self._frame(path, stop, finished=finished)
+        except EdgeAgentError:
+            raise
+        except Exception as error:
+            self._events["failed"] += 1
+            log.exception("station %s: %s cannot be inspected", self.station, pictures.printable(path))
+            if (now := self._stat(path)) is None:
+                return None
+            self._seen.add(path, now)
+            fault = (
+                f"{pictures.printable(path)}: cannot be inspected ({type(error).__name__}): see the log, store it again"
+            )
+            return self._new_frame(path, now, pictures.nothing(), None, fault)
+
+    def _frame(self, path: str, stop: Event, *, finished: bool) -> Frame | None:
         """Return the frame of a new file; None if it is not new, or may not be complete yet."""
         now = self._stat(path)
         if now is None or self._seen.has(path, now):
@@ -245,7 +262,7 @@ class FolderSource:
             self._seen.add(path, now)
             return None
         try:
-            file, data = pictures.read(path, max_bytes=pictures.max_bytes(self._max_megapixels))
+            file, data = pictures.read(path, max_bytes=pictures.max_bytes(self._max_megapixels), stop=stop)
         except PictureError:  # it changed while it was read
             self._wait_unchanged(path, now)
             return None
@@ -257,7 +274,7 @@ class FolderSource:
             return None
         pixels, fault = self._decode(data, file.path)
         # The writer may only have paused, or closed an empty file to open it again.
-        if fault and _is_young(now) and not (finished and now.size):
+        if fault and data is not None and _is_young(now) and not (finished and now.size):
             self._wait_unchanged(path, now)
             return None
         self._seen.add(path, now)
@@ -304,7 +321,12 @@ class FolderSource:
         )
 
     def _is_recorded(self, path: str, now: Stat) -> bool:
-        return self._ledger.seen_stat(self.station, pictures.printable(path), *now)
+        try:
+            return self._ledger.seen_stat(self.station, pictures.printable(path), *now)
+        except EdgeAgentError:
+            raise
+        except Exception:  # of a stat that no database can compare; its frame will say so
+            return False
 
 
 def _is_young(now: Stat) -> bool:

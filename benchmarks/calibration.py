@@ -25,7 +25,7 @@ from benchmarks.results_file import RESULTS, commit
 from edge_agent.inference.load import Loader
 from trainer.calibrate.calibration import percent
 from trainer.calibrate.conformal import just_above, pictures_needed, threshold_rank
-from trainer.calibrate.readings import read_good_pictures
+from trainer.calibrate.readings import read_pictures
 from trainer.calibrate.setup import ReadingSetup
 from trainer.data.examples import read_examples
 
@@ -39,7 +39,7 @@ def scores_of(setup: ReadingSetup, folder: Path) -> tuple[np.ndarray, np.ndarray
     splits = [split for split in ("train", "test") if (folder / split).is_dir()]
     examples = [one for split in splits for one in read_examples(folder, split)]
     good, bad = (
-        read_good_pictures(setup, [one.picture for one in examples if one.defective is defective], 0)
+        read_pictures(setup, [one.picture for one in examples if one.defective is defective], 0)
         for defective in (False, True)
     )
     return good.scores, bad.scores, len(good.copies)

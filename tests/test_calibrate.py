@@ -27,7 +27,8 @@ from tests.agent import write_config
 from tests.detectors import SynchronousDetector
 from trainer.calibrate.calibration import make_calibration, write_calibration
 from trainer.calibrate.conformal import false_alarm_interval, just_above, pictures_needed, threshold_rank
-from trainer.calibrate.readings import GoodReadings, read_good_pictures
+from trainer.calibrate.missed import DefectiveScores, missed, painted_scores
+from trainer.calibrate.readings import Readings, read_pictures
 from trainer.calibrate.setup import ReadingSetup
 from trainer.cli import main
 from trainer.synthesis import sample
@@ -76,9 +77,9 @@ def scored(folder: Path, scores: Sequence[int], peaks: Sequence[int] | None = No
     return [folder / f"{number}.png" for number in range(len(scores))]
 
 
-def seen(scores: np.ndarray, peaks: np.ndarray | None = None) -> GoodReadings:
+def seen(scores: np.ndarray, peaks: np.ndarray | None = None) -> Readings:
     scores = scores.astype(np.float32)
-    return GoodReadings(len(scores), scores, scores if peaks is None else peaks.astype(np.float32), scores, (), ())
+    return Readings(len(scores), scores, scores if peaks is None else peaks.astype(np.float32), scores, (), ())
 
 
 # What is promised
@@ -154,7 +155,7 @@ def test_the_calibration_says_what_it_rests_on(tmp_path: Path) -> None:
     paths = scored(tmp_path, range(10, 110), range(109, 9, -1))
     setup = ReadingSetup(Scored(), "steel plate", ignore=(((0.0, 0.0), (0.5, 0.0), (0.5, 0.5)),))
     rate = Fraction("0.05")
-    one = make_calibration(setup, read_good_pictures(setup, paths, pictures_needed(rate)), rate)
+    one = make_calibration(setup, read_pictures(setup, paths, pictures_needed(rate)), rate)
     fifth = np.float32(105 / 255)  # five of 101 may be above; four of these are
     assert one.threshold == one.map_threshold == float(np.nextafter(fifth, np.float32(1)))
     assert (one.good_pictures, one.false_alarm_rate, one.class_name) == (100, 0.05, "steel plate")
@@ -169,7 +170,7 @@ def test_the_calibration_says_what_it_rests_on(tmp_path: Path) -> None:
     assert re.fullmatch(rf"c-{one.created:%Y%m%d}-[0-9a-f]{{6}}", one.id)
     write_calibration(one, tmp_path / "made.json")
     assert read_calibration(tmp_path / "made.json") == one
-    assert make_calibration(setup, read_good_pictures(setup, paths, pictures_needed(rate)), rate).id != one.id
+    assert make_calibration(setup, read_pictures(setup, paths, pictures_needed(rate)), rate).id != one.id
 
 
 # What is refused, and what does not count
@@ -210,7 +211,7 @@ def test_the_detector_looks_at_nothing_once_there_are_too_few(tmp_path: Path) ->
     for path in paths[10:12]:
         path.write_bytes(b"")
     detector = Scored()
-    few = read_good_pictures(ReadingSetup(detector, "object"), paths, 30)
+    few = read_pictures(ReadingSetup(detector, "object"), paths, 30)
     assert (few.n, len(few.skipped)) == (28, 2)
     assert detector.pictures == 8  # the first batch, before the empty files were met
     with pytest.raises(EdgeAgentError, match=r"28 good pictures \(2 more are broken\) are too few"):
@@ -244,7 +245,7 @@ def test_a_detector_that_gives_no_number_is_an_error_that_names_the_picture(tmp_
             return [Reading(float("nan"), reading.heatmap) for reading in super().read(images)]
 
     with pytest.raises(EdgeAgentError, match=r"0\.png: scored gave a score or map that is not a number"):
-        read_good_pictures(ReadingSetup(Lost(), "object"), scored(tmp_path, range(9)), 4)
+        read_pictures(ReadingSetup(Lost(), "object"), scored(tmp_path, range(9)), 4)
 
 
 @pytest.mark.parametrize("rate", ["0", "1", "-0.1", "nan", "0.1 %", "1/0", "few"])
@@ -266,9 +267,9 @@ def test_an_earlier_calibration_is_replaced_and_nothing_else_is(parts: Path, tmp
     assert sorted(os.listdir(tmp_path)) == ["out.json", "parts"]
     config = write_config(tmp_path)
     kept = config.read_bytes()
-    for taken in (config, tmp_path):
+    for taken, said in ((config, "is there already and is no calibration"), (tmp_path, "is a folder")):
         assert main([*command, str(taken)]) == 1
-        assert f"{taken}: is there already and is no calibration" in capfd.readouterr().err
+        assert f"{taken}: {said}" in capfd.readouterr().err
     assert config.read_bytes() == kept
     assert main([*command, str(tmp_path / "nowhere/c.json")]) == 1
     assert "make it first" in capfd.readouterr().err
@@ -372,3 +373,63 @@ def test_a_verdict_changes_exactly_at_the_threshold() -> None:
     rules = Rules(just_above(scores, threshold_rank(99, Fraction("0.05"))))
     verdicts = [judge(Reading(float(score), np.zeros((4, 4), np.float32)), rules, (8, 8)) for score in scores]
     assert sum(verdict.evaluation.value == "NotOK" for verdict in verdicts) == 4
+
+
+# What it misses
+
+
+def test_what_is_missed_is_counted_on_the_users_defective_pictures(parts: Path, tmp_path: Path, capfd) -> None:
+    (tmp_path / "bad/scratch").mkdir(parents=True)
+    for name in ("0.png", "1.png"):
+        shutil.copy(parts / name, tmp_path / "bad/scratch" / name)
+    (tmp_path / "bad/broken.png").write_bytes(b"no picture")
+    command = ["calibrate", "--good", str(parts), "--false-alarm-rate", "0.1", "--out", str(tmp_path / "c.json")]
+    assert main([*command, "--bad", str(tmp_path / "bad")]) == 0
+    told = capfd.readouterr()
+    assert re.search(r"missed +2 of 2 pictures of .*/bad would be called OK, 100 %", told.out)
+    assert "painted" not in told.out
+    assert f"skipped {tmp_path}/bad/broken.png" in told.err
+    (tmp_path / "bad/good").mkdir()
+    shutil.copy(parts / "3.png", tmp_path / "bad/good/3.png")
+    assert main([*command, "--bad", str(tmp_path / "bad")]) == 1
+    assert "lies in a folder good, which holds no defective pictures" in capfd.readouterr().err
+
+
+def test_without_such_pictures_it_is_counted_on_painted_defects_and_said_so(parts: Path, tmp_path: Path, capfd) -> None:
+    command = ["calibrate", "--good", str(parts), "--false-alarm-rate", "0.1", "--out", str(tmp_path / "c.json")]
+    assert main(command) == 0
+    told = capfd.readouterr().out
+    assert re.search(r"missed +\d of 9 defects that were painted onto your good pictures would be called OK", told)
+    assert "give pictures of defective parts with --bad" in told
+
+
+def test_painted_defects_lie_where_the_station_looks(parts: Path) -> None:
+    class Differs(Scored):
+        """Keeps what it is given."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.images: list[np.ndarray] = []
+
+        def read(self, images: Sequence[np.ndarray], keep: Sequence[np.ndarray | None] | None = None) -> list[Reading]:
+            self.images += images
+            return super().read(images, keep)
+
+    paths, detector = sorted(parts.glob("*.png")), Differs()
+    upper = np.zeros((64, 64), bool)
+    upper[:32] = True
+    painted = painted_scores(ReadingSetup(detector, "object", keep=upper), paths)
+    assert 5 <= len(painted.scores) == len(detector.images) <= 9
+    for image in detector.images:
+        change = min((np.abs(image.astype(int) - decode(path)).sum(axis=2) for path in paths), key=np.sum)
+        assert change[:48].sum() >= change[48:].sum()
+
+
+def test_a_share_of_missed_ones_comes_with_what_so_few_pictures_prove() -> None:
+    scores = np.linspace(0, 1, 20, dtype=np.float32)
+    all_found, half, none_found = (next(missed(at, DefectiveScores(scores, None))) for at in (0.0, 0.5, 1.1))
+    assert "0 of 20" in all_found
+    assert "0 % (95 % confidence: 0 to 17 %)" in all_found
+    assert "50 % (95 % confidence: 27 to 73 %)" in half
+    assert "100 % (95 % confidence: 83 to 100 %)" in none_found
+    assert list(missed(0.5, DefectiveScores(scores[:0], None))) == []

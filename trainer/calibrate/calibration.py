@@ -14,13 +14,13 @@ import numpy as np
 from edge_agent.errors import ConfigError, EdgeAgentError
 from edge_agent.line.calibration import QUANTILES, Calibration, read_calibration
 from trainer.calibrate.conformal import false_alarm_interval, just_above, pictures_needed, threshold_rank
-from trainer.calibrate.readings import GoodReadings, ReadingSetup
+from trainer.calibrate.readings import Readings, ReadingSetup
 from trainer.io.files import write_whole
 
 _LOWEST_MAP_THRESHOLD = 1e-6  # maps of nothing but zeros would give one that no colour scale can be divided by
 
 
-def require_enough(readings: GoodReadings, rate: Fraction) -> None:
+def require_enough(readings: Readings, rate: Fraction) -> None:
     """Raise EdgeAgentError when there are too few pictures; it says how many more it takes, and which rate these allow."""
     short = pictures_needed(rate) - readings.n
     if short <= 0:
@@ -33,7 +33,7 @@ def require_enough(readings: GoodReadings, rate: Fraction) -> None:
     )
 
 
-def make_calibration(setup: ReadingSetup, readings: GoodReadings, rate: Fraction) -> Calibration:
+def make_calibration(setup: ReadingSetup, readings: Readings, rate: Fraction) -> Calibration:
     """Make the calibration, created now. Its map threshold is 1 when no other keeps good parts dark.
 
     Args:
@@ -91,7 +91,7 @@ def write_calibration(calibration: Calibration, out: Path) -> None:
     write_whole(out, calibration.model_dump_json(by_alias=True, indent=1).encode() + b"\n")
 
 
-def left_out(readings: GoodReadings) -> str:
+def left_out(readings: Readings) -> str:
     """Describe in brackets which pictures did not count; an empty text where all did."""
     counts = (
         (len(readings.copies), "a copy of another", "copies of others"),

@@ -1,4 +1,4 @@
-"""Good pictures read as a station reads them."""
+"""Pictures read as a station reads them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from trainer.data.examples import Skipped
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class GoodReadings:
-    """What a detector reads in n different good pictures.
+class Readings:
+    """What a detector reads in n different pictures.
 
     scores, peaks (the heatmaps' highest values) and brightness: each (n,) float32 in [0, 1]; shorter, and not to be
     used, when there were too few pictures. copies: pictures left out, each with the picture that it repeats pixel by
@@ -35,10 +35,10 @@ class GoodReadings:
     skipped: Sequence[Skipped]
 
 
-def read_good_pictures(
+def read_pictures(
     setup: ReadingSetup, paths: Sequence[Path], at_least: int, report: Callable[[int], object] = lambda n: None
-) -> GoodReadings:
-    """Read good pictures as a station would; pictures with the same pixels count once.
+) -> Readings:
+    """Read pictures as a station would; those with the same pixels count once.
 
     Args:
         setup: how to read them.
@@ -83,4 +83,4 @@ def read_good_pictures(
             peaks.append(reading.heatmap.max())
             light.append(brightness(pixels))
     values = np.clip(np.array([scores, peaks, light], np.float32), 0, 1)
-    return GoodReadings(len(first), values[0], values[1], values[2], copies, skipped)
+    return Readings(len(first), values[0], values[1], values[2], copies, skipped)

@@ -8,10 +8,10 @@ from fractions import Fraction
 from edge_agent.line.calibration import Calibration
 from trainer.calibrate.calibration import left_out, percent
 from trainer.calibrate.conformal import false_alarm_interval, is_tied, threshold_rank
-from trainer.calibrate.readings import GoodReadings
+from trainer.calibrate.readings import Readings
 
 
-def summary(calibration: Calibration, readings: GoodReadings, rate: Fraction) -> Iterator[str]:
+def summary(calibration: Calibration, readings: Readings, rate: Fraction) -> Iterator[str]:
     """Describe a calibration.
 
     Args:

@@ -16,6 +16,7 @@ from edge_agent.detectors.methods import unfitted_methods
 from trainer.commands.output import bar, writable
 
 if TYPE_CHECKING:
+    from trainer.calibrate.readings import Readings
     from trainer.calibrate.setup import ReadingSetup
 
 
@@ -33,6 +34,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         required=True,
         metavar="RATE",
         help="the share of good parts that may be called NotOK; 0.001 takes 999 pictures",
+    )
+    calibrate.add_argument(
+        "--bad",
+        type=Path,
+        help="a folder of pictures of defective parts, to count how many the threshold misses (default: defects are painted onto"
+        " good pictures)",
     )
     calibrate.add_argument(
         "--out", type=Path, required=True, help="the calibration, FILE.json; replaces an earlier one"
@@ -63,29 +70,47 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def _calibrate(options: argparse.Namespace) -> int:
     from trainer.calibrate.calibration import make_calibration, require_replaceable, write_calibration
     from trainer.calibrate.conformal import pictures_needed
-    from trainer.calibrate.readings import read_good_pictures
+    from trainer.calibrate.missed import MOST_PAINTED, bad_scores, missed, painted_scores
+    from trainer.calibrate.readings import read_pictures
     from trainer.calibrate.summary import summary
-    from trainer.data.examples import good_pictures
+    from trainer.data.examples import defective_pictures, good_pictures
 
     rate = options.false_alarm_rate
     writable(options.out)
     require_replaceable(options.out)
     paths = good_pictures(options.good)
+    bad = defective_pictures(options.bad) if options.bad else []
     setup = _setup(options)
     with bar(len(paths), "good pictures") as progress:
-        readings = read_good_pictures(setup, paths, pictures_needed(rate), report=progress.update)
-    for one in readings.skipped:
-        print(f"skipped {one.path}: {one.reason}", file=sys.stderr)
-    for copy, first in readings.copies:
-        print(f"skipped {copy}: the same picture as {first}", file=sys.stderr)
+        readings = read_pictures(setup, paths, pictures_needed(rate), report=progress.update)
+    _print_left_out(readings)
     calibration = make_calibration(setup, readings, rate)
+    if options.bad:
+        with bar(len(bad), "defective pictures") as progress:
+            bad_readings = read_pictures(setup, bad, 0, report=progress.update)
+        _print_left_out(bad_readings)
+        defective = bad_scores(bad_readings, options.bad)
+    else:
+        broken = {one.path for one in readings.skipped}
+        whole = [path for path in paths if path not in broken]
+        with bar(min(len(whole), MOST_PAINTED), "painted defects") as progress:
+            defective = painted_scores(setup, whole, report=progress.update)
     write_calibration(calibration, options.out)
     for line in summary(calibration, readings, rate):
+        print(line)
+    for line in missed(calibration.threshold, defective):
         print(line)
     print(
         f"wrote calibration {calibration.id} to {options.out}; to use it, set calibration: {options.out} for the station"
     )
     return 0
+
+
+def _print_left_out(readings: Readings) -> None:
+    for one in readings.skipped:
+        print(f"skipped {one.path}: {one.reason}", file=sys.stderr)
+    for copy, first in readings.copies:
+        print(f"skipped {copy}: the same picture as {first}", file=sys.stderr)
 
 
 def _setup(options: argparse.Namespace) -> ReadingSetup:

@@ -136,9 +136,27 @@ def good_pictures(folder: Path) -> list[Path]:
             f"{folder}: looks like a labelled set in MVTec layout, which has defective pictures too: give the folder of good"
             f" pictures alone, such as {folder / 'train' / 'good'}"
         )
-    found = _pictures_below(folder)
+    found = _found_below(folder)
     if not found:
         raise EdgeAgentError(f"{folder}: no pictures there; expected are good ones as {', '.join(sorted(SUFFIXES))}")
+    return found
+
+
+def defective_pictures(folder: Path) -> list[Path]:
+    """List the pictures of a folder of defective ones and of its subfolders, part2 before part10.
+
+    Raises EdgeAgentError when there are none, and when some lie in a folder of good ones or of masks.
+    """
+    _require_folder(folder)
+    found = _found_below(folder)
+    if not found:
+        raise EdgeAgentError(f"{folder}: no pictures there; expected are {', '.join(sorted(SUFFIXES))}")
+    for one in found:
+        for part in one.relative_to(folder).parts[:-1]:
+            if part.lower() in _GOOD_NAMES or part == "ground_truth":
+                raise EdgeAgentError(
+                    f"{one}: lies in a folder {part}, which holds no defective pictures: give the folder of defective ones alone"
+                )
     return found
 
 
@@ -172,7 +190,7 @@ def _of_category(place: Path, split: str, leftover: list[Path]) -> list[Example]
     folders: dict[Path, MaskFolder] = {}
     examples: list[Example] = []
     claimed: list[Path] = []  # by good pictures too
-    pictures = _pictures_below(place / split)
+    pictures = _found_below(place / split)
     known = {one.with_suffix("") for one in pictures}
     for picture in pictures:
         kind, *between = picture.relative_to(place / split).parts[:-1] or [""]
@@ -294,7 +312,7 @@ def _joined(masks: Sequence[Path]) -> np.ndarray:
     return joined
 
 
-def _pictures_below(folder: Path) -> list[Path]:
+def _found_below(folder: Path) -> list[Path]:
     """List the pictures in natural order, folder by folder."""
     found = []
     for place, folders, names in os.walk(folder, followlinks=True):

@@ -36,7 +36,11 @@ class JournalError(EdgeAgentError):
 
 
 class JournalGone(EdgeAgentError):
-    """The journal's file was deleted or replaced while it was in use; no JournalError, as trying again does not help."""
+    """A file of the journal was deleted or replaced while it was in use; no JournalError, as trying again does not help."""
+
+
+class JournalOverwritten(JournalGone):
+    """The content of the journal's files was changed by another program, so that closing it would spoil what is left."""
 
 
 class JournalInUse(JournalError):

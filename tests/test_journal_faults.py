@@ -17,7 +17,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from edge_agent.core import MQTT, AlarmEvent, Evidence
-from edge_agent.errors import JournalError
+from edge_agent.errors import JournalError, JournalGone, JournalOverwritten
 from edge_agent.journal import sqlite
 from edge_agent.journal.journal import Journal
 from tests.conftest import PATIENCE_S
@@ -330,3 +330,94 @@ def test_no_question_is_answered_by_reading_a_whole_table(path: Path) -> None:
         for statement, parameters in asked:
             for *_, step in database.execute(f"EXPLAIN QUERY PLAN {statement}", parameters):  # type: ignore[arg-type]
                 assert quick(step, statement), (statement, step)
+
+
+# What another program does to the files of an open journal
+
+
+def overwritten(path: Path) -> None:
+    path.write_bytes(os.urandom(path.stat().st_size))
+
+
+def replaced(path: Path) -> None:
+    shutil.copy(path, f"{path}.copy")
+    os.rename(f"{path}.copy", path)
+
+
+def halved(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 8192 * 4096)
+
+
+@pytest.mark.parametrize("spoil", [os.unlink, replaced], ids=lambda spoil: spoil.__name__)
+@pytest.mark.parametrize("suffix", ["-wal", "-shm"])
+def test_a_log_that_is_deleted_is_noticed_at_the_next_commit_and_no_row_is_lost(
+    path: Path, suffix: str, spoil: Callable[[Path], None]
+) -> None:
+    with closing(Journal.open(f"sqlite:///{path}")) as journal:
+        kept = [record(journal) for _ in range(5)]
+        spoil(Path(f"{path}{suffix}"))
+        for _ in range(2):
+            with pytest.raises(
+                JournalGone, match=rf"its journal\.db{suffix} was deleted or replaced .* start the agent again"
+            ):
+                record(journal)
+    with closing(Journal.open(f"sqlite:///{path}")) as journal:
+        assert [one.id for one in journal.inspections()] == kept
+        record(journal)
+
+
+@pytest.mark.parametrize(
+    "spoil", [overwritten, lambda path: os.truncate(path, 0), halved], ids=["junk", "empty", "half"]
+)
+def test_a_log_that_is_overwritten_is_noticed_and_spoils_nothing_of_the_file(
+    path: Path, tmp_path: Path, spoil: Callable[[Path], None]
+) -> None:
+    with closing(Journal.open(f"sqlite:///{path}")) as journal:
+        kept = [record(journal) for _ in range(5)]
+    log = Path(f"{path}-wal")
+    journal = Journal.open(f"sqlite:///{path}")
+    for _ in range(5):
+        record(journal)
+    spoil(log)
+    with pytest.raises(JournalOverwritten, match=r"journal\.db-wal was (cut|overwritten).* start the agent again"):
+        record(journal)
+    before = path.read_bytes(), log.read_bytes()
+    journal.close()
+    assert (path.read_bytes(), log.read_bytes()) == before
+    other = tmp_path / "at-the-next-start" / "journal.db"  # in this process the connection stays open
+    other.parent.mkdir()
+    for file in (path, log):
+        shutil.copy(file, other.parent)
+    with closing(Journal.open(f"sqlite:///{other}")) as journal:
+        assert [one.id for one in journal.inspections()][:5] == kept
+        record(journal)
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda path: os.truncate(path, 0), halved, overwritten], ids=["empty", "half", "junk"]
+)
+def test_a_file_that_is_cut_or_overwritten_in_place_is_noticed_and_its_log_is_kept_for_whoever_rescues_it(
+    path: Path, spoil: Callable[[Path], None]
+) -> None:
+    journal = Journal.open(f"sqlite:///{path}")
+    for _ in range(5):
+        record(journal)
+    spoil(path)
+    with pytest.raises(JournalOverwritten, match="while the agent used it: nothing more is written to it: keep copies"):
+        record(journal)
+    before = path.read_bytes(), Path(f"{path}-wal").read_bytes()
+    journal.close()
+    assert (path.read_bytes(), Path(f"{path}-wal").read_bytes()) == before
+    with pytest.raises(JournalError):
+        Journal.open(f"sqlite:///{path}")
+
+
+def test_a_checkpoint_or_a_vacuum_by_another_program_is_taken_for_no_damage(path: Path) -> None:
+    with closing(Journal.open(f"sqlite:///{path}")) as journal:
+        for statement in ("PRAGMA wal_checkpoint(TRUNCATE)", "VACUUM", "PRAGMA wal_checkpoint(RESTART)"):
+            for _ in range(20):
+                record(journal)
+            journal.purge_oldest(15)
+            with closing(sqlite3.connect(path, isolation_level=None)) as stranger:
+                stranger.execute(statement).fetchall()
+            record(journal)

@@ -25,6 +25,8 @@ class Database:
         release: unlocks the database for another agent; call it after both engines are disposed of.
         ballast: the reserve file that is deleted when the disk is full; None for no reserve.
         exclusive: context manager that keeps other processes from writing; one block at a time in a process.
+        abandon: unlocks the database and leaves its files as they are, in place of disposing of the engines; None where a
+            server keeps them.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Database:
     release: Callable[[], None]
     ballast: Ballast | None = None
     exclusive: Callable[[], AbstractContextManager[None]] = nullcontext
+    abandon: Callable[[], None] | None = None
 
 
 @contextmanager

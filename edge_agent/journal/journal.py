@@ -18,7 +18,7 @@ from sqlalchemy import Text, bindparam, cast, delete, exists, func, insert, sele
 from sqlalchemy.engine import Connection, Engine
 
 from edge_agent.core import AlarmEvent, Evaluation, Evidence, Inspection, Message, StoredFile
-from edge_agent.errors import JournalError
+from edge_agent.errors import JournalError, JournalOverwritten
 from edge_agent.journal.database import Database, journal_errors
 from edge_agent.journal.opening import open_database
 from edge_agent.journal.outbox import Outbox
@@ -59,6 +59,7 @@ class Journal:
             PurgeSearch(which=~inspection_is_ok),
         )
         self._closed = False
+        self._overwritten = False  # by another program
 
     @classmethod
     def open(cls, url: str, *, ballast: bool = False, clock: Callable[[], datetime] = _now) -> Journal:
@@ -261,11 +262,17 @@ class Journal:
         return PurgeStep(len(numbers), more)
 
     def close(self) -> None:
-        """Finish the current write, close the database and unlock it. Closing twice is allowed."""
+        """Finish the current write, close the database and unlock it. Closing twice is allowed.
+
+        Where another program has overwritten its files, they are left as they are, for whoever rescues them.
+        """
         with self._write_lock:
             if self._closed:
                 return
             self._closed = True
+            if self._overwritten and self._database.abandon:
+                self._database.abandon()
+                return
             # The last connection to close writes SQLite's log back into the file, so the writer has to be last.
             self._database.readers.dispose()
             self._database.writer.dispose()
@@ -280,6 +287,9 @@ class Journal:
         except JournalError:
             if ballast:
                 ballast.release()  # the caller tries again
+            raise
+        except JournalOverwritten:
+            self._overwritten = True
             raise
         if ballast:
             ballast.reserve()

@@ -8,6 +8,7 @@ connection open.
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
 import time
@@ -21,14 +22,14 @@ from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import NullPool, Pool, QueuePool
 
-from edge_agent.errors import JournalError, JournalGone, JournalInUse
+from edge_agent.errors import JournalError, JournalInUse
 from edge_agent.io.files import put
 from edge_agent.io.mounts import NETWORK, file_system
 from edge_agent.journal.ballast import Ballast
 from edge_agent.journal.database import DAMAGED, Database, journal_errors
 from edge_agent.journal.migrations import require_current_schema, upgrade_schema
+from edge_agent.journal.sqlite_files import MAGIC, SqliteFiles
 
-MAGIC = b"SQLite format 3\0"
 BUSY_MS = 5000  # how long to wait for another program, such as a backup, that locks the file
 CHECKED_BYTES = 64 * 2**20  # smaller files are checked completely when opened; larger ones would delay the line
 
@@ -64,11 +65,11 @@ def open_sqlite(url: URL, *, ballast: bool = False) -> Database:
         reserve = Ballast(path) if ballast else None
         with _exclusive(path):
             try:
-                writer = _open_writer(path)
+                writer, files = _open_writer(path)
             except JournalError:
                 if not (reserve and reserve.release()):
                     raise
-                writer = _open_writer(path)
+                writer, files = _open_writer(path)
         if reserve:
             reserve.reserve()
     except BaseException:
@@ -77,7 +78,25 @@ def open_sqlite(url: URL, *, ballast: bool = False) -> Database:
     # max_overflow=-1: however many threads read, none waits for another's connection.
     reading = ["query_only = ON", f"busy_timeout = {BUSY_MS}"]
     readers = _engine(path, QueuePool, "BEGIN", reading, max_overflow=-1)
-    return Database(str(path), writer, readers, _size, lambda: os.close(lock), reserve, lambda: _exclusive(path))
+
+    def release() -> None:
+        files.close()
+        os.close(lock)
+
+    def abandon() -> None:
+        _abandon(writer)
+        os.close(lock)
+
+    return Database(
+        str(path),
+        writer,
+        readers,
+        _size,
+        release,
+        reserve,
+        lambda: _exclusive(path),
+        abandon=abandon,
+    )
 
 
 def attach_sqlite(url: URL) -> Database:
@@ -122,8 +141,8 @@ def _exclusive(path: Path) -> Iterator[None]:
         os.close(lock)
 
 
-def _open_writer(path: Path) -> Engine:
-    """Create or upgrade the journal at `path`, and return the engine that writes it."""
+def _open_writer(path: Path) -> tuple[Engine, SqliteFiles]:
+    """Create or upgrade the journal at `path`, and return the engine that writes it, and its files."""
     with journal_errors(str(path)):
         if _is_journal(path):
             _migrate(path, str(path))
@@ -209,36 +228,38 @@ def _migrate(path: Path, name: str) -> None:
         upgrade_schema(connection, name)
 
 
-def _writer(path: Path) -> Engine:
+def _writer(path: Path) -> tuple[Engine, SqliteFiles]:
     writing = ["journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", f"busy_timeout = {BUSY_MS}"]
     writer = _engine(path, QueuePool, "BEGIN IMMEDIATE", writing, pool_size=1, max_overflow=0)
     try:
         _check(writer, path)
-        _require_same_file(writer, path)
+        return writer, _watch_files(writer, path)
     except BaseException:
         writer.dispose()
         raise
-    return writer
 
 
-def _require_same_file(writer: Engine, path: Path) -> None:
-    """Make every transaction of the writer first check that the file is still the one that was opened.
-
-    SQLite would go on writing into a deleted file, and those rows would be lost at the next start.
-    """
-    opened = path.stat().st_ino
+def _watch_files(writer: Engine, path: Path) -> SqliteFiles:
+    """Make every transaction of the writer first check that the files are still the ones that were opened."""
+    files = SqliteFiles(path)
 
     @event.listens_for(writer, "begin")
     def check(_connection: Connection) -> None:
-        try:
-            same = path.stat().st_ino == opened
-        except FileNotFoundError:
-            same = False
-        if not same:
-            raise JournalGone(
-                f"journal {path}: the file was deleted or replaced while the agent used it, so nothing more can be "
-                "recorded in it: put it back if it was moved, and start the agent again"
-            )
+        files.check()
+
+    return files
+
+
+def _abandon(writer: Engine) -> None:
+    """Keep the writing connection open until the process ends.
+
+    When the last connection is closed, SQLite writes its log into the file, which would spoil a file that was cut or whose
+    log was overwritten: as they are, both may still be rescued.
+    """
+    connection = writer.raw_connection()
+    ctypes.pythonapi.Py_IncRef(
+        ctypes.py_object(connection.driver_connection)
+    )  # or the interpreter closes it at its end
 
 
 def _check(writer: Engine, path: Path) -> None:

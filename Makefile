@@ -21,9 +21,10 @@ $(VENV)/.ready: pyproject.toml
 demo: setup
 	$(BIN)/edge-agent replay edge_agent/samples --out demo-out --again
 
-# Bytecode is kept, whatever the shell says: the tests start some hundred interpreters.
+# Bytecode is kept, whatever the shell says: the tests start some hundred interpreters. Files begin in the order that
+# tests/conftest.py gives them, the longest first.
 test: setup
-	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: setup
 	$(BIN)/ruff check .

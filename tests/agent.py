@@ -126,9 +126,9 @@ class Daemon:
 
 @functools.cache
 def forks() -> ForkServerContext:
-    """Return a server that forks processes which have imported torch already."""
+    """Return a server that forks processes which have imported already what an agent imports."""
     forks = multiprocessing.get_context("forkserver")
-    forks.set_forkserver_preload(["edge_agent.daemon"])
+    forks.set_forkserver_preload(["tests.preloaded"])
     return forks
 
 

@@ -24,9 +24,11 @@ OLD = datetime.now(timezone.utc) - timedelta(days=90)
 def test_an_idle_line_deletes_pictures_and_rows_that_are_too_old(tmp_path: Path) -> None:
     config = write_config(tmp_path, evidence={"keep_days": 30}, database={"keep_days": 30})
     data = tmp_path / "data"
-    with closing(Journal.open(f"sqlite:///{data}/journal.db")) as journal:
+    moments = (OLD, datetime.now(timezone.utc))
+    recorded_at = iter(moments)
+    with closing(Journal.open(f"sqlite:///{data}/journal.db", clock=lambda: next(recorded_at))) as journal:
         store = EvidenceStore(data / "evidence", originals="all", overlays="none", keep_days=1e9)
-        for moment in (OLD, datetime.now(timezone.utc)):
+        for moment in moments:
             one = inspected(at=moment, taken_at=moment)
             journal.record(one, store.save(one), ())
         assert len(pictures(data)) == 2

@@ -107,7 +107,7 @@ def main() -> None:
     parser.add_argument("--windows", type=windows, default=1)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    detectors = (Loader().windowed(load(options.model), options.windows), LocalContrast())
+    detectors = (Loader().arranged(load(options.model), options.windows), LocalContrast())
     if options.data:
         for category in sorted(path.parent for path in options.data.glob("*/test")):
             (count, image, pixel), (_, plain_image, plain_pixel) = (

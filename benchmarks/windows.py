@@ -54,7 +54,7 @@ def main() -> None:
     ways: dict[str, Detector] = {
         "whole, 224": whole,
         "whole, 448": loader.detector(device="cpu", image_size=448),
-        **{f"{windows} x {windows} windows": loader.windowed(whole, windows) for windows in (2, 3, 5)},
+        **{f"{windows} x {windows} windows": loader.arranged(whole, windows) for windows in (2, 3, 5)},
     }
     shown = [*pictures(options.good, False), *pictures(options.defective, True)]
     truth = np.stack([mask for _, mask in shown])

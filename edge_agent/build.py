@@ -16,6 +16,7 @@ from edge_agent.errors import ConfigError
 from edge_agent.evidence.store import EvidenceStore
 from edge_agent.inference.load import Loader
 from edge_agent.journal.journal import Journal
+from edge_agent.line.calibration import Calibration
 from edge_agent.line.inspect import Announce, Station
 from edge_agent.line.judge import Rules
 from edge_agent.line.line import Line
@@ -31,8 +32,16 @@ if TYPE_CHECKING:
     from edge_agent.health.watchdog import Watchdog
 
 
-def detector(wanted: DetectorConfig, loader: Loader) -> Detector:
-    """What a station looks with. Raises CheckpointError."""
+def detector(wanted: DetectorConfig, loader: Loader, calibration: Calibration | None = None) -> Detector:
+    """Return what a station looks with.
+
+    Args:
+        wanted: the station's section.
+        loader: loads it, or shares one.
+        calibration: of the station; elongated pictures are read as it was made with, unless the section says how.
+
+    Raises CheckpointError.
+    """
     whole = loader.detector(
         wanted.model,
         wanted.checkpoint,
@@ -42,7 +51,10 @@ def detector(wanted: DetectorConfig, loader: Loader) -> Detector:
         wanted.method,
         wanted.image_size,
     )
-    return loader.windowed(whole, wanted.windows)
+    squares = wanted.squares
+    if squares is None:
+        squares = calibration is None or calibration.squares
+    return loader.arranged(whole, wanted.windows, squares)
 
 
 def station(config: StationConfig, loader: Loader, config_sha256: str) -> Station:
@@ -56,11 +68,15 @@ def station(config: StationConfig, loader: Loader, config_sha256: str) -> Statio
     Raises:
         CheckpointError, ConfigError: the detector or its calibration does not fit.
     """
-    own = detector(config.detector, loader)
+    own = detector(config.detector, loader, config.calibration)
     try:
         if config.calibration:
             config.calibration.require_fit(
-                own.info.model_sha256, own.info.checkpoint_sha256, own.info.image_size, own.info.windows
+                own.info.model_sha256,
+                own.info.checkpoint_sha256,
+                own.info.image_size,
+                own.info.windows,
+                own.info.squares,
             )
     except ConfigError as error:
         raise ConfigError(f"station {config.name}: {error}") from None

@@ -271,7 +271,8 @@ class DetectorInfo:
 
     name: method/backbone. image_size: side in pixels that pictures are read at. device: "cpu", "cuda" or "cuda:0".
     threshold, map_threshold: in [0, 1], what the checkpoint recommends; None where nothing is recommended.
-    windows: how many windows are read besides the whole picture, along each side; 1 is none.
+    windows: how many windows are read besides the whole picture, along each side; 1 is none. squares: whether elongated
+    pictures are read in squares.
     """
 
     name: str
@@ -282,6 +283,7 @@ class DetectorInfo:
     threshold: float | None
     map_threshold: float | None
     windows: int = 1
+    squares: bool = False
 
 
 class Detector(Protocol):

@@ -660,10 +660,12 @@ def test_a_calibration_is_refused_for_other_weights_and_for_another_checkpoint(t
         calibration.require_fit("a" * 64, "c" * 64, 224)
     sized = calibration.model_copy(update={"image_size": 224})
     sized.require_fit("a" * 64, "b" * 64, 224)
-    with pytest.raises(ConfigError, match="c12 was made at image_size 224, the station reads at 320"):
+    with pytest.raises(ConfigError, match="c12 was made with image_size 224, the station reads with 320"):
         sized.require_fit("a" * 64, "b" * 64, 320)
-    with pytest.raises(ConfigError, match="c12 was made at windows 1, the station reads at 3"):
+    with pytest.raises(ConfigError, match="c12 was made with windows 1, the station reads with 3"):
         sized.require_fit("a" * 64, "b" * 64, 224, 3)
+    with pytest.raises(ConfigError, match="c12 was made with squares False, the station reads with True"):
+        sized.require_fit("a" * 64, "b" * 64, 224, 1, squares=True)
 
 
 def test_a_checkpoint_of_another_backbone_is_found_before_anything_is_loaded(tmp_path: Path) -> None:
@@ -707,8 +709,8 @@ def test_a_calibration_of_another_checkpoint_or_reading_is_found_before_anything
     for changes, said in (
         ({"checkpoint_sha256": "b" * 64}, "c12 was made with the checkpoint bbbbbbbbbbbb, the station uses"),
         ({"model_sha256": "b" * 64}, "c12 was made with the model weights bbbbbbbbbbbb, the station uses"),
-        ({"image_size": 448}, "c12 was made at image_size 448, the station reads at 224"),
-        ({"windows": 2}, "c12 was made at windows 2, the station reads at 1"),
+        ({"image_size": 448}, "c12 was made with image_size 448, the station reads with 224"),
+        ({"windows": 2}, "c12 was made with windows 2, the station reads with 1"),
     ):
         calibration_file(tmp_path, **changes)
         assert the_error(tmp_path, text).startswith(f"config.yaml:4:16: stations[0].calibration: calibration {said}")

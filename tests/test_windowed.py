@@ -134,9 +134,9 @@ def test_it_is_warmed_up_for_all_windows_of_a_batch(brightest):
 def test_the_embedded_model_reads_windows_and_leaves_out_what_is_not_kept():
     loader = Loader()
     whole = loader.detector(device="cpu")
-    near = loader.windowed(whole, 3)
-    assert loader.windowed(whole, 3) is near
-    assert loader.windowed(whole, 1) is whole
+    near = loader.arranged(whole, 3)
+    assert loader.arranged(whole, 3) is near
+    assert loader.arranged(whole, squares=False) is whole
     rng = np.random.default_rng(0)
     picture = np.clip(rng.normal(128, 4, (448, 448, 3)), 0, 255).astype(np.uint8)
     scratched = picture.copy()

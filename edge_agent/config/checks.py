@@ -135,7 +135,7 @@ def _check_prompts_fit(config: Config) -> Iterator[tuple[Loc, str]]:
         read_at = detector.image_size or (header["image_size"] if header else made.image_size)
         prompts_sha256 = measure(prompts)["sha256"] if prompts else made.checkpoint_sha256
         try:
-            made.require_fit(digest or made.model_sha256, prompts_sha256, read_at, detector.windows)
+            made.require_fit(digest or made.model_sha256, prompts_sha256, read_at, detector.windows, detector.squares)
         except ConfigError as error:
             yield ("stations", i, "calibration"), str(error)
 

@@ -60,7 +60,8 @@ class DetectorConfig(Section):
     model: "embedded", the name of a known backbone, or a folder with its files (beginning with /, ./, ../ or ~).
     method: one that needs no checkpoint, instead of a checkpoint. checkpoint: None is the one that comes with the model.
     class_name: what is in the picture, in one or two words. image_size: side in pixels at which pictures are read; None is
-    as fitted. windows: number of windows along each side that are read besides the whole picture; 1 is none.
+    as fitted. windows: number of windows along each side that are read besides the whole picture; 1 is none. squares: whether
+    elongated pictures are read in squares; None: as the station's calibration was made, yes without one.
     """
 
     model: Model = EMBEDDED
@@ -71,6 +72,7 @@ class DetectorConfig(Section):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     image_size: Annotated[int, Field(ge=32, le=2048)] | None = None
     windows: Annotated[int, Field(ge=1, le=MAX_WINDOWS)] = 1
+    squares: bool | None = None
 
     @field_validator("checkpoint")
     @classmethod

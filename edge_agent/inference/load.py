@@ -13,9 +13,11 @@ from edge_agent.backbones.memory import release_pages
 from edge_agent.backbones.precision import halve
 from edge_agent.backbones.tips.embedded import EMBEDDED
 from edge_agent.backbones.weights.store import search_folders
+from edge_agent.core import Detector
 from edge_agent.detectors.checkpoint import load_checkpoint, unfitted_checkpoint
 from edge_agent.errors import CheckpointError
 from edge_agent.inference.detector import PromptDetector
+from edge_agent.inference.squares import SquaresDetector
 from edge_agent.inference.windowed import WindowedDetector
 
 
@@ -27,7 +29,7 @@ class Loader:
         self._folders = search_folders() if folders is None else folders
         self._backbones: dict[tuple[str, str, torch.dtype], Backbone] = {}
         self._detectors: dict[tuple[object, ...], PromptDetector] = {}
-        self._windowed: dict[tuple[PromptDetector, int], WindowedDetector] = {}
+        self._arranged: dict[tuple[PromptDetector, int, bool], Detector] = {}
 
     def backbone(self, model: str = EMBEDDED, device: str = "auto", dtype: torch.dtype = torch.float32) -> Backbone:
         """Load a backbone, or return the one that is loaded already.
@@ -93,18 +95,27 @@ class Loader:
             self._detectors[key] = PromptDetector(backbone, loaded, class_name, image_size=image_size, dtype=dtype)
         return self._detectors[key]
 
-    def windowed(self, detector: PromptDetector, windows: int) -> PromptDetector | WindowedDetector:
-        """Return a detector that reads so many windows along each side besides; the detector itself for 1."""
-        if windows == 1:
-            return detector
-        return self._windowed.setdefault((detector, windows), WindowedDetector(detector, windows))
+    def arranged(self, detector: PromptDetector, windows: int = 1, squares: bool = True) -> Detector:
+        """Return what reads pictures with a detector in the parts that are asked for.
+
+        Args:
+            detector: reads one part.
+            windows: along each side, read besides the whole; default 1, none.
+            squares: whether elongated pictures are read in squares, instead of squeezed into one; default yes.
+        """
+        key = detector, windows, squares
+        if key not in self._arranged:
+            whole: Detector = detector if windows == 1 else WindowedDetector(detector, windows)
+            self._arranged[key] = SquaresDetector(whole) if squares else whole
+        return self._arranged[key]
 
 
 def load_detector(
     model: str = EMBEDDED, checkpoint: str | Path | None = None, class_name: str = "object", device: str = "auto"
-) -> PromptDetector:
+) -> Detector:
     """Load a detector for RGB arrays: `load_detector(class_name="metal plate").read([pixels])`. Arguments: see Loader.detector."""
-    return Loader().detector(model, Path(checkpoint) if checkpoint else None, class_name, device)
+    loader = Loader()
+    return loader.arranged(loader.detector(model, Path(checkpoint) if checkpoint else None, class_name, device))
 
 
 def choose_device(device: str) -> torch.device:

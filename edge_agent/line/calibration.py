@@ -26,7 +26,7 @@ class Calibration(BaseModel):
 
     threshold in [0, 1], map_threshold in (0, 1]. false_alarm_rate: the share of good pictures that may be called NotOK.
     false_alarm_interval: what it truly is in 95 of 100 such calibrations. class_name, include and ignore: what the station
-    said of its pictures. image_size, windows: as the station read them. The digests (SHA-256, hex) name the weights and the
+    said of its pictures. image_size, windows, squares: as the station read them. The digests (SHA-256, hex) name the weights and the
     checkpoint whose scores were measured. score_quantiles and brightness_quantiles: of the good pictures, at QUANTILES by their
     names ("0" to "100"). None: a file that does not say. Keys that a newer version may add are passed over.
     """
@@ -49,11 +49,19 @@ class Calibration(BaseModel):
     checkpoint_sha256: Digest
     image_size: Annotated[int, Field(ge=1)] | None = None
     windows: Annotated[int, Field(ge=1)] = 1
+    squares: bool = False
     created: AwareDatetime
     score_quantiles: dict[str, Fraction] | None = None
     brightness_quantiles: dict[str, Fraction] | None = None
 
-    def require_fit(self, model_sha256: str, checkpoint_sha256: str, image_size: int | None, windows: int = 1) -> None:
+    def require_fit(
+        self,
+        model_sha256: str,
+        checkpoint_sha256: str,
+        image_size: int | None,
+        windows: int = 1,
+        squares: bool | None = None,
+    ) -> None:
         """Raise ConfigError unless this was measured with this very detector.
 
         Args:
@@ -61,6 +69,7 @@ class Calibration(BaseModel):
             checkpoint_sha256: digest (hex) of the checkpoint.
             image_size: side in pixels at which pictures are read; None where that is not known.
             windows: windows along each side that are read besides; 1 is none.
+            squares: whether elongated pictures are read in squares; None where that is not known.
         """
         for what, mine, theirs in (
             ("model weights", self.model_sha256, model_sha256),
@@ -71,10 +80,14 @@ class Calibration(BaseModel):
                     f"calibration {self.id} was made with the {what} {mine[:12]}, the station uses {theirs[:12]}, which"
                     " scores or maps otherwise: calibrate again, or go back to what it was made with"
                 )
-        for what, made, read in (("image_size", self.image_size, image_size), ("windows", self.windows, windows)):
+        for what, made, read in (
+            ("image_size", self.image_size, image_size),
+            ("windows", self.windows, windows),
+            ("squares", self.squares, squares),
+        ):
             if None not in (made, read) and made != read:
                 raise ConfigError(
-                    f"calibration {self.id} was made at {what} {made}, the station reads at {read}, which gives other"
+                    f"calibration {self.id} was made with {what} {made}, the station reads with {read}, which gives other"
                     " scores: calibrate again, or go back to what it was made at"
                 )
 

@@ -65,6 +65,7 @@ def make_calibration(setup: ReadingSetup, readings: Readings, rate: Fraction) ->
         "checkpoint_sha256": setup.detector.info.checkpoint_sha256,
         "image_size": setup.detector.info.image_size,
         "windows": setup.detector.info.windows,
+        "squares": setup.detector.info.squares,
         "created": created,
         "score_quantiles": _quantiles(readings.scores),
         "brightness_quantiles": _quantiles(readings.brightness),

@@ -75,4 +75,4 @@ def setup_of_model(
     """
     loader, class_name = Loader(), class_name or class_name_of(checkpoint)
     whole = loader.detector(model or EMBEDDED, checkpoint, class_name, method=method, image_size=image_size)
-    return ReadingSetup(loader.windowed(whole, windows or 1), class_name)
+    return ReadingSetup(loader.arranged(whole, windows or 1), class_name)

@@ -52,7 +52,7 @@ class ModelChoice:
         whole = self.loader.detector(
             self.model, self.checkpoint, class_name, method=self.method, image_size=self.image_size
         )
-        return self.loader.windowed(whole, self.windows)
+        return self.loader.arranged(whole, self.windows)
 
 
 @dataclass(frozen=True, slots=True)

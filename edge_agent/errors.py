@@ -15,6 +15,10 @@ class CheckpointError(EdgeAgentError):
     """Weights or prompts are missing, damaged, or made for something else."""
 
 
+class DeviceMissing(CheckpointError):
+    """The configured device cannot be used now; a new start may find it, as when a driver comes up late."""
+
+
 class PictureError(EdgeAgentError):
     """A stored picture cannot be decoded or is outside the allowed size; its inspection is NotDecidable."""
 

@@ -18,8 +18,9 @@ from edge_agent.backbones.tips.files import FILES, find
 from edge_agent.backbones.weights.digests import format_sums, measure, parse_sums, stated
 from edge_agent.backbones.weights.listing import list_models, table
 from edge_agent.backbones.weights.published import Published
-from edge_agent.backbones.weights.store import default_folder, pin
+from edge_agent.backbones.weights.store import default_folder, own_folder, pin, search_folders, shared_folder
 from edge_agent.errors import CheckpointError
+from tests.made import unprivileged_folder
 
 OFFICIAL = list(TipsFamily.catalog.values())
 
@@ -61,9 +62,20 @@ def test_an_unknown_name_is_answered_with_near_ones_or_the_way_to_the_list() -> 
         family_of("resnet")
 
 
-def test_the_default_folder_is_the_users_own() -> None:
-    assert default_folder().is_absolute()
-    assert default_folder().parts[-2:] == ("edge-agent", "models")
+def test_a_fetch_goes_where_every_user_looks_if_it_may_else_where_the_user_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("EDGE_AGENT_MODELS", raising=False)
+    assert shared_folder() == Path("/usr/local/share/edge-agent/models")
+    with unprivileged_folder() as folder:
+        (folder / "closed").mkdir(0o500)
+        monkeypatch.setenv("EDGE_AGENT_MODELS", str(folder / "closed" / "models"))
+        assert default_folder() == own_folder()
+        monkeypatch.setenv("EDGE_AGENT_MODELS", str(folder / "open" / "models"))
+        assert default_folder() == folder / "open" / "models"
+        assert search_folders(tmp_path) == [tmp_path / "models", default_folder(), own_folder()]
+    assert own_folder().is_absolute()
+    assert own_folder().parts[-2:] == ("edge-agent", "models")
 
 
 def test_installed_are_those_with_all_files_there_and_pinned(tmp_path: Path) -> None:
@@ -99,12 +111,12 @@ def test_find_says_how_to_get_what_is_missing(tmp_path: Path) -> None:
 
 def test_the_embedded_backbone_is_found_in_the_package_without_any_folder() -> None:
     assert family_of(EMBEDDED).load(EMBEDDED, []).name == EMBEDDED
-    assert list_models(Path("nowhere"))[0].folder == EMBEDDED_FOLDER
+    assert list_models([Path("nowhere")])[0].folder == EMBEDDED_FOLDER
 
 
 def test_the_table_has_a_line_for_every_backbone_and_says_which_are_here(tmp_path: Path) -> None:
     put_files(tmp_path / "tips-s14")
-    heading, *lines = table(list_models(tmp_path)).splitlines()
+    heading, *lines = table(list_models([tmp_path])).splitlines()
     assert heading.split() == ["NAME", "PICTURE", "WIDTH", "PARAMETERS", "SIZE", "LICENCE", "WHERE"]
     assert [line.split()[0] for line in lines] == list(catalog())
     here = next(line for line in lines if line.startswith("tips-s14 "))

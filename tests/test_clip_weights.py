@@ -289,7 +289,7 @@ def test_a_fetch_from_a_folder_or_a_mirror_is_pinned_and_found(tmp_path):
     folder = fetch(EXAMPLE, into=models, source=stick)
     assert folder == models / "clip" / "ViT-L-14-336" / "openai"
     assert find_weights(parse_clip(EXAMPLE), [tmp_path, models]) == folder / SAFETENSORS
-    assert [row.folder for row in list_models(models) if row.name == EXAMPLE] == [folder]
+    assert [row.folder for row in list_models([models]) if row.name == EXAMPLE] == [folder]
     with serving(
         {f"clip/ViT-L-14-336/openai/{name}": (folder / name).read_bytes() for name in (SAFETENSORS, PINS)}
     ) as mirror:

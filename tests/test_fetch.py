@@ -37,7 +37,8 @@ ONCE = RetryPolicy(attempts=0, timeout=20.0)  # gives up at the first break, as 
 
 def npz(seed: int, size: int) -> bytes:
     buffer = io.BytesIO()
-    np.savez(buffer, weights=np.random.default_rng(seed).standard_normal(size // 8))
+    sized = {"pos_embed": np.zeros((1, 2, 384), np.float16), "token_embedding.weight": np.zeros((1, 384), np.float16)}
+    np.savez(buffer, **sized, weights=np.random.default_rng(seed).standard_normal(size // 8))
     return buffer.getvalue()
 
 
@@ -114,6 +115,29 @@ def test_fetching_needs_neither_torch_nor_numpy() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout == "False False\n"
+
+
+def test_files_of_another_size_of_model_are_refused_and_not_pinned(tmp_path: Path) -> None:
+    for name, body in zip(FILES, WEIGHTS.values(), strict=True):  # as they lie in a folder of another model
+        (tmp_path / name).write_bytes(body)
+    with pytest.raises(
+        CheckpointError, match=r"/vision\.npz is not vision\.npz of tips-l14: its width is 384, that of"
+    ):
+        fetch("tips-l14", into=tmp_path / "models", source=tmp_path)
+    assert read_pins(tmp_path / "models" / "tips-l14") == {}
+    np.savez(tmp_path / "vision.npz", something=np.zeros(3))
+    with pytest.raises(CheckpointError, match=r"is not vision\.npz of tips-s14: it has no array pos_embed"):
+        fetch(NAME, into=tmp_path / "models", source=tmp_path)
+
+
+def test_every_user_may_read_what_was_fetched_whatever_the_umask(server: WeightsServer, tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        folder = get(server, tmp_path / "share" / "models")
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in (folder, folder.parent, folder.parent.parent)} == {0o755}
+    assert {(folder / name).stat().st_mode & 0o777 for name in (*FILES, PINS)} == {0o644}
 
 
 # Connections that break

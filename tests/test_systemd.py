@@ -16,8 +16,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge_agent.cli import main
 from edge_agent.config.load import load_config
 from edge_agent.core import Evidence, Inspection, OutboxRow, Reading
+from edge_agent.diagnostics.service import Service
 from edge_agent.health.systemd import Notifier, notifier, watchdog_s
 from edge_agent.health.watchdog import Watchdog, watching
 from edge_agent.line.heartbeat import Stage
@@ -25,7 +27,7 @@ from edge_agent.line.inspect import warm_up
 from edge_agent.line.line import Line
 from edge_agent.mqtt.broker import Broker
 from edge_agent.mqtt.sender import POLL_S, MqttSink
-from tests.agent import Daemon, part, write_config
+from tests.agent import Daemon, part, station, write_config
 from tests.conftest import wait_until
 from tests.manager import Manager
 from tests.mosquitto import Mosquitto
@@ -385,3 +387,27 @@ def test_udev_finds_nothing_wrong_with_the_rule() -> None:
         pytest.skip("no udevadm that verifies rules (systemd 254 and later have one)")
     verified = run(udevadm, "verify", SYSTEMD / "70-edge-agent-cameras.rules")
     assert verified.returncode == 0, verified.stdout + verified.stderr
+
+
+@pytest.mark.parametrize(("unit", "instance"), [*zip(UNITS, (None, "press"), strict=True)])
+def test_the_doctor_takes_the_folders_and_the_user_that_the_unit_gives_to_the_service(
+    unit: str, instance: str | None
+) -> None:
+    service = Service(instance)
+    text = (SYSTEMD / unit).read_text().replace("%i", "press").replace("%C", "/var/cache")
+    assert set(service.properties()) <= set(text.splitlines())
+    environment = service.environment()
+    assert f"Environment=XDG_CACHE_HOME={environment['XDG_CACHE_HOME']} " in text
+    assert f"StateDirectory={environment['STATE_DIRECTORY'].removeprefix('/var/lib/')}\n" in text
+    assert f" run --config {service.config}\n" in text
+
+
+def test_a_model_that_is_missing_ends_the_daemon_so_that_systemd_does_not_start_it_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert all("RestartPreventExitStatus=78\n" in (SYSTEMD / unit).read_text() for unit in UNITS)
+    config = write_config(tmp_path, station(detector={"model": "tips-s14", "method": "clip"}))
+    assert main(["run", "--config", str(config)]) == 78
+    said = capsys.readouterr().err
+    assert "tips-s14 is not in " in said
+    assert "run `edge-agent models fetch tips-s14`, with sudo if a service is to find it" in said

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,13 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="also check what this config needs: models, disk, journal, "
         "broker; default: $EDGE_AGENT_CONFIG, or ./config.yaml if there is one",
     )
+    doctor.add_argument(
+        "--service",
+        nargs="?",
+        const="",
+        metavar="INSTANCE",
+        help="judge as the installed service's user, with its folders and its config (as root); INSTANCE: of edge-agent@INSTANCE",
+    )
     doctor.add_argument("--json", action="store_true", help="one JSON object a finding on stdout")
     doctor.set_defaults(run=_doctor)
 
@@ -29,6 +37,16 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def _doctor(options: argparse.Namespace) -> int:
     from edge_agent.config.load import default_path, load_config
 
+    if options.service is not None:
+        from edge_agent.diagnostics.service import Service, run_as
+
+        service = Service(options.service or None)
+        options.config = options.config or service.config
+        wanted = ["doctor", "--config", str(options.config.absolute()), *(["--json"] if options.json else [])]
+        code = run_as(service, wanted)
+        if code is not None:
+            return code
+        print("no systemd runs here: with the service's folders, but not as its user", file=sys.stderr)
     path = options.config or default_path()
     there = options.config or "EDGE_AGENT_CONFIG" in os.environ or path.exists()
     return _examine(load_config(path) if there else None, options)

@@ -12,7 +12,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """The command line of `edge-agent models`."""
     models = commands.add_parser("models", help="list the known backbones, or fetch one")
     models.set_defaults(run=_models)
-    models.add_argument("--folder", type=Path, help="where backbones lie (default: the user's cache)")
+    models.add_argument(
+        "--folder",
+        type=Path,
+        help="where backbones lie (default: this machine's folder and the user's "
+        "own; a fetch puts them into the machine's for who may write there, such as root)",
+    )
     actions = models.add_subparsers(metavar="ACTION")
     fetch = actions.add_parser("fetch", help="download official weights, or take them from a folder or a mirror")
     fetch.add_argument("name", help="as `edge-agent models` lists or describes it")
@@ -24,9 +29,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def _models(options: argparse.Namespace) -> int:
     from edge_agent.backbones.weights.listing import list_models, table, unlisted
-    from edge_agent.backbones.weights.store import default_folder
+    from edge_agent.backbones.weights.store import search_folders
 
-    print(table(list_models(options.folder or default_folder())))
+    print(table(list_models([options.folder] if options.folder else search_folders())))
     print(f"\n{unlisted()}")
     return OK
 
@@ -35,7 +40,7 @@ def _fetch(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from edge_agent.backbones.weights.fetch import fetch
-    from edge_agent.backbones.weights.store import default_folder
+    from edge_agent.backbones.weights.store import default_folder, own_folder, shared_folder
 
     bars: dict[str, tqdm] = {}
 
@@ -49,4 +54,9 @@ def _fetch(options: argparse.Namespace) -> int:
     for bar in bars.values():
         bar.close()
     print(f"{options.name} is in {folder}")
+    if own_folder() in folder.parents:
+        print(
+            f"a service does not look there: for one, say sudo edge-agent models fetch {options.name} --from {own_folder()}, "
+            f"which copies it to {shared_folder()}"
+        )
     return OK

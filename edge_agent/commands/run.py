@@ -8,6 +8,7 @@ from edge_agent.commands.arguments import config_option
 from edge_agent.commands.exits import OK
 from edge_agent.commands.output import inspection_log, logging_to_stderr
 from edge_agent.commands.signals import reloaded_by_hangups, stopped_by_signals
+from edge_agent.errors import CheckpointError, ConfigError, DeviceMissing
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -33,7 +34,13 @@ def _run(options: argparse.Namespace) -> int:
         for warning in config.warnings:
             log.warning("%s", warning)
         watchdog = watchdog_s(os.environ, os.getpid())
-        with Agent(config, path, notifier(os.environ), watchdog_s=watchdog, report=inspection_log(log)) as agent:
+        try:
+            agent = Agent(config, path, notifier(os.environ), watchdog_s=watchdog, report=inspection_log(log))
+        except DeviceMissing:
+            raise
+        except CheckpointError as error:  # which no restart mends
+            raise ConfigError(str(error)) from error
+        with agent:
             with stopped_by_signals() as stop:
                 agent.run(stop, reload_asked)
             log.info("stopped: %s", agent.status())

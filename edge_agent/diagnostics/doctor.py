@@ -18,6 +18,8 @@ import cv2
 import numpy as np
 
 from edge_agent import __version__, build
+from edge_agent.backbones.families import family_of
+from edge_agent.backbones.weights.store import own_folder, search_folders
 from edge_agent.config.config import Config
 from edge_agent.errors import EdgeAgentError, JournalInUse
 from edge_agent.io.files import why_not_writable
@@ -44,6 +46,7 @@ def examine(config: Config | None) -> Iterator[Finding]:
         ("detector", lambda: _detectors(config)),
     ]
     if config is not None:
+        checks.insert(-1, ("models", lambda: _models(config)))
         checks += [
             ("disk", lambda: _disk(config)),
             ("journal", lambda: _journal(config)),
@@ -109,6 +112,21 @@ def _gpu() -> Iterator[Finding]:
         )
     else:
         yield Finding("gpu", "ok", "none: the CPU does the work")
+
+
+def _models(config: Config) -> Iterator[Finding]:
+    """Yield models that only this user finds."""
+    own, folders = own_folder(), search_folders(config.agent.data_dir)
+    for_service = [folder for folder in folders if folder != own]
+    for model in dict.fromkeys(station.detector.model for station in config.stations):
+        family = family_of(model)
+        if (
+            "STATE_DIRECTORY" not in os.environ
+            and family.is_absent(model, for_service)
+            and not family.is_absent(model, [own])
+        ):
+            remedy = f"sudo edge-agent models fetch {model} --from {own}"
+            yield Finding("models", "warning", f"{model} is in {own} alone, where no service looks; for one: {remedy}")
 
 
 def _detectors(config: Config | None) -> Iterator[Finding]:

@@ -15,7 +15,7 @@ from edge_agent.backbones.tips.embedded import EMBEDDED
 from edge_agent.backbones.weights.store import search_folders
 from edge_agent.core import Detector
 from edge_agent.detectors.checkpoint import load_checkpoint, unfitted_checkpoint
-from edge_agent.errors import CheckpointError
+from edge_agent.errors import CheckpointError, DeviceMissing
 from edge_agent.inference.detector import PromptDetector
 from edge_agent.inference.squares import SquaresDetector
 from edge_agent.inference.windowed import WindowedDetector
@@ -119,11 +119,11 @@ def load_detector(
 
 
 def choose_device(device: str) -> torch.device:
-    """Return the device of that name; "auto" is the GPU if there is one. Raises CheckpointError where "cuda" cannot be used."""
+    """Return the device of that name; "auto" is the GPU if there is one. Raises DeviceMissing where "cuda" cannot be used."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device == "cuda" and not torch.cuda.is_available():
-        raise CheckpointError(
+        raise DeviceMissing(
             "device cuda is asked for, but torch finds no usable GPU: run `edge-agent doctor`, or set device: auto"
         )
     return torch.device(device)

@@ -32,8 +32,8 @@ def _tips(name: str, version: str, stem: str, image_size: int, width: int, visio
         vision_millions=vision,
         text_millions=text,
         files=(
-            RemoteFile(VISION, f"{folder}/{stem}_vision.npz"),
-            RemoteFile(TEXT, f"{folder}/{stem}_text.npz"),
+            RemoteFile(VISION, f"{folder}/{stem}_vision.npz", sized="pos_embed"),
+            RemoteFile(TEXT, f"{folder}/{stem}_text.npz", sized="token_embedding.weight"),
             RemoteFile(TOKENIZER, f"{_BUCKET}/v1_0/checkpoints/tokenizer.model"),  # one tokenizer serves both versions
         ),
     )

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 
 from edge_agent.errors import CheckpointError
+
+
+def read_shape(path: Path, name: str) -> tuple[int, ...] | None:
+    """Return the shape of one array of an .npz file by its header alone; None where it is no .npz, or has no such array."""
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as member:
+            version = np.lib.format.read_magic(member)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            return read(member)[0]
+    except (KeyError, ValueError, EOFError, OSError, zipfile.BadZipFile):
+        return None
 
 
 def read_arrays(path: Path, only: Collection[str] | None = None) -> dict[str, np.ndarray]:

@@ -34,6 +34,7 @@ from edge_agent.io.files import put
 log = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, "int | None"], None]  # file ("tips-b14/vision.npz"), bytes done, in all where known
+READABLE = 0o644  # weights are no secret, and a service that reads them is another user than who fetched them
 FileSource = Callable[[RemoteFile, Path, Report], Downloaded]  # writes a file to the path
 
 
@@ -76,11 +77,11 @@ def fetch_published(
     try:
         if all(intact(folder, file.name) for file in backbone.files):
             return folder  # before the lock, so that a read-only folder is enough
-        folder.mkdir(parents=True, exist_ok=True)
+        _make_readable(into, backbone.folder)
         with _locked(folder):
             for file in backbone.files:
                 if not intact(folder, file.name):
-                    _fetch_file(file, folder, download_file, partial(progress, f"{backbone.name}/{file.name}"))
+                    _fetch_file(backbone, file, folder, download_file, progress)
     except Unreachable as error:
         raise CheckpointError(f"{error}\n{_other_sources(backbone)}") from None
     except OSError as error:
@@ -88,8 +89,20 @@ def fetch_published(
     return folder
 
 
-def _fetch_file(file: RemoteFile, folder: Path, download_file: FileSource, report: Report) -> None:
+def _make_readable(into: Path, name: str) -> None:
+    """Create the folder `name` in `into`, so that every user may read it whatever the umask: a service is another user."""
+    folder = into / name
+    made = [one for one in (folder, *folder.parents) if not one.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for one in made:
+        one.chmod(READABLE | 0o111)
+
+
+def _fetch_file(
+    backbone: Published, file: RemoteFile, folder: Path, download_file: FileSource, progress: Progress
+) -> None:
     part = folder / f"{file.name}.part"
+    report = partial(progress, f"{backbone.name}/{file.name}")
     downloaded = download_file(file, part, report)
     try:
         sha256 = _verify(part, downloaded, file.name)
@@ -100,6 +113,11 @@ def _fetch_file(file: RemoteFile, folder: Path, download_file: FileSource, repor
         log.warning("%s; downloading it again from the first byte", error)
         downloaded = download_file(file, part, report)
         sha256 = _verify(part, downloaded, file.name)
+    if fault := _fault_of_shape(backbone, file, part):
+        discard(part)
+        raise CheckpointError(
+            f"{downloaded.origin} is not {file.name} of {backbone.name}: {fault}; name the right file"
+        )
     pinned = read_pins(folder).get(file.name)
     if pinned not in (None, sha256):
         discard(part)
@@ -109,6 +127,7 @@ def _fetch_file(file: RemoteFile, folder: Path, download_file: FileSource, repor
             "and fetch again"
         )
     pin(folder, file.name, sha256)  # before the rename: after a power cut the whole part is still there
+    part.chmod(READABLE)
     put(part, folder / file.name)
     discard(part)
 
@@ -137,6 +156,22 @@ def _verify(part: Path, downloaded: Downloaded, name: str) -> str:
                 f"{downloaded.origin} is not a whole .npz file ({fault}); try again, or another source"
             )
     return found["sha256"]
+
+
+def _fault_of_shape(backbone: Published, file: RemoteFile, part: Path) -> str | None:
+    """Hold a file against the width that the catalogue gives for its backbone; return what differs, if anything does."""
+    if file.sized is None or backbone.width is None:
+        return None
+    from edge_agent.backbones.weights.arrays import read_shape  # numpy: only here
+
+    shape = read_shape(part, file.sized)
+    if not shape:
+        return f"it has no array {file.sized}"
+    return (
+        None
+        if shape[-1] == backbone.width
+        else f"its width is {shape[-1]}, that of {backbone.name} is {backbone.width}"
+    )
 
 
 def _fault(npz: Path) -> str | None:

@@ -9,9 +9,18 @@ from edge_agent.backbones.families import FAMILIES
 from edge_agent.backbones.family import Row
 
 
-def list_models(folder: Path) -> list[Row]:
-    """Return a row for every backbone that is known or lies in `folder`, family by family. Reads no weights."""
-    return [row for family in FAMILIES for row in family.rows(folder)]
+def list_models(folders: Sequence[Path]) -> list[Row]:
+    """Return a row for every backbone that is known or lies in a folder, family by family. Reads no weights.
+
+    folders: where fetched backbones lie, the first one first.
+    """
+    found: dict[str, Row] = {}
+    for family in FAMILIES:
+        for folder in folders:
+            for row in family.rows(folder):
+                if row.name not in found or found[row.name].folder is None:
+                    found[row.name] = row
+    return list(found.values())
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -11,10 +11,14 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """One file of a backbone: its name in our folders, and where its owner publishes it."""
+    """One file of a backbone: its name in our folders, and where its owner publishes it.
+
+    sized: name of an array in it whose last axis is as long as a feature; None where none tells.
+    """
 
     name: str
     url: str
+    sized: str | None = None
 
     @property
     def published_name(self) -> str:

@@ -31,8 +31,8 @@ def own_folder() -> Path:
 def default_folder() -> Path:
     """Return where a fetch puts backbones: into the machine's folder for who may write there, else into the user's own."""
     shared = shared_folder()
-    there = next(folder for folder in (shared, *shared.parents) if folder.exists())
-    return shared if os.access(there, os.W_OK) else own_folder()
+    there = next(folder for folder in (shared, *shared.parents) if os.path.exists(folder))
+    return shared if os.access(there, os.W_OK, effective_ids=True) else own_folder()
 
 
 def search_folders(data_dir: Path | None = None) -> list[Path]:
@@ -69,3 +69,4 @@ def pin(folder: Path, name: str, sha256: str) -> None:
     """
     sums = read_pins(folder) | {name: sha256}
     write_durably(folder / PINS, format_sums(sums).encode())
+    (folder / PINS).chmod(0o644)

@@ -34,13 +34,17 @@ class AlarmEvent(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """What the ledger knows a file by: its place, its stat, and the SHA-256 (hex) of its bytes."""
+    """What the ledger knows a file by: its place, its stat, and the SHA-256 (hex) of its bytes.
+
+    again: it was written again with content that was inspected before, and is to be inspected again.
+    """
 
     path: str
     inode: int
     size: int
     mtime_ns: int
     sha256: str
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -17,6 +17,7 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -37,7 +38,7 @@ class Line:
 
     def __init__(self, source: FolderSource, journal: Journal | None) -> None:
         self.source = source
-        self.frames: queue.Queue[Frame] = queue.Queue()
+        self.frames: queue.Queue[Frame | None] = queue.Queue()
         self.stop = threading.Event()
         self.failure: BaseException | None = None
         self._journal = journal
@@ -52,9 +53,15 @@ class Line:
                 self.frames.put(frame)
         except BaseException as error:
             self.failure = error
+            self.frames.put(None)
 
     def take(self, count: int = 1) -> list[Frame]:
-        return [self.frames.get(timeout=PATIENCE_S) for _ in range(count)]
+        frames = []
+        for _ in range(count):
+            frame = self.frames.get(timeout=PATIENCE_S)
+            assert frame, self.failure
+            frames.append(frame)
+        return frames
 
     def names(self, count: int) -> list[str]:
         return [Path(frame.origin or "").name for frame in self.take(count)]
@@ -76,7 +83,7 @@ class Line:
 
 @pytest.fixture(autouse=True)
 def _impatience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge_agent.sources.folder.watch.POLL_S", 0.1)
+    monkeypatch.setattr("edge_agent.sources.folder.source.POLL_S", 0.1)
     monkeypatch.setattr("edge_agent.sources.folder.source.TICK_S", 0.05)
     monkeypatch.setattr("edge_agent.sources.folder.source.RETRY_S", 0.1)
     monkeypatch.setattr("edge_agent.sources.folder.source.ERROR_S", 0.2)
@@ -204,8 +211,104 @@ def test_a_picture_in_the_place_of_another_is_new(folder: Path, journal: Journal
         put(folder / "current.png", seed=2)
         (second,) = line.take()
         assert [first.pixels[0, 0, 0], second.pixels[0, 0, 0]] == [1, 2]
+
+
+@pytest.mark.parametrize("polling", [False, True])
+def test_the_same_pictures_under_one_name_are_each_inspected(
+    folder: Path, journal: Journal, polling: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_agent.sources.folder.source.AGAIN_S", 0.0)
+    with running(folder, journal, polling=polling) as line:
+        for seed in (1, 2, 1, 1, 2):
+            put(folder / "current.png", seed=seed)
+            assert line.take()[0].pixels[0, 0, 0] == seed
+        assert line.nothing_more()
+    assert len(journal.inspections()) == 5
+    with running(folder, journal) as line:
+        assert line.nothing_more(), "a restart is no event"
         put(folder / "current.png", seed=2)
-        assert line.nothing_more(), "the same content at the same place is not"
+        line.take()
+    assert len(journal.inspections()) == 6
+
+
+def test_where_it_is_asked_for_the_same_picture_is_skipped_and_counted_and_said_once(
+    folder: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("edge_agent.sources.folder.source.AGAIN_S", 0.0)
+    with running(folder, journal, skip_same=True) as line:
+        put(folder / "current.png", seed=1)
+        line.take()
+        for count in (1, 2):
+            put(folder / "current.png", seed=1)
+            wait_until(lambda count=count: line.source.counts().events["same_again"] == count, "it is counted")
+        put(folder / "current.png", seed=2)
+        line.take()
+    assert caplog.text.count("same_again: skip") == 1
+
+
+def test_a_file_that_is_closed_twice_in_a_moment_was_written_once(folder: Path, journal: Journal) -> None:
+    with running(folder, journal) as line:
+        put(folder / "part.png", seed=1)
+        line.take()
+        (folder / "part.png").touch()
+        with (folder / "part.png").open("r+b"):
+            pass
+        assert line.nothing_more()
+
+
+@pytest.mark.parametrize("polling", [False, True])
+@pytest.mark.parametrize("how", ["in place", "moved over it", "deleted and anew"])
+def test_new_content_of_the_same_size_and_time_is_a_new_picture(
+    folder: Path, journal: Journal, polling: bool, how: str
+) -> None:
+    path, content = folder / "latest.bmp", [bmp(1), bmp(2)]
+    with running(folder, journal, polling=polling) as line:
+        path.write_bytes(content[0])
+        os.utime(path, (LONG_AGO, LONG_AGO))
+        assert line.take()[0].pixels[0, 0, 0] == 1
+        if how == "deleted and anew":
+            path.unlink()
+        into = path.with_suffix(".tmp") if how == "moved over it" else path
+        with into.open("r+b" if how == "in place" else "wb") as file:
+            file.write(content[1])
+        os.utime(into, (LONG_AGO, LONG_AGO))
+        os.replace(into, path)
+        assert line.take()[0].pixels[0, 0, 0] == 2
+        assert line.nothing_more()
+
+
+@pytest.mark.parametrize("kind", ["bmp of its full size", "png"])
+@pytest.mark.parametrize("clock_s", [0, -3600])
+def test_on_a_share_a_picture_whose_writer_stalls_is_read_once_it_is_whole(
+    folder: Path, journal: Journal, kind: str, clock_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_agent.sources.folder.source.YOUNG_S", 2.0)
+    whole = png(gradient(40, 60)) if kind == "png" else bmp(100, side=96)
+    path, half = folder / f"part.{kind[:3]}", len(whole) // 2
+    with running(folder, journal, polling=True) as line:
+        with path.open("wb", buffering=0) as file:
+            if kind != "png":
+                file.truncate(len(whole))
+            file.write(whole[:half])
+            os.utime(path, (time.time() + clock_s,) * 2)
+            assert line.nothing_more(1.0), "the writer stalls"
+            file.write(whole[half:])
+        os.utime(path, (time.time() + clock_s,) * 2)
+        assert line.take()[0].fault is None
+        assert line.nothing_more()
+
+
+def test_a_file_that_is_written_for_ever_is_told_of_once(
+    folder: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_agent.sources.folder.source.MOST_WRITING_S", 0.6)
+    with running(folder, journal, polling=True) as line, (folder / "log.png").open("wb", buffering=0) as file:
+        until = time.monotonic() + 2.0
+        while time.monotonic() < until:
+            file.write(b"more")
+            time.sleep(0.05)
+        assert "still being written" in (line.take()[0].fault or "")
+        assert line.nothing_more(0.1)
 
 
 def test_a_burst_loses_and_repeats_nothing(folder: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,11 +323,20 @@ def test_a_burst_loses_and_repeats_nothing(folder: Path, journal: Journal, monke
 
 
 def test_what_the_system_did_not_tell_is_found_by_a_scan(folder: Path, journal: Journal) -> None:
-    outside = put(folder.parent / "outside.png")
-    with running(folder, journal, rescan_s=0.5) as line:
+    with running(folder, journal, rescan_s=0.5) as line, (folder / "open.png").open("wb", buffering=0) as file:
+        file.write(png(gradient(20, 30)))  # and it is never closed
+        assert line.names(1) == ["open.png"]
+
+
+def test_links_are_noticed_at_once(folder: Path, journal: Journal) -> None:
+    outside = [put(folder.parent / f"outside{seed}.png", seed=seed) for seed in (1, 2)]
+    with running(folder, journal) as line:
         wait_until_watched(line, folder)
-        (folder / "link.png").symlink_to(outside)  # of which no close is told
-        assert line.names(1) == ["link.png"]
+        (folder / "symbolic.png").symlink_to(outside[0])
+        assert line.names(1) == ["symbolic.png"]
+        os.link(outside[1], folder / "hard.png")
+        assert line.names(1) == ["hard.png"]
+        assert line.nothing_more()
 
 
 @pytest.mark.parametrize("polling", [False, True])
@@ -249,8 +361,10 @@ def test_subfolders_are_watched_only_if_asked_for(folder: Path, journal: Journal
 
 
 def test_hidden_unfinished_and_foreign_files_are_passed_over(folder: Path, journal: Journal) -> None:
-    (folder / ".thumbnails").mkdir()
-    for name in (".hidden.png", "a.png.part", "a.tmp", "a.png~", "~a.png", "notes.txt", ".thumbnails/a.png"):
+    for name in (".thumbnails", "@eaDir", "#recycle", "$RECYCLE.BIN"):
+        (folder / name).mkdir()
+        put(folder / name / "a.png")
+    for name in (".hidden.png", "a.png.part", "a.tmp", "a.png~", "~a.png", "notes.txt", "Thumbs.db"):
         put(folder / name)
     (folder / "folder.png").mkdir()
     os.mkfifo(folder / "pipe.png")
@@ -259,8 +373,11 @@ def test_hidden_unfinished_and_foreign_files_are_passed_over(folder: Path, journ
         wait_until_watched(line, folder)
         put(folder / ".late.png", seed=1)
         put(folder / "late.tmp", seed=2)
+        put(folder / "#recycle" / "late.png", seed=4)
         put(folder / "PART.PNG", seed=3)
         assert line.names(1) == ["PART.PNG"]
+        (folder / "windows.jfif").write_bytes(cv2.imencode(".jpg", gradient(20, 30))[1].tobytes())
+        assert line.take()[0].fault is None
         assert line.nothing_more()
 
 
@@ -401,7 +518,7 @@ def test_a_file_that_may_not_be_read_is_told_of_once_and_inspected_when_it_may()
             (frame,) = line.take()
             assert (frame.fault, frame.origin) == (None, str(secret))
             assert line.nothing_more()
-        assert line.source.counts().events == {"vanished": 0, "unreadable": 1, "failed": 0}
+        assert line.source.counts().events == {"vanished": 0, "unreadable": 1, "failed": 0, "same_again": 0}
 
 
 def test_permissions_that_come_late_are_waited_for() -> None:
@@ -578,6 +695,19 @@ def test_local_folders_need_no_polling(tmp_path: Path) -> None:
     assert not needs_polling(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "kind", ["cifs", "nfs4", "fuse.sshfs", "fuse.curlftpfs", "fuse.gvfsd-fuse", "fuse.davfs", "fuse.smbnetfs",
+             "fuse.grpcfuse", "fakeowner", "drvfs", "virtiofs", "9p", "fuse.made-up"],
+)  # fmt: skip
+def test_whatever_is_not_known_to_be_local_is_polled(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = tmp_path / "mountinfo"
+    table.write_text(f"30 1 0:1 / / rw - ext4 /dev/sda rw\n31 30 0:2 / {tmp_path} rw - {kind} x rw\n")
+    monkeypatch.setattr("edge_agent.io.mounts.MOUNT_TABLE", table)
+    assert needs_polling(tmp_path / "incoming")
+
+
 def test_a_watch_says_what_it_may_have_missed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edge_agent.sources.folder.watch.MOST_PATHS", 3)
     watch = Watch(str(folder), recursive=False, polling=False)
@@ -587,14 +717,18 @@ def test_a_watch_says_what_it_may_have_missed(folder: Path, monkeypatch: pytest.
         seen: list[str] = []
 
         def missed() -> bool:
-            finished, _, some = watch.take(0.1)
-            seen.extend(finished)
-            return some
+            taken = watch.take(0.1)
+            seen.extend(taken.finished)
+            return taken.missed
 
         wait_until(missed, "it is missed")
         assert len(seen) >= 3
     finally:
         watch.close()
+
+
+def bmp(value: int, side: int = 32) -> bytes:
+    return cv2.imencode(".bmp", np.full((side, side, 3), value, np.uint8))[1].tobytes()
 
 
 def put(path: Path, *, seed: int = 0, at: float | None = None) -> Path:

@@ -40,7 +40,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from edge_agent.core import StoredFile
 from edge_agent.errors import PictureError
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".webp"})
 
 # Detectors read patches of at least 14 pixels. In a smaller picture they see nothing, and every verdict would be OK.
 MIN_SIDE = 16

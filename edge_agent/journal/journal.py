@@ -84,8 +84,8 @@ class Journal:
             messages: what to send about it, in the order of sending; may be empty.
 
         Returns:
-            Whether it was new. False: its id or its file (see `seen`) was recorded before; nothing is then written, and
-            no message is sent twice.
+            Whether it was new. False: its id or its file (see `seen`), unless that came again, was recorded before;
+            nothing is then written, and no message is sent twice.
 
         Raises:
             JournalError: nothing was written, or the outcome is unknown; repeat the same call, which is safe.
@@ -96,7 +96,10 @@ class Journal:
             if connection.scalar(select(exists().where(inspections.c.id == inspection.id))):
                 return False
             if file is not None:
-                if _seen(connection, inspection.frame.station, file):
+                station = inspection.frame.station
+                if file.again:  # its row is replaced, as its stat is another
+                    connection.execute(delete(ledger).where(_same_content(station, file)))
+                elif _seen(connection, station, file):
                     return False
                 connection.execute(insert(ledger).values(ledger_row(inspection.frame.station, file)))
             inserted = connection.execute(insert(inspections).values(inspection_row(inspection, evidence, now)))
@@ -318,7 +321,10 @@ def _same_stat(station: str, inode: int, size: int, mtime_ns: int) -> Any:
 
 
 def _seen(connection: Connection, station: str, file: StoredFile) -> bool:
-    content = ledger.c.sha256 == file.sha256
-    here = (ledger.c.station == station) & (ledger.c.path == file.path) & content
-    renamed = _same_stat(station, file.inode, file.size, file.mtime_ns) & content
+    renamed = _same_stat(station, file.inode, file.size, file.mtime_ns) & (ledger.c.sha256 == file.sha256)
+    here = _same_content(station, file)
     return any(connection.scalar(select(exists().where(known))) for known in (here, renamed))
+
+
+def _same_content(station: str, file: StoredFile) -> Any:
+    return (ledger.c.station == station) & (ledger.c.path == file.path) & (ledger.c.sha256 == file.sha256)

@@ -74,7 +74,9 @@ class Outcome:
 
 def ledger_row(station: str, file: StoredFile) -> dict[str, Any]:
     """Return the ledger row which records that `station` has inspected `file`."""
-    return {"station": station, **asdict(file)}
+    row = {"station": station, **asdict(file)}
+    del row["again"]
+    return row
 
 
 def inspection_row(inspection: Inspection, evidence: Evidence, now: datetime) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -28,8 +28,8 @@ class FolderConfig(SourceSection):
     """A folder that a camera or another program writes pictures into; it may be created later.
 
     patterns: of file names; none means every picture format. polling: None is automatic, as network folders need it.
-    rescan_s: seconds between scans for files that the operating system did not report. bit_depth: how many bits a camera
-    uses in 16-bit files.
+    rescan_s: seconds between scans for files that the operating system did not report. same_again: what becomes of a file
+    that is written again with content that was inspected before. bit_depth: how many bits a camera uses in 16-bit files.
     """
 
     key: ClassVar[str] = "folder"
@@ -39,6 +39,7 @@ class FolderConfig(SourceSection):
     patterns: tuple[Pattern, ...] = ()
     polling: Polling = None
     rescan_s: Annotated[float, Field(ge=1, le=86400, allow_inf_nan=False)] = 60.0
+    same_again: Literal["inspect", "skip"] = "inspect"
     bit_depth: Annotated[int, Field(ge=8, le=16)] = 16
 
     def build(self, station: str, ledger: Ledger, *, max_megapixels: float, triggers: Triggers | None) -> FolderSource:
@@ -53,6 +54,7 @@ class FolderConfig(SourceSection):
             patterns=self.patterns,
             polling=self.polling,
             rescan_s=self.rescan_s,
+            skip_same=self.same_again == "skip",
             bit_depth=self.bit_depth,
             max_megapixels=max_megapixels,
         )

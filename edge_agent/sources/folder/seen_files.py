@@ -12,11 +12,15 @@ from edge_agent.core import StoredFile
 
 
 class Stat(NamedTuple):
-    """Identifies a version of a file without reading it."""
+    """Identifies a version of a file without reading it.
+
+    changed_ns: when its content or its inode was last changed, which no writer can set back, as it can mtime_ns.
+    """
 
     inode: int
     size: int
     mtime_ns: int
+    changed_ns: int
 
 
 def stat_of(path: str) -> Stat | None:
@@ -27,7 +31,9 @@ def stat_of(path: str) -> Stat | None:
         if error.errno == errno.ELOOP:
             return None
         raise
-    return Stat(found.st_ino, found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None
+    if not stat.S_ISREG(found.st_mode):
+        return None
+    return Stat(found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
 class SeenFiles:
@@ -42,9 +48,13 @@ class SeenFiles:
         self._files: dict[str, Stat] = {}
         self._before: dict[str, Stat] = {}
 
+    def get(self, path: str) -> Stat | None:
+        """Return the version of the file in the set; None if it is not there."""
+        return self._files.get(path) or self._before.get(path)
+
     def has(self, path: str, now: Stat) -> bool:
         """Return whether the file is in the set, in this version."""
-        return now in (self._files.get(path), self._before.get(path))
+        return now == self.get(path)
 
     def add(self, path: str, now: Stat) -> None:
         """Add a file in this version; do nothing once the set is full."""

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from edge_agent.backbones.backbone import Preprocessing
 from edge_agent.backbones.resize import pictures_to_tensor
-from edge_agent.kernels import bands, heatmap, pictures, scoring, similarity
+from edge_agent.kernels import bands, heatmap, nearest, pictures, scoring, similarity
 from edge_agent.kernels.proof import usable
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -97,6 +97,21 @@ def test_patches_are_compared_as_in_plain_torch(shape, dtype, rows, device, kept
     for one, other in zip(ours, theirs, strict=True):
         assert one.shape == other.shape
         assert apart(one, other) < 1e-5
+
+
+BANKS = [
+    ((37, 96), 70, torch.float16),
+    ((64, 32), 64, torch.float32),  # whole tiles
+    ((1, 3), 1, torch.float32),
+]
+
+
+@pytest.mark.parametrize(("shape", "rows", "dtype", "device"), [one for case in BANKS for one in where(*case)])
+def test_the_nearest_row_of_a_bank_lies_as_far_as_in_plain_torch(shape, rows, dtype, device):
+    patches, bank = (unit(normal(*one)).to(device, dtype) for one in (shape, (rows, shape[1])))
+    ours, theirs = nearest.kernel(patches, bank), nearest.reference(patches, bank)
+    assert ours.shape == theirs.shape
+    assert apart(ours, theirs) < 1e-3
 
 
 @pytest.mark.parametrize("device", [one for case in [()] for one in where(*case)])
@@ -186,6 +201,11 @@ def test_the_kernels_compile_for_cards_that_are_not_here(capability, tmp_path, m
     bands_of = {"first_y": "*i32", "weights_y": "*fp32", "first_x": "*i32", "weights_x": "*fp32"}
     cases = [
         (pictures._kernel, {"frames": "*u8", "out": "*fp16", **bands_of}, {"LEVELS": True, "BLOCK": pictures.BLOCK}),
+        (
+            nearest._kernel,
+            {"patches": "*fp16", "bank": "*fp16", "found": "*fp32"},
+            {"QUERIES": nearest.QUERIES, "ROWS": nearest.ROWS, "NUMBERS": nearest.NUMBERS},
+        ),
         (
             similarity._kernel,
             {"features": "*fp16", "states": "*fp32", "keep": "*u8", "made": "*fp32", "peak": "*fp32"},

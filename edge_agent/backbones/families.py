@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Mapping
 
 from edge_agent.backbones.clip.family import ClipFamily
+from edge_agent.backbones.efficientnet.family import EfficientNetFamily
 from edge_agent.backbones.family import Family
 from edge_agent.backbones.tips.embedded import EmbeddedFamily
 from edge_agent.backbones.tips.family import TipsFamily
@@ -13,7 +14,7 @@ from edge_agent.backbones.tips.folder import TipsFolder
 from edge_agent.backbones.weights.published import Published
 from edge_agent.errors import CheckpointError
 
-FAMILIES: list[Family] = [EmbeddedFamily(), TipsFamily(), ClipFamily(), TipsFolder()]
+FAMILIES: list[Family] = [EmbeddedFamily(), TipsFamily(), EfficientNetFamily(), ClipFamily(), TipsFolder()]
 
 
 def catalog() -> Mapping[str, Published]:

@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 class MethodEntry:
     """One method of the list.
 
-    name: as the class has it. load: imports the class, and torch with it. fitted: it inspects with prompts from a checkpoint;
-    the others need none.
+    name: as the class has it. load: imports the class, and torch with it. fitted: it inspects with what a checkpoint holds;
+    the others need none. from_good_parts: its checkpoint is a bank of good parts, which `trainer station` makes, and no
+    prompts that `trainer fit` fits.
     """
 
     name: str
     load: Callable[[], type[Method]]
     fitted: bool = True
+    from_good_parts: bool = False
 
 
 def _tipsomaly() -> type[Method]:
@@ -52,6 +54,12 @@ def _plain() -> type[Method]:
     return Plain
 
 
+def _patchcore() -> type[Method]:
+    from edge_agent.detectors.patchcore import PatchCore
+
+    return PatchCore
+
+
 def _winclip() -> type[Method]:
     from edge_agent.detectors.winclip import WinClip
 
@@ -66,6 +74,7 @@ METHODS: dict[str, MethodEntry] = {
         MethodEntry(DEFAULT_METHOD, _tipsomaly),
         MethodEntry("vip2clip", _vip2clip),
         MethodEntry("cops", _cops),
+        MethodEntry("patchcore", _patchcore, from_good_parts=True),
         MethodEntry("clip", _plain, fitted=False),
         MethodEntry("winclip", _winclip, fitted=False),
     )
@@ -74,7 +83,7 @@ METHODS: dict[str, MethodEntry] = {
 
 def fitted_methods() -> list[str]:
     """Names of the methods that need a checkpoint of fitted prompts."""
-    return [entry.name for entry in METHODS.values() if entry.fitted]
+    return [entry.name for entry in METHODS.values() if entry.fitted and not entry.from_good_parts]
 
 
 def unfitted_methods() -> list[str]:

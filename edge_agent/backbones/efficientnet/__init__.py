@@ -1,0 +1,1 @@
+"""EfficientNet-Lite: a convolutional trunk trained on ImageNet, whose features a bank of good parts compares."""

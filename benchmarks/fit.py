@@ -32,7 +32,7 @@ from trainer.fit.loop import Plan, fit
 from trainer.fit.recipes import RECIPES
 
 clock = time.perf_counter if torch.cuda.is_available() else time.process_time
-SHAPES = {"s14": (384, 12), "b14": (768, 12), "l14": (1024, 24)}
+SHAPES = {"tiny": (64, 2), "s14": (384, 12), "b14": (768, 12), "l14": (1024, 24)}  # width and depth; tiny is for trials
 
 
 class Plain(Tips):

@@ -47,6 +47,7 @@ class Size:
 
     image_size: side at which all read. frame: (H, W) of frames. seconds: see bench.measure. compared: pictures whose scores
     are compared between precisions. fit_tower, fitted: tower and pictures of the fit. camera_s: seconds that the cameras run.
+    matrix: side of the matrices whose product is timed; None for the device's own.
     """
 
     towers: tuple[str, ...] = ("tips-l14", "tips-b14", "tips-s14")
@@ -62,9 +63,10 @@ class Size:
     fit_tower: str = "l14"
     fitted: int = 1725
     compiled: bool = True
+    matrix: int | None = None
 
 
-TINY = Size(("embedded",), "embedded", 32, (60, 80), 2, 0.0, 4, 2, 5.0, 1.0, "s14", 6, False)
+TINY = Size(("embedded",), "embedded", 32, (60, 80), 2, 0.0, 4, 2, 5.0, 1.0, "tiny", 6, False, 128)
 
 
 def parts(size: Size, device: str) -> Iterator[tuple[str, Callable[[], Figures]]]:
@@ -119,7 +121,7 @@ def reading(size: Size, device: str, tower: str, method: str, *, compiled: bool 
     """A full batch and a single frame, end to end from bytes."""
     detector, weights = assemble(tower, method, image_size=size.image_size, device=device, compiled=compiled)
     tflop = flop(detector) / 1e12
-    matrix = matrix_rate(detector.device, detector.dtype) / 1e12
+    matrix = matrix_rate(detector.device, detector.dtype, size.matrix) / 1e12
     batches = {
         str(batch): asdict(measure(detector, batch, size.frame, size.seconds, tflop, matrix))
         for batch in (1, size.batch)

@@ -133,13 +133,17 @@ def forks() -> ForkServerContext:
 
 
 def run_logged(
-    arguments: Sequence[str], log: Path, before: Callable[[], None] | None, environment: Mapping[str, str]
+    arguments: Sequence[str],
+    log: Path,
+    before: Callable[[], None] | None,
+    environment: Mapping[str, str],
+    program: Callable[[Sequence[str]], int] = main,
 ) -> None:
-    """Run the agent's command line in the present process, with its output in a file."""
+    """Run a command line in the present process, by default the agent's, with its output in a file."""
     if before:
         before()
     os.environ.update(environment)
     with log.open("ab") as file:
         os.dup2(file.fileno(), sys.stdout.fileno())
         os.dup2(file.fileno(), sys.stderr.fileno())
-    sys.exit(main(arguments))
+    sys.exit(program(arguments))

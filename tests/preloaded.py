@@ -22,7 +22,9 @@ IMPORTED = (
     "edge_agent.sources.camera.source",
     "edge_agent.sources.folder.source",
     "numpy.random",
-    "tests.agent",
+    "tests.forked",
+    "trainer.cli",
+    "trainer.fit.checkpoint",
 )
 
 for name in IMPORTED:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import pytest
 
 from tests.agent import part, station, write_config
 from tests.conftest import PATIENCE_S, wait_until
+from tests.forked import ran
 from tests.mosquitto import Listener, Mosquitto
 from tests.postgres import PASSWORD, Server
 
@@ -98,18 +98,11 @@ def test_no_command_tells_a_password_that_is_wrong(command: str, tmp_path: Path,
                 "password": {"env": "BROKER_PASSWORD"},
             },
         )
-        done = subprocess.run(
-            [sys.executable, "-m", "edge_agent.cli", command, "--config", config],
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            env={**os.environ, "BROKER_PASSWORD": WRONG},
-            check=False,
-        )
-    assert (done.returncode == 0) == (command == "check"), done.stderr
+        code, said = ran(tmp_path / "log", command, "--config", config, BROKER_PASSWORD=WRONG)
+    assert (code == 0) == (command == "check"), said
     if command != "check":
-        assert "check the user name and the password" in done.stdout + done.stderr
-    assert_silent(done.stdout + done.stderr)
+        assert "check the user name and the password" in said
+    assert_silent(said)
 
 
 def test_the_search_for_passwords_finds_them() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from edge_agent.detectors.tipsomaly import NO_CONTRAST
 from edge_agent.errors import EdgeAgentError
 from edge_agent.inference.load import Loader, load_detector
 from tests.conftest import wait_until
+from tests.forked import started
 from tests.made import unprivileged_folder
 from trainer import synthesis
 from trainer.cli import main
@@ -266,23 +266,23 @@ def test_what_is_fitted_inspects(folder, name, tmp_path, capfd):
 
 
 def test_a_fit_killed_again_and_again_ends_in_the_same_checkpoint(folder, tmp_path):
-    more = ("--epochs", "12", "--memory-gb", "0")
+    more = ("--epochs", "5", "--memory-gb", "0")
     whole = tmp_path / "whole.safetensors"
     assert main(command(folder, whole, *more)) == 0
     out = tmp_path / "killed.safetensors"
-    fitting = [sys.executable, "-m", "trainer", *command(folder, out, *more, "--save-every", "0")]
+    fitting = command(folder, out, *more, "--save-every", "0")
     state = tmp_path / ".killed.safetensors.fit" / "state.pt"
     for _ in range(2):  # each time a little further on
-        process = subprocess.Popen(fitting, stderr=subprocess.DEVNULL)
+        process = started(tmp_path / "log", *fitting, program=main)
         before = state.stat().st_mtime_ns if state.exists() else 0
         wait_until(
-            lambda: process.poll() is not None or (state.exists() and state.stat().st_mtime_ns != before),  # noqa: B023
+            lambda: not process.is_alive() or (state.exists() and state.stat().st_mtime_ns != before),  # noqa: B023
             "it saves how far it has come",
         )
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
+        process.join()
     assert not out.exists()
-    subprocess.run(fitting, check=True, capture_output=True)
+    assert main(fitting) == 0
     ours, theirs = (safetensors.torch.load_file(path) for path in (out, whole))
     for key, value in theirs.items():
         torch.testing.assert_close(ours[key], value, atol=0, rtol=0, msg=key)

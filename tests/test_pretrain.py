@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,8 +17,9 @@ from edge_agent.backbones.tips.embedded import EMBEDDED_FOLDER
 from edge_agent.backbones.tips.files import TEXT, TOKENIZER, VISION
 from edge_agent.backbones.tips.model import Comparison, VisionShape, VisionTower, load_tips, to_official
 from edge_agent.errors import CheckpointError, ConfigError
-from tests.conftest import PATIENCE_S
+from tests.forked import together
 from trainer import synthesis
+from trainer.io.processes import rank
 from trainer.pretrain.loop import Inputs, pretrain
 from trainer.pretrain.muon import Muon, orthogonal
 from trainer.pretrain.recipe import Recipe
@@ -266,30 +266,15 @@ def test_a_student_comes_to_know_what_its_teacher_says_and_remembers_the_directi
     assert torch.load(folder / "state.pt", weights_only=True)["taught"][1].shape == (8, 2048)
 
 
-TWO = f"""
-import hashlib, sys
-from pathlib import Path
-import torch
-from trainer.pretrain.loop import pretrain
-from trainer.pretrain.recipe import Recipe
-from trainer.io.processes import rank
-torch.set_num_threads(1)
-folder = Path(sys.argv[1])
-tips = pretrain({TINY!r}, folder, workers=0, log_every=1)
-weights = torch.cat([tensor.flatten() for tensor in tips.vision.state_dict().values()])
-(folder / f"weights{{rank()}}").write_text(hashlib.sha256(weights.numpy().tobytes()).hexdigest())
-"""
+def pretrained_by_one_of_two(folder: Path) -> None:
+    torch.set_num_threads(1)
+    tips = pretrain(TINY, folder, workers=0, log_every=1)
+    weights = torch.cat([tensor.flatten() for tensor in tips.vision.state_dict().values()])
+    (folder / f"weights{rank()}").write_text(hashlib.sha256(weights.numpy().tobytes()).hexdigest())
 
 
-def test_two_processes_of_torchrun_take_the_same_steps_and_one_of_them_writes(tmp_path):
-    script = tmp_path / "two.py"
-    script.write_text(TWO)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
-    environment = os.environ | {"PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, str(tmp_path)], capture_output=True, text=True, env=environment, timeout=PATIENCE_S
-    )
-    assert done.returncode == 0, done.stderr
+def test_two_processes_as_torchrun_starts_them_take_the_same_steps_and_one_of_them_writes(tmp_path):
+    together(2, pretrained_by_one_of_two, tmp_path)
     assert (tmp_path / "weights0").read_text() == (tmp_path / "weights1").read_text()
     steps = [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert steps == [1, 2, 3]

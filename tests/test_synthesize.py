@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 
 from edge_agent.io.pictures import decode
 from tests.conftest import wait_until
+from tests.forked import started
 from trainer.cli import main
 from trainer.data.foreground import foreground
 from trainer.data.labelled_set import MANIFEST, PAGE
@@ -259,14 +261,15 @@ def test_a_folder_of_something_else_is_refused(good, tmp_path, capfd):
 
 def killed_midway(arguments: list[str], out: Path) -> None:
     """Run the command, and kill it once some pictures are painted."""
-    process = subprocess.Popen([sys.executable, "-m", "trainer", *arguments], stderr=subprocess.DEVNULL)
+    process = started(Path(os.devnull), *arguments, program=main)
     unfinished = out.with_name(f".{out.name}.unfinished")
     wait_until(
-        lambda: process.poll() is not None or len(list(unfinished.glob("*/ground_truth/*/*.png"))) > 3,
+        lambda: not process.is_alive() or len(list(unfinished.glob("*/ground_truth/*/*.png"))) > 3,
         "some pictures are painted",
     )
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
 
 
 def test_killed_midway_there_is_no_set_or_the_old_one_and_the_next_run_makes_it_whole(good, made, tmp_path):

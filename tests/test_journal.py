@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 from sqlalchemy.exc import StatementError
 
+from edge_agent.config.database import sqlite_url
 from edge_agent.core import MQTT, AlarmEvent, Evaluation, Evidence, SavedFile
 from edge_agent.journal.journal import Journal
 from tests.conftest import PATIENCE_S
@@ -354,3 +356,11 @@ def test_a_saved_file_keeps_its_size_beyond_four_gigabytes(journal: Journal) -> 
     large = Evidence(SavedFile("file:///a.tif", "a" * 64, 2**40))
     journal.record(inspected(), large, [])
     assert journal.inspections()[0].evidence == large
+
+
+@pytest.mark.parametrize("name", ["a@b@c", "100%20 ?", "100%", "größer", "#1"])
+def test_a_journal_lies_in_the_folder_that_is_named_whatever_is_in_its_name(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name / "journal.db"
+    Journal.open(sqlite_url(path)).close()
+    assert path.is_file()
+    assert [one.name for one in tmp_path.iterdir()] == [name]

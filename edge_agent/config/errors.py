@@ -187,6 +187,8 @@ def _section_at(root: type[BaseModel], loc: Loc) -> type[BaseModel] | None:
 
 def _sections(annotation: Any) -> list[type[BaseModel]]:
     """Return the sections in an annotation such as `tuple[Station, ...]` or `Mqtt | None`."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    parts = get_args(annotation)
+    # In Python 3.10 tuple[Station, ...] is an instance of type, and issubclass refuses it: so its parts come first.
+    if not parts and isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation] if annotation.model_config.get("extra") == "forbid" else []
-    return [section for part in get_args(annotation) for section in _sections(part)]
+    return [section for part in parts for section in _sections(part)]

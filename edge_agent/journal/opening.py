@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import parse_qsl, unquote
+
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -36,6 +38,10 @@ def attach_database(url: str) -> Database:
 
 
 def _parsed(url: str) -> URL:
+    if url.startswith("sqlite:///"):
+        # Not by make_url: whether it decodes %XX in a path differs between versions of SQLAlchemy.
+        path, _, options = url.removeprefix("sqlite:///").partition("?")
+        return URL.create("sqlite", database=unquote(path), query=dict(parse_qsl(options, keep_blank_values=True)))
     # Messages must not quote any part of a URL that is not understood: it may be the password.
     if url.count("@") > 1:
         raise JournalError("journal URL: more than one @; write an @ of the user name or password as %40")

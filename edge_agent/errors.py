@@ -23,6 +23,10 @@ class PictureError(EdgeAgentError):
     """A stored picture cannot be decoded or is outside the allowed size; its inspection is NotDecidable."""
 
 
+class DamageError(PictureError):
+    """The bytes of a picture are damaged; says what is wrong with them and where. Whoever knows the file's name adds it."""
+
+
 class SourceLost(EdgeAgentError):
     """A camera or folder is gone for now; the source retries with backoff."""
 

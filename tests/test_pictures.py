@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from edge_agent.errors import PictureError
 from edge_agent.io.pictures import MIN_SIDE, decode, decode_bytes, printable, read
@@ -104,10 +104,78 @@ def test_lossy_pictures_come_back_nearly_as_they_were(kind: str) -> None:
     assert picture[0, -1, 0] != picture[0, -1, 2], "else the test would not notice red and blue in each other's place"
 
 
-def test_first_page_and_first_animation_frame_are_taken() -> None:
+def test_a_file_of_several_pages_or_frames_is_refused_as_one_alone_would_be_inspected(tmp_path: Path) -> None:
     others = {"save_all": True, "append_images": [Image.fromarray(255 - RGB8)]}
     for kind, options in (("TIFF", {}), ("PNG", {}), ("WEBP", {"lossless": True})):
-        assert_pixels(pillow(RGB8, kind, **others, **options), RGB8, kind)
+        path = tmp_path / f"stack.{kind}"
+        path.write_bytes(pillow(RGB8, kind, **others, **options))
+        assert "2 pages or frames in one file: store each as a picture" in complaint(path)
+
+
+@pytest.mark.parametrize("deep", [False, True], ids=["8 bits", "16 bits"])
+@pytest.mark.parametrize("thumbnail_first", [False, True])
+def test_a_thumbnail_in_a_tiff_is_passed_over(deep: bool, thumbnail_first: bool) -> None:
+    picture = RGB16 if deep else RGB8
+    pages = [Image.fromarray(RGB8[::4, ::4]), Image.fromarray(RGB8)]
+    tags = [TiffImagePlugin.ImageFileDirectory_v2(), TiffImagePlugin.ImageFileDirectory_v2()]
+    tags[0][254] = 1
+    if not thumbnail_first:
+        pages, tags = pages[::-1], tags[::-1]
+    if deep:  # Pillow cannot write these.
+        both = [RGB8[::4, ::4], RGB16] if thumbnail_first else [RGB16, RGB8[::4, ::4]]
+        encoded = bytearray(cv2.imencodemulti(".tiff", [page[..., ::-1].copy() for page in both])[1])
+        mark_as_thumbnail(encoded, 0 if thumbnail_first else 1)
+    else:
+        with BytesIO() as file, TiffImagePlugin.AppendingTiffWriter(file) as writer:
+            for page, tag in zip(pages, tags, strict=True):
+                page.save(writer, "TIFF", tiffinfo=tag)
+                writer.newFrame()
+            encoded = bytearray(file.getvalue())
+    assert_pixels(bytes(encoded), picture)
+
+
+def test_colours_that_a_tiff_calls_invisible_are_inspected() -> None:
+    transparent = RGBA8.copy()
+    transparent[..., 3] = 0
+    unassociated = struct.pack("<HHI", 338, 3, 1)
+    associated = tiff(transparent).replace(unassociated + struct.pack("<H", 2), unassociated + struct.pack("<H", 1))
+    assert associated != tiff(transparent)
+    assert_pixels(associated, RGBA8)
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0Exif\0\0", b"Exif\0\0", b""], ids=["prefix twice", "prefix", "none"])
+def test_side_information_is_read_however_its_program_has_begun_it(exif: bytes) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 3
+    exif += turned.tobytes().removeprefix(b"Exif\0\0")
+    whole = png(RGB8)
+    assert np.array_equal(decode_bytes(with_png_chunk(whole, b"eXIf", exif), "picture"), RGB8[::-1, ::-1])
+
+
+def test_side_information_that_is_odd_or_long_does_not_keep_a_picture_from_being_read() -> None:
+    whole = png(RGB8)
+    for kind, body in (
+        (b"eXIf", b"\0\x08\0\x02\x01\x12\0\x03"),
+        (b"iCCP", b"profile\0\0" + zlib.compress(bytes(1_200_000))),
+        (b"zTXt", b"Comment\0\0" + zlib.compress(b"x" * 1_800_000)),
+    ):
+        assert_pixels(with_png_chunk(whole, kind, body), RGB8, str(kind))
+    assert_pixels(pillow(RGB8, "WEBP", lossless=True, exif=b"nonsense"), RGB8, "WebP")
+
+
+@pytest.mark.parametrize("bits", [12, 16])
+def test_the_range_of_values_tells_whether_a_camera_uses_twelve_bits_or_sixteen(bits: int) -> None:
+    levels = sixteen_bits_of(GRAY8, bits)
+    for encoded in (png(levels), tiff(levels)):
+        assert np.array_equal(decode_bytes(encoded, "picture")[..., 0], GRAY8)
+
+
+@pytest.mark.parametrize("bits", [8, 10, 14])
+def test_a_range_that_a_darker_picture_of_more_bits_may_have_asks_for_the_bit_depth(tmp_path: Path, bits: int) -> None:
+    levels = sixteen_bits_of(GRAY8, bits)
+    (tmp_path / "part.png").write_bytes(png(levels))
+    assert f"go up to {(1 << bits) - 1}, which does not tell" in complaint(tmp_path / "part.png")
+    assert np.array_equal(decode(tmp_path / "part.png", bit_depth=bits)[..., 0], GRAY8)
 
 
 def test_decoded_pictures_belong_to_the_caller() -> None:
@@ -405,6 +473,27 @@ def tiff(
     header = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, 8)
     directory = struct.pack(f"{order}H", len(entries)) + b"".join(entries) + bytes(4)
     return header + directory + spare.ljust(64, b"\0") + b"".join(strips)
+
+
+def sixteen_bits_of(gray: np.ndarray, bits: int) -> np.ndarray:
+    """The same picture as a camera of so many bits gives it; its white is the highest value."""
+    assert gray.max() == 255
+    return np.round(gray.astype(float) * ((1 << bits) - 1) / 255).astype(np.uint16)
+
+
+def mark_as_thumbnail(encoded: bytearray, page: int) -> None:
+    """Turn a tag that no decoder needs, of a little-endian TIFF's page, into NewSubfileType 1."""
+    at = struct.unpack_from("<I", encoded, 4)[0]
+    for _ in range(page):
+        at = struct.unpack_from("<I", encoded, at + 2 + 12 * struct.unpack_from("<H", encoded, at)[0])[0]
+    assert struct.unpack_from("<H", encoded, at + 2)[0] == 254, "OpenCV writes it for every page of several"
+    struct.pack_into("<I", encoded, at + 10, 1)
+
+
+def with_png_chunk(whole: bytes, kind: bytes, body: bytes) -> bytes:
+    """A PNG with one more chunk behind its header."""
+    chunk = struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    return whole[:33] + chunk + whole[33:]
 
 
 def webp_header(width: int, height: int) -> bytes:

@@ -2,15 +2,20 @@
 
 How other content of a picture file is treated:
 
-- 16-bit samples become 8-bit ones by one fixed scale, `bit_depth`, never by the range of the picture itself.
+- 16-bit samples become 8-bit ones by one fixed scale, `bit_depth`. Where it is not given, the highest value tells whether 12
+  or all 16 bits are used; other pictures are refused. So pictures of one camera are never read by two scales.
 - Alpha is dropped. Cameras have none; it comes from programs that save a four-byte buffer, often with zeros in the fourth.
   Blending such a picture over black would inspect black.
 - EXIF orientation is applied, because people draw masks and compare overlays in viewers that apply it. Industrial cameras
   do not write it.
-- Of several pages or frames the first is taken. Colour profiles are ignored.
+- A file of several pages or frames is refused, as only one of them would be inspected. Thumbnails are passed over.
+- Colour profiles and other side information are ignored, however odd or long.
 
-Pillow decodes, because it refuses truncated files. It keeps only the upper half of 16-bit colours, so those are decoded by
-OpenCV, and accepted only if both decoders agree: OpenCV alone misreads some TIFF layouts without an error.
+A picture that is damaged is refused as far as its format lets that be seen: see jpeg.py, png.py, webp.py, tiff.py, zeros.py.
+
+Pillow decodes, because it refuses truncated files; JPEG and WebP are decoded where their damage is found. Pillow keeps only
+the upper half of 16-bit colours, so those are decoded by OpenCV, and accepted only if both decoders agree: OpenCV alone
+misreads some TIFF layouts without an error.
 """
 
 from __future__ import annotations
@@ -21,7 +26,6 @@ import os
 import re
 import stat
 import time
-import zlib
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
@@ -30,6 +34,7 @@ from threading import Event
 
 import cv2
 import numpy as np
+from PIL import Image
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
@@ -38,7 +43,8 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from edge_agent.core import StoredFile
-from edge_agent.errors import PictureError
+from edge_agent.errors import DamageError, PictureError
+from edge_agent.io import jpeg, png, tiff, webp, zeros
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".webp"})
 
@@ -60,8 +66,10 @@ _FORMATS: tuple[tuple[re.Pattern[bytes], type[ImageFile]], ...] = (
 )
 _JPEG_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])", re.DOTALL)
 _JPEG_SCAN = 0xDA
-_JPEG_END, _JPEG_WITHOUT_LENGTH = 0xD9, (0x01, 0xD8)
-_TIFF_BITS, _TIFF_PHOTOMETRIC, _WHITE_IS_ZERO, _ORIENTATION = 258, 262, 0, 0x0112
+_TIFF_BITS, _TIFF_PHOTOMETRIC, _WHITE_IS_ZERO, _ORIENTATION, _UPRIGHT_ALREADY = 258, 262, 0, 0x0112, 1
+_BMP_UNCOMPRESSED = (0, 3)
+# The highest values of pictures that use 12 bits and 16 bits; others may be a dark picture of more bits.
+_TWELVE_BITS, _SIXTEEN_BITS = (1 << 10, 1 << 12), (1 << 14, 1 << 16)
 
 # How to turn a picture upright, by its EXIF orientation.
 _UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
@@ -80,14 +88,15 @@ class UnfinishedPictureError(PictureError):
 
 
 def decode(
-    path: str | os.PathLike[str], *, max_megapixels: float = 100, bit_depth: int = 16, min_side: int = 1
+    path: str | os.PathLike[str], *, max_megapixels: float = 100, bit_depth: int | None = None, min_side: int = 1
 ) -> np.ndarray:
     """Decode a picture file to (H, W, 3) uint8 RGB.
 
     Args:
         path: the file.
         max_megapixels: larger pictures are refused by their header, before memory is allocated for them.
-        bit_depth: how many bits of a 16-bit picture the camera uses, in [8, 16]; 2**bit_depth - 1 becomes 255.
+        bit_depth: how many bits of a 16-bit picture the camera uses, in [8, 16]; 2**bit_depth - 1 becomes 255. None: 12
+            where the highest value is in [1024, 4095], 16 where it is 16384 or more; others are refused.
         min_side: pictures with a side of fewer pixels are refused.
 
     Raises:
@@ -141,7 +150,7 @@ def read(path: str | os.PathLike[str], *, max_bytes: int, stop: Event | None = N
 
 
 def decode_bytes(
-    data: bytes | None, name: str, *, max_megapixels: float = 100, bit_depth: int = 16, min_side: int = 1
+    data: bytes | None, name: str, *, max_megapixels: float = 100, bit_depth: int | None = None, min_side: int = 1
 ) -> np.ndarray:
     """Decode the bytes that `read` returned.
 
@@ -166,12 +175,18 @@ def decode_bytes(
         )
     try:
         _check_parts(data, open_header, name)
-        if open_header is WebPImageFile:  # Pillow allocates the whole canvas as soon as it opens one.
-            check_size(_webp_size(data), name, max_megapixels, min_side)
+        if open_header is WebPImageFile:
+            return _webp_pixels(data, name, max_megapixels, min_side)
+        if open_header is PngImageFile:
+            _check_frames(png.frames(data), name)
+            data = png.needed(data)
         with open_header(BytesIO(data)) as picture:
+            if isinstance(picture, TiffImageFile):
+                _check_frames(len(tiff.picture_pages(picture)), name)
             check_size(picture.size, name, max_megapixels, min_side)
-            _check_whole(data, open_header, name)
-            return _pixels(picture, data, name, _to_eight_bits(bit_depth))
+            return _pixels(picture, data, name, bit_depth)
+    except DamageError as error:
+        raise PictureError(f"{name}: cut off or damaged, {error}: copy or record it again") from error
     except PictureError:
         raise
     except Exception as error:  # Decoders raise nearly every kind of exception for damaged bytes.
@@ -252,79 +267,104 @@ def _check_parts(data: bytes, format_: type[ImageFile], name: str) -> None:
         )
 
 
-def _check_whole(data: bytes, format_: type[ImageFile], name: str) -> None:
-    """Raise PictureError for a truncated file, which decoders may fill with grey or black."""
-    end = {PngImageFile: _png_end, JpegImageFile: _jpeg_end}.get(format_)
-    if end is not None and end(data) is None:
-        raise PictureError(f"{name}: cut off or damaged, its {len(data)} bytes have no end: copy or record it again")
+def _check_frames(count: int, name: str) -> None:
+    if count > 1:
+        raise PictureError(f"{name}: {count} pages or frames in one file: store each as a picture of its own")
 
 
-def _png_end(data: bytes) -> int | None:
-    """Return where the end chunk of a PNG ends, if the checksums of all chunks before it are right; else None."""
-    at = 8
-    while at + 12 <= len(data):
-        length = int.from_bytes(data[at : at + 4], "big")
-        body_end = at + 8 + length
-        if zlib.crc32(memoryview(data)[at + 4 : body_end]) != int.from_bytes(data[body_end : body_end + 4], "big"):
-            return None
-        if data[at + 4 : at + 8] == b"IEND":
-            return body_end + 4
-        at = body_end + 4
-    return None
+def _webp_pixels(data: bytes, name: str, max_megapixels: float, min_side: int) -> np.ndarray:
+    """Return a WebP, upright, as (H, W, 3) uint8 RGB. Raises PictureError.
+
+    Args:
+        data: its bytes.
+        name: its name in errors.
+        max_megapixels, min_side: see decode().
+    """
+    check_size(webp.size(data), name, max_megapixels, min_side)
+    found = webp.picture(data)
+    _check_frames(found.frames, name)
+    check_size(found.size, name, max_megapixels, min_side)
+
+    def exif() -> Image.Exif:
+        read = Image.Exif()
+        read.load(found.exif)
+        return read
+
+    return _turned(webp.decode(found), _orientation(exif))
 
 
-def _jpeg_end(data: bytes) -> int | None:
-    """Return where the end-of-image marker of a JPEG ends, or None. Segments are skipped, as thumbnails have such markers too."""
-    at = 2
-    while marker := _JPEG_MARKER.search(data, at):
-        at = marker.end()
-        if marker[1][0] == _JPEG_END:
-            return at
-        if marker[1][0] not in _JPEG_WITHOUT_LENGTH:
-            at += int.from_bytes(data[at : at + 2], "big")
-    return None
-
-
-def _webp_size(data: bytes) -> tuple[int, int]:
-    """Return (width, height) from the first chunk of a WebP (RFC 9649)."""
-    kind = data[12:16] if len(data) >= 30 else b""
-    if kind == b"VP8X":
-        return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
-    if kind == b"VP8L":
-        bits = int.from_bytes(data[21:25], "little")
-        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
-    if kind == b"VP8 ":
-        return int.from_bytes(data[26:28], "little") & 0x3FFF, int.from_bytes(data[28:30], "little") & 0x3FFF
-    raise ValueError(f"unknown WebP chunk {kind!r}")
-
-
-def _pixels(picture: ImageFile, data: bytes, name: str, to_eight_bits: np.ndarray) -> np.ndarray:
+def _pixels(picture: ImageFile, data: bytes, name: str, bit_depth: int | None) -> np.ndarray:
     """Return the opened picture, upright, as (H, W, 3) uint8 RGB. Raises PictureError.
 
     Args:
         picture: the opened file.
         data: its bytes.
         name: its name in errors.
-        to_eight_bits: see _to_eight_bits().
+        bit_depth: see decode().
     """
-    deep = _bits(picture, data) == 16
-    white_is_zero = isinstance(picture, TiffImageFile) and picture.tag_v2.get(_TIFF_PHOTOMETRIC) == _WHITE_IS_ZERO
+    orientation = _orientation(picture.getexif)
+    if isinstance(picture, JpegImageFile):
+        pixels = jpeg.decode(data)
+        if pixels.shape[2] == 3:
+            return _turned(pixels, orientation)
+    deep, white_is_zero = _bits(picture, data) == 16, False
+    if isinstance(picture, TiffImageFile):
+        white_is_zero = picture.tag_v2.get(_TIFF_PHOTOMETRIC) == _WHITE_IS_ZERO
+        tiff.require_whole(picture, data)
+        tiff.keep_colours(picture)
+    page = picture.tell()
     picture.load()
     picture.info.pop("transparency", None)
-    if deep:
-        pixels = to_eight_bits[_sixteen_bits(picture, data, name)]
-        if white_is_zero:  # Both decoders invert 8-bit pictures, but not 16-bit ones.
-            pixels = 255 - pixels
-    elif picture.mode in ("I", "F") or picture.mode.startswith("I;"):
+    samples = _sixteen_bits(picture, data, page, name) if deep else _eight_bits(picture, name)
+    pixels = _to_eight_bits(bit_depth or _bit_depth(samples, name))[samples] if deep else samples
+    if white_is_zero:  # Both decoders invert 8-bit pictures, but not 16-bit ones.
+        samples, pixels = (samples, 255 - pixels) if deep else (255 - samples, pixels)
+    if _has_raw_rows(picture, data, orientation):
+        is_upside_down = isinstance(picture, BmpImageFile) and not _is_top_down(data)
+        if (row := zeros.first_hole(samples[::-1] if is_upside_down else samples)) is not None:
+            raise DamageError(
+                f"zeros stand in place of its data from row {row} of {len(samples)} on, in the file's order"
+            )
+    # Pillow turns TIFF pictures itself and then removes the tag; OpenCV turns them too.
+    return _turned(pixels, _UPRIGHT_ALREADY if isinstance(picture, TiffImageFile) else orientation)
+
+
+def _eight_bits(picture: ImageFile, name: str) -> np.ndarray:
+    """Return the loaded picture as (H, W, 3) uint8 RGB. Raises PictureError if it has more bits. name: its name in errors."""
+    if picture.mode in ("I", "F") or picture.mode.startswith("I;"):
         raise PictureError(
             f"{name}: its samples are neither 8 nor unsigned 16 bits wide, and so have no fixed scale: "
             "store pictures with 8 or 16 bits"
         )
-    else:
-        pixels = np.array(picture.convert("RGB"))  # a copy, as torch needs writable arrays
-    # Pillow turns TIFF pictures itself and then removes the tag; OpenCV turns them too.
-    turn = _UPRIGHT.get(picture.getexif().get(_ORIENTATION, 1))
+    return np.array(picture.convert("RGB"))  # a copy, as torch needs writable arrays
+
+
+def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    turn = _UPRIGHT.get(orientation)
     return np.ascontiguousarray(turn(pixels) if turn else pixels)
+
+
+def _orientation(read_exif: Callable[[], Image.Exif]) -> int:
+    """Return the EXIF orientation; upright if the side information cannot be read, as the picture is no worse for it."""
+    try:
+        return read_exif().get(_ORIENTATION, _UPRIGHT_ALREADY)
+    except Exception:  # as decoders do
+        return _UPRIGHT_ALREADY
+
+
+def _has_raw_rows(picture: ImageFile, data: bytes, orientation: int) -> bool:
+    """Return whether the rows of samples lie in the file as they are."""
+    if picture.mode == "1" or picture.mode == "P":
+        return False
+    if isinstance(picture, TiffImageFile):
+        return tiff.has_raw_rows(picture) and orientation == _UPRIGHT_ALREADY
+    is_core = int.from_bytes(data[14:18], "little") < 40
+    return isinstance(picture, BmpImageFile) and (is_core or int.from_bytes(data[30:34], "little") in _BMP_UNCOMPRESSED)
+
+
+def _is_top_down(bmp: bytes) -> bool:
+    """Return whether the rows of a BMP begin at the top, by the sign of its height."""
+    return int.from_bytes(bmp[14:18], "little") >= 40 and int.from_bytes(bmp[22:26], "little", signed=True) < 0
 
 
 def _bits(picture: ImageFile, data: bytes) -> int:
@@ -334,9 +374,21 @@ def _bits(picture: ImageFile, data: bytes) -> int:
     return max(picture.tag_v2.get(_TIFF_BITS, (1,))) if isinstance(picture, TiffImageFile) else 8
 
 
-def _sixteen_bits(picture: ImageFile, data: bytes, name: str) -> np.ndarray:
-    """Decode the picture again, to (H, W, 3) uint16 RGB. Raises PictureError if the decoders disagree."""
-    samples = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+def _sixteen_bits(picture: ImageFile, data: bytes, page: int, name: str) -> np.ndarray:
+    """Decode a page of the picture again, to (H, W, 3) uint16 RGB. Raises PictureError if the decoders disagree.
+
+    Args:
+        picture: as Pillow has decoded it.
+        data: the file's bytes.
+        page: number of the page, from 0.
+        name: the file's name in errors.
+    """
+    encoded = np.frombuffer(data, np.uint8)
+    if page:
+        found = cv2.imdecodemulti(encoded, cv2.IMREAD_UNCHANGED, range=(page, page + 1))[1]
+        samples = found[0] if found else None
+    else:
+        samples = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
     if samples is None or samples.dtype != np.uint16:
         raise PictureError(f"{name}: a layout of 16-bit samples that is not supported: store it as png")
     rgb: np.ndarray = np.dstack([samples] * 3) if samples.ndim == 2 else samples[..., 2::-1]
@@ -345,6 +397,18 @@ def _sixteen_bits(picture: ImageFile, data: bytes, name: str) -> np.ndarray:
     if not np.array_equal(upper if pillow.ndim == 3 else upper[..., 0], pillow if pillow.ndim == 3 else pillow >> 8):
         raise PictureError(f"{name}: Pillow and OpenCV decode it differently: store it as png, or as interleaved tiff")
     return rgb
+
+
+def _bit_depth(samples: np.ndarray, name: str) -> int:
+    """Return how many bits the samples use, where their highest value tells. Raises PictureError if it does not."""
+    highest = int(samples.max())
+    for depth, (low, above) in ((12, _TWELVE_BITS), (16, _SIXTEEN_BITS)):
+        if low <= highest < above:
+            return depth
+    raise PictureError(
+        f"{name}: its 16-bit samples go up to {highest}, which does not tell how many bits the camera uses: set bit_depth "
+        f"of the station's source, to {highest.bit_length()} or more, or store pictures with 8 bits"
+    )
 
 
 @lru_cache

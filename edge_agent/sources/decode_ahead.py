@@ -44,7 +44,7 @@ def sensible_workers(count: int) -> int:
 
 
 def decoded(
-    items: Iterable[tuple[T, str | None]], workers: int, stop: Event, *, max_megapixels: float, bit_depth: int
+    items: Iterable[tuple[T, str | None]], workers: int, stop: Event, *, max_megapixels: float, bit_depth: int | None
 ) -> Iterator[tuple[T, Decoded | None]]:
     """Yield each item with the picture at its path, (H, W, 3) uint8 RGB, or with the reason why there is none.
 
@@ -181,7 +181,7 @@ def _received(message: bytes, descriptors: list[int]) -> Decoded:
     return np.frombuffer(memory, np.uint8).reshape(height, width, 3)
 
 
-def _decode(path: str, max_megapixels: float, bit_depth: int) -> Decoded:
+def _decode(path: str, max_megapixels: float, bit_depth: int | None) -> Decoded:
     try:
         return pictures.decode(path, max_megapixels=max_megapixels, bit_depth=bit_depth, min_side=pictures.MIN_SIDE)
     except PictureError as error:

@@ -31,7 +31,7 @@ def main() -> None:
             _answer(parent, json.loads(message), **settings)
 
 
-def _answer(parent: socket.socket, path: str, max_megapixels: float, bit_depth: int) -> None:
+def _answer(parent: socket.socket, path: str, max_megapixels: float, bit_depth: int | None) -> None:
     try:
         pixels = decode(path, max_megapixels=max_megapixels, bit_depth=bit_depth, min_side=MIN_SIDE)
     except PictureError as error:

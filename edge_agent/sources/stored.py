@@ -55,7 +55,7 @@ class StoredSource:
         *,
         every: int = 1,
         max_megapixels: float = 100,
-        bit_depth: int = 16,
+        bit_depth: int | None = None,
         leave_out: Path | None = None,
         workers: int | None = 0,
     ) -> None:

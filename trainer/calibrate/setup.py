@@ -30,7 +30,7 @@ class ReadingSetup:
     ignore: Polygons = ()
     keep: np.ndarray | None = None
     max_megapixels: float = 100
-    bit_depth: int = 16
+    bit_depth: int | None = None
     batch: int = 8
 
 

@@ -29,7 +29,8 @@ class FolderConfig(SourceSection):
 
     patterns: of file names; none means every picture format. polling: None is automatic, as network folders need it.
     rescan_s: seconds between scans for files that the operating system did not report. same_again: what becomes of a file
-    that is written again with content that was inspected before. bit_depth: how many bits a camera uses in 16-bit files.
+    that is written again with content that was inspected before. bit_depth: how many bits a camera uses in 16-bit files; None:
+    12 or 16, as their values tell.
     """
 
     key: ClassVar[str] = "folder"
@@ -40,7 +41,7 @@ class FolderConfig(SourceSection):
     polling: Polling = None
     rescan_s: Annotated[float, Field(ge=1, le=86400, allow_inf_nan=False)] = 60.0
     same_again: Literal["inspect", "skip"] = "inspect"
-    bit_depth: Annotated[int, Field(ge=8, le=16)] = 16
+    bit_depth: Annotated[int, Field(ge=8, le=16)] | None = None
 
     def build(self, station: str, ledger: Ledger, *, max_megapixels: float, triggers: Triggers | None) -> FolderSource:
         """See SourceSection."""
@@ -81,6 +82,6 @@ class FolderConfig(SourceSection):
         return [WatchedFolder(("folder",), self.folder, self.recursive)]
 
     @property
-    def stored_bit_depth(self) -> int:
+    def stored_bit_depth(self) -> int | None:
         """See SourceSection."""
         return self.bit_depth

@@ -96,7 +96,7 @@ class FolderSource:
         unchanged_s: float = 2.0,
         skip_same: bool = False,
         max_megapixels: float = 100,
-        bit_depth: int = 16,
+        bit_depth: int | None = None,
     ) -> None:
         """Set up; the folder is first read by frames().
 

@@ -25,7 +25,9 @@ def needed(data: bytes) -> bytes:
     while at + 12 <= len(data):
         end = at + 12 + int.from_bytes(data[at : at + 4], "big")
         kind, body = data[at + 4 : at + 8], memoryview(data)[at + 8 : end - 4]
-        if end > len(data) or zlib.crc32(body, zlib.crc32(kind)) != int.from_bytes(data[end - 4 : end], "big"):
+        if end > len(data):
+            break
+        if zlib.crc32(body, zlib.crc32(kind)) != int.from_bytes(data[end - 4 : end], "big"):
             raise DamageError(f"the checksum of its bytes from {at} to {end} is wrong")
         if kind[:1].isupper():
             kept.append(data[at:end])

@@ -95,10 +95,12 @@ def test_the_reason_says_where_a_jpeg_is_damaged(tmp_path: Path, pictures: list[
     half = len(whole) // 2
     path = tmp_path / "part.jpg"
     path.write_bytes(whole[:half] + bytes(600) + whole[half + 600 :])
-    with pytest.raises(PictureError, match=rf"part.jpg: cut off or damaged, .* from byte {half} of {len(whole)} on .*: copy"):
+    with pytest.raises(
+        PictureError, match=rf"part.jpg: cut off or damaged, .* from byte {half} of {len(whole)} on .*: copy"
+    ):
         decode(path)
     path.write_bytes(whole[:half] + b"\xff\xd9")
-    with pytest.raises(PictureError, match="JPEG data is damaged .*premature end"):
+    with pytest.raises(PictureError, match=r"JPEG data is damaged .*premature end"):
         decode(path)
 
 

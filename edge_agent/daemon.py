@@ -212,9 +212,9 @@ class Agent:
         self._config = planned.config
         self._line.change(stations, lambda: self._expect(planned.config))
         for key in planned.waiting:
-            log.warning("%s: needs a restart; till then it stays as it was", key)
+            log.warning("%s: needs a restart; till then it stays as it was (%s)", key, planned.shown(key))
         self._reloads["done"] += 1
-        log.info("reloaded %s: %s", self._path, ", ".join(planned.changed) or "nothing has changed")
+        log.info("reloaded %s: %s", self._path, ", ".join(map(planned.shown, planned.changed)) or "nothing has changed")
 
     def _expect(self, config: Config) -> None:
         self._drift.expect({one.name: one.calibration for one in config.stations})

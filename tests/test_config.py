@@ -349,6 +349,37 @@ stations:
         (STATION.replace("in}", "in, patterns: ['*.TMP']}"), "'*.TMP' can never match: hidden files and unfinished"),
         (STATION.replace("in}", "in, patterns: ['*.png;*.jpg']}"), "'*.png;*.jpg' is taken as one name: write several"),
         (STATION.replace("in}", "in, patterns: ['*.{png,jpg}']}"), "'*.{png,jpg}' is taken as one name: write several"),
+        (
+            STATION + "  detector: {threshold: 0.5}\n",
+            "4:14: stations[0].detector.threshold: unknown key here; threshold be",
+        ),
+        (
+            STATION + "  debounce: {min_area: 0.5}\n",
+            "min_area belongs beside debounce, not in it: indent it as debounce is",
+        ),
+        (
+            STATION.replace("in}", r"C:\cam\in}"),
+            "'C:\\\\cam\\\\in' is a Windows path: write it with / and without a drive",
+        ),
+        (
+            STATION.replace("in}", r"cam\in}"),
+            "is a Windows path: write it with / and without a drive, as this machine has",
+        ),
+        (STATION.replace("in}", r"\\nas\in}"), "is a Windows share: mount it on this machine (mount -t cifs)"),
+        (STATION.replace("in}", "smb://nas/in}"), "'smb://nas/in' is an address, no path: mount what it leads to"),
+        (STATION.replace("in}", "$HOME/in}"), "'$HOME/in' has the variable $HOME, which is not replaced here: write"),
+        (
+            STATION.replace("in}", "'/data/${LINE}/in'}"),
+            "has the variable ${LINE}, which is not replaced here: write the",
+        ),
+        (
+            STATION + "  detector: {class_name: \u201cmetal plate\u201d}\n",
+            ":4:26: stations[0].detector.class_name: is in typographic",
+        ),
+        (
+            STATION.replace("cam1", "\u201ecam1\u201c"),
+            ":2:9: stations[0].name: is in typographic quotes, which YAML does not know",
+        ),
         (STATION + "name: x\n", ":4:1: name: unknown key; did you mean 'agent: {name: ...}'?"),
         (
             STATION + "xyzzy: x\n",
@@ -714,6 +745,19 @@ def test_a_calibration_of_another_checkpoint_or_reading_is_found_before_anything
     ):
         calibration_file(tmp_path, **changes)
         assert the_error(tmp_path, text).startswith(f"config.yaml:4:16: stations[0].calibration: calibration {said}")
+
+
+def test_an_anchor_may_be_defined_again_as_yaml_allows(tmp_path: Path) -> None:
+    first, second, third = load(
+        tmp_path,
+        """\
+stations:
+- {name: cam1, source: {folder: a}, debounce: &rule {raise_after: 2}}
+- {name: cam2, source: {folder: b}, debounce: &rule {raise_after: 3}}
+- {name: cam3, source: {folder: c}, debounce: *rule}
+""",
+    ).stations
+    assert [one.debounce.raise_after for one in (first, second, third)] == [2, 3, 3]
 
 
 @pytest.mark.parametrize(

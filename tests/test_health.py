@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import socket
+import struct
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -21,6 +23,7 @@ from edge_agent.health.metrics import register
 from edge_agent.health.server import serving
 from edge_agent.health.systemd import Notifier
 from edge_agent.health.watchdog import Watchdog
+from edge_agent.io.backoff import Backoff
 from edge_agent.line.heartbeat import Stage
 from tests.agent import ALL_NOT_OK, ALL_OK, Daemon, part, station, write_config
 from tests.conftest import PATIENCE_S, wait_until
@@ -116,6 +119,45 @@ def test_a_port_that_is_taken_is_said_and_stops_no_inspection(tmp_path: Path) ->
             daemon.until(f"port {port} of 127.0.0.1 cannot be had (Address already in use): choose another health.port")
             daemon.has_inspected("a.png")
             daemon.stop()
+
+
+def test_a_port_that_is_taken_is_tried_again_until_it_is_free(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="edge_agent")
+    monkeypatch.setattr("edge_agent.health.server.TRY_AGAIN", Backoff(0.01, 0.05))
+    taken = socket.create_server(("127.0.0.1", 0))
+    port = taken.getsockname()[1]
+    with serving(port, CollectorRegistry(), lambda: (True, {})):
+        assert "cannot be had (Address already in use)" in caplog.text
+        taken.close()
+        wait_until(lambda: "/metrics and /healthz" in caplog.text, "the port is open")
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz") as answer:
+            assert answer.status == 200
+    assert caplog.text.count("cannot be had") == 1
+
+
+def test_a_client_that_hangs_up_leaves_no_traceback(
+    port: int, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level("DEBUG", logger="edge_agent")
+    asked = threading.Event()
+    gone = threading.Event()
+
+    def health() -> tuple[bool, dict[str, object]]:
+        asked.set()
+        gone.wait(PATIENCE_S)
+        return True, {"much": "x" * 5_000_000}
+
+    with serving(port, CollectorRegistry(), health):
+        client = socket.create_connection(("127.0.0.1", port))
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close() resets
+        client.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+        asked.wait(PATIENCE_S)
+        client.close()
+        gone.set()
+        wait_until(lambda: "the client hung up" in caplog.text, "it is noticed")
+    assert "Traceback" not in capfd.readouterr().err + caplog.text
 
 
 @pytest.fixture

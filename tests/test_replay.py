@@ -18,8 +18,12 @@ import numpy as np
 import pytest
 
 import edge_agent
+from edge_agent.backbones.tips.embedded import EMBEDDED_CHECKPOINT, EMBEDDED_FOLDER
+from edge_agent.backbones.tips.files import pinned_digest
+from edge_agent.backbones.weights.digests import measure
 from edge_agent.cli import main
 from edge_agent.config.load import load_config
+from edge_agent.detectors.header import read_header
 from edge_agent.io.pictures import decode
 from edge_agent.journal.journal import Journal
 from edge_agent.journal.rows import RecordedInspection
@@ -177,6 +181,43 @@ def test_paths_that_lead_to_nothing_are_named_and_nothing_is_written(
     )
     assert said.out == ""
     assert not out.exists()
+
+
+def test_the_command_line_may_name_model_checkpoint_and_calibration_in_place_of_the_configs(
+    tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(EMBEDDED_CHECKPOINT, tmp_path / "mine.safetensors")
+    calibration = {
+        "schema": "edge-agent/calibration/1",
+        "id": "c7",
+        "threshold": 0.125,
+        "false_alarm_rate": 0.001,
+        "good_pictures": 40,
+        "model_sha256": pinned_digest(EMBEDDED_FOLDER),
+        "checkpoint_sha256": measure(EMBEDDED_CHECKPOINT)["sha256"],
+        "created": "2026-11-20T08:15:30Z",
+    }
+    (tmp_path / "calibration.json").write_text(json.dumps(calibration))
+    config = write_config(tmp_path, station(detector={"method": "clip"}, threshold=ALL_OK))
+    picture, again = photos / "1.png", ("--again", "--out", tmp_path / "out")
+
+    def thresholds(*options: object) -> set[float]:
+        return {one["threshold"] for one in replayed(capsys, picture, *again, "--config", config, *options)}
+
+    assert thresholds() == {ALL_OK}
+    recommended = float(read_header(EMBEDDED_CHECKPOINT)["threshold"])
+    prompts = ("--checkpoint", tmp_path / "mine.safetensors")
+    assert thresholds(*prompts) == {recommended}
+    assert thresholds(*prompts, "--calibration", tmp_path / "calibration.json") == {0.125}
+    assert thresholds("--model", "embedded", "--threshold", 0.25) == {0.25}
+    for options, said in (
+        (["--model", "tips-l41"], "--model: 'tips-l41' is no known backbone; did you mean tips-l14"),
+        (["--checkpoint", str(config)], f"--checkpoint: {config}: not a prompt checkpoint of edge-agent"),
+        (["--checkpoint", str(tmp_path / "gone")], f"--checkpoint: the file {tmp_path}/gone does not exist"),
+        (["--calibration", str(config)], f"{config}: schema: is missing: calibrate again"),
+    ):
+        assert main(["replay", str(picture), "--out", str(tmp_path / "out"), *options]) == 78
+        assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("threshold", ["1.1", "-0.1", "nan", "high"])

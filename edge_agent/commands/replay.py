@@ -15,6 +15,7 @@ from edge_agent.errors import ConfigError
 
 if TYPE_CHECKING:
     from edge_agent.config.config import Config
+    from edge_agent.config.detector import DetectorConfig
     from edge_agent.config.station import StationConfig
 
 
@@ -30,11 +31,17 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--class-name", type=words, help="what they show, such as hazelnut (default: object, or as the config says)"
     )
     replay.add_argument(
+        "--model", help="backbone, as in the config's detector.model (default: as the config says, else embedded)"
+    )
+    replay.add_argument("--checkpoint", type=Path, help="prompts that were fitted for it (default: as the config says)")
+    replay.add_argument(
         "--every", type=count, default=1, metavar="N", help="of videos, take every N-th frame (default 1)"
     )
-    replay.add_argument(
+    judged = replay.add_mutually_exclusive_group()
+    judged.add_argument(
         "--threshold", type=fraction, help="score in [0, 1] from which a picture is NotOK (default: as recommended)"
     )
+    judged.add_argument("--calibration", type=Path, help="take the threshold from this calibration")
     replay.add_argument(
         "--out",
         type=Path,
@@ -127,12 +134,39 @@ def _inspect(config: Config, station: StationConfig, options: argparse.Namespace
 
 
 def _station(config: Config, options: argparse.Namespace) -> StationConfig:
-    """Return the station that --station names, with what the command line changes of it."""
+    """Return the station that --station names, with what the command line changes of it. Raises ConfigError."""
+    from edge_agent.line.calibration import read_calibration
+
     chosen = config.station(options.station)
     if options.class_name:
         chosen = chosen.model_copy(
             update={"detector": chosen.detector.model_copy(update={"class_name": options.class_name})}
         )
+    if options.model or options.checkpoint:
+        # Thresholds belong to their detector.
+        changes = {"detector": _detector(chosen.detector, options), "threshold": None, "calibration": None}
+        chosen = chosen.model_copy(update={**changes, "map_threshold": None})
     if options.threshold is not None:
         chosen = chosen.model_copy(update={"threshold": options.threshold, "calibration": None})
+    if options.calibration:
+        chosen = chosen.model_copy(update={"threshold": None, "calibration": read_calibration(options.calibration)})
     return chosen
+
+
+def _detector(configured: DetectorConfig, options: argparse.Namespace) -> DetectorConfig:
+    """Return the config's detector with another model or checkpoint; a model's prompts and method go with it."""
+    from pydantic import ValidationError
+
+    from edge_agent.config.detector import DetectorConfig
+
+    keys = {key: getattr(configured, key) for key in configured.model_fields_set | {"class_name"}}
+    if options.model:
+        keys = {key: value for key, value in keys.items() if key not in ("checkpoint", "image_size")}
+        keys["model"] = options.model
+    if options.checkpoint:
+        keys = {key: value for key, value in keys.items() if key != "method"} | {"checkpoint": options.checkpoint}
+    try:
+        return DetectorConfig.model_validate(keys)
+    except ValidationError as error:
+        said = [f"--{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors(include_url=False)]
+        raise ConfigError("\n".join(said)) from None

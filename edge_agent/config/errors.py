@@ -148,6 +148,8 @@ def _unknown_key(root: type[BaseModel], loc: Loc) -> str:
     section = _section_at(root, loc[:-1])
     if section is None:
         return "unknown key"
+    if elsewhere := _place_of_key(root, loc):
+        return f"unknown key here; {elsewhere}"
     known = {key: key for key in section.model_fields}
     for name, field in section.model_fields.items():  # a key one level too high is a common mistake
         for below in _sections(field.annotation):
@@ -157,6 +159,18 @@ def _unknown_key(root: type[BaseModel], loc: Loc) -> str:
     if close:
         return f"unknown key; did you mean '{known[close[0]]}'?"
     return f"unknown key; known here: {', '.join(section.model_fields)}"
+
+
+def _place_of_key(root: type[BaseModel], loc: Loc) -> str | None:
+    """Say where a key belongs that a section further out has; None if none has it."""
+    key = str(loc[-1])
+    for end in range(len(loc) - 2, -1, -1):
+        if isinstance(loc[end], int) or _is_kind(loc[end]):
+            continue  # the section around a list's item or a kind is that before it
+        around = _section_at(root, loc[:end])
+        if around is not None and key in around.model_fields:
+            return f"{key} belongs beside {loc[end]}, not in it: indent it as {loc[end]} is"
+    return None
 
 
 def _missing(root: type[BaseModel], loc: Loc) -> str:

@@ -45,7 +45,8 @@ def load_config(path: Path, *, thorough: bool = False) -> Config:
         try:
             config = Config.model_validate(document.data, context={"folder": path.absolute().parent})
         except ValidationError as error:
-            problems += problems_of(error, document, Config)
+            placed = {problem.loc for problem in document.problems}
+            problems += [one for one in problems_of(error, document, Config) if one.loc not in placed]
         problems += _placed(contradictions(document.data), document)
         reported = {problem.loc for problem in problems}
         problems += [problem for problem in empty_values(document) if problem.loc not in reported]

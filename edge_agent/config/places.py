@@ -100,6 +100,9 @@ class _Loader(yaml.SafeLoader):
                 None, None, f"nested deeper than {MAX_DEPTH} levels", self.peek_event().start_mark
             )
         self._depth += 1
+        if not self.check_event(yaml.AliasEvent):
+            # YAML allows an anchor to be defined again; PyYAML does not.
+            self.anchors.pop(self.peek_event().anchor, None)
         try:
             return super().compose_node(parent, index)
         finally:
@@ -129,6 +132,8 @@ class _Builder:
             return [self.build(item, (*loc, i)) for i, item in enumerate(node.value)]
         if node.tag == "tag:yaml.org,2002:null":
             return None
+        if isinstance(node, yaml.ScalarNode) and node.style is None and _QUOTED.search(node.value):
+            self._find(node, loc, "is in typographic quotes, which YAML does not know: write plain ' or \", or none")
         if _UNPRINTABLE.search(node.value):
             self._find(node, loc, "has a line break or a control character in its text: remove it")
         return node.value
@@ -178,6 +183,7 @@ class _Builder:
         self.problems.append(Problem(_place(node.start_mark), loc, text))
 
 
+_QUOTED = re.compile("^[\u2018-\u201f\u2039\u203a\u00ab\u00bb]|[\u201c-\u201f\u00ab\u00bb]$")
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _ORDINARY_TAGS = ("str", "int", "float", "bool", "null", "seq", "map", "merge", "timestamp", "value")
 

@@ -54,6 +54,9 @@ class Calibration(BaseModel):
     score_quantiles: dict[str, Fraction] | None = None
     brightness_quantiles: dict[str, Fraction] | None = None
 
+    def __str__(self) -> str:
+        return f"calibration {self.id} (threshold {self.threshold:g})"
+
     def require_fit(
         self,
         model_sha256: str,

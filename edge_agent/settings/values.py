@@ -35,7 +35,25 @@ def absolute(text: str | Path, folder: Path) -> Path:
 def _path(value: Any, info: ValidationInfo) -> Any:
     if value == "":
         raise wrong("is empty: give a path, or remove the key")
+    if isinstance(value, str) and (fault := _foreign(value)):
+        raise wrong(f"{shortened(value)} {fault}")
     return absolute(value, folder_of(info)) if isinstance(value, str | Path) else value
+
+
+def _foreign(path: str) -> str | None:
+    """Say why a path is none of this machine's, and what to write instead; None if it may be one."""
+    if re.match(r"[A-Za-z]:([\\/]|$)", path) or "\\" in path:
+        example = re.sub(r"^[A-Za-z]:", "", path).replace("\\", "/")
+        if path.startswith("\\\\") or path.startswith("//"):
+            return "is a Windows share: mount it on this machine (mount -t cifs), and write the folder that it is mounted at"
+        return f"is a Windows path: write it with / and without a drive, as this machine has it, such as {example}"
+    if re.match(r"[a-z][a-z0-9+.-]+://", path):
+        return "is an address, no path: mount what it leads to, and write the folder that it is mounted at"
+    if variable := re.search(r"(^|/)(\$\{?\w+\}?|%\w+%)", path):
+        return (
+            f"has the variable {variable[2]}, which is not replaced here: write the path out, or ~ for the home folder"
+        )
+    return None
 
 
 def readable_file(path: Path) -> Path:

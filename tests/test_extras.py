@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -25,21 +26,67 @@ sys.meta_path.insert(0, Absent())
 """
 
 
-def without_extras(code: str) -> str:
-    """What the code prints in an interpreter where none of ABSENT can be imported."""
-    ended = subprocess.run([sys.executable, "-c", BLOCK + code], capture_output=True, text=True, cwd=ROOT)
-    assert ended.returncode == 0, ended.stderr
-    return ended.stdout
-
-
-def test_the_embedded_detector_reads_pictures_with_nothing_but_what_it_needs():
-    printed = without_extras(f"""
+BENCHED = "clip:ViT-B-32/openai"
+# What is asked, by name; all of it in one interpreter, as each would have to import torch.
+QUESTIONS = {
+    "embedded": f"""
 import numpy as np
 from edge_agent.inference.load import load_detector
 (reading,) = load_detector(device="cpu").read([np.zeros((64, 64, 3), np.uint8)])
 print(reading.heatmap.shape, [name for name in {ABSENT} if name in sys.modules])
-""")
-    assert printed == "(224, 224) []\n"
+""",
+    "text": """
+from edge_agent.errors import CheckpointError
+from edge_agent.inference.load import Loader
+try:
+    Loader().detector(class_name="nut", device="cpu")
+except CheckpointError as error:
+    print(error)
+""",
+    "clip": f"""
+try:
+    Loader().backbone("{BENCHED}")
+except CheckpointError as error:
+    print(error)
+""",
+    "commands": f"""
+from edge_agent.cli import main
+with contextlib.redirect_stderr(sys.stdout):
+    print(main(["bench", "--backbone", "{BENCHED}"]), main(["check", "--config", sys.argv[1]]))
+""",
+}
+ASK = """
+import contextlib, io, json
+said, names = {}, {"sys": sys, "contextlib": contextlib}
+for name, code in json.loads(sys.stdin.read()).items():
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        exec(code, names)
+    said[name] = out.getvalue()
+print(json.dumps(said))
+"""
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What each of QUESTIONS prints in an interpreter where none of ABSENT can be imported."""
+    config = tmp_path_factory.mktemp("said") / "config.yaml"
+    config.write_text(
+        f"stations:\n- name: cam1\n  source: {{folder: ./in}}\n  detector: {{model: {BENCHED}, method: clip}}\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", BLOCK + ASK, str(config)],
+        input=json.dumps(QUESTIONS),
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert ended.returncode == 0, ended.stderr
+    found: dict[str, str] = json.loads(ended.stdout)
+    return found
+
+
+def test_the_embedded_detector_reads_pictures_with_nothing_but_what_it_needs(said):
+    assert said["embedded"] == "(224, 224) []\n"
 
 
 def test_the_embedded_detector_imports_nothing_of_the_extras_where_they_are_installed():
@@ -55,42 +102,19 @@ print([name for name in {ABSENT} if name in sys.modules])
 
 
 @pytest.mark.parametrize(
-    ("code", "said"),
+    ("question", "answer"),
     [
-        (
-            '.detector(class_name="nut", device="cpu")',
-            "tokenizer.model needs sentencepiece: pip install 'edge-agent[text]'",
-        ),
-        ('.backbone("clip:ViT-B-32/openai")', "clip:ViT-B-32/openai needs open_clip: pip install 'edge-agent[clip]'"),
+        ("text", "tokenizer.model needs sentencepiece: pip install 'edge-agent[text]'"),
+        ("clip", f"{BENCHED} needs open_clip: pip install 'edge-agent[clip]'"),
     ],
 )
-def test_a_model_that_needs_an_extra_names_it(code, said):
-    printed = without_extras(f"""
-from edge_agent.errors import CheckpointError
-from edge_agent.inference.load import Loader
-try:
-    Loader(){code}
-except CheckpointError as error:
-    print(error)
-""")
-    assert said in printed
+def test_a_model_that_needs_an_extra_names_it(question, answer, said):
+    assert answer in said[question]
 
 
-def test_bench_and_check_name_the_extra_too(tmp_path):
-    config = tmp_path / "config.yaml"
-    config.write_text(
-        "stations:\n- name: cam1\n  source: {folder: ./in}\n  detector: {model: clip:ViT-B-32/openai, method: clip}\n"
-    )
-    printed = without_extras(f"""
-import contextlib, io
-from edge_agent.cli import main
-said = io.StringIO()
-with contextlib.redirect_stderr(said):
-    codes = main(["bench", "--backbone", "clip:ViT-B-32/openai"]), main(["check", "--config", {str(config)!r}])
-print(codes, said.getvalue())
-""")
-    assert printed.startswith("(1, 78)")
-    assert printed.count("pip install 'edge-agent[clip]'") == 2
+def test_bench_and_check_name_the_extra_too(said):
+    assert said["commands"].endswith("1 78\n")
+    assert said["commands"].count("pip install 'edge-agent[clip]'") == 2
 
 
 def test_what_an_extra_of_models_brings_is_installed_by_default_as_well():

@@ -35,9 +35,13 @@ for path in sys.argv[2:]:
 
 
 def squeezed(byte: bytes, count: int) -> bytes:
-    """So many megabytes of one byte, deflated."""
-    compressor = zlib.compressobj(6)
-    return b"".join(compressor.compress(byte * (1 << 20)) for _ in range(count)) + compressor.flush()
+    """So many megabytes of one byte, deflated: one megabyte that refers to nothing before it, again and again."""
+    compressor, checksum = zlib.compressobj(6, wbits=-15), 1
+    megabyte = byte * (1 << 20)
+    deflated = compressor.compress(megabyte) + compressor.flush(zlib.Z_FULL_FLUSH)
+    for _ in range(count):
+        checksum = zlib.adler32(megabyte, checksum)
+    return b"\x78\x9c" + deflated * count + b"\x03\x00" + struct.pack(">I", checksum)
 
 
 def chunk(kind: bytes, body: bytes) -> bytes:

@@ -178,6 +178,7 @@ def test_a_machine_without_a_gpu_takes_the_twins():
     assert not usable(CPU)
 
 
+@pytest.mark.skipif(INTERPRETED, reason="has a process of its own")
 def test_a_machine_without_triton_takes_the_twins():
     code = (
         "import sys; sys.modules['triton'] = None; import torch\n"

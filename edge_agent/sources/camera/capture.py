@@ -270,7 +270,7 @@ class Capture:
         self.problem = None
         self._working_since = time.monotonic()
         width, height, fps = self.opened or (0, 0, 0.0)
-        size = f"{width} x {height}, {fps:.4g} pictures a second"
+        size = f"{width} x {height}{f', {fps:.4g} pictures a second' if fps else ''}"
         if self._lost_at is None:
             log.info("station %s: %s is open: %s", self._station, self._shown, size)
         else:
@@ -399,7 +399,7 @@ def _log_message(line: str) -> str:
 
 
 _REMEDIES = {
-    "401": "give its user in the address, and its password as password:",
+    "401": "give its user in the address, and its password as password:, or correct them",
     "Unauthorized": "give its user as user-id=USER and its password as user-pw={password}, and password:",
     "403": "its user may not watch this: allow it in the camera's settings",
     "404": "the camera has no such stream: correct the path in the address",

@@ -24,6 +24,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from queue import SimpleQueue
+from typing import TYPE_CHECKING
 
 import cv2
 import google_crc32c
@@ -32,6 +33,9 @@ import numpy as np
 from edge_agent.sources.camera.reachable import Unreachable, require_reachable
 from edge_agent.sources.camera.settings import FROZEN, Settings
 from edge_agent.sources.camera.slot import Slot, State
+
+if TYPE_CHECKING:
+    from edge_agent.sources.camera.http_stream import Video
 
 MIN_SIDE = 16  # as in pictures.py, which is slow to import
 LOOK_S = 0.25  # how often a picture is decoded though none is due, to detect a frozen camera
@@ -87,14 +91,14 @@ def _serve(settings: Settings, slot: Slot, reports: int, requests: SimpleQueue[t
     while True:
         address, timeout_s = requests.get()
         try:
-            with _opened(address, settings, timeout_s) as video:
+            with _opened(address, settings, timeout_s) as (video, polls):
                 report(
                     "opened",
                     int(video.get(cv2.CAP_PROP_FRAME_WIDTH)),
                     int(video.get(cv2.CAP_PROP_FRAME_HEIGHT)),
                     _rate(video) or 0.0,
                 )
-                capture.run(video)
+                capture.run(video, polls=polls)
         except _Ended:
             report("ended")
         except (_Lost, Unreachable, cv2.error) as error:
@@ -102,8 +106,18 @@ def _serve(settings: Settings, slot: Slot, reports: int, requests: SimpleQueue[t
 
 
 @contextmanager
-def _opened(address: str, settings: Settings, timeout_s: float) -> Iterator[cv2.VideoCapture]:
-    """Open the camera. Raises _Lost or Unreachable."""
+def _opened(address: str, settings: Settings, timeout_s: float) -> Iterator[tuple[Video, bool]]:
+    """Open the camera, and tell whether each picture is asked for, at the station's rate. Raises _Lost or Unreachable."""
+    if settings.backend == "ffmpeg" and address.lower().startswith(("http://", "https://")):
+        from edge_agent.sources.camera.http_stream import open_http  # slow to import
+
+        require_reachable(address)
+        if pictures := open_http(address, settings, timeout_s):
+            try:
+                yield pictures, pictures.polls
+            finally:
+                pictures.release()
+            return
     if settings.backend == "v4l2" or settings.is_video:
         _require_exists(address, device=settings.backend == "v4l2")
     else:
@@ -126,7 +140,7 @@ def _opened(address: str, settings: Settings, timeout_s: float) -> Iterator[cv2.
             got = int(video.get(cv2.CAP_PROP_FRAME_WIDTH)), int(video.get(cv2.CAP_PROP_FRAME_HEIGHT))
             if got != tuple(settings.size):
                 raise _Lost(f"gives {got[0]} x {got[1]} instead of size {settings.size[0]} x {settings.size[1]}")
-        yield video
+        yield video, False
     finally:
         video.release()
 
@@ -141,7 +155,7 @@ def _require_exists(path: str, *, device: bool) -> None:
         raise _Lost("is no video device")
 
 
-def _rate(video: cv2.VideoCapture) -> float | None:
+def _rate(video: Video) -> float | None:
     """Return the pictures a second that the stream reports; None if the number makes no sense."""
     fps = video.get(cv2.CAP_PROP_FPS)
     return fps if math.isfinite(fps) and 0.01 <= fps <= 1000 else None
@@ -163,13 +177,18 @@ class CameraReader:
         self._seen: OrderedDict[int, float] = OrderedDict()  # checksums of pictures, and when they last came
         self._due_at = self._looked_at = self._new_at = self._opened_at = 0.0
 
-    def run(self, video: cv2.VideoCapture) -> None:
-        """Read pictures until none comes. Raises _Lost or _Ended."""
+    def run(self, video: Video, *, polls: bool) -> None:
+        """Read pictures until none comes. Raises _Lost, _Ended or Unreachable.
+
+        Args:
+            video: the open camera.
+            polls: each picture is asked for, at the station's rate: all are due, and none has waited in the network.
+        """
         if not self.state.frozen:  # a camera that was restarted may show the same picture as before
             self._seen.clear()
         interval = 1.0 / (_rate(video) or 25.0)
         self.state.at = self._opened_at = started = time.monotonic()
-        backlog = not self._settings.is_video and self._settings.backend == "ffmpeg"
+        backlog = not self._settings.is_video and self._settings.backend == "ffmpeg" and not polls
         played = 0
         while True:
             if self._settings.is_video:
@@ -183,9 +202,9 @@ class CameraReader:
             played += 1
             self.state.captured += 1
             backlog = backlog and now - called < interval / 4 and now - started < BACKLOG_S
-            self._take(video, now, backlog=backlog)
+            self._take(video, now, due=polls or now >= self._due_at, backlog=backlog)
 
-    def _end(self, video: cv2.VideoCapture, played: int) -> None:
+    def _end(self, video: Video, played: int) -> None:
         """Handle the end of the stream: start again, or raise."""
         if not self._settings.is_video:
             raise _Lost("the stream ended")
@@ -196,10 +215,16 @@ class CameraReader:
         if not video.set(cv2.CAP_PROP_POS_FRAMES, 0):
             raise _Lost("cannot be played from its beginning again")
 
-    def _take(self, video: cv2.VideoCapture, now: float, *, backlog: bool) -> None:
-        """Publish the grabbed picture, or count why it is dropped."""
+    def _take(self, video: Video, now: float, *, due: bool, backlog: bool) -> None:
+        """Publish the grabbed picture, or count why it is dropped.
+
+        Args:
+            video: the camera.
+            now: when the picture came; time.monotonic().
+            due: whether the rate asks for it.
+            backlog: whether it has waited in the network.
+        """
         state, period = self.state, 1.0 / self._settings.fps if self._settings.fps else 0.0
-        due = now >= self._due_at
         pixels = None
         if backlog:
             state.stale += 1
@@ -208,7 +233,7 @@ class CameraReader:
         else:
             self._looked_at = now
             read, picture = video.retrieve()
-            if not read:
+            if not read or picture is None:
                 state.unreadable += 1
             else:
                 pixels = _rgb(picture, self._settings)

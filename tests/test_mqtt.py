@@ -258,6 +258,26 @@ def test_a_message_too_large_for_the_broker_does_not_end_the_connection(tmp_path
         assert waiting(journal) == 1
 
 
+def test_a_message_too_large_for_a_broker_that_does_not_say_its_limit_holds_up_no_later_alarm(
+    tmp_path: Path, journal: Journal, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Mosquitto(tmp_path, settings=["message_size_limit 2000"]) as broker, Listener(broker) as listener:
+        for _ in range(2):
+            alarm(journal, part_id="x" * 3000)
+        small = [alarm(journal) for _ in range(3)]
+        with sending(to(broker.port, reconnect_max_s=0.2), journal.outbox(MQTT)) as sink:
+            assert_each_came_in_order(listener, small)
+            small.append(alarm(journal, sink))
+            assert_each_came_in_order(listener, small)
+        assert waiting(journal) == 2
+    assert "a message is too large for it" in caplog.text
+    assert "smaller messages pass, so the broker's limit is below 3" in caplog.text
+    assert "what answers there is no MQTT 5 broker" not in caplog.text
+    (tmp_path / "raised").mkdir()
+    with Mosquitto(tmp_path / "raised") as broker, sending(to(broker.port), journal.outbox(MQTT)):
+        wait_until(lambda: waiting(journal) == 0, "once the broker's limit is raised, the large ones come, too")
+
+
 class Cutter:
     """Passes bytes on to a broker, but cuts the connection over what is forbidden, as some brokers in the cloud do."""
 

@@ -239,6 +239,11 @@ class Connection:
     ) -> None:
         if self._why is None and flags.is_disconnect_packet_from_server:
             self._why = f"the broker ended the connection: {reason_text(reason)}"
+        elif self._why is None and self._accepted and str(reason) == "Protocol error":
+            # Mosquitto refuses a message for its size by a code that MQTT 5 does not have, which paho cannot read.
+            self._why = (
+                "the broker gave an answer that MQTT 5 does not have; it may be that a message is too large for it"
+            )
         elif self._why is None and str(reason) in ("Keep alive timeout", "Protocol error"):  # what paho found itself
             self._why = reason_text(reason)
 

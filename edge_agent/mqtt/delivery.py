@@ -7,7 +7,11 @@ A topic that the broker refuses (its access list, its limits) does not hold up t
 and tried again with its first message alone, ever more slowly but for ever; what is meant for it waits in the journal.
 Many a broker ends the connection over such a message, and may not even say why. So after a connection that ended with
 messages under way the next one begins with one at a time, until each topic in question has had its answer, and a topic
-over which two connections ended is held like a refused one. Behind LOOK messages that are held the rest waits too, as
+over which two connections ended is held like a refused one.
+
+A broker that takes no message of such a size behaves in the same way, and seldom says why. So the trial is the smallest
+message of a topic, at once if it is much smaller than what was refused. If that one passes, the larger ones are held for
+their size, as if they had a topic of their own, and the others go on. Behind LOOK messages that are held the rest waits too, as
 every look at the outbox has to read past them.
 
 `historical` is true when the message was made before the present connection was accepted, or more than `late_s` before
@@ -31,6 +35,7 @@ log = logging.getLogger(__name__)
 
 LOOK = 5000
 SUSPECT_S = 5.0  # a connection that ends so soon after a message was sent may have ended over it
+SMALLER = 0.8  # a message of at most this part of another's size may pass where that one is too large
 PACKET_OVERHEAD = 64  # bytes of a PUBLISH beyond its topic and payload, generously
 
 
@@ -39,8 +44,10 @@ class _InFlight:
     """A message under way: a row of the outbox, or a retained message, which has no seq."""
 
     place: str  # its topic
+    lane: str  # what it is held or suspected with: its topic, or the large messages of it
     sent_at: float  # monotonic seconds
     seq: int | None
+    size: int  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +80,9 @@ class Delivery:
         self._own_window, self._late_s, self._again_after = window, late_s, again_after
         self._acknowledged: set[int] = set()  # seqs that are still to be marked sent
         self._unanswered: set[int] = set()  # seqs that were sent, on whatever connection, and never answered
-        self._paused: dict[str, _Pause] = {}  # by topic
+        self._paused: dict[str, _Pause] = {}  # by topic, or by the large messages of one
+        self._refused_size: dict[str, int] = {}  # by topic, bytes of the smallest message that was refused
+        self._too_large: int | None = None  # bytes from which messages are held for their size; None: of any size pass
         self._suspected_topics: set[str] = set()  # topics that were under way when a connection ended, unanswered since
         self._lost_connections: Counter[str] = Counter()  # connections that ended over a topic, since its last answer
         self._in_flight: dict[int, _InFlight] = {}  # by the connection's number
@@ -89,13 +98,14 @@ class Delivery:
 
     def end(self) -> None:
         """The connection is over; what was under way will go again."""
-        places = {flight.place for flight in self._in_flight.values()}
+        lanes = {flight.lane: flight for flight in self._in_flight.values()}
         if self.one_at_a_time and self.waiting_s < SUSPECT_S:
-            self._lost_connections.update(places)
-        self._suspected_topics |= places
-        for place in places:
-            if self._lost_connections[place] >= 2:
-                self._pause_topic(place, "the broker ends the connection over it; its access list may not allow it")
+            self._lost_connections.update(lanes.keys())
+        self._suspected_topics |= lanes.keys()
+        for lane, flight in lanes.items():
+            if self._lost_connections[lane] >= 2:
+                why = "its access list may not allow it, or its limit may be smaller than this message"
+                self._pause_lane(flight, f"the broker ends the connection over it ({flight.size} bytes); {why}")
         self._in_flight = {}
 
     def takes(self, place: str) -> bool:
@@ -115,15 +125,15 @@ class Delivery:
     def handle_answer(self, answer: Acknowledged) -> str | None:
         """Handle the broker's answer; return the topic of a retained message that it refused, to be published again."""
         flight = self._in_flight.pop(answer.mid)
-        self._suspected_topics.discard(flight.place)
+        self._suspected_topics.discard(flight.lane)
         if flight.seq is not None:
             self._unanswered.discard(flight.seq)
         if answer.refused is not None:
-            self._pause_topic(flight.place, answer.refused)
+            self._pause_lane(flight, answer.refused)
             return flight.place if flight.seq is None else None
-        self._lost_connections.pop(flight.place, None)
-        if self._paused.pop(flight.place, None) and not self._paused:
-            self.complaint = None
+        self._lost_connections.pop(flight.lane, None)
+        if self._paused.pop(flight.lane, None):
+            self._reopen(flight)
         if flight.seq is not None:
             self._acknowledged.add(flight.seq)
         return None
@@ -181,19 +191,49 @@ class Delivery:
             limit = min(2 * limit, LOOK)
 
     def _free(self, rows: Sequence[OutboxRow]) -> list[OutboxRow]:
-        """Those neither under way nor held; of a held topic whose time has come, the first alone, as a trial."""
-        now = time.monotonic()
+        """Those neither under way nor held; of a held topic whose time has come, the smallest alone, as a trial."""
         passed_over = self._unsendable | {flight.seq for flight in self._in_flight.values()}
-        closed = {place for place, hold in self._paused.items() if now < hold.again_at}
-        closed |= self._paused.keys() & {flight.place for flight in self._in_flight.values()}
-        free = []
-        for row in rows:
-            place = self._place(row)
-            if row.seq not in passed_over and place not in closed:
-                free.append(row)
-                if place in self._paused:
-                    closed.add(place)
-        return free
+        waiting = [(row, self._lane(row)) for row in rows if row.seq not in passed_over]
+        trials: dict[str, OutboxRow] = {}
+        for lane in self._paused.keys() - {flight.lane for flight in self._in_flight.values()}:
+            own = [row for row, its in waiting if its == lane]
+            smallest = min(own, key=self._size, default=None)
+            if smallest is not None and self._may_try(lane, smallest):
+                trials[lane] = smallest
+        return [row for row, lane in waiting if lane not in self._paused or trials.get(lane) is row]
+
+    def _may_try(self, lane: str, row: OutboxRow) -> bool:
+        """Whether a held topic's row may be sent as a trial: in due time, or as it is much smaller than what was refused."""
+        if time.monotonic() >= self._paused[lane].again_at:
+            return True
+        return self._size(row) <= SMALLER * self._refused_size.get(lane, 0)
+
+    def _lane(self, row: OutboxRow) -> str:
+        """Return the row's topic; of a row that is too large, a name of its own for all that are."""
+        place = self._place(row)
+        if self._too_large is None or self._size(row) < self._too_large:
+            return place
+        return _large(place)
+
+    def _size(self, row: OutboxRow) -> int:
+        try:
+            return len(encode(delivery(row.message, row.seq, False))) + len(self._place(row).encode())
+        except ValueError:
+            return 0  # set aside when it is its turn
+
+    def _reopen(self, passed: _InFlight) -> None:
+        """A held topic's trial has passed: if it is much smaller than what was refused, the size was the reason."""
+        refused = self._refused_size.pop(passed.lane, 0)
+        if passed.lane != passed.place:
+            self._too_large = None  # the broker takes large ones now
+        elif passed.seq is not None and passed.size <= SMALLER * refused:
+            self._too_large = min(refused, self._too_large or refused)
+            self._pause_lane(
+                _InFlight(passed.place, _large(passed.place), passed.sent_at, passed.seq, refused),
+                f"smaller messages pass, so the broker's limit is below {refused} bytes: raise it (Mosquitto: message_size_limit)",
+            )
+        if not self._paused:
+            self.complaint = None
 
     def _send_row(self, row: OutboxRow) -> None:
         place = self._place(row)
@@ -208,16 +248,19 @@ class Delivery:
         if allowed is not None and size > allowed:  # the broker would end the connection over it, again and again
             self._set_aside(row, f"takes {size} bytes, and {allowed} are allowed: allow larger packets at the broker")
             return
-        self._send(place, payload, seq=row.seq)
+        self._send(place, payload, lane=self._lane(row), seq=row.seq)
         self.redelivered += row.seq in self._unanswered
         self._unanswered.add(row.seq)
 
     def _place(self, row: OutboxRow) -> str:
         return topic(self._prefix, row.message.station, row.message.kind)
 
-    def _send(self, place: str, payload: bytes, *, retain: bool = False, seq: int | None = None) -> int:
+    def _send(
+        self, place: str, payload: bytes, *, lane: str | None = None, retain: bool = False, seq: int | None = None
+    ) -> int:
         mid = self._connection.publish(place, payload, retain=retain)
-        self._in_flight[mid] = _InFlight(place, time.monotonic(), seq)
+        size = len(payload) + len(place.encode())
+        self._in_flight[mid] = _InFlight(place, lane or place, time.monotonic(), seq, size)
         return mid
 
     def _set_aside(self, row: OutboxRow, why: str) -> None:
@@ -226,11 +269,17 @@ class Delivery:
         self.complaint = f"message {row.seq} for {self._place(row)} {why}"
         log.warning("mqtt: %s; it stays in the journal and is tried again on the next connection", self.complaint)
 
-    def _pause_topic(self, place: str, why: str) -> None:
+    def _pause_lane(self, flight: _InFlight, why: str) -> None:
         self.refused += 1
-        refusals = self._paused[place].refusals + 1 if place in self._paused else 1
+        lane = flight.lane
+        refusals = self._paused[lane].refusals + 1 if lane in self._paused else 1
         pause = self._again_after(refusals)
-        self._paused[place] = _Pause(refusals, time.monotonic() + pause)
-        self._suspected_topics.discard(place)
-        self.complaint = f"{place} is refused: {why}"
+        self._paused[lane] = _Pause(refusals, time.monotonic() + pause)
+        self._refused_size[lane] = min(flight.size, self._refused_size.get(lane, flight.size))
+        self._suspected_topics.discard(lane)
+        self.complaint = f"{lane} is refused: {why}"
         log.warning("mqtt: %s; what is meant for it waits, and is tried again in %.1f s", self.complaint, pause)
+
+
+def _large(place: str) -> str:
+    return f"{place} (large messages)"

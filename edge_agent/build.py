@@ -16,7 +16,7 @@ from edge_agent.errors import ConfigError
 from edge_agent.evidence.store import EvidenceStore
 from edge_agent.inference.load import Loader
 from edge_agent.journal.journal import Journal
-from edge_agent.line.calibration import Calibration
+from edge_agent.line.calibration import Calibration, least_contrast
 from edge_agent.line.inspect import Announce, Station
 from edge_agent.line.judge import Rules
 from edge_agent.line.line import Line
@@ -97,6 +97,7 @@ def station(config: StationConfig, loader: Loader, config_sha256: str) -> Statio
             raise_after=config.debounce.raise_after,
             of=config.debounce.of,
             hysteresis=config.debounce.hysteresis,
+            least_contrast=least_contrast(config.calibration),
         ),
         trace=Trace(
             model=own.info.name,

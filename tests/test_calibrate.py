@@ -22,6 +22,7 @@ from edge_agent.errors import ConfigError, EdgeAgentError
 from edge_agent.inference.load import load_detector
 from edge_agent.io.pictures import decode
 from edge_agent.line.calibration import QUANTILES, brightness, read_calibration
+from edge_agent.line.contrast import contrast
 from edge_agent.line.judge import Rules, judge, regions
 from tests.agent import write_config
 from tests.detectors import SynchronousDetector
@@ -79,7 +80,7 @@ def scored(folder: Path, scores: Sequence[int], peaks: Sequence[int] | None = No
 
 def seen(scores: np.ndarray, peaks: np.ndarray | None = None) -> Readings:
     scores = scores.astype(np.float32)
-    return Readings(len(scores), scores, scores if peaks is None else peaks.astype(np.float32), scores, (), ())
+    return Readings(len(scores), scores, scores if peaks is None else peaks.astype(np.float32), scores, scores, (), ())
 
 
 # What is promised
@@ -167,6 +168,7 @@ def test_the_calibration_says_what_it_rests_on(tmp_path: Path) -> None:
     assert one.score_quantiles["100"] == pytest.approx(109 / 255)
     assert one.brightness_quantiles is not None
     assert one.brightness_quantiles["50"] == pytest.approx(np.median([brightness(decode(path)) for path in paths]))
+    assert one.lowest_contrast == pytest.approx(min(contrast(decode(path)) for path in paths))
     assert re.fullmatch(rf"c-{one.created:%Y%m%d}-[0-9a-f]{{6}}", one.id)
     write_calibration(one, tmp_path / "made.json")
     assert read_calibration(tmp_path / "made.json") == one

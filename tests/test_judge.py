@@ -140,6 +140,7 @@ def test_nothing_to_judge_is_not_decidable(cells: tuple[int, int], shape: tuple[
         ({"threshold": 0.5, "raise_after": 3, "of": 2}, "raise_after is 3 of 2"),
         ({"threshold": 0.5, "raise_after": 0}, "raise_after is 0 of 1"),
         ({"threshold": 0.5, "hysteresis": -0.1}, "hysteresis is -0.1"),
+        ({"threshold": 0.5, "least_contrast": math.nan}, "least_contrast is nan"),
     ],
 )
 def test_rules_that_could_not_work_are_refused_by_name(wrong: dict[str, float], says: str) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 MAX_BYTES = 1 << 20
+LEAST_CONTRAST = 1.5 / 255  # Of 599 pictures of parts, none has less than 3.4 / 255; noise in the dark 0.5 / 255.
 QUANTILES = (0, 1, 5, 25, 50, 75, 95, 99, 100)  # percent
 
 MapThreshold = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
@@ -26,9 +27,10 @@ class Calibration(BaseModel):
 
     threshold in [0, 1], map_threshold in (0, 1]. false_alarm_rate: the share of good pictures that may be called NotOK.
     false_alarm_interval: what it truly is in 95 of 100 such calibrations. class_name, include and ignore: what the station
-    said of its pictures. image_size, windows, squares: as the station read them. The digests (SHA-256, hex) name the weights and the
-    checkpoint whose scores were measured. score_quantiles and brightness_quantiles: of the good pictures, at QUANTILES by their
-    names ("0" to "100"). None: a file that does not say. Keys that a newer version may add are passed over.
+    said of its pictures. image_size, windows, squares: as the station read them. The digests (SHA-256, hex) name the weights
+    and the checkpoint whose scores were measured. score_quantiles and brightness_quantiles: of the good pictures, at QUANTILES
+    by their names ("0" to "100"). lowest_contrast: of the good pictures, see contrast.py. None: a file that does not say. Keys
+    that a newer version may add are passed over.
     """
 
     model_config = ConfigDict(
@@ -53,6 +55,7 @@ class Calibration(BaseModel):
     created: AwareDatetime
     score_quantiles: dict[str, Fraction] | None = None
     brightness_quantiles: dict[str, Fraction] | None = None
+    lowest_contrast: Fraction | None = None
 
     def __str__(self) -> str:
         return f"calibration {self.id} (threshold {self.threshold:g})"
@@ -109,6 +112,12 @@ class Calibration(BaseModel):
 def brightness(pixels: np.ndarray) -> float:
     """How bright a picture (H, W, 3) uint8 RGB is: the mean of all its samples, in [0, 1]."""
     return float(pixels.mean()) / 255
+
+
+def least_contrast(calibration: Calibration | None) -> float:
+    """Return below which contrast, in [0, 1], a picture shows nothing: less where good parts are as plain."""
+    lowest = calibration.lowest_contrast if calibration else None
+    return LEAST_CONTRAST if lowest is None else min(LEAST_CONTRAST, lowest / 2)
 
 
 def read_calibration(path: Path) -> Calibration:

@@ -25,6 +25,7 @@ from edge_agent.core import (
     Trace,
     Verdict,
 )
+from edge_agent.line.contrast import contrast, shows_nothing
 from edge_agent.line.judge import AlarmState, Rules, debounce, judge
 
 log = logging.getLogger(__name__)
@@ -134,9 +135,17 @@ class StartedBatch:
 
 
 def _judged(frame: Frame, reading: Reading, rules: Rules) -> Verdict:
-    """Judge a reading; an error of any kind is the verdict of this one picture, as of a detector that fails."""
+    """Judge a reading; an error of any kind is the verdict of this one picture, as of a detector that fails.
+
+    A picture that shows nothing, as with the lamp off, is not OK: detectors find no defect in it.
+    """
     try:
-        return judge(reading, rules, frame.pixels.shape[:2])
+        verdict = judge(reading, rules, frame.pixels.shape[:2])
+        if verdict.evaluation is Evaluation.OK and rules.least_contrast:
+            shown = contrast(frame.pixels)
+            if shown < rules.least_contrast:
+                return Verdict(Evaluation.NOT_DECIDABLE, reason=shows_nothing(frame.pixels, shown))
+        return verdict
     except Exception as error:
         log.exception("station %s: frame %d could not be judged", frame.station, frame.seq)
         return Verdict(Evaluation.NOT_DECIDABLE, reason=f"the reading could not be judged: {type(error).__name__}")

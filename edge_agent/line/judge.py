@@ -23,6 +23,7 @@ class Rules:
     min_area in [0, 1]: the fraction of the picture one region must cover for NotOK; 0 asks for no region at all.
     raise_after, of: the alarm is raised when `raise_after` of the last `of` decided pictures are NotOK.
     hysteresis: how far the score must fall below the threshold before an alarm is cleared.
+    least_contrast in [0, 1]: a picture of less shows nothing, and is not OK; 0 accepts any picture.
 
     Raises ValueError naming the field that is out of its range.
     """
@@ -33,6 +34,7 @@ class Rules:
     raise_after: int = 1
     of: int = 1
     hysteresis: float = 0.0
+    least_contrast: float = 0.0
 
     def __post_init__(self) -> None:
         # A NaN threshold would call every part good, so nothing that is not a number in its range gets past here.
@@ -46,6 +48,8 @@ class Rules:
             raise ValueError(f"raise_after is {self.raise_after} of {self.of}: give 1 <= raise_after <= of")
         if not 0 <= self.hysteresis < math.inf:
             raise ValueError(f"hysteresis is {self.hysteresis}: give a finite number of at least 0")
+        if not 0 <= self.least_contrast <= 1:
+            raise ValueError(f"least_contrast is {self.least_contrast}: give a number in [0, 1]")
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,7 @@ def make_calibration(setup: ReadingSetup, readings: Readings, rate: Fraction) ->
         "created": created,
         "score_quantiles": _quantiles(readings.scores),
         "brightness_quantiles": _quantiles(readings.brightness),
+        "lowest_contrast": float(readings.contrast.min()),
     }
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
     return Calibration.model_validate(

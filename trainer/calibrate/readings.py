@@ -14,6 +14,7 @@ import numpy as np
 from edge_agent.errors import EdgeAgentError, PictureError
 from edge_agent.io.pictures import MIN_SIDE, decode
 from edge_agent.line.calibration import brightness
+from edge_agent.line.contrast import contrast
 from trainer.calibrate.setup import ReadingSetup
 from trainer.data.examples import Skipped
 
@@ -22,7 +23,7 @@ from trainer.data.examples import Skipped
 class Readings:
     """What a detector reads in n different pictures.
 
-    scores, peaks (the heatmaps' highest values) and brightness: each (n,) float32 in [0, 1]; shorter, and not to be
+    scores, peaks (the heatmaps' highest values), brightness and contrast: each (n,) float32 in [0, 1]; shorter, and not to be
     used, when there were too few pictures. copies: pictures left out, each with the picture that it repeats pixel by
     pixel. skipped: pictures that could not be read.
     """
@@ -31,6 +32,7 @@ class Readings:
     scores: np.ndarray
     peaks: np.ndarray
     brightness: np.ndarray
+    contrast: np.ndarray
     copies: Sequence[tuple[Path, Path]]
     skipped: Sequence[Skipped]
 
@@ -68,7 +70,7 @@ def read_pictures(
                 first[digest] = path
                 yield path, pixels
 
-    scores, peaks, light = [], [], []
+    scores, peaks, light, shown = [], [], [], []
     pending = pictures()
     while chunk := list(islice(pending, setup.batch)):
         if len(paths) - len(copies) - len(skipped) < at_least:
@@ -82,5 +84,6 @@ def read_pictures(
             scores.append(reading.score)
             peaks.append(reading.heatmap.max())
             light.append(brightness(pixels))
-    values = np.clip(np.array([scores, peaks, light], np.float32), 0, 1)
-    return Readings(len(first), values[0], values[1], values[2], copies, skipped)
+            shown.append(contrast(pixels))
+    values = np.clip(np.array([scores, peaks, light, shown], np.float32), 0, 1)
+    return Readings(len(first), values[0], values[1], values[2], values[3], copies, skipped)

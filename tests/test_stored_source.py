@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from datetime import datetime, timezone
 from pathlib import Path
@@ -164,6 +165,29 @@ def test_a_broken_or_empty_video_is_one_frame_with_a_fault(tmp_path: Path, conte
     assert (bad.pixels.shape, good.fault) == ((0, 0, 3), None)
 
 
+def test_of_an_mjpeg_video_each_damaged_frame_is_told_of_with_the_reason(tmp_path: Path) -> None:
+    whole = write_video(tmp_path / "run.avi", 20, "MJPG").read_bytes()
+    intact = frames(StoredSource("cam1", [tmp_path]))
+    assert [frame.fault for frame in intact] == [None] * 20
+    assert np.abs(intact[3].pixels.astype(int) - gradient(48, 64, 12)).mean() < 3
+    starts = [found.start() for found in re.finditer(rb"\xff\xd8\xff", whole)]
+    hole = (starts[7] + starts[8]) // 2
+    (tmp_path / "run.avi").write_bytes(whole[:hole] + bytes(60) + whole[hole + 60 :])
+    damaged = frames(StoredSource("cam1", [tmp_path]))
+    assert [frame.seq for frame in damaged if frame.fault] == [7]
+    assert f"{tmp_path / 'run.avi'}#7: cut off or damaged, its JPEG data" in (damaged[7].fault or "")
+    assert damaged[7].pixels.shape == (0, 0, 3)
+
+
+def test_frames_that_an_mjpeg_video_has_lost_are_told_of(tmp_path: Path) -> None:
+    whole = write_video(tmp_path / "run.avi", 20, "MJPG").read_bytes()
+    starts = [found.start() for found in re.finditer(rb"\xff\xd8\xff", whole)]
+    (tmp_path / "run.avi").write_bytes(whole[: starts[7]] + bytes(starts[10] - starts[7]) + whole[starts[10] :])
+    *rest, last = frames(StoredSource("cam1", [tmp_path]))
+    assert len(rest) < 20
+    assert "of 20 frames, cut off or damaged" in (last.fault or "")
+
+
 def test_a_video_that_is_too_large_is_refused(tmp_path: Path) -> None:
     write_video(tmp_path / "run.avi", 3)
     (frame,) = frames(StoredSource("cam1", [tmp_path], max_megapixels=0.001))
@@ -229,8 +253,8 @@ def put(path: Path, *, seed: int = 0, size: tuple[int, int] = (20, 30)) -> Path:
     return path
 
 
-def write_video(path: Path, count: int) -> Path:
-    video = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"FFV1"), 10, (64, 48))
+def write_video(path: Path, count: int, coding: str = "FFV1") -> Path:
+    video = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*coding), 10, (64, 48))
     for i in range(count):
         video.write(np.ascontiguousarray(gradient(48, 64, 4 * i)[..., ::-1]))
     video.release()

@@ -222,6 +222,15 @@ def check_size(size: tuple[int, int], name: str, max_megapixels: float, min_side
         )
 
 
+def jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """Return (width, height) by the header of a JPEG; None if it has no whole one."""
+    try:
+        with JpegImageFile(BytesIO(data)) as picture:
+            return picture.size
+    except Exception:  # as decoders do
+        return None
+
+
 def max_bytes(max_megapixels: float) -> int:
     """Return the most bytes that a file of so many pixels can need: raw 16-bit RGBA, and 16 MiB more."""
     return int(max_megapixels * 8e6) + (16 << 20)

@@ -20,6 +20,7 @@ from edge_agent.errors import EdgeAgentError, PictureError
 from edge_agent.io import pictures
 from edge_agent.sources.decode_ahead import decoded, sensible_workers
 
+MJPEG, UNDECODED = cv2.VideoWriter.fourcc(*"MJPG"), -1
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"})
 
 
@@ -148,7 +149,8 @@ class StoredSource:
     def _video(self, turn: _Turn) -> Iterator[tuple[str, np.ndarray | None, str | None]]:
         """Yield (suffix of the origin, pixels, fault) for each frame, and for the error that ends the video early.
 
-        Frames that are known have no pixels: they are only grabbed, to reach the first one that is not.
+        Frames that are known have no pixels: they are only grabbed, to reach the first one that is not. Frames of MJPEG are
+        decoded as stored JPEGs are, because FFmpeg fills up what is damaged.
         """
         path, name = turn.path, pictures.printable(turn.path)
         # OpenCV 5 crashes over a name that is not UTF-8.
@@ -161,6 +163,7 @@ class StoredSource:
             size = int(video.get(cv2.CAP_PROP_FRAME_WIDTH)), int(video.get(cv2.CAP_PROP_FRAME_HEIGHT))
             pictures.check_size(size, name, self._max_megapixels, pictures.MIN_SIDE)
             announced, number = video.get(cv2.CAP_PROP_FRAME_COUNT), 0
+            are_jpegs = _holds_jpegs(path, size) and video.set(cv2.CAP_PROP_FORMAT, UNDECODED)
             while video.grab():
                 if number % self._every == 0 and self._known(f"{name}#{number}", turn.modified_at):
                     yield f"#{number}", None, None
@@ -168,10 +171,13 @@ class StoredSource:
                     read, pixels = video.retrieve()
                     if not read:
                         break
-                    yield f"#{number}", cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), None
+                    if are_jpegs:
+                        yield f"#{number}", *self._jpeg(pixels.tobytes(), f"{name}#{number}")
+                    else:
+                        yield f"#{number}", cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), None
                 number += 1
             # Most videos announce how many frames they have to within one or two, by their duration.
-            if number == 0 or number < 0.95 * announced - 2:
+            if number == 0 or number < (1 if are_jpegs else 0.95) * announced - 2:
                 raise PictureError(
                     f"{name}: ends after {number} of {announced:.0f} frames, cut off or damaged: "
                     "copy or record it again"
@@ -181,6 +187,27 @@ class StoredSource:
             yield "", None if is_known else pictures.nothing(), str(error)
         finally:
             video.release()
+
+    def _jpeg(self, data: bytes, name: str) -> tuple[np.ndarray, str | None]:
+        """Return a frame's pixels, and why there are none."""
+        try:
+            return pictures.decode_bytes(
+                data, name, max_megapixels=self._max_megapixels, min_side=pictures.MIN_SIDE
+            ), None
+        except PictureError as error:
+            return pictures.nothing(), str(error)
+
+
+def _holds_jpegs(path: str, size: tuple[int, int]) -> bool:
+    """Return whether each frame of a video is one JPEG. size: (width, height) of a frame; JPEGs of single fields are lower."""
+    video = cv2.VideoCapture(path, cv2.CAP_FFMPEG)
+    try:
+        if int(video.get(cv2.CAP_PROP_FOURCC)) != MJPEG or not video.set(cv2.CAP_PROP_FORMAT, UNDECODED):
+            return False
+        read, data = video.read()
+        return not read or pictures.jpeg_size(data.tobytes()) in (size, None)
+    finally:
+        video.release()
 
 
 def _picture(found: np.ndarray | PictureError) -> Iterator[tuple[str, np.ndarray, str | None]]:

@@ -19,8 +19,8 @@ ORDER: Mapping[str, tuple[str, ...]] = {
         "mqtt", "sources", "health", "config", "onnx", "build", "replay", "diagnostics", "daemon", "commands", "cli",
     ),
     "trainer": (
-        "io", "synthesis", "data", "evaluate", "fit", "importing", "calibrate", "pretrain", "report", "commands", "cli",
-        "__main__",
+        "io", "synthesis", "data", "evaluate", "fit", "importing", "calibrate", "pretrain", "report", "bank", "station",
+        "commands", "cli", "__main__",
     ),
 }  # fmt: skip
 Arrows = Mapping[tuple[str, str], list[tuple[str, str]]]

@@ -722,7 +722,11 @@ def test_a_checkpoint_of_another_backbone_is_found_before_anything_is_loaded(tmp
             "other-model was fitted for tips-l14 (cccccccccccc); the station uses embedded (2d",
         ),
         ("tips-b14", "other-model", "was fitted for tips-l14 (cccccccccccc); the station uses tips-b14 (not fetched)"),
-        ("embedded", "other-method", "is of the method 'guess'; this version knows tipsomaly, vip2clip, cops"),
+        (
+            "embedded",
+            "other-method",
+            "is of the method 'guess'; this version knows tipsomaly, vip2clip, cops, patchcore",
+        ),
         ("embedded", "no-number", "header says threshold: nan; copy it again or refit"),
         ("embedded", "torn", "not a prompt checkpoint of edge-agent, or damaged"),
     ):

@@ -13,7 +13,7 @@ from edge_agent.backbones.families import family_of
 from edge_agent.backbones.tips.embedded import EMBEDDED
 from edge_agent.backbones.tips.folder import HINT
 from edge_agent.detectors.header import UNFITTED_THRESHOLD, read_header
-from edge_agent.detectors.methods import fitted_methods, unfitted_methods
+from edge_agent.detectors.methods import checkpoint_methods, unfitted_methods
 from edge_agent.errors import CheckpointError
 from edge_agent.inference.image_size import MAX_WINDOWS, whole_patches
 from edge_agent.settings.section import Section
@@ -49,8 +49,8 @@ def _check_header(checkpoint: Path) -> None:
         header = read_header(checkpoint)
     except CheckpointError as error:
         raise wrong(str(error)) from error
-    if header["method"] not in fitted_methods():
-        known = ", ".join(fitted_methods())
+    if header["method"] not in checkpoint_methods():
+        known = ", ".join(checkpoint_methods())
         raise wrong(f"{checkpoint} is of the method {header['method']!r}; this version knows {known}")
 
 

@@ -86,6 +86,11 @@ def fitted_methods() -> list[str]:
     return [entry.name for entry in METHODS.values() if entry.fitted and not entry.from_good_parts]
 
 
+def checkpoint_methods() -> list[str]:
+    """Names of the methods that need a checkpoint: of fitted prompts, or of a bank of good parts."""
+    return [entry.name for entry in METHODS.values() if entry.fitted]
+
+
 def unfitted_methods() -> list[str]:
     """Names of the methods that need no checkpoint."""
     return [entry.name for entry in METHODS.values() if not entry.fitted]

@@ -33,19 +33,20 @@ def require_enough(readings: Readings, rate: Fraction) -> None:
     )
 
 
-def make_calibration(setup: ReadingSetup, readings: Readings, rate: Fraction) -> Calibration:
+def make_calibration(setup: ReadingSetup, readings: Readings, rate: Fraction, at_least: float = 0.0) -> Calibration:
     """Make the calibration, created now. Its map threshold is 1 when no other keeps good parts dark.
 
     Args:
         setup: how the pictures were read.
         readings: of the good pictures.
         rate: the highest false-alarm rate to allow, in (0, 1).
+        at_least: lowest threshold to take, in [0, 1]; default 0.
 
     Raises EdgeAgentError when there are too few pictures, or no threshold keeps the rate.
     """
     require_enough(readings, rate)
     m = threshold_rank(readings.n, rate)
-    threshold = just_above(readings.scores, m)
+    threshold = max(at_least, just_above(readings.scores, m))
     if threshold > 1:
         raise EdgeAgentError(
             f"{int((readings.scores >= 1).sum())} of {readings.n} good pictures have the highest score there is, 1, so no threshold"

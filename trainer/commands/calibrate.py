@@ -30,7 +30,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     calibrate.add_argument(
         "--false-alarm-rate",
-        type=_rate,
+        type=rate,
         required=True,
         metavar="RATE",
         help="the share of good parts that may be called NotOK; 0.001 takes 999 pictures",
@@ -132,12 +132,13 @@ def _setup(options: argparse.Namespace) -> ReadingSetup:
     return setup_of_station(options.config, options.station)
 
 
-def _rate(text: str) -> Fraction:
+def rate(text: str) -> Fraction:
+    """Parse a share between 0 and 1 of the command line."""
     # A Fraction, not a float: see threshold_rank.
     with suppress(ValueError, ZeroDivisionError):
-        rate = Fraction(text)
-        if 0 < rate < 1:
-            return rate
+        share = Fraction(text)
+        if 0 < share < 1:
+            return share
     raise argparse.ArgumentTypeError(
         f"{text!r} is no share between 0 and 1: give one such as 0.001, for one good part in a thousand"
     )

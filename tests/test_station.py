@@ -1,0 +1,171 @@
+"""`trainer station`: from a folder of good parts to a station that is ready to run, and what it says of bad input."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from edge_agent.cli import main as agent
+from edge_agent.detectors.checkpoint import load_checkpoint
+from edge_agent.inference.load import Loader
+from edge_agent.line.calibration import read_calibration
+from trainer.bank.bank import GoodPicture, make_bank
+from trainer.bank.coreset import POOL, coreset
+from trainer.bank.good_parts import fold_of, scale, varied
+from trainer.cli import main
+from trainer.station import candidates
+from trainer.station.choice import false_alarm_rate
+
+SIDE = 96
+
+
+def part(seed: int, *, lacking: bool = False) -> np.ndarray:
+    """A disc with four holes and a groove, never twice in the same place; lacking: one hole was not drilled."""
+    random = np.random.default_rng(seed)
+    pixels = np.full((SIDE, SIDE, 3), 40, np.uint8)
+    centre = tuple(int(SIDE / 2 + one) for one in random.integers(-3, 4, 2))
+    cv2.circle(pixels, centre, 34, (170, 160, 150), -1)
+    cv2.line(pixels, (centre[0] - 28, centre[1]), (centre[0] + 28, centre[1]), (20, 20, 25), 3)
+    for at, (x, y) in enumerate(((-14, -14), (14, -14), (-14, 14), (14, 14))):
+        if not (lacking and at == 3):
+            cv2.circle(pixels, (centre[0] + x, centre[1] + y), 7, (30, 30, 30), -1)
+    return np.clip(pixels + random.normal(0, 3, pixels.shape), 0, 255).astype(np.uint8)
+
+
+def folder(place: Path, pictures: list[np.ndarray]) -> Path:
+    place.mkdir()
+    for number, pixels in enumerate(pictures):
+        cv2.imwrite(str(place / f"part{number}.png"), pixels)
+    return place
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_trunk():
+    """The smaller trunk alone: what is tested here is the same with both."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(candidates, "TRUNKS", ("efficientnet-lite0",))
+        patch.setattr(candidates, "TIMED", 1)
+        yield
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory) -> Path:
+    """A station made from six good parts and three bad ones."""
+    place = tmp_path_factory.mktemp("taught")
+    good = folder(place / "good", [part(seed) for seed in range(6)])
+    bad = folder(place / "bad", [part(seed, lacking=True) for seed in range(20, 23)])
+    out = str(place / "station")
+    assert main(["station", "--good", str(good), "--bad", str(bad), "--name", "cam1", "--out", out]) == 0
+    return place
+
+
+def test_the_station_passes_its_checks_and_finds_parts_that_it_has_not_seen(taught, capsys):
+    config = str(taught / "station" / "config.yaml")
+    assert agent(["check", "--config", config]) == 0
+    new = folder(taught / "new", [part(30), part(31), part(32, lacking=True)])
+    assert agent(["replay", str(new), "--config", config, "--out", str(taught / "replayed")]) == 0
+    verdicts = re.findall(r"^(OK|NotOK) .*(part\d)", capsys.readouterr().out, re.MULTILINE)
+    assert verdicts == [("OK", "part0"), ("OK", "part1"), ("NotOK", "part2")]
+
+
+def test_the_calibration_promises_what_six_pictures_allow(taught):
+    calibration = read_calibration(taught / "station" / "cam1-calibration.json")
+    assert calibration.good_pictures == 6
+    assert calibration.false_alarm_rate == pytest.approx(1 / 7)
+    assert calibration.squares
+
+
+def test_the_bank_names_the_pictures_that_it_was_made_from(taught):
+    checkpoint = load_checkpoint(taught / "station" / "cam1.safetensors")
+    assert [one["name"] for one in checkpoint.header["good"]] == [f"part{number}.png" for number in range(6)]
+    assert checkpoint.header["backbone"] == "efficientnet-lite0"
+    assert checkpoint.tensors["bank"].dtype == torch.float16
+
+
+def test_the_page_says_what_it_gets_wrong_and_loads_nothing(taught):
+    page = (taught / "station" / "wrong.html").read_text()
+    assert "Good parts that it rejects" in page
+    assert "Defects that it misses" in page
+    assert not re.search(r"https?://|<script", page)
+
+
+def test_without_defects_some_are_painted_and_that_is_said(tmp_path, capsys):
+    good = folder(tmp_path / "good", [part(0)])
+    assert main(["station", "--good", str(good), "--name", "cam1", "--out", str(tmp_path / "station")]) == 0
+    said = capsys.readouterr().out
+    assert "Defects: 1 painted ones" in said
+    assert "varied copies of it stand for the good parts" in said
+
+
+def test_the_same_pictures_and_seed_give_the_same_bank():
+    backbone = Loader().backbone("efficientnet-lite0")
+    pictures = [GoodPicture(str(seed), "", lambda seed=seed: part(seed)) for seed in range(3)]
+    one, other = (make_bank(backbone, pictures, image_size=64, size=50).checkpoint for _ in range(2))
+    assert one.header == other.header
+    assert torch.equal(one.tensors["bank"], other.tensors["bank"])
+    assert len(one.tensors["bank"]) == 50
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        (lambda good: [good / "part1.png"], "is the same picture as .*part1.png, which is said to be good"),
+        (lambda good: [], "no pictures there"),
+    ],
+)
+def test_defective_pictures_that_cannot_be_are_refused(tmp_path, capsys, bad, said):
+    good = folder(tmp_path / "good", [part(0), part(1)])
+    (tmp_path / "bad").mkdir()
+    for path in bad(good):
+        shutil.copy(path, tmp_path / "bad" / "copied.png")
+    command = ["station", "--good", str(good), "--bad", str(tmp_path / "bad"), "--name", "cam1"]
+    assert main([*command, "--out", str(tmp_path / "station")]) == 1
+    assert re.search(said, capsys.readouterr().err)
+    assert not (tmp_path / "station").exists()
+
+
+def test_a_folder_with_other_files_in_it_is_left_alone(tmp_path, capsys):
+    good = folder(tmp_path / "good", [part(0)])
+    assert main(["station", "--good", str(good), "--name", "cam1", "--out", str(good)]) == 1
+    assert "part0.png, which this command did not make" in capsys.readouterr().err
+    assert main(["station", "--good", str(good), "--name", "../x", "--out", str(tmp_path / "station")]) == 1
+    assert "letters, digits" in capsys.readouterr().err
+
+
+def test_a_coreset_covers_what_all_patches_cover():
+    torch.manual_seed(0)
+    clusters = torch.randn(10, 8).repeat_interleave(30, dim=0) * 10 + torch.randn(300, 8) * 0.01
+    chosen = coreset(clusters, 10)
+    assert torch.cdist(clusters, chosen).amin(dim=1).max() < 1
+    assert coreset(clusters, 1000) is clusters
+    assert len(coreset(torch.randn(POOL + 10, 2), 3)) == 3
+
+
+def test_the_scale_lies_above_most_good_parts_and_higher_for_fewer():
+    distances = np.exp(np.random.default_rng(0).normal(0, 0.1, 1000))
+    assert (distances > scale(list(distances))).mean() == pytest.approx(0.01, abs=0.005)
+    assert scale(list(distances[:3])) > scale(list(distances))
+
+
+def test_every_picture_is_in_one_fold_and_few_are_each_by_themselves():
+    assert fold_of(3) == [0, 1, 2]
+    assert fold_of(6) == [0, 1, 2, 3, 0, 1]
+
+
+def test_a_varied_copy_has_the_size_and_nearly_the_light_of_the_picture():
+    assert varied(part(0)).shape == part(0).shape
+    assert abs(float(varied(part(0)).mean()) - float(part(0).mean())) < 8
+
+
+def test_a_rate_that_so_few_pictures_cannot_promise_is_replaced_by_the_lowest_they_can():
+    assert false_alarm_rate(200) == Fraction(1, 100)
+    assert false_alarm_rate(19) == Fraction(1, 20)
+    assert false_alarm_rate(19, Fraction(1, 10)) == Fraction(1, 10)
+    assert false_alarm_rate(19, Fraction(1, 1000)) == Fraction(1, 20)

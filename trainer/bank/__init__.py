@@ -1,0 +1,1 @@
+"""A bank of patches of good parts, made from their pictures."""

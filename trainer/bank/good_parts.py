@@ -1,0 +1,94 @@
+"""Descriptors of good pictures, and how far each of them lies from the others: the scale that scores are relative to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from edge_agent.backbones.backbone import Backbone
+from edge_agent.detectors.patchcore import describe, picture_distance
+from edge_agent.inference.squares import squares
+from edge_agent.kernels.nearest import nearest
+
+FOLDS = 4
+SHARE = 0.99  # of good parts that stay below the scale
+LEAST_FREEDOM = 3  # degrees of freedom of the scale's estimate, however few the pictures
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Described:
+    """The descriptors of one picture: (V, h, w, D) fp16, of its V squares."""
+
+    patches: Tensor
+
+    @property
+    def rows(self) -> Tensor:
+        """(V h w, D)."""
+        return self.patches.flatten(0, 2)
+
+    def distances(self, bank: Tensor) -> tuple[float, float]:
+        """Return the distance of the picture, that of its highest square, and the highest distance of a patch."""
+        with torch.inference_mode():
+            found = nearest(self.rows.float(), bank).view(self.patches.shape[:3])
+            return float(picture_distance(found).max()), float(found.max())
+
+
+def described(backbone: Backbone, pixels: np.ndarray, side: int, layers: Sequence[int]) -> Described:
+    """Describe a picture (H, W, 3) uint8 RGB, an elongated one in squares.
+
+    Args:
+        backbone: whose features are used.
+        pixels: the picture.
+        side: in pixels, at which each square is read.
+        layers: blocks of the backbone, counted from 1.
+    """
+    views = [pixels[top:bottom, left:right] for top, bottom, left, right in squares(pixels.shape)]
+    with torch.inference_mode():
+        features = backbone.encode_image(backbone.pictures(views, side), layers)
+        return Described(describe(features, layers).unflatten(1, features.grid).half().cpu())
+
+
+def fold_of(count: int) -> list[int]:
+    """Return the fold of each of `count` pictures: each by itself where they are few, else FOLDS folds in turn."""
+    folds = min(count, FOLDS)
+    return [at % folds for at in range(count)]
+
+
+def varied(pixels: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Return a picture (H, W, 3) uint8 RGB as a camera may see the same part again: shifted by 1 %, a little lighter, with noise.
+
+    It stands for a second good part where there is only one.
+    """
+    random = np.random.default_rng(seed)
+    height, width = pixels.shape[:2]
+    moved = np.array([[1, 0, 0.01 * width], [0, 1, 0.01 * height]], np.float32)
+    shifted = cv2.warpAffine(pixels, moved, (width, height), borderMode=cv2.BORDER_REFLECT)
+    light = 1.03 * shifted.astype(np.float32) + random.normal(0, 2, pixels.shape).astype(np.float32)
+    return np.clip(light, 0, 255).astype(np.uint8)
+
+
+def scale(distances: Sequence[float]) -> float:
+    """Estimate the distance that 1 in 100 good parts exceeds, from those of good pictures, each to a bank without it."""
+    return math.exp(exceeded_by_one_in_100(np.log(np.maximum(distances, 1e-6)), 0.1))
+
+
+def exceeded_by_one_in_100(values: np.ndarray, spread_of_one: float) -> float:
+    """Return the upper end of a prediction interval (Student's t) for one more value: fewer values give a higher one.
+
+    Args:
+        values: (n,), roughly normal.
+        spread_of_one: standard deviation to take where there is a single value.
+    """
+    from scipy.special import stdtrit
+
+    count = len(values)
+    spread = float(values.std(ddof=1)) if count > 1 else spread_of_one
+    spread = max(spread, spread_of_one / 5)
+    reach = float(stdtrit(max(count - 1, LEAST_FREEDOM), SHARE)) * spread * math.sqrt(1 + 1 / count)
+    return float(values.mean()) + reach

@@ -1,0 +1,98 @@
+"""`trainer station`: from pictures of good parts to a station that is ready to run."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge_agent.commands.arguments import seed, words
+from trainer.commands.calibrate import rate
+from trainer.commands.output import bar
+
+if TYPE_CHECKING:
+    from trainer.station.pictures import PictureSet
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command line of `trainer station`."""
+    station = commands.add_parser(
+        "station", help="make a station from pictures of good parts: try what there is, measure it, write the best"
+    )
+    station.add_argument(
+        "--good", type=Path, required=True, help="a folder of pictures of good parts; 20 or more are better"
+    )
+    station.add_argument(
+        "--bad",
+        type=Path,
+        help="a folder of pictures of defective parts, to choose by (default: defects are painted onto the good ones)",
+    )
+    station.add_argument("--name", required=True, help="of the station: letters, digits, - _ .")
+    station.add_argument("--class-name", type=words, default="object", help="what the pictures show (default: object)")
+    station.add_argument(
+        "--out", type=Path, required=True, help="the folder to write: config.yaml, bank, calibration and a page"
+    )
+    station.add_argument(
+        "--false-alarm-rate",
+        type=rate,
+        metavar="RATE",
+        help="the share of good parts that may be called NotOK (default: 0.01, or the lowest that so many pictures allow)",
+    )
+    station.add_argument("--seed", type=seed, default=0, help="decides every random number (default 0)")
+    station.set_defaults(run=_station)
+
+
+def _station(options: argparse.Namespace) -> int:
+    from edge_agent.errors import EdgeAgentError
+    from edge_agent.inference.load import Loader
+    from trainer.data.examples import defective_pictures, good_pictures
+    from trainer.station.candidates import candidates, steps
+    from trainer.station.choice import best, false_alarm_rate, measured
+    from trainer.station.folder import CONFIG, PAGE, require_writable, write_station
+    from trainer.station.pictures import picture_set
+    from trainer.station.table import lines
+
+    require_writable(options.out, options.name)
+    good = good_pictures(options.good)
+    bad = defective_pictures(options.bad) if options.bad else []
+    pictures = picture_set(good, bad, options.seed)
+    _print_left_out(pictures)
+    allowed = false_alarm_rate(len(pictures.good), options.false_alarm_rate)
+    _print_rate(options.false_alarm_rate, allowed, len(pictures.good))
+    with bar(steps(pictures), "trying") as progress:
+        found = [
+            measured(one, allowed)
+            for one in candidates(pictures, options.class_name, options.seed, Loader(), progress.update)
+        ]
+    chosen = best(found)
+    if not chosen.usable:
+        raise EdgeAgentError(
+            f"{options.good}: good parts reach the highest score there is, so no threshold rejects fewer than"
+            f" {100 * float(allowed):.1f} in 100: take defective and unlike pictures out"
+        )
+    for line in lines(found, chosen, pictures):
+        print(line)
+    write_station(options.out, options.name, options.class_name, chosen, found, pictures)
+    print(f"wrote {options.out}; every picture that it gets wrong: {options.out / PAGE}")
+    print(f"to run it: edge-agent run --config {options.out / CONFIG}")
+    return 0
+
+
+def _print_left_out(pictures: PictureSet) -> None:
+    for one in pictures.skipped:
+        print(f"skipped {one.path}: {one.reason}", file=sys.stderr)
+    for copy, first in pictures.copies:
+        print(f"skipped {copy}: the same picture as {first}", file=sys.stderr)
+    if pictures.left_out:
+        print(f"{pictures.left_out} more good pictures are not used: so many add nothing but time", file=sys.stderr)
+
+
+def _print_rate(asked: Fraction | None, allowed: Fraction, good: int) -> None:
+    if asked is not None and allowed != asked:
+        print(
+            f"{good} good pictures cannot promise {float(100 * asked):.3g} % false alarms; the lowest they allow is"
+            f" {float(100 * allowed):.3g} %",
+            file=sys.stderr,
+        )

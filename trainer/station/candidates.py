@@ -1,0 +1,152 @@
+"""What a station could look with, each measured on good parts that it has not seen and on defective ones."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge_agent.backbones.tips.embedded import EMBEDDED
+from edge_agent.core import Detector, Reading
+from edge_agent.detectors.checkpoint import Checkpoint
+from edge_agent.errors import EdgeAgentError
+from edge_agent.inference.detector import PromptDetector
+from edge_agent.inference.load import Loader
+from edge_agent.inference.squares import SquaresDetector
+from edge_agent.line.calibration import brightness
+from edge_agent.line.contrast import contrast
+from trainer.bank.bank import make_bank
+from trainer.station.pictures import PictureSet
+
+TRUNKS = ("efficientnet-lite0", "efficientnet-lite2")
+BATCH = 8  # pictures read at once
+TIMED = 16  # pictures that the speed is measured on, at least
+
+Report = Callable[[int], object]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidate:
+    """One way to look, and what it says of the pictures.
+
+    words: for a person. detector: as the station will have it. section: of config.yaml, but for the checkpoint.
+    checkpoint: to be written beside the config; None where none is needed. scores, peaks, brightness, contrast: (n,) of the
+    good pictures, each read without having been shown. bad: (m,) scores of the defective ones. speed: pictures a second.
+    reader: gives the detector that a good picture, by its number, was read with.
+    """
+
+    words: str
+    detector: Detector
+    section: Mapping[str, object]
+    checkpoint: Checkpoint | None
+    scores: np.ndarray
+    peaks: np.ndarray
+    brightness: np.ndarray
+    contrast: np.ndarray
+    bad: np.ndarray
+    speed: float
+    reader: Callable[[int], Detector]
+
+
+def candidates(pictures: PictureSet, class_name: str, seed: int, loader: Loader, report: Report) -> Iterator[Candidate]:
+    """Measure one candidate after the other.
+
+    Args:
+        pictures: good and defective ones.
+        class_name: what they show, in a word or two.
+        seed: of the bank's subset.
+        loader: loads the backbones.
+        report: called with 1 for every picture that was read.
+    """
+    zero_shot = loader.arranged(loader.detector(EMBEDDED, class_name=class_name))
+    yield _measured("as shipped, no good parts shown", zero_shot, {}, None, pictures, lambda number: zero_shot, report)
+    for trunk in TRUNKS:
+        backbone = loader.backbone(trunk)
+        bank = make_bank(backbone, pictures.good, seed=seed, report=report)
+        whole, *folds = (
+            SquaresDetector(PromptDetector(backbone, one, class_name)) for one in (bank.checkpoint, *bank.folds)
+        )
+
+        def reader(number: int, folds: Sequence[Detector] = folds, fold: Sequence[int] = bank.fold) -> Detector:
+            return folds[fold[number]]
+
+        words = f"bank of {len(pictures.good)} good part{'s' * (len(pictures.good) > 1)}, {trunk}"
+        yield _measured(words, whole, {"model": trunk}, bank.checkpoint, pictures, reader, report)
+
+
+def steps(pictures: PictureSet) -> int:
+    """Return how many times `candidates` reports."""
+    read = len(pictures.good) + len(pictures.bad)
+    return read + len(TRUNKS) * (len(pictures.good) + read)
+
+
+def _measured(
+    words: str,
+    detector: Detector,
+    section: Mapping[str, object],
+    checkpoint: Checkpoint | None,
+    pictures: PictureSet,
+    reader: Callable[[int], Detector],
+    report: Report,
+) -> Candidate:
+    """Read all pictures; see Candidate for the arguments."""
+    light: list[tuple[float, float]] = []
+
+    def good(number: int) -> np.ndarray:
+        pixels = pictures.as_seen_again(number)
+        light.append((brightness(pixels), contrast(pixels)))
+        return pixels
+
+    def unseen(number: int) -> Detector:
+        painted_on = pictures.bad[number].painted_on
+        return detector if painted_on is None else reader(painted_on)
+
+    good_read = list(_read(reader, good, len(pictures.good), report))
+    bad_read = list(_read(unseen, lambda number: pictures.bad[number].decode(), len(pictures.bad), report))
+    values = np.array([[one.score, one.heatmap.max()] for one in good_read], np.float32)
+    return Candidate(
+        words=words,
+        detector=detector,
+        section=section,
+        checkpoint=checkpoint,
+        scores=np.clip(values[:, 0], 0, 1),
+        peaks=np.clip(values[:, 1], 0, 1),
+        brightness=np.array(light, np.float32)[:, 0],
+        contrast=np.array(light, np.float32)[:, 1],
+        bad=np.clip(np.array([one.score for one in bad_read], np.float32), 0, 1),
+        speed=_speed(detector, pictures),
+        reader=reader,
+    )
+
+
+def _read(
+    reader: Callable[[int], Detector], pixels: Callable[[int], np.ndarray], count: int, report: Report
+) -> Iterator[Reading]:
+    """Read pictures 0 .. count - 1, each with its own detector, some at once where that is the same one."""
+    at = 0
+    while at < count:
+        end = at + 1
+        while end < min(count, at + BATCH) and reader(end) is reader(at):
+            end += 1
+        for number, reading in zip(
+            range(at, end), reader(at).read([pixels(one) for one in range(at, end)]), strict=True
+        ):
+            if not (math.isfinite(reading.score) and np.isfinite(reading.heatmap).all()):
+                raise EdgeAgentError(f"picture {number}: a score or map is not a number: run `edge-agent doctor`")
+            yield reading
+            report(1)
+        at = end
+
+
+def _speed(detector: Detector, pictures: PictureSet) -> float:
+    """Return how many pictures a second the detector reads on this machine, decoded and in batches of 8."""
+    batch = [pictures.good[at % len(pictures.good)].decode() for at in range(BATCH)]
+    detector.read(batch)
+    started, read = time.perf_counter(), 0
+    while read < TIMED:
+        detector.read(batch)
+        read += len(batch)
+    return read / (time.perf_counter() - started)

@@ -1,0 +1,81 @@
+"""The threshold of each candidate by its good parts, what it then gets wrong, and which candidate is the best."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from trainer.bank.good_parts import exceeded_by_one_in_100
+from trainer.calibrate.conformal import just_above, pictures_needed, threshold_rank
+from trainer.evaluate.metrics import auroc
+from trainer.station.candidates import Candidate
+
+LOWEST_RATE = Fraction(1, 100)  # false-alarm rate that is promised where there are good parts enough
+SPREAD_OF_ONE = 0.4  # of the log odds of good parts' scores, where there is one picture
+LEAST, MOST = 1e-6, 1 - 1e-6  # probabilities whose odds are finite
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Measured:
+    """A candidate at its threshold.
+
+    rejected: (n,) bool, good parts called NotOK. missed: (m,) bool, defective ones called OK. rate: promised highest share of
+    good parts called NotOK. separation: AUROC in percent.
+    """
+
+    candidate: Candidate
+    threshold: float
+    rate: Fraction
+    rejected: np.ndarray
+    missed: np.ndarray
+    separation: float
+
+    @property
+    def usable(self) -> bool:
+        """Whether any picture can reach its threshold."""
+        return self.threshold <= 1
+
+
+def false_alarm_rate(good: int, asked: Fraction | None = None) -> Fraction:
+    """Return the rate to promise with so many good pictures: as asked, else 1 % or the lowest that they allow.
+
+    A rate that was asked for and that they do not allow is replaced by the lowest that they do.
+    """
+    wanted = asked or LOWEST_RATE
+    return wanted if pictures_needed(wanted) <= good else Fraction(1, good + 1)
+
+
+def measured(candidate: Candidate, rate: Fraction) -> Measured:
+    """Set the threshold of a candidate so that at most `rate` of good parts like those shown are called NotOK.
+
+    Where so few pictures promise more than LOWEST_RATE, it is at least what 1 in 100 good parts is estimated to reach.
+    """
+    threshold = just_above(candidate.scores, threshold_rank(len(candidate.scores), rate))
+    if rate > LOWEST_RATE:
+        # So few pictures promise little; what 1 in 100 reaches can still be estimated.
+        threshold = max(threshold, _exceeded_by_one_in_100(candidate.scores))
+    scores = np.concatenate([candidate.scores, candidate.bad])
+    truth = np.repeat([False, True], [len(candidate.scores), len(candidate.bad)])
+    return Measured(
+        candidate=candidate,
+        threshold=threshold,
+        rate=rate,
+        rejected=candidate.scores >= threshold,
+        missed=candidate.bad < threshold,
+        separation=auroc(truth, scores),
+    )
+
+
+def _exceeded_by_one_in_100(scores: np.ndarray) -> float:
+    """Estimate the score (in [0, 1]) that 1 in 100 good parts reaches, as if the log odds of scores were normal."""
+    likely = np.clip(scores.astype(np.float64), LEAST, MOST)
+    odds = exceeded_by_one_in_100(np.log(likely / (1 - likely)), SPREAD_OF_ONE)
+    return float(np.float32(1 / (1 + np.exp(-odds))))
+
+
+def best(found: Sequence[Measured]) -> Measured:
+    """Return the one that misses the fewest defects at the same promise; of equal ones that which separates better."""
+    return max(found, key=lambda one: (one.usable, -int(one.missed.sum()), one.separation))

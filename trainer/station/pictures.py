@@ -1,0 +1,125 @@
+"""The pictures that a station is made from: good parts, and defective ones or defects painted onto the good."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from edge_agent.errors import EdgeAgentError, PictureError
+from edge_agent.io.pictures import MIN_SIDE, decode
+from trainer.bank.bank import GoodPicture
+from trainer.bank.good_parts import varied
+from trainer.data.examples import Skipped
+from trainer.data.painted_pictures import paint_picture
+
+MOST_GOOD = 200  # pictures that are used; of more, so many evenly spaced ones are taken
+
+
+@dataclass(frozen=True, slots=True)
+class BadPicture:
+    """A picture of a defective part.
+
+    path: its file, or the good picture that a defect was painted onto. decode: gives (H, W, 3) uint8 RGB. painted_on: number
+    of that good picture; None for a real one.
+    """
+
+    path: Path
+    decode: Callable[[], np.ndarray]
+    painted_on: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PictureSet:
+    """What a station is made from and measured on.
+
+    paths: files of `good`, in the same order. copies: files left out, each with the one it repeats pixel by pixel.
+    left_out: number of good pictures beyond MOST_GOOD.
+    """
+
+    good: Sequence[GoodPicture]
+    paths: Sequence[Path]
+    bad: Sequence[BadPicture]
+    skipped: Sequence[Skipped]
+    copies: Sequence[tuple[Path, Path]]
+    left_out: int
+
+    @property
+    def painted(self) -> bool:
+        """Whether the defects are painted."""
+        return any(one.painted_on is not None for one in self.bad)
+
+    def as_seen_again(self, number: int) -> np.ndarray:
+        """Return a good picture as it is measured: itself, or where it is the only one, a varied copy."""
+        pixels = self.good[number].decode()
+        return varied(pixels) if len(self.good) == 1 else pixels
+
+
+def picture_set(good: Sequence[Path], bad: Sequence[Path], seed: int = 0) -> PictureSet:
+    """Look through the pictures.
+
+    Args:
+        good: files of good parts.
+        bad: files of defective parts; without any, a defect is painted onto every good picture.
+        seed: of the painted defects.
+
+    Raises EdgeAgentError when no good picture can be read, or a picture lies in both folders.
+    """
+    skipped: list[Skipped] = []
+    copies: list[tuple[Path, Path]] = []
+    seen: dict[bytes, Path] = {}
+    whole: dict[Path, bytes] = {}
+    for path in good:
+        if (digest := _digest(path, skipped)) is None:
+            continue
+        if digest in seen:
+            copies.append((path, seen[digest]))
+        else:
+            seen[digest] = whole_path = path
+            whole[whole_path] = digest
+    if not whole:
+        first = f"; the first: {skipped[0].path}: {skipped[0].reason}" if skipped else ""
+        raise EdgeAgentError(f"none of the {len(good)} good pictures can be read{first}")
+    defective: list[BadPicture] = []
+    for path in bad:
+        if (digest := _digest(path, skipped)) is None:
+            continue
+        if digest in seen:
+            raise EdgeAgentError(
+                f"{path}: is the same picture as {seen[digest]}, which is said to be good: take it out of one of the two folders"
+            )
+        defective.append(BadPicture(path, partial(_decoded, path)))
+    paths = list(whole)
+    if len(paths) > MOST_GOOD:
+        paths = [paths[at * len(paths) // MOST_GOOD] for at in range(MOST_GOOD)]
+    if not defective:
+        defective = [
+            BadPicture(path, partial(_painted, path, paths[(at + 1) % len(paths)], seed + at), at)
+            for at, path in enumerate(paths)
+        ]
+    pictures = [
+        GoodPicture(path.name, hashlib.sha256(path.read_bytes()).hexdigest(), partial(_decoded, path)) for path in paths
+    ]
+    return PictureSet(pictures, paths, defective, skipped, copies, len(whole) - len(paths))
+
+
+def _decoded(path: Path) -> np.ndarray:
+    return decode(path, min_side=MIN_SIDE)
+
+
+def _painted(path: Path, donor: Path, seed: int) -> np.ndarray:
+    return paint_picture(np.random.default_rng(seed), _decoded(path), _decoded(donor))[0]
+
+
+def _digest(path: Path, skipped: list[Skipped]) -> bytes | None:
+    """Return the digest of a picture's pixels; None where it cannot be read, which is noted."""
+    try:
+        pixels = _decoded(path)
+    except PictureError as error:
+        skipped.append(Skipped.by(error, path))
+        return None
+    return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest()

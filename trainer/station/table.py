@@ -1,0 +1,69 @@
+"""What was measured, in the user's words: of 100 good parts rejected, of 100 defects missed, pictures a second."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from trainer.station.choice import LOWEST_RATE, Measured
+from trainer.station.pictures import PictureSet
+
+FEW = 20  # pictures of a kind, below which a share of them says little
+
+
+def rows(found: Sequence[Measured], chosen: Measured) -> Iterator[tuple[str, str, str, str]]:
+    """Yield a row for each: what it is, good parts rejected and defects missed of 100, pictures a second."""
+    for one in found:
+        mark = " *" if one is chosen else ""
+        yield (
+            one.candidate.words + mark,
+            f"{100 * float(one.rejected.mean()):.1f}",
+            f"{100 * float(one.missed.mean()):.1f}",
+            f"{one.candidate.speed:.0f}",
+        )
+
+
+def lines(found: Sequence[Measured], chosen: Measured, pictures: PictureSet) -> Iterator[str]:
+    """Yield the table as text, and what its numbers rest on.
+
+    Args:
+        found: all that were measured.
+        chosen: the one that the station looks with.
+        pictures: that they were measured on.
+    """
+    table = [
+        ("", "of 100 good", "of 100 defects", "pictures"),
+        ("", "rejected", "missed", "a second"),
+        *rows(found, chosen),
+    ]
+    width = max(len(row[0]) for row in table)
+    for first, *numbers in table:
+        yield f"{first:{width}}" + "".join(f"  {number:>14}" for number in numbers)
+    yield ""
+    yield from notes(chosen, pictures)
+
+
+def notes(chosen: Measured, pictures: PictureSet) -> Iterator[str]:
+    """Yield what the numbers rest on, in sentences. Arguments: see lines."""
+    good, bad = len(pictures.good), len(pictures.bad)
+    yield f"* is what the station looks with, at threshold {chosen.threshold:.4f}."
+    estimate = " The threshold is where about 1 in 100 is expected; so few pictures cannot promise that." * (
+        chosen.rate > LOWEST_RATE
+    )
+    yield (
+        f"Good parts: {good} picture{'s' * (good > 1)}, each read as if it had not been shown. Promised: of 100 further good parts like"
+        f" these, at most {100 * float(chosen.rate):.1f} are rejected, on average.{estimate}"
+    )
+    if pictures.painted:
+        yield (
+            f"Defects: {bad} painted ones, as no real ones were given (--bad FOLDER). Painted defects tell which way of looking is"
+            " better, not how many of your defects will be missed."
+        )
+    else:
+        yield f"Defects: {bad} pictures that you gave. The way of looking was chosen on them, so expect a little more."
+    if good < FEW:
+        few = "pictures are" if good > 1 else "picture is"
+        yield f"{good} good {few} few: with {FEW} or more, of several shifts and lots, fewer defects are missed."
+    if good == 1:
+        yield "With a single one, varied copies of it stand for the good parts that were read."
+    if chosen.missed.mean() > 0.5:
+        yield "More than half of the defects are missed: look at the page, and show more good parts or better pictures."

@@ -22,9 +22,9 @@ demo: setup
 	$(BIN)/edge-agent replay edge_agent/samples --out demo-out --again
 
 # Bytecode is kept, whatever the shell says: the tests start some hundred interpreters. Files begin in the order that
-# tests/conftest.py gives them, the longest first.
+# tests/conftest.py gives them, the longest first. Four at once on two cores, as half of their time they wait for something.
 test: setup
-	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 lint: setup
 	$(BIN)/ruff check .

@@ -122,6 +122,16 @@ def test_just_so_many_pictures_are_needed_and_one_less_is_too_few(rate: str, pic
     assert threshold_rank(pictures - 1, Fraction(rate)) == 0
 
 
+@pytest.mark.parametrize("share", [0.95, 0.5])
+def test_the_interval_is_that_of_the_beta_distribution_with_as_much_left_out_on_either_side(share: float) -> None:
+    n, left_out = 40, (1 - share) / 2
+    low, high = false_alarm_interval(n, 1, share)  # above the highest score: the chance of x or less is 1 - (1 - x)^n
+    assert low == pytest.approx(1 - (1 - left_out) ** (1 / n))
+    assert high == pytest.approx(1 - left_out ** (1 / n))
+    assert false_alarm_interval(n, n, share) == pytest.approx((1 - high, 1 - low))
+    assert false_alarm_interval(n, 1) == false_alarm_interval(n, 1, 0.95)
+
+
 def test_rates_are_counted_as_they_are_written_not_as_floats() -> None:
     for n in range(9, 20000, 10):
         assert threshold_rank(n, Fraction("0.1")) == (n + 1) // 10

@@ -115,6 +115,18 @@ def test_a_camera_that_was_knocked_by_five_pixels_is_told_by_its_scores_alone() 
     assert line.told == [("score",)]
 
 
+def test_a_station_whose_calibration_changes_begins_anew_and_those_before_and_after_it_go_on() -> None:
+    one, other = (calibration([Line(seed)._look(Line(seed).picture())] * 2) for seed in (0, 1))
+    watch = DriftWatch()
+    watch.expect(dict.fromkeys(("cam1", "cam2", "cam3"), one))
+    before = dict(watch.windows)
+    watch.expect({"cam1": one, "cam2": other, "cam3": one})
+    assert watch.windows["cam1"] is before["cam1"]
+    assert watch.windows["cam2"] is not before["cam2"]
+    assert watch.windows["cam2"]["score"]._quantiles[50] == other.score_quantiles["50"] != one.score_quantiles["50"]
+    assert watch.windows["cam3"] is before["cam3"]
+
+
 def test_a_drift_is_told_before_half_a_window_has_passed() -> None:
     line = Line()
     line.run(WINDOW)

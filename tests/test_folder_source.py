@@ -381,6 +381,25 @@ def test_hidden_unfinished_and_foreign_files_are_passed_over(folder: Path, journ
         assert line.nothing_more()
 
 
+def test_what_is_not_looked_at_is_told_once_by_kind(
+    folder: Path, journal: Journal, caplog: pytest.LogCaptureFixture
+) -> None:
+    (folder / "lot1").mkdir()
+    for name in ("lot1/a.png", "lot1/b.png", "1.heic", "2.heic", "notes.txt"):
+        put(folder / name)
+    with running(folder, journal, rescan_s=0.2) as line:
+        says(caplog, "2 .heic (phone pictures: switch the phone to JPEG)")
+        says(caplog, "2 in subfolders (write recursive: true)")
+        put(folder / "SNAP0001")
+        says(caplog, "1 without a suffix (add a suffix such as .png, or name them by patterns)")
+        put(folder / "3.heic")
+        put(folder / "SNAP0002")
+        put(folder / "part.png", seed=1)
+        assert line.names(1) == ["part.png"]
+        assert line.nothing_more(0.5)
+    assert (caplog.text.count(".heic"), caplog.text.count("without a suffix")) == (1, 1)
+
+
 def test_patterns_choose_names(folder: Path, journal: Journal) -> None:
     for seed, name in enumerate(["cam1_1.png", "CAM1_2.PNG", "cam2_1.png", "cam1_raw.dat"]):
         put(folder / name, seed=seed)

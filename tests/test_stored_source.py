@@ -14,6 +14,7 @@ import pytest
 
 from edge_agent.core import Frame
 from edge_agent.errors import EdgeAgentError
+from edge_agent.sources.folder.config import FolderConfig
 from edge_agent.sources.stored import StoredSource
 from tests.made import gradient, png, unprivileged_folder
 
@@ -107,6 +108,31 @@ def test_paths_that_give_nothing_are_all_named_before_anything_starts(tmp_path: 
     ]
     with pytest.raises(EdgeAgentError, match="nothing to inspect"):
         StoredSource("cam1", [])
+
+
+def test_what_is_not_looked_at_is_told_once_by_kind(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("a.png", "lot/b.png", "@eaDir/a.png", "phone.HEIC", "phone2.heic", "x.pgm", "SNAP0001", "notes.txt"):
+        put(tmp_path / name)
+    put(tmp_path / "windows.jfif")
+    assert names(StoredSource("cam1", [tmp_path]), tmp_path) == ["a.png", "lot/b.png", "windows.jfif"]
+    assert caplog.messages == [
+        "station cam1: not looked at: 2 .heic (phone pictures: switch the phone to JPEG), "
+        "1 .pgm (store them as png, jpg, bmp, tiff or webp), "
+        "1 without a suffix (add a suffix such as .png, or name them by patterns), 1 .txt"
+    ]
+    caplog.clear()
+    assert names(StoredSource("cam1", [tmp_path], recursive=False), tmp_path) == ["a.png", "windows.jfif"]
+    assert "1 in subfolders (write recursive: true)" in caplog.text
+    put(tmp_path / "gifs" / "a.gif")
+    with pytest.raises(EdgeAgentError, match=r"no picture or video there, but 1 \.gif"):
+        StoredSource("cam1", [tmp_path / "gifs"])
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"), [({}, True), ({"recursive": False}, False), ({"recursive": True}, True)]
+)
+def test_a_replay_by_a_station_reads_subfolders_as_the_station_does(written: dict[str, bool], expected: bool) -> None:
+    assert FolderConfig.model_validate({"folder": "/in", **written}).stored_recursive is expected
 
 
 def test_a_folder_that_may_not_be_listed_is_named_too() -> None:

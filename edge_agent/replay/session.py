@@ -124,6 +124,7 @@ def open_replay(config: Config, chosen: StationConfig, options: ReplayOptions) -
         max_megapixels=config.limits.max_megapixels,
         bit_depth=chosen.source.stored_bit_depth,
         leave_out=out,
+        recursive=chosen.source.stored_recursive,
         workers=options.workers,
     )
     if options.cluster and source.count is None:

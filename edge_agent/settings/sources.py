@@ -77,6 +77,11 @@ class SourceSection(Section):
         return False
 
     @property
+    def stored_recursive(self) -> bool:
+        """Return whether subfolders of stored pictures that are read as this source's are read too."""
+        return True
+
+    @property
     def stored_bit_depth(self) -> int | None:
         """Return how many bits are used in 16-bit files that are read as this source's, in [8, 16]; None: their values tell."""
         return None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from datetime import datetime, timezone
@@ -19,10 +21,12 @@ from edge_agent.core import Frame, SourceCounts, SourceStatus
 from edge_agent.errors import EdgeAgentError, PictureError
 from edge_agent.io import pictures
 from edge_agent.sources.decode_ahead import decoded, sensible_workers
+from edge_agent.sources.names import is_passed_over
+from edge_agent.sources.passed_over import SUBFOLDERS, VIDEO_SUFFIXES, is_likely_picture, kind_of, told
+
+log = logging.getLogger(__name__)
 
 MJPEG, UNDECODED = cv2.VideoWriter.fourcc(*"MJPG"), -1
-VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"})
-
 
 Known = Callable[[str, datetime | None], bool]  # whether a frame of this origin and time is left out
 
@@ -42,9 +46,10 @@ class _Turn(NamedTuple):
 class StoredSource:
     """A core.Source that ends: files in the order of `paths`, those of a folder or glob in natural order.
 
-    A folder stands for the pictures and videos in it and its subfolders, except hidden ones; a glob for those among its
-    matches. No file is taken twice. A file that cannot be read becomes a frame with a fault. taken_at is the file's
-    modification time, part_id its name without the suffix, for a video followed by the frame's number.
+    A folder stands for the pictures and videos in it and, if recursive, in its subfolders, except those that
+    is_passed_over(); a glob for those among its matches. What is not looked at is logged, once. No file is taken twice. A
+    file that cannot be read becomes a frame with a fault. taken_at is the file's modification time, part_id its name without
+    the suffix, for a video followed by the frame's number.
     """
 
     live = False
@@ -58,6 +63,7 @@ class StoredSource:
         max_megapixels: float = 100,
         bit_depth: int | None = None,
         leave_out: Path | None = None,
+        recursive: bool = True,
         workers: int | None = 0,
     ) -> None:
         """List the files.
@@ -69,6 +75,7 @@ class StoredSource:
             max_megapixels, bit_depth: see pictures.decode.
             leave_out: absolute folder that is left out, such as that of an earlier replay's overlays, unless one of
                 `paths` is in it.
+            recursive: read subfolders too.
             workers: processes that decode pictures ahead; 0 decodes in this one, None chooses. Videos are always decoded
                 in this one, by OpenCV's threads.
 
@@ -79,7 +86,7 @@ class StoredSource:
         self._every, self._max_megapixels, self._bit_depth = every, max_megapixels, bit_depth
         self._known: Known = _never
         self._yielded = 0
-        self._files = _files(paths, leave_out)
+        self._files = _files(station, paths, leave_out, recursive=recursive)
         self._workers = sensible_workers(len(self._files)) if workers is None else workers
 
     def skip(self, known: Known) -> None:
@@ -218,49 +225,91 @@ def _picture(found: np.ndarray | PictureError) -> Iterator[tuple[str, np.ndarray
         yield "", found, None
 
 
-def _files(paths: Sequence[str | os.PathLike[str]], leave_out: Path | None) -> list[str]:
-    """Return the absolute paths of the files to read, each once. leave_out: see StoredSource. Raises EdgeAgentError."""
+def _files(
+    station: str, paths: Sequence[str | os.PathLike[str]], leave_out: Path | None, *, recursive: bool
+) -> list[str]:
+    """Return the absolute paths of the files to read, each once. See StoredSource for the arguments. Raises EdgeAgentError."""
     files: dict[str, None] = {}
     problems: list[str] = []
+    passed_over: Counter[str] = Counter()
     for path in [os.fspath(path) for path in paths]:
-        known_problems = len(problems)
+        known_problems, listing = len(problems), _Listing(problems, recursive=recursive)
         if os.path.isdir(path):
-            found = _in_folder(path, problems)
+            found = listing.of_folder(path)
         elif os.path.lexists(path):
             found = [path]
         elif glob.has_magic(path):
-            found = _in_glob(path, problems)
+            found = listing.of_glob(path)
         else:
             problems.append(f"{path}: no such file or folder: correct the path")
             continue
+        passed_over += listing.passed_over
         if leave_out and not _is_in(path, leave_out):
             found = [file for file in found if not _is_in(file, leave_out)]
         if not found and len(problems) == known_problems:
-            problems.append(f"{path}: no picture or video there: give files, folders or globs of them")
+            others = f", but {told(listing.passed_over)}" if listing.passed_over else ""
+            problems.append(f"{path}: no picture or video there{others}: give files, folders or globs of them")
         files.update(dict.fromkeys(map(os.path.abspath, found)))
     if problems:
         raise EdgeAgentError("\n".join(problems))
     if not files:
         raise EdgeAgentError("nothing to inspect: give files, folders or globs of pictures or videos")
+    if passed_over:
+        level = logging.WARNING if any(map(is_likely_picture, passed_over)) else logging.INFO
+        log.log(level, "station %s: not looked at: %s", station, told(passed_over))
     return list(files)
 
 
-def _in_folder(folder: str, problems: list[str]) -> list[str]:
-    """Return all files in a folder, sorted folder by folder to bound the memory of the sort keys. Links to folders are not followed."""
-    found = []
-    try:
-        with os.scandir(folder) as entries:
-            seen = [(entry.name, _is_folder(entry), entry.is_symlink()) for entry in entries if entry.name[0] != "."]
-    except OSError as error:
-        problems.append(pictures.unreadable(folder, error))
+class _Listing:
+    """Lists folders. passed_over: how many files of which kinds are left out."""
+
+    def __init__(self, problems: list[str], *, recursive: bool) -> None:
+        """Set up. problems: gets why a folder cannot be listed. recursive: list subfolders too."""
+        self.passed_over: Counter[str] = Counter()
+        self._problems, self._recursive = problems, recursive
+
+    def of_folder(self, folder: str) -> list[str]:
+        """Return all files in a folder, sorted folder by folder to bound the memory of the sort keys.
+
+        Links to folders are not followed.
+        """
+        found = []
+        try:
+            with os.scandir(folder) as entries:
+                seen = [
+                    (entry.name, _is_folder(entry), entry.is_symlink())
+                    for entry in entries
+                    if not is_passed_over(entry.name)
+                ]
+        except OSError as error:
+            self._problems.append(pictures.unreadable(folder, error))
+            return []
+        for name, is_folder, is_link in sorted(seen, key=lambda one: (_natural(one[0]), one)):
+            path = os.path.join(folder, name)
+            if is_folder and not is_link:
+                inside = self.of_folder(path)
+                found += inside if self._recursive else []
+                self.passed_over[SUBFOLDERS] += 0 if self._recursive else len(inside)
+            elif not is_folder:
+                found += self._chosen(path)
+        return found
+
+    def of_glob(self, pattern: str) -> list[str]:
+        """Return all files that match, and all files in folders that match."""
+        found = []
+        matched = sorted(
+            glob.iglob(pattern, recursive=True),
+            key=lambda path: ([_natural(part) for part in path.split(os.sep)], path),
+        )
+        for path in matched:
+            found += self.of_folder(path) if os.path.isdir(path) else self._chosen(path)
+        return found
+
+    def _chosen(self, path: str) -> list[str]:
+        if _is_picture_or_video(path):
+            return [path]
+        self.passed_over[kind_of(path)] += 1
         return []
-    for name, is_folder, is_link in sorted(seen, key=lambda one: (_natural(one[0]), one)):
-        path = os.path.join(folder, name)
-        if is_folder and not is_link:
-            found += _in_folder(path, problems)
-        elif not is_folder and _is_picture_or_video(name):
-            found.append(path)
-    return found
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -268,16 +317,6 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # reading it will report the reason
         return False
-
-
-def _in_glob(pattern: str, problems: list[str]) -> list[str]:
-    found = []
-    matched = sorted(
-        glob.iglob(pattern, recursive=True), key=lambda path: ([_natural(part) for part in path.split(os.sep)], path)
-    )
-    for path in matched:
-        found += _in_folder(path, problems) if os.path.isdir(path) else [path] if _is_picture_or_video(path) else []
-    return found
 
 
 def _is_in(path: str, folder: Path) -> bool:

@@ -27,10 +27,10 @@ Polling = Annotated[bool | None, BeforeValidator(_polling)]
 class FolderConfig(SourceSection):
     """A folder that a camera or another program writes pictures into; it may be created later.
 
-    patterns: of file names; none means every picture format. polling: None is automatic, as network folders need it.
-    rescan_s: seconds between scans for files that the operating system did not report. same_again: what becomes of a file
-    that is written again with content that was inspected before. bit_depth: how many bits a camera uses in 16-bit files; None:
-    12 or 16, as their values tell.
+    recursive: read subfolders too. patterns: of file names; none means every picture format. polling: None is automatic, as
+    network folders need it. rescan_s: seconds between scans for files that the operating system did not report. same_again:
+    what becomes of a file that is written again with content that was inspected before. bit_depth: how many bits a camera uses
+    in 16-bit files; None: 12 or 16, as their values tell.
     """
 
     key: ClassVar[str] = "folder"
@@ -80,6 +80,11 @@ class FolderConfig(SourceSection):
     def folders(self) -> Sequence[WatchedFolder]:
         """See SourceSection."""
         return [WatchedFolder(("folder",), self.folder, self.recursive)]
+
+    @property
+    def stored_recursive(self) -> bool:
+        """See SourceSection. Where the config does not say, stored pictures are read with their subfolders."""
+        return self.recursive or "recursive" not in self.model_fields_set
 
     @property
     def stored_bit_depth(self) -> int | None:

@@ -10,6 +10,7 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from itertools import islice
 from pathlib import Path
 from threading import Event
 from typing import NamedTuple
@@ -21,7 +22,8 @@ from edge_agent.errors import EdgeAgentError, JournalError, PictureError
 from edge_agent.io import pictures
 from edge_agent.sources.folder.seen_files import RecentFiles, SeenFiles, Stat, stat_of
 from edge_agent.sources.folder.watch import Taken, Watch, needs_polling
-from edge_agent.sources.names import Names
+from edge_agent.sources.names import Names, is_passed_over
+from edge_agent.sources.passed_over import MOST_COUNTED, SUBFOLDERS, PassedOver, is_likely_picture, kind_of, told
 
 log = logging.getLogger(__name__)
 
@@ -130,6 +132,7 @@ class FolderSource:
         self._pending: deque[Arrival] = deque()  # to be read now
         self._seen = SeenFiles(MOST_SEEN)  # files that need not be read
         self._unreadable = SeenFiles(MOST_SEEN)  # files that a frame has reported as unreadable
+        self._passed_over = PassedOver()
         self._recent = RecentFiles(MOST_RECENT)  # files that the ledger may not know yet
 
     def counts(self) -> SourceCounts:
@@ -222,9 +225,10 @@ class FolderSource:
         folder, begun = watch.folder, time.monotonic()
         self._seen.begin_scan()
         self._unreadable.begin_scan()
+        self._passed_over.begin_scan()
         fresh: list[tuple[str, Stat]] = []
         errors: list[OSError] = []
-        for path in self._names.files(folder, errors):
+        for path in self._names.files(folder, errors, self._pass_over):
             yield
             try:
                 now = stat_of(path)
@@ -255,8 +259,23 @@ class FolderSource:
         self._seen.end_scan()
         self._unreadable.end_scan()
         self._scanned = True
+        self._tell_passed_over(folder)
         if watch.polling:  # at most half of the time is spent on scans
             self._next_scan = moment + max(POLL_S, moment - begun)
+
+    def _pass_over(self, entry: os.DirEntry[str]) -> None:
+        """Count a file that does not match, unless patterns say that it is not meant, or the pictures in a subfolder."""
+        if entry.is_dir(follow_symlinks=False):
+            if not self._passed_over.has_told(SUBFOLDERS):
+                inside = replace(self._names, recursive=True).files(entry.path, [])
+                self._passed_over.add(SUBFOLDERS, sum(1 for _ in islice(inside, MOST_COUNTED)))
+        elif not self._names.patterns:
+            self._passed_over.add(kind_of(entry.name))
+
+    def _tell_passed_over(self, folder: str) -> None:
+        if kinds := self._passed_over.news():
+            level = logging.WARNING if any(map(is_likely_picture, kinds)) else logging.INFO
+            log.log(level, "station %s: not looked at in %s: %s", self.station, folder, told(kinds))
 
     def _wait_unchanged(self, path: str, now: Stat, how: How, at: float | None = None) -> None:
         """Have the file read once it has not changed for unchanged_s.
@@ -284,7 +303,14 @@ class FolderSource:
             for path, source in taken.finished.items()
         ]
         for path, how in [*events, *((path, How.LINKED) for path in taken.linked)]:
-            if self._names.match(path, folder) and (now := self._stat(path)):
+            if not self._names.match(path, folder):
+                kind = kind_of(path)
+                if not (
+                    self._names.patterns or is_passed_over(os.path.basename(path)) or self._passed_over.has_told(kind)
+                ):
+                    self._passed_over.add(kind)
+                    self._tell_passed_over(folder)
+            elif now := self._stat(path):
                 yield Arrival(now.mtime_ns, path, how)
         latest = time.monotonic() - self._unchanged_s
         for path in list(self._waiting):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -194,6 +195,7 @@ def test_pictures_that_others_deleted_are_no_trouble(tmp_path: Path) -> None:
     kept = store(tmp_path, keep_days=1, keep_gb=2 * 31e-6, overlays="none")
     for minute in range(4):
         kept.save(inspection(at=NOON + timedelta(minutes=minute), pixels=NOISE))
+    kept.take_removed()
     shutil.rmtree(tmp_path / "cam1")
     assert kept.sweep(NOON) == []
     assert kept.save(inspection(at=NOON)).image is not None
@@ -272,6 +274,88 @@ def test_on_a_disk_that_others_fill_the_oldest_ok_pictures_make_way_at_once_and_
         told = kept.sweep(NOON)
         assert told == uris(good, disk)[::2][: kept.dropped]
         assert {stored(image).exists() for image in (*bad, new) if image} == {True}
+
+
+def test_the_limit_of_bytes_holds_between_two_sweeps_and_ok_pictures_never_cost_others(tmp_path: Path) -> None:
+    kept = store(tmp_path, originals="all", overlays="none", keep_gb=5 * 31e-6)
+    for minute in range(12):
+        evaluation = Evaluation.OK if minute < 4 else Evaluation.NOT_OK
+        kept.save(inspection(evaluation, at=NOON + timedelta(minutes=minute), pixels=NOISE))
+        assert size(tmp_path) <= 5 * 31_000
+    kept.save(inspection(at=NOON + timedelta(minutes=11), pixels=NOISE))
+    last = names(tmp_path)
+    assert [name.split("/")[2][:6] for name in last][-1] == "121100"
+    assert not any("_OK_" in name for name in last)
+    assert kept.save(inspection(Evaluation.OK, at=NOON + timedelta(minutes=20), pixels=NOISE)).image is None
+    assert names(tmp_path) == last
+    assert len(kept.sweep(NOON)) == 13 - len(last), "the journal is told of each"
+
+
+def test_where_inodes_run_out_the_oldest_make_way_and_the_words_say_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with small_disk(tmp_path / "disk", 50_000_000, "nr_inodes=100") as disk:
+        kept = store(disk, overlays="none", originals="all")
+        for second in range(150):
+            made = inspection(Evaluation.OK, at=NOON + timedelta(seconds=second), pixels=NOISE)
+            assert kept.save(made).image is not None
+        assert kept.lost == 0
+        assert names(disk)[-1].startswith("cam1/2026-11-20/120229")
+        assert caplog.text.count("as its inodes are used up: the oldest evidence goes") == 1
+        for number in range(200):
+            try:
+                (disk / f"other{number}").touch()
+            except OSError:
+                break
+        for name in names(disk):
+            if name.startswith("cam1"):
+                (disk / name).unlink()
+                (disk / f"others{name.replace('/', '-')}").touch()
+        assert kept.save(inspection(pixels=NOISE)).image is None
+        assert "the inodes of that disk are used up, however many bytes are free" in caplog.text
+
+
+def test_nothing_is_written_below_a_mount_that_vanished(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    kept = store(tmp_path / "disk" / "evidence", overlays="none")
+    with small_disk(tmp_path / "disk", 1_000_000) as disk:
+        assert kept.save(inspection()).image is not None
+    assert kept.save(inspection()).image is None
+    assert kept.sweep(NOON) == []
+    assert list((tmp_path / "disk").iterdir()) == []
+    assert "the disk that was mounted there is gone: mount it again" in caplog.text
+    (tmp_path / "disk").rmdir()
+    with small_disk(tmp_path / "disk", 1_000_000) as disk:
+        assert kept.save(inspection()).image is not None
+        assert len(names(disk)) == 1
+
+
+def test_the_folder_of_a_station_may_be_a_link_and_is_swept_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "evidence").mkdir()
+    (tmp_path / "evidence" / "cam1").symlink_to(tmp_path / "elsewhere")
+    kept = store(tmp_path / "evidence", keep_days=1)
+    kept.save(inspection(at=NOON))
+    assert len(names(tmp_path / "elsewhere")) == 2
+    assert len(kept.sweep(NOON + timedelta(days=9))) == 2
+    assert names(tmp_path / "elsewhere") == []
+
+
+def test_a_picture_that_cannot_be_written_for_a_moment_is_written_after_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept = store(tmp_path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))  # not one more file may be opened
+    later = threading.Timer(0.1, resource.setrlimit, [resource.RLIMIT_NOFILE, (soft, hard)])
+    later.start()
+    try:
+        saved = kept.save(inspection())
+    finally:
+        later.join()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert saved.image is not None
+    assert saved.overlay is not None
+    assert (kept.lost, caplog.text) == (0, "")
 
 
 def test_a_read_only_folder_costs_evidence_and_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
@@ -369,10 +453,12 @@ def uris(images: list[SavedFile | None], folder: Path) -> list[str]:
 
 
 @contextmanager
-def small_disk(place: Path, size: int) -> Iterator[Path]:
+def small_disk(place: Path, size: int, *options: str) -> Iterator[Path]:
     """A file system of its own, which only root can mount."""
     place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", place], capture_output=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", ",".join([f"size={size}", *options]), "none", place], capture_output=True
+    )
     if mounted.returncode:
         pytest.skip(f"no small disk can be mounted here: {mounted.stderr.decode().strip()}")
     try:

@@ -17,7 +17,6 @@ import hashlib
 import logging
 import os
 import re
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -33,6 +32,7 @@ import numpy as np
 
 from edge_agent.core import Evaluation, Evidence, Inspection, SavedFile
 from edge_agent.evidence.overlay import draw
+from edge_agent.evidence.place import Place
 from edge_agent.io.files import sync_folder, write_durably
 from edge_agent.io.names import file_part
 
@@ -42,8 +42,11 @@ Kept = Literal["all", "not_ok", "none"]
 Format = Literal["jpg", "png", "webp"]
 
 SLACK = 0.05  # share of the limit that is freed in addition, so that not every picture needs a folder listing
-SPARE, MAX_SPARE = 0.05, 1 << 30  # what is left free for the journal: this share of the disk, at most so many bytes
 AT_ONCE = 100  # files that a sweep deletes before it releases the lock, so that a picture can be saved in between
+PAUSES_S = (0.05, 0.2, 0.5)  # before a picture is written again that failed for what may pass in a moment
+MOMENTARY = frozenset(
+    (errno.EIO, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.EINTR, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT)
+)
 QUIET_S = 600.0  # after logging one kind of failure, how long it is not logged again
 
 _ENCODING = {
@@ -98,10 +101,14 @@ class EvidenceStore:
             keep_gb: limit of all pictures in 1e9 bytes; default 20.
         """
         self._folder = Path(folder).absolute()
+        self._place = Place(self._folder)
         self._render = render
         self._originals, self._overlays, self._format = originals, overlays, fmt
         self._keep_days, self._keep_bytes = keep_days, keep_gb * 1e9
         self._used: Counter[_Batch] | None = None  # bytes
+        self._links: set[str] = (
+            set()
+        )  # folders of stations that are links to elsewhere, and that pictures are written to
         self._logged_at: dict[object, float] = {}
         self._has_failed = False  # a failure was logged, and no picture written since
         self._lock = RLock()  # guards files and counts; a sweep releases it after every AT_ONCE files
@@ -121,9 +128,9 @@ class EvidenceStore:
         evaluation = inspection.verdict.evaluation
         try:
             if is_kept(self._originals, evaluation) and inspection.frame.pixels.size:
-                image = self._write(inspection, "", inspection.frame.pixels, "png")
+                image = self._try(lambda: self._write(inspection, "", inspection.frame.pixels, "png"))
             if is_kept(self._overlays, evaluation):
-                overlay = self._write(inspection, "_overlay", self._render(inspection), self._format)
+                overlay = self._try(lambda: self._write(inspection, "_overlay", self._render(inspection), self._format))
         except OSError as error:
             self.lost += 1
             self._log_failure(error)
@@ -132,6 +139,17 @@ class EvidenceStore:
                 log.warning("evidence is kept in %s again; that of %d inspections was not", self._folder, self.lost)
                 self._has_failed = False
         return Evidence(image, overlay)
+
+    def _try(self, write: Callable[[], SavedFile | None]) -> SavedFile | None:
+        """Write a picture; if that fails for what may pass in a moment, try again, unless nothing could be written before."""
+        for pause_s in PAUSES_S:
+            try:
+                return write()
+            except OSError as error:
+                if error.errno not in MOMENTARY or self._has_failed:
+                    raise
+                time.sleep(pause_s)
+        return write()
 
     def sweep(self, now: datetime) -> list[str]:
         """Delete pictures that are too old or exceed the size limit, and return the URIs of deleted pictures.
@@ -143,6 +161,7 @@ class EvidenceStore:
         try:
             oldest_kept = _day(now, self._keep_days)
             with self._lock:
+                self._look_at_disk()
                 too_old = [batch for batch in self._usage() if batch.day < oldest_kept]
             for batch in too_old:
                 self._remove(batch, float("inf"), removed)
@@ -169,29 +188,50 @@ class EvidenceStore:
         with self._lock:
             self.dropped += len(removed) - before
 
-    def _make_room(self, wanted: int) -> None:
-        """Delete pictures rather than use the disk space left for the journal; raise OSError if that does not suffice."""
+    def _look_at_disk(self) -> None:
+        """Count anew what another disk holds. Raises OSError if the disk that was there is gone."""
+        if self._place.is_another_disk():
+            self._used = None
+
+    def _make_room(self, wanted: int, is_ok: bool) -> bool:
+        """Delete pictures until `wanted` more bytes fit into the limits.
+
+        Returns whether they may be written: False for an OK picture that would cost one that is not. Raises OSError if the
+        space that is left for the journal would be used.
+        """
+        excess = sum(self._usage().values()) + wanted - self._keep_bytes
+        if excess > 0:
+            if is_ok and excess > sum(size for batch, size in self._usage().items() if batch.ok):
+                self.dropped += 1
+                return False
+            self._drop(self._removed_for_space, wanted)
         for drop in (True, False):
-            disk = shutil.disk_usage(self._folder)
-            if disk.free - wanted >= _spare(disk.total) / 2:
-                return
+            if self._place.missing(wanted, 0.5) <= 0 and not self._place.lacks_inodes(0.5):
+                return True
             if drop:
                 self._drop(self._removed_for_space, wanted)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def _write(self, inspection: Inspection, ending: str, pixels: np.ndarray | bytes, fmt: Format) -> SavedFile:
-        used = self._usage()  # before the new file exists, or it would be counted twice
+    def _write(self, inspection: Inspection, ending: str, pixels: np.ndarray | bytes, fmt: Format) -> SavedFile | None:
+        """Write one picture; None if it may not be kept. Raises OSError."""
+        self._look_at_disk()
         moment = datetime.fromtimestamp((UUID(inspection.id).int >> 80) / 1000, timezone.utc)
         batch = _Batch(inspection.verdict.evaluation is Evaluation.OK, f"{moment:%Y-%m-%d}")
         parts = [f"{moment:%H%M%S}.{moment.microsecond // 1000:03}", inspection.verdict.evaluation.value]
         parts += [file_part(inspection.frame.part_id)] if inspection.frame.part_id else []
         name = "_".join([*parts, UUID(inspection.id).hex[-12:]]) + f"{ending}.{fmt}"
-        path = self._folder / file_part(inspection.frame.station) / batch.day / name
+        station = self._folder / file_part(inspection.frame.station)
+        if station.is_symlink() and station.name not in self._links:
+            self._links.add(station.name)
+            self._used = None
+        self._usage()  # before the new file exists, or it would be counted twice
+        path = station / batch.day / name
         content = pixels if isinstance(pixels, bytes) else encode(pixels, fmt)
+        if not self._make_room(len(content), batch.ok):
+            return None
         _make_folder(path.parent)
-        self._make_room(len(content))
         write_durably(path, content)
-        used[batch] += len(content)
+        self._usage()[batch] += len(content)
         self.kept += 1
         return SavedFile(path.as_uri(), hashlib.sha256(content).hexdigest(), len(content))
 
@@ -211,7 +251,7 @@ class EvidenceStore:
     def _days(self, name: str | None = None) -> Iterator[Path]:
         """Yield the folders of all days, or of one day, of all stations."""
         for station in _entries(self._folder):
-            if station.is_dir(follow_symlinks=False):
+            if station.is_dir(follow_symlinks=station.name in self._links):
                 for day in _entries(Path(station)):
                     if day.is_dir(follow_symlinks=False) and _DAY.fullmatch(day.name) and name in (None, day.name):
                         yield Path(day)
@@ -221,17 +261,23 @@ class EvidenceStore:
         total = sum(self._usage().values())
         if not total or not self._folder.is_dir():
             return 0
-        excess = total - self._keep_bytes
+        excess = total + wanted - self._keep_bytes
         if excess > 0:
             excess += SLACK * self._keep_bytes
-        disk = shutil.disk_usage(self._folder)
-        missing = _spare(disk.total) + wanted - disk.free
+        missing = self._place.missing(wanted)
         if missing > 0:
             excess = max(excess, missing + SLACK * total)
             if self._is_time_to_log("spare"):
                 log.warning(
                     "only %d MB are free on the disk of %s: the oldest evidence goes, OK first; free some space, "
-                    "or lower evidence.keep_gb", disk.free // 1_000_000, self._folder,
+                    "or lower evidence.keep_gb", self._place.free() // 1_000_000, self._folder,
+                )  # fmt: skip
+        if self._place.lacks_inodes():
+            excess = max(excess, SLACK * total)
+            if self._is_time_to_log("inodes"):
+                log.warning(
+                    "hardly another file can be made on the disk of %s, as its inodes are used up: the oldest evidence goes, "
+                    "OK first; delete small files there", self._folder,
                 )  # fmt: skip
         return excess
 
@@ -275,6 +321,7 @@ class EvidenceStore:
             return
         self._has_failed = True
         remedy = {
+            errno.ENODEV: "mount it again; nothing is written to the disk below it",
             errno.ENOSPC: "free some space, or lower evidence.keep_gb",
             errno.EDQUOT: "free some space, or lower evidence.keep_gb",
             errno.EACCES: f"let user {os.geteuid()} write there",
@@ -282,6 +329,8 @@ class EvidenceStore:
             errno.ENOTDIR: "a file is in its place: change evidence.folder",
             errno.EROFS: "mount it for writing, under systemd with ReadWritePaths=, or change evidence.folder",
         }.get(error.errno or 0, "check the disk")
+        if error.errno == errno.ENOSPC and _lacks_inodes(self._place):
+            remedy = "the inodes of that disk are used up, however many bytes are free: delete small files there"
         log.error("evidence in %s: %s: %s; inspection and alarms go on without", self._folder, error.strerror, remedy)
 
     def _is_time_to_log(self, kind: object) -> bool:
@@ -292,9 +341,11 @@ class EvidenceStore:
         return True
 
 
-def _spare(disk_bytes: int) -> float:
-    """Return the bytes of a disk that evidence leaves free; when saving, it may use up to half of them."""
-    return min(SPARE * disk_bytes, MAX_SPARE)
+def _lacks_inodes(place: Place) -> bool:
+    try:
+        return place.lacks_inodes(0.5)
+    except OSError:
+        return False
 
 
 def _make_folder(folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 import threading
 from datetime import datetime, timezone
 from pathlib import Path
@@ -277,6 +278,19 @@ def put(path: Path, *, seed: int = 0, size: tuple[int, int] = (20, 30)) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(png(gradient(*size, seed)))
     return path
+
+
+@pytest.mark.parametrize("shown", [20, 96])
+def test_a_trimmed_video_has_the_frames_that_it_shows_and_no_fault(tmp_path: Path, shown: int) -> None:
+    path = write_video(tmp_path / "trimmed.mp4", 100, "mp4v")
+    content = bytearray(path.read_bytes())
+    edits = content.index(b"elst")
+    version, count, duration = struct.unpack_from(">III", content, edits + 4)
+    assert (version, count) == (0, 1)
+    struct.pack_into(">I", content, edits + 12, duration * shown // 100)
+    path.write_bytes(content)
+    found = frames(StoredSource("cam1", [path]))
+    assert [frame.fault for frame in found] == [None] * shown
 
 
 def write_video(path: Path, count: int, coding: str = "FFV1") -> Path:

@@ -21,6 +21,7 @@ from edge_agent.core import Frame, SourceCounts, SourceStatus
 from edge_agent.errors import EdgeAgentError, PictureError
 from edge_agent.io import pictures
 from edge_agent.sources.decode_ahead import decoded, sensible_workers
+from edge_agent.sources.edit_list import shown_s
 from edge_agent.sources.names import is_passed_over
 from edge_agent.sources.passed_over import SUBFOLDERS, VIDEO_SUFFIXES, is_likely_picture, kind_of, told
 
@@ -169,7 +170,7 @@ class StoredSource:
                 raise PictureError(f"{name}: cannot be opened as a video, empty or damaged: record it again, or as mp4")
             size = int(video.get(cv2.CAP_PROP_FRAME_WIDTH)), int(video.get(cv2.CAP_PROP_FRAME_HEIGHT))
             pictures.check_size(size, name, self._max_megapixels, pictures.MIN_SIDE)
-            announced, number = video.get(cv2.CAP_PROP_FRAME_COUNT), 0
+            announced, number = _announced(video, path), 0
             are_jpegs = _holds_jpegs(path, size) and video.set(cv2.CAP_PROP_FORMAT, UNDECODED)
             while video.grab():
                 if number % self._every == 0 and self._known(f"{name}#{number}", turn.modified_at):
@@ -203,6 +204,12 @@ class StoredSource:
             ), None
         except PictureError as error:
             return pictures.nothing(), str(error)
+
+
+def _announced(video: cv2.VideoCapture, path: str) -> float:
+    """Return how many frames a video says that it shows; those that an edit list hides are not among them."""
+    count, shown = video.get(cv2.CAP_PROP_FRAME_COUNT), shown_s(path)
+    return count if shown is None else min(count, shown * video.get(cv2.CAP_PROP_FPS))
 
 
 def _holds_jpegs(path: str, size: tuple[int, int]) -> bool:

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test lint bench bench-gpu lock sbom wheelhouse clean
+.PHONY: setup demo test lint test-lowest test-oldest test-newest bench bench-gpu lock sbom wheelhouse card clean
 
 setup: $(VENV)/.ready
 
@@ -26,6 +26,41 @@ demo: setup
 test: setup
 	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
+# Other versions than setup's: the lowest that pyproject.toml promises on the oldest Python, the newest on the newest one.
+OLDEST := 3.10
+NEWEST := 3.13
+QUICK := tests/test_config.py tests/test_journal.py tests/test_migrations.py tests/test_pictures.py tests/test_masks.py
+
+# $(1): folder of the environment, $(2): version of Python, $(3): which versions of what it depends on.
+define environment
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv venv --quiet --clear --python "$$(.ci/interpreter $(2))" .venvs/$(1)
+	$(BIN)/uv pip install --quiet --python .venvs/$(1)/bin/python --resolution $(3) --editable '.[dev]'
+endef
+
+# $(1): folder of the environment.
+define quick
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 .venvs/$(1)/bin/python -m pytest -n 2 --dist loadfile $(QUICK)
+	.venvs/$(1)/bin/edge-agent --help >.venvs/$(1)/help.txt
+	.venvs/$(1)/bin/trainer --help >>.venvs/$(1)/help.txt
+	.venvs/$(1)/bin/edge-agent replay edge_agent/samples --out .venvs/$(1)/demo-out --again >.venvs/$(1)/replay.txt
+	grep -q '12 OK, 8 NotOK, 0 NotDecidable' .venvs/$(1)/replay.txt
+endef
+
+# All tests once, with the lowest versions.
+test-lowest: setup
+	$(call environment,oldest,$(OLDEST),lowest-direct)
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 .venvs/oldest/bin/python -m pytest -n 2 --dist loadfile
+
+# The quick part of them: config, journal, pictures, a replay of the samples, --help.
+test-oldest: setup
+	$(call environment,oldest,$(OLDEST),lowest-direct)
+	$(call quick,oldest)
+
+test-newest: setup
+	$(call environment,newest,$(NEWEST),highest)
+	$(call quick,newest)
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -47,6 +82,10 @@ lock: setup
 		--output-file deploy/requirements.lock
 	rm build-constraints.txt
 
+# Before a release: the tables of the model card, measured on real pictures in MVTec layout below DATA.
+card: setup
+	$(BIN)/python -m benchmarks.shipped --data $(DATA) --write
+
 # What is in a release, as CycloneDX lists it.
 sbom: setup
 	$(BIN)/python -m pip install --quiet cyclonedx-bom
@@ -60,4 +99,4 @@ wheelhouse: setup
 	cp -r deploy config.yaml wheelhouse/
 
 clean:
-	rm -rf $(VENV) demo-out sbom.json wheelhouse build *.egg-info
+	rm -rf $(VENV) .venvs demo-out sbom.json wheelhouse build *.egg-info

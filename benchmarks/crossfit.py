@@ -40,7 +40,7 @@ def fitted(method: str, data: Path, work: Path) -> Path:
     """Return the checkpoint of a method fitted on a set."""
     out = work / f"{method}-{data.name}.safetensors"
     if not out.exists():
-        run("fit", "--method", method, "--data", data, "--class-name", named(data), "--out", out)
+        run("fit", "--method", method, "--data", data, "--class-name", named(data), "--out", out, "--force")
     return out
 
 

@@ -111,7 +111,7 @@ def test_a_fit_on_a_full_disk_says_what_to_do_and_goes_on_afterwards(
 ) -> None:
     out = disk / "prompts.safetensors"
     fit = ["fit", "--good", str(EMBEDDED_FOLDER.parents[1] / "samples"), "--count", "8", "--image-size", "64"]
-    fit += ["--out", str(out), "--epochs", "1", "--batch", "4", "--save-every", "0"]
+    fit += ["--out", str(out), "--epochs", "1", "--batch", "4", "--save-every", "0", "--force"]
     others = fill(disk)
     assert trainer(fit) == 1
     state = disk / ".prompts.safetensors.fit" / "state.pt"

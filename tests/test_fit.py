@@ -17,7 +17,9 @@ import pytest
 import safetensors.torch
 import torch
 
+from edge_agent.backbones.tips.embedded import EMBEDDED_FOLDER
 from edge_agent.backbones.tips.model import Tips
+from edge_agent.detectors.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from edge_agent.detectors.methods import lookup
 from edge_agent.detectors.tipsomaly import NO_CONTRAST
 from edge_agent.errors import EdgeAgentError
@@ -27,12 +29,14 @@ from tests.forked import started
 from tests.made import unprivileged_folder
 from trainer import synthesis
 from trainer.cli import main
-from trainer.fit.checkpoint import FitProgress, FitRequest, fit_checkpoint
+from trainer.commands.output import ProgressLines
+from trainer.fit.checkpoint import FitProgress, FitRequest, FitResult, fit_checkpoint
+from trainer.fit.comparison import reference_checkpoint
 from trainer.fit.defaults import default_epochs
 from trainer.fit.feature_cache import OPTIONAL, CachedFeatures, cache_features
 from trainer.fit.features import EncodeSettings, FreshFeatures, LabelledPicture
 from trainer.fit.loop import Plan, fit
-from trainer.fit.pictures import from_data
+from trainer.fit.pictures import TooFewError, from_data, from_good
 from trainer.fit.recipes import RECIPES
 from trainer.fit.tipsomaly_settings import CONTRAST, choose_settings
 
@@ -244,7 +248,7 @@ def test_fewer_pictures_get_more_epochs_so_that_there_are_as_many_steps_as_publi
 
 
 def command(folder: Path, out: Path, *more: str) -> list[str]:
-    return ["fit", "--data", str(folder), "--out", str(out), "--image-size", str(SIDE), *more]
+    return ["fit", "--data", str(folder), "--out", str(out), "--image-size", str(SIDE), "--force", *more]
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -252,7 +256,7 @@ def test_what_is_fitted_inspects(folder, name, tmp_path, capfd):
     out = tmp_path / "prompts.safetensors"
     assert main(command(folder, out, "--method", name, "--epochs", "1")) == 0
     told = capfd.readouterr()
-    assert "fitted on 20 pictures, 3 steps" in told.out
+    assert "fitted on 15 pictures, 2 steps" in told.out
     (skipped,) = [line for line in told.err.splitlines() if "broken.png" in line]
     assert re.fullmatch(r"skipped [^:]*/broken\.png: cut off or damaged, .*", skipped)
     assert "skipped 1 picture in all" in told.err
@@ -311,7 +315,22 @@ def test_good_pictures_alone_are_enough(shown, tmp_path):
         cv2.imwrite(str(good / f"{number}.png"), one.pixels)
     out = tmp_path / "prompts.safetensors"
     assert (
-        main(["fit", "--good", str(good), "--count", "12", "--out", str(out), "--image-size", "64", "--epochs", "1"])
+        main(
+            [
+                "fit",
+                "--good",
+                str(good),
+                "--count",
+                "12",
+                "--out",
+                str(out),
+                "--image-size",
+                "64",
+                "--epochs",
+                "1",
+                "--force",
+            ]
+        )
         == 0
     )
     assert "made of" in safetensors.safe_open(out, "pt").metadata()["header"]
@@ -340,3 +359,109 @@ def test_a_place_that_cannot_be_written_is_said_before_the_work(folder, capfd):
         finally:
             locked.chmod(0o700)
     assert "x.safetensors cannot be written there (Permission denied)" in capfd.readouterr().err
+
+
+# What was there before
+
+
+def test_a_fit_that_is_worse_than_the_models_own_prompts_is_not_written_without_force(folder, tmp_path, capfd):
+    out = tmp_path / "prompts.safetensors"
+    few = ["fit", "--data", str(folder), "--out", str(out), "--image-size", "64", "--epochs", "1", "--seed", "3"]
+    code = main(few)
+    told = capfd.readouterr()
+    assert "that were kept apart from the fit; before: " in told.out
+    before, after = (re.search(rf"{name} AUROC +([\d.]+) +([\d.]+)", told.out).groups() for name in ("image", "pixel"))
+    is_worse = float(before[1]) + float(after[1]) < float(before[0]) + float(after[0])
+    assert (code, out.exists()) == ((1, False) if is_worse else (0, True))
+    assert ("not written, as the fitted prompts are worse" in told.err) is is_worse
+
+
+def test_a_worse_fit_keeps_its_state_and_force_writes_it_at_once(tips, folder, tmp_path):
+    out, request = tmp_path / "prompts.safetensors", FitRequest("tipsomaly", epochs=1, image_size=64, save_every_s=1e9)
+    pictures = from_data(folder, keep_apart=True)
+    assert pictures.check is not None
+    reference = load_checkpoint(EMBEDDED_FOLDER / "tipsomaly.safetensors")
+
+    def fitted(better: float, force: bool = False) -> tuple[FitResult, list[int]]:
+        steps: list[int] = []
+        progress = FitProgress(step=lambda step, *_: steps.append(step))
+        with pytest.MonkeyPatch.context() as patched:
+            figures = iter([{"image_auroc": 90.0}, {"image_auroc": 90.0 + better}])
+            patched.setattr("trainer.fit.comparison.figures_of", lambda *_: next(figures))
+            return fit_checkpoint(request, tips, pictures, out, progress, reference=reference, force=force), steps
+
+    worse, steps = fitted(-1)
+    assert steps == [1, 2]
+    assert not worse.written
+    assert not out.exists()
+    forced, steps = fitted(-1, force=True)
+    assert steps == []  # it goes on from the state of the end
+    assert forced.written
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
+    assert fitted(+1)[0].written
+
+
+def test_pictures_kept_apart_are_of_both_kinds_and_not_fitted_on(folder, shown, tmp_path):
+    whole, split = from_data(folder), from_data(folder, keep_apart=True)
+    assert split.check is not None
+    assert split.count + split.check.count == whole.count
+    fitted, apart = list(split.read([])), list(split.check.read([]))
+    assert {bool(one.mask.any()) for one in apart} == {True, False}
+    assert not {one.pixels.tobytes() for one in fitted} & {one.pixels.tobytes() for one in apart}
+    for number, one in enumerate(one for one in shown if not one.mask.any()):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), one.pixels)
+    good = from_good(tmp_path, 10, 0, keep_apart=True)
+    assert good.check is not None
+    assert good.check.count == 10
+    for path in sorted(tmp_path.iterdir())[1:]:
+        path.unlink()
+    with pytest.raises(TooFewError, match="1 good picture is too few to keep one apart"):
+        from_good(tmp_path, 10, 0, keep_apart=True)
+
+
+def test_what_a_fit_replaces_is_the_checkpoint_there_or_the_models_own(tips, tmp_path):
+    own = reference_checkpoint(tmp_path / "none.safetensors", "embedded", tips)
+    assert own is not None
+    assert own.path == EMBEDDED_FOLDER / "tipsomaly.safetensors"
+    other = tmp_path / "other.safetensors"
+    save_checkpoint(Checkpoint({**own.header, "backbone_sha256": "0" * 64}, own.tensors), other)
+    found = reference_checkpoint(other, "embedded", tips)
+    assert found is not None
+    assert found.path == own.path
+    save_checkpoint(Checkpoint(own.header, own.tensors), other)
+    found = reference_checkpoint(other, "embedded", tips)
+    assert found is not None
+    assert found.path == other
+
+
+# What is said on the way
+
+
+def test_without_a_terminal_a_line_every_30_seconds_says_what_is_done_and_left(capsys):
+    now = iter([0.0, 10.0, 29.0, 31.0, 40.0, 62.0])
+    with ProgressLines(1000, "fitting", "step", clock=lambda: next(now)) as lines:
+        lines.set_postfix_str("loss 0.500", refresh=False)
+        for _ in range(5):
+            lines.update(100)
+    assert capsys.readouterr().err.splitlines() == [
+        "fitting: 300 of 1000 steps done, about 72 s left (loss 0.500)",
+        "fitting: 500 of 1000 steps done, about 62 s left (loss 0.500)",
+    ]
+
+
+def test_ctrl_c_says_what_is_kept_and_how_to_go_on(folder, tmp_path, capfd, monkeypatch):
+    out = tmp_path / "prompts.safetensors"
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    fit = [*command(folder, out), "--epochs", "2", "--save-every", "0"]
+    monkeypatch.setattr("trainer.fit.loop.write_state", interrupted)
+    assert main(fit) == 130
+    assert "trainer: interrupted: nothing is kept yet: give the same command" in capfd.readouterr().err
+    (tmp_path / ".prompts.safetensors.fit").mkdir()
+    assert main(fit) == 130
+    assert "keeps the state of the last 0 s or so: give the same command to go on" in capfd.readouterr().err
+    monkeypatch.setattr("trainer.evaluate.run.evaluate", interrupted)
+    assert main(["evaluate", "--data", str(folder)]) == 130
+    assert "nothing was written: give the same command to start again" in capfd.readouterr().err

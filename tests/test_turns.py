@@ -36,7 +36,7 @@ def test_a_fit_says_that_it_was_shown_turns(tmp_path, capfd):
     for index in range(4):
         Image.fromarray(rng.integers(90, 110, (64, 64, 3), np.uint8)).save(tmp_path / "good" / f"{index}.png")
     out = tmp_path / "plate.safetensors"
-    words = ["fit", "--good", str(tmp_path / "good"), "--count", "8", "--turns", "4", "--epochs", "1"]
+    words = ["fit", "--good", str(tmp_path / "good"), "--count", "8", "--turns", "4", "--epochs", "1", "--force"]
     assert main([*words, "--image-size", "64", "--out", str(out)]) == 0
     assert "fitted on 32 pictures, 4 steps" in capfd.readouterr().out
     assert str(load_checkpoint(out).header["fitted_on"]).endswith("each in 4 turns")

@@ -23,6 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"trainer: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
+        print(f"trainer: interrupted: {options.kept(options)}", file=sys.stderr)
         return 130
 
 
@@ -32,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
         "trainer", description="Make and measure, offline, the models that edge-agent inspects with."
     )
     commands = top.add_subparsers(required=True, metavar="COMMAND")
+    top.set_defaults(kept=lambda options: "nothing was written: give the same command to start again")
     for command in COMMANDS:
         command.add(commands)
     return top

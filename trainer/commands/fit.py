@@ -5,12 +5,21 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edge_agent.backbones.families import forms
 from edge_agent.backbones.tips.embedded import EMBEDDED
 from edge_agent.commands.arguments import count, seed
 from edge_agent.detectors.methods import DEFAULT_METHOD, fitted_methods
-from trainer.commands.output import print_skipped, print_warnings, writable
+from edge_agent.errors import EdgeAgentError
+from trainer.commands.output import bar, print_skipped, print_warnings, silent, writable
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from trainer.commands.output import ProgressLines
+    from trainer.fit.comparison import Comparison
+    from trainer.fit.pictures import FitPictures
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -57,17 +66,20 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         metavar="SECONDS",
         help="how often the state is saved from which a killed fit resumes (default 20)",
     )
-    fit.set_defaults(run=_fit)
+    fit.add_argument(
+        "--force",
+        action="store_true",
+        help="write the checkpoint even if it is worse than what is there: the checkpoint at --out, or the model's own prompts",
+    )
+    fit.set_defaults(run=_fit, kept=_kept)
 
 
 def _fit(options: argparse.Namespace) -> int:
     import time
 
-    from tqdm import tqdm
-
     from edge_agent.inference.load import Loader, choose_device, choose_dtype
     from trainer.fit.checkpoint import FitProgress, FitRequest, fit_checkpoint
-    from trainer.fit.pictures import from_data, from_good
+    from trainer.fit.comparison import reference_checkpoint
     from trainer.fit.turns import with_turns
     from trainer.io.processes import process_group
 
@@ -86,33 +98,74 @@ def _fit(options: argparse.Namespace) -> int:
             options.memory_gb,
             options.save_every,
         )
-        pictures = with_turns(
-            from_data(options.data, part)
-            if options.data
-            else from_good(options.good, options.count, options.seed, part),
-            options.turns,
-        )
+        reference = reference_checkpoint(options.out, options.backbone, backbone)
+        pictures = with_turns(_pictures(options, part, keep_apart=reference is not None), options.turns)
         rank, _ = part
         if not rank:
             print_warnings(pictures.doubts())
-        quiet = True if rank else None
-        encoding = tqdm(total=pictures.count, desc="reading pictures", unit="picture", leave=False, disable=quiet)
-        fitting: list[tqdm] = []
+        encoding = silent() if rank else bar(pictures.count, "reading pictures")
+        fitting: list[tqdm | ProgressLines] = []
 
         def step(number: int, total: int, losses: Mapping[str, float]) -> None:
             if not fitting:
                 encoding.close()
-                fitting.append(tqdm(total=total, desc="fitting", unit="step", leave=False, disable=quiet))
+                fitting.append(silent() if rank else bar(total, "fitting", "step"))
             fitting[0].set_postfix_str(" ".join(f"{name} {loss:.3f}" for name, loss in losses.items()), refresh=False)
-            fitting[0].update(number - fitting[0].n)
+            fitting[0].update(number - int(fitting[0].n))
 
-        result = fit_checkpoint(request, backbone, pictures, options.out, FitProgress(encoding.update, step))
-        for bar in (encoding, *fitting):
-            bar.close()
+        progress = FitProgress(encoding.update, step)
+        result = fit_checkpoint(
+            request, backbone, pictures, options.out, progress, reference=reference, force=options.force
+        )
+        for one in (encoding, *fitting):
+            one.close()
     if rank == 0:
         print_skipped(result.skipped)
         print(f"fitted on {result.pictures} pictures, {result.steps} steps, {time.monotonic() - started:.0f} s")
         for name, value in result.figures.items():
             print(f"{name} on the pictures it was fitted on: {value:.1f}")
-        print(f"wrote the checkpoint to {options.out}")
+        if result.comparison:
+            print_comparison(result.comparison)
+        if result.written:
+            print(f"wrote the checkpoint to {options.out}")
+        else:
+            raise EdgeAgentError(
+                f"{options.out}: not written, as the fitted prompts are worse than those that are there: add pictures, or give the same"
+                " command with --force, which writes them at once"
+            )
     return 0
+
+
+def _pictures(options: argparse.Namespace, part: tuple[int, int], keep_apart: bool) -> FitPictures:
+    """Return the pictures of the fit; with --force and too few to keep some apart, none are."""
+    from trainer.fit.pictures import TooFewError, from_data, from_good
+
+    def read(apart: bool) -> FitPictures:
+        if options.data:
+            return from_data(options.data, part, seed=options.seed, keep_apart=apart)
+        return from_good(options.good, options.count, options.seed, part, keep_apart=apart)
+
+    try:
+        return read(keep_apart)
+    except TooFewError:
+        if not options.force:
+            raise
+        return read(False)
+
+
+def print_comparison(comparison: Comparison) -> None:
+    """Print the figures before and after side by side."""
+    print(f"compared on {comparison.source}; before: {comparison.reference}")
+    print(f"{'':14}{'before':>8}{'after':>8}")
+    for name, before in comparison.before.items():
+        print(f"{name.replace('_', ' ').replace('auroc', 'AUROC'):14}{before:8.1f}{comparison.after[name]:8.1f}")
+
+
+def _kept(options: argparse.Namespace) -> str:
+    """Say what an interrupted fit keeps."""
+    from trainer.fit.checkpoint import state_folder
+
+    work = state_folder(options.out)
+    if not work.is_dir():
+        return "nothing is kept yet: give the same command to start again"
+    return f"{work} keeps the state of the last {options.save_every:g} s or so: give the same command to go on, or delete it to start again"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,11 +17,85 @@ if TYPE_CHECKING:
     from trainer.data.examples import Skipped
 
 
-def bar(total: int, what: str) -> tqdm:
-    """Return a progress bar over `total` pictures; it is silent where stderr is no terminal."""
+EVERY_S = 30.0
+
+
+class ProgressLines:
+    """A line every EVERY_S seconds with what is done and what is left, where a bar would only fill a log file."""
+
+    def __init__(self, total: int, what: str, unit: str, clock: Callable[[], float] = time.monotonic) -> None:
+        """Count from 0.
+
+        Args:
+            total: number of units.
+            what: is being done.
+            unit: one of `total`, in the singular.
+            clock: in seconds; default the system's.
+        """
+        self.n = 0
+        self._total, self._what, self._unit, self._clock = total, what, unit, clock
+        self._started = self._said = clock()
+        self._note = ""
+
+    def __enter__(self) -> ProgressLines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def update(self, n: int = 1) -> None:
+        """Add n units, and print a line if one is due."""
+        self.n += n
+        now = self._clock()
+        if now - self._said < EVERY_S or not self.n:
+            return
+        self._said = now
+        left = (now - self._started) / self.n * max(self._total - self.n, 0)
+        print(
+            f"{self._what}: {self.n} of {self._total} {self._unit}s done, about {_duration(left)} left"
+            + (f" ({self._note})" if self._note else ""),
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def set_postfix_str(self, text: str, refresh: bool = False) -> None:
+        """Set what the next line ends with. refresh: as tqdm has it, without effect."""
+        self._note = text
+
+    def close(self) -> None:
+        """Print nothing more."""
+
+
+def bar(total: int, what: str, unit: str = "picture") -> tqdm | ProgressLines:
+    """Return a progress bar on a terminal, and lines elsewhere.
+
+    Args:
+        total: number of units.
+        what: is being done.
+        unit: one of `total`, in the singular; default "picture".
+    """
+    if not sys.stderr.isatty():
+        return ProgressLines(total, what, unit)
     from tqdm import tqdm
 
-    return tqdm(total=total, desc=what, unit="picture", leave=False, disable=None)
+    return tqdm(total=total, desc=what, unit=unit, leave=False)
+
+
+def silent() -> tqdm:
+    """Return a bar that shows nothing, for all processes of a fit but the first."""
+    from tqdm import tqdm
+
+    return tqdm(disable=True)
+
+
+def _duration(seconds: float) -> str:
+    return (
+        f"{seconds / 3600:.1f} h"
+        if seconds > 5400
+        else f"{seconds / 60:.0f} min"
+        if seconds > 90
+        else f"{seconds:.0f} s"
+    )
 
 
 def print_warnings(sentences: Iterable[str]) -> None:

@@ -69,7 +69,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     pretrain.add_argument("--workers", type=int, default=1, help="processes that make pictures (default 1)")
     pretrain.add_argument("--threads", type=int, help="threads of the training itself (default: as many as cores)")
-    pretrain.set_defaults(run=_pretrain)
+    pretrain.set_defaults(
+        run=_pretrain,
+        kept=lambda options: f"{options.out} keeps the state that was saved last: give the same command to go on",
+    )
 
 
 def _pretrain(options: argparse.Namespace) -> int:

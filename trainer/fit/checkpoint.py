@@ -16,6 +16,7 @@ from edge_agent.detectors.checkpoint import Checkpoint, save_checkpoint
 from edge_agent.detectors.method import Method
 from edge_agent.detectors.methods import lookup
 from trainer.data.examples import Skipped
+from trainer.fit.comparison import Comparison, compare
 from trainer.fit.defaults import chosen_side, default_epochs
 from trainer.fit.feature_cache import cache_bytes, cache_features
 from trainer.fit.features import EncodeSettings
@@ -65,19 +66,29 @@ class FitProgress:
 class FitResult:
     """What a fit did: numbers of pictures and of steps in all.
 
-    skipped: by all processes, each picture once. figures: on the very pictures that were fitted on, in percent.
+    skipped: by all processes, each picture once. figures: on the very pictures that were fitted on, in percent. comparison: with
+    what was there before, on pictures kept apart; None where nothing was there or none were. written: whether the checkpoint is.
     """
 
     pictures: int
     steps: int
     skipped: Sequence[Skipped]
     figures: dict[str, float] = field(default_factory=dict)
+    comparison: Comparison | None = None
+    written: bool = True
 
 
 def fit_checkpoint(
-    request: FitRequest, backbone: Backbone, pictures: FitPictures, out: Path, progress: FitProgress | None = None
+    request: FitRequest,
+    backbone: Backbone,
+    pictures: FitPictures,
+    out: Path,
+    progress: FitProgress | None = None,
+    *,
+    reference: Checkpoint | None = None,
+    force: bool = False,
 ) -> FitResult:
-    """Fit a method and write its checkpoint. Killed at any moment, the same call resumes.
+    """Fit a method and write its checkpoint, unless it is worse than what was there. Killed at any moment, the same call resumes.
 
     Args:
         request: what to fit.
@@ -85,6 +96,8 @@ def fit_checkpoint(
         pictures: of this process; under torchrun all processes fit together and the first one writes.
         out: the checkpoint's file.
         progress: called on the way; default nothing.
+        reference: what was there before, to compare with on `pictures.check`; default None, nothing is compared.
+        force: write it even if it is worse. Without, the state of the fit is kept then, so that the same call with it is quick.
 
     Raises EdgeAgentError when a kind of picture is missing, the loss is not finite, or nothing can be written.
     """
@@ -96,7 +109,7 @@ def fit_checkpoint(
     settings = EncodeSettings(side, side, tuple(method.layers), method.values, request.dtype)
     asked = {**asdict(request), "dtype": str(request.dtype), "memory_gb": None, "save_every_s": None}
     key = json.dumps([asked, backbone.name, backbone.sha256, pictures.source, pictures.key, side], sort_keys=True)
-    work = out.with_name(f".{out.name}.fit")
+    work = state_folder(out)
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     on_disk = cache_bytes(backbone, pictures.count, settings) > request.memory_gb * 1e9
     skipped: list[Skipped] = []
@@ -127,15 +140,24 @@ def fit_checkpoint(
     )
     recipe.choose_settings(method, features)
     figures, thresholds = measure(method, features)
-    if rank == 0:
+    comparison = None
+    if reference is not None and pictures.check is not None:
+        comparison = compare(reference, method, side, request.dtype, request.class_name, pictures.check, skipped)
+    written = force or comparison is None or not comparison.is_worse
+    if rank == 0 and written:
         header = header_of(method, plan, side, request.class_name, pictures.source, figures) | thresholds
         with write_errors(out, AGAIN):
             save_checkpoint(Checkpoint(header, method.tensors()), out)
     if dist.is_initialized():
         dist.barrier()
-    if rank == 0:
+    if rank == 0 and written:
         shutil.rmtree(work, ignore_errors=True)
-    return FitResult(share.total, steps, _all_skipped(skipped), figures)
+    return FitResult(share.total, steps, _all_skipped(skipped), figures, comparison, written)
+
+
+def state_folder(out: Path) -> Path:
+    """Return the folder beside a checkpoint in which a fit keeps its state until the checkpoint is written."""
+    return out.with_name(f".{out.name}.fit")
 
 
 def header_of(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import shutil
@@ -421,3 +422,43 @@ def test_a_checkpoint_or_a_vacuum_by_another_program_is_taken_for_no_damage(path
             with closing(sqlite3.connect(path, isolation_level=None)) as stranger:
                 stranger.execute(statement).fetchall()
             record(journal)
+
+
+# Disks and file systems that fail
+
+
+def test_a_file_system_without_locks_is_named_and_the_line_tries_again(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_lock(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    with closing(Journal.open(f"sqlite:///{path}")) as journal:
+        with monkeypatch.context() as patched:
+            patched.setattr("fcntl.flock", no_lock)
+            with pytest.raises(JournalError, match=r"gives no lock \(No locks available\): use a local disk"):
+                record(journal)
+        record(journal)
+    monkeypatch.setattr("fcntl.flock", no_lock)
+    with pytest.raises(JournalError, match="gives no lock"):
+        Journal.open(f"sqlite:///{path}")
+
+
+def test_a_disk_that_cannot_be_read_is_no_reason_to_restore_a_backup(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(descriptor: int, size: int, offset: int) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    assert "the disk fails" in sqlite._remedy_of(
+        "*** in database main *** Page 4: unable to get the page. error code=266"
+    )
+    assert "restore a backup" in sqlite._remedy_of(
+        "*** in database main *** Page 4: btreeInitPage() returns error code 11"
+    )
+    with closing(Journal.open(f"sqlite:///{path}")) as journal:
+        with monkeypatch.context() as patched:
+            patched.setattr("os.pread", fails)
+            with pytest.raises(JournalError, match="Input/output error: the disk fails"):
+                record(journal)
+        record(journal)

@@ -56,6 +56,7 @@ DAMAGED = (
     "it is damaged: stop the agent, keep copies of the file and of its -wal, then restore a backup "
     "or rescue the rows with sqlite3's .recover"
 )
+DISK_FAILS = "the disk fails: look at the kernel's log, and save a copy of the file and of its -wal"
 UNREACHED = "check that the server runs and is reached from here, and the journal's URL"
 REMEDIES = (
     ("malformed", DAMAGED),
@@ -66,7 +67,7 @@ REMEDIES = (
     ("readonly database", "give the agent's user the right to write the file and its folder"),
     ("read-only transaction", "the URL leads to a standby or read-only server: name the primary"),
     ("unable to open", "give the agent's user the right to read and write the file and its folder"),
-    ("disk i/o error", "the disk fails: look at the kernel's log, and save a copy of the file and of its -wal"),
+    ("disk i/o error", DISK_FAILS),
     ("permission denied", "grant the user the right to create and use tables there, or give it a database of its own"),
     ("authentication failed", "check the user name and the password of the journal's URL"),
     ("no password supplied", "give the password in the journal's URL or in ~/.pgpass"),

@@ -9,8 +9,10 @@ connection open.
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -26,11 +28,12 @@ from edge_agent.errors import JournalError, JournalInUse
 from edge_agent.io.files import put
 from edge_agent.io.mounts import NETWORK, file_system
 from edge_agent.journal.ballast import Ballast
-from edge_agent.journal.database import DAMAGED, Database, journal_errors
+from edge_agent.journal.database import DAMAGED, DISK_FAILS, Database, journal_errors
 from edge_agent.journal.migrations import require_current_schema, upgrade_schema
 from edge_agent.journal.sqlite_files import MAGIC, SqliteFiles
 
 BUSY_MS = 5000  # how long to wait for another program, such as a backup, that locks the file
+SQLITE_IOERR = 10  # https://www.sqlite.org/rescode.html; the higher bits say which operation failed
 CHECKED_BYTES = 64 * 2**20  # smaller files are checked completely when opened; larger ones would delay the line
 
 
@@ -58,9 +61,9 @@ def open_sqlite(url: URL, *, ballast: bool = False) -> Database:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = _lock(path)
     except OSError as error:
-        raise JournalError(
-            f"journal {path}: {error.strerror}: choose a folder with room, which the agent's user may write"
-        ) from error
+        remedy = "choose a folder with room, which the agent's user may write"
+        text = _locking(error) if error.errno == errno.ENOLCK else f"{error.strerror}: {remedy}"
+        raise JournalError(f"journal {path}: {text}") from error
     try:
         reserve = Ballast(path) if ballast else None
         with _exclusive(path):
@@ -116,6 +119,10 @@ def attach_sqlite(url: URL) -> Database:
     return Database(str(path), writer, readers, _size, lambda: None, exclusive=lambda: _exclusive(path))
 
 
+def _locking(error: OSError) -> str:
+    return f"its file system gives no lock ({error.strerror}): use a local disk; on NFS its lock service has to run"
+
+
 @contextmanager
 def _exclusive(path: Path) -> Iterator[None]:
     """Hold the write lock PATH.writing. Raises JournalError if another process holds it for longer than BUSY_MS."""
@@ -130,7 +137,9 @@ def _exclusive(path: Path) -> Iterator[None]:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
-            except BlockingIOError:
+            except OSError as error:
+                if not isinstance(error, BlockingIOError):
+                    raise JournalError(f"journal {path}: {_locking(error)}") from error
                 if time.monotonic() > deadline:
                     raise JournalError(
                         f"journal {path}: another process has been writing for {BUSY_MS // 1000} s: end that one"
@@ -270,7 +279,13 @@ def _check(writer: Engine, path: Path) -> None:
         if path.stat().st_size < CHECKED_BYTES:
             found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
             if found != "ok":
-                raise JournalError(f"journal {path}: {' '.join(found.split())}: {DAMAGED}")
+                raise JournalError(f"journal {path}: {' '.join(found.split())}: {_remedy_of(found)}")
+
+
+def _remedy_of(found: str) -> str:
+    """Return what to do about what quick_check found: a page that cannot be read (SQLITE_IOERR) is no damage of the file."""
+    codes = [int(code) & 0xFF for code in re.findall(r"error code=(\d+)", found)]
+    return DISK_FAILS if SQLITE_IOERR in codes else DAMAGED
 
 
 def _engine(

@@ -11,7 +11,8 @@ import os
 import struct
 from pathlib import Path
 
-from edge_agent.errors import JournalGone, JournalOverwritten
+from edge_agent.errors import JournalError, JournalGone, JournalOverwritten
+from edge_agent.journal.database import DISK_FAILS
 
 MAGIC = b"SQLite format 3\0"
 _FILE_HEADER = struct.Struct(">16sH10xI")  # magic, bytes in a page, pages in the file
@@ -54,7 +55,14 @@ class SqliteFiles:
             JournalGone: one of them was deleted or replaced. What was recorded is safe once the connection is closed.
             JournalOverwritten: the content of the file or of the log is not SQLite's. The connection must not be closed,
                 as it would write what is in the log into the file.
+            JournalError: the disk does not answer; trying again may help.
         """
+        try:
+            self._check()
+        except OSError as error:
+            raise JournalError(f"journal {self._path}: {error.strerror}: {DISK_FAILS}") from error
+
+    def _check(self) -> None:
         for suffix, opened in self._open.items():
             if not _is_same(f"{self._path}{suffix}", opened):
                 what = f"its {self._path.name}{suffix}" if suffix else "the file"

@@ -91,7 +91,7 @@ def cheap(folder: Path, out: Path, workers: int) -> None:
             earlier.add(outcome, "replay", station.rules)
         source.skip(earlier.has_inspected)
         store = build.evidence_store(evidence)
-        stream = replay(source, station, store, journal, build.announce([]), alarms=earlier.alarms)
+        stream = replay(source, station, store, journal, build.message_builder([]), alarms=earlier.alarms)
         for inspection, _ in stream:
             sheet.add(inspection.frame.pixels, inspection.reading, inspection.verdict, map_threshold=0.8)
             print(inspection.frame.part_id, flush=True)

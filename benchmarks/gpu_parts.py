@@ -262,7 +262,7 @@ class NoEvidence:
     """Keeps no pictures."""
 
     def save(self, inspection: Inspection) -> Evidence:
-        """See line.inspect.Keeper."""
+        """See line.inspect.EvidenceSaver."""
         return Evidence()
 
 

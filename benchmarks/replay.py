@@ -124,7 +124,7 @@ def line(count: int, folder: Path, stations: int) -> dict[str, float]:
         store = build.evidence_store(config.evidence)
         sources = [StoredSource(name, paths) for name, paths in zip(names, share, strict=True)]
         daemon = Line(
-            sources, built, store, journal, build.announce([]), [], batch=config.limits.batch_size, report=report
+            sources, built, store, journal, build.message_builder([]), [], batch=config.limits.batch_size, report=report
         )
         begun, worked = time.perf_counter(), time.process_time()
         daemon.run(stop)

@@ -17,7 +17,7 @@ from edge_agent.evidence.store import EvidenceStore
 from edge_agent.inference.load import Loader
 from edge_agent.journal.journal import Journal
 from edge_agent.line.calibration import Calibration, least_contrast
-from edge_agent.line.inspect import Announce, Station
+from edge_agent.line.inspect import MessageBuilder, Station
 from edge_agent.line.judge import Rules
 from edge_agent.line.line import Line
 from edge_agent.line.mask import MASK_SIDE, keep_mask
@@ -231,7 +231,7 @@ def registry(
     return metrics.register(meter.registry, collectors)
 
 
-def announce(sinks: Sequence[Sink]) -> Announce:
+def message_builder(sinks: Sequence[Sink]) -> MessageBuilder:
     """Return what gives the messages of all sinks for an inspection."""
 
     def messages(inspection: Inspection, evidence: Evidence) -> Sequence[Message]:

@@ -28,7 +28,9 @@ from edge_agent.line.periodic import Periodic, Task
 
 log = logging.getLogger("edge_agent")
 
-RETENTION_S = 1.0  # how often the journal is told which pictures made way; retention itself sweeps once a minute
+RETENTION_S = (
+    1.0  # how often the journal learns which pictures were deleted to make room; retention itself sweeps once a minute
+)
 DRIFT_S = 1.0
 
 
@@ -49,7 +51,7 @@ class Agent:
         Args:
             config: what to inspect, and how.
             path: the file that `config` came from; reload() reads it again.
-            notifier: the service manager that is told how the agent is.
+            notifier: reports how the agent is to the service manager.
             watchdog_s: seconds of silence after which the service manager restarts the agent; None: it does not.
             report: called for every inspection that was recorded.
 
@@ -105,7 +107,7 @@ class Agent:
             stations,
             self._store,
             journal,
-            build.announce(list(self._sinks.values())),
+            build.message_builder(list(self._sinks.values())),
             [one for one in (*self._sinks.values(), self._meter, self._drift) if one],
             alarms={name: AlarmState(active) for name, active in alarms.items()},
             batch=config.limits.batch_size,
@@ -186,9 +188,11 @@ class Agent:
                     self._periodic,
                     self._commands,
                 )
-                health = lambda: self._watchdog.health(self._is_ready.is_set())  # noqa: E731
-                around.enter_context(serving(self._config.health.port, registry, health))
+                around.enter_context(serving(self._config.health.port, registry, self._health))
             yield
+
+    def _health(self) -> tuple[bool, dict[str, object]]:
+        return self._watchdog.health(self._is_ready.is_set())
 
     def _started(self) -> None:
         count = len(self._sources)

@@ -112,7 +112,7 @@ def test_it_is_stopping_once_however_many_stored_frames_are_still_to_be_finished
 
     line.run(stop, started=started, stopping=Notifier(manager.address).stopping)
     assert len(kept.recorded) == len(detector.batches) == len(names)
-    Notifier(manager.address).tell("the=end")
+    Notifier(manager.address).send("the=end")
     manager.until("the", "end")
     assert manager.values("STOPPING") == ["1"]
 

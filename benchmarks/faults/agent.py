@@ -42,7 +42,7 @@ def watching(folder: Path, broker: Broker) -> Iterator[MqttSink]:
         {"cam1": station("cam1", AllBad())},
         EvidenceStore(folder / "data" / "evidence", render=lambda inspection: inspection.frame.pixels),
         journal,
-        announce,
+        build_messages,
         [sender],
     )
     thread = threading.Thread(target=line.run, args=(stop,), name="line")
@@ -61,7 +61,7 @@ def station(name: str, detector: Detector) -> Station:
     return Station(name, detector, Rules(0.5), trace)
 
 
-def announce(inspection: Inspection, evidence: Evidence) -> list[Message]:
+def build_messages(inspection: Inspection, evidence: Evidence) -> list[Message]:
     """The alarm alone."""
     alarm = alarm_message(inspection, evidence)
     return [alarm] if alarm else []

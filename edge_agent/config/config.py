@@ -21,7 +21,7 @@ from edge_agent.health.config import HealthConfig
 from edge_agent.mqtt.config import MqttConfig
 from edge_agent.settings.section import Section
 from edge_agent.settings.sinks import SinkSection
-from edge_agent.settings.values import wrong
+from edge_agent.settings.values import invalid
 
 
 class Config(Section):
@@ -55,7 +55,7 @@ class Config(Section):
     @classmethod
     def _at_least_one(cls, stations: Any) -> Any:
         if stations in ([], ()):
-            raise wrong("wants at least one station")
+            raise invalid("wants at least one station")
         return stations
 
     @property

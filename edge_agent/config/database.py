@@ -11,7 +11,7 @@ from pydantic import AfterValidator, ValidationInfo, field_validator, model_vali
 
 from edge_agent.settings.password import PasswordConfig
 from edge_agent.settings.section import Section
-from edge_agent.settings.values import Positive, absolute, folder_of, wrong
+from edge_agent.settings.values import Positive, absolute, folder_of, invalid
 
 _POSTGRES = "postgresql+psycopg"
 
@@ -20,20 +20,20 @@ def _database_url(text: str, info: ValidationInfo) -> str:
     scheme, colon, rest = text.partition(":")
     if not colon or scheme not in ("sqlite", _POSTGRES):
         hint = f"; write {_POSTGRES}://" if scheme in ("postgres", "postgresql") else ""
-        raise wrong(f"wants sqlite:///FILE or {_POSTGRES}://USER@HOST/DATABASE{hint}")
+        raise invalid(f"wants sqlite:///FILE or {_POSTGRES}://USER@HOST/DATABASE{hint}")
     if scheme == "sqlite":
         if not rest.startswith("///") or rest.strip("/") in ("", ":memory:") or re.search("[?#]", rest):
-            raise wrong("wants sqlite:///FILE: the journal has to outlive the agent")
+            raise invalid("wants sqlite:///FILE: the journal has to outlive the agent")
         return sqlite_url(absolute(unquote(rest[3:]), folder_of(info)))
     try:
         url = urlsplit(text)
         port, password = url.port, url.password
     except ValueError as error:
-        raise wrong("is not a valid URL: check the host and the port") from error
+        raise invalid("is not a valid URL: check the host and the port") from error
     if password is not None or "password" in dict(parse_qsl(url.query)):
-        raise wrong("has a password in it, in plain text: take it out, and give password: {file: PATH} beside url")
+        raise invalid("has a password in it, in plain text: take it out, and give password: {file: PATH} beside url")
     if not url.path.strip("/") or port == 0:
-        raise wrong(f"names no database: wants {_POSTGRES}://USER@HOST/DATABASE")
+        raise invalid(f"names no database: wants {_POSTGRES}://USER@HOST/DATABASE")
     return text
 
 
@@ -61,7 +61,7 @@ class DatabaseConfig(Section):
     @classmethod
     def _check_password_is_used(cls, password: PasswordConfig | None, info: ValidationInfo) -> PasswordConfig | None:
         if password is not None and "url" in info.data and not user_of(info.data["url"]):
-            raise wrong("has no use: give a PostgreSQL url that names a user, or remove it")
+            raise invalid("has no use: give a PostgreSQL url that names a user, or remove it")
         return password
 
     def file(self) -> Path | None:

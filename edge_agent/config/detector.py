@@ -17,18 +17,18 @@ from edge_agent.detectors.methods import checkpoint_methods, unfitted_methods
 from edge_agent.errors import CheckpointError
 from edge_agent.inference.image_size import MAX_WINDOWS, whole_patches
 from edge_agent.settings.section import Section
-from edge_agent.settings.values import ReadableFile, Text, folder_of, wrong
+from edge_agent.settings.values import ReadableFile, Text, folder_of, invalid
 
 
 def _model(name: str, info: ValidationInfo) -> str:
     try:
         family = family_of(name)
     except CheckpointError as error:
-        raise wrong(f"{error}; {HINT}") from error
+        raise invalid(f"{error}; {HINT}") from error
     try:
         return family.resolve(name, folder_of(info))
     except CheckpointError as error:
-        raise wrong(str(error)) from error
+        raise invalid(str(error)) from error
 
 
 Model = Annotated[Text, AfterValidator(_model)]
@@ -48,10 +48,10 @@ def _check_header(checkpoint: Path) -> None:
     try:
         header = read_header(checkpoint)
     except CheckpointError as error:
-        raise wrong(str(error)) from error
+        raise invalid(str(error)) from error
     if header["method"] not in checkpoint_methods():
         known = ", ".join(checkpoint_methods())
-        raise wrong(f"{checkpoint} is of the method {header['method']!r}; this version knows {known}")
+        raise invalid(f"{checkpoint} is of the method {header['method']!r}; this version knows {known}")
 
 
 class DetectorConfig(Section):
@@ -80,10 +80,10 @@ class DetectorConfig(Section):
         model = info.data.get("model", EMBEDDED)
         method = info.data.get("method")
         if checkpoint is not None and method is not None:
-            raise wrong(f"cannot be combined with method {method}, which needs none: remove one of them")
+            raise invalid(f"cannot be combined with method {method}, which needs none: remove one of them")
         if checkpoint is None and method is None and family_of(model).checkpoint(model) is None:
             methods = " or ".join(unfitted_methods())
-            raise wrong(
+            raise invalid(
                 f"is missing: {model} comes without prompts, name a checkpoint that was fitted for it, or method: {methods}"
             )
         if checkpoint is not None:
@@ -97,7 +97,7 @@ class DetectorConfig(Section):
         patch = family_of(model).patch(model) if model else None  # unknown for a folder until its files are read
         if side and patch and side % patch:
             near = whole_patches(side, patch)
-            raise wrong(f"is {side}; must be a multiple of {model}'s patch of {patch} pixels: take {near}")
+            raise invalid(f"is {side}; must be a multiple of {model}'s patch of {patch} pixels: take {near}")
         return side
 
     def prompts(self) -> Path | None:

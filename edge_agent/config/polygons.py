@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator
 
-from edge_agent.settings.values import Fraction, wrong
+from edge_agent.settings.values import Fraction, invalid
 
 Point = tuple[float, float]
 
@@ -71,14 +71,14 @@ def _polygon(points: tuple[Point, ...]) -> tuple[Point, ...]:
     points = without_closing_point(points)
     fault = fault_of(points)
     if fault:
-        raise wrong(fault)
+        raise invalid(fault)
     return points
 
 
 def _check_is_list(value: Any) -> Any:
     """Refuse `ignore: [[0, 0], [1, 0], [1, 1]]`: one polygon where a list of them is required."""
     if isinstance(value, list) and value and all(isinstance(x, list) and _flat(x) for x in value):
-        raise wrong("is a single polygon: wants a list of them, so put one more pair of brackets around it")
+        raise invalid("is a single polygon: wants a list of them, so put one more pair of brackets around it")
     return value
 
 

@@ -13,7 +13,7 @@ from edge_agent.errors import ConfigError
 from edge_agent.line.calibration import Calibration, MapThreshold, read_calibration
 from edge_agent.settings.by_key import ByKey
 from edge_agent.settings.section import Section
-from edge_agent.settings.values import Fraction, Name, absolute, folder_of, readable_file, wrong
+from edge_agent.settings.values import Fraction, Name, absolute, folder_of, invalid, readable_file
 from edge_agent.sources.camera.config import CameraConfig
 from edge_agent.sources.folder.config import FolderConfig
 
@@ -24,12 +24,12 @@ def _calibration(value: Any, info: ValidationInfo) -> Any:
     if isinstance(value, Calibration):
         return value
     if not isinstance(value, str | Path):
-        raise wrong("wants the path of a calibration file")
+        raise invalid("wants the path of a calibration file")
     path = readable_file(absolute(value, folder_of(info)))
     try:
         return read_calibration(path)
     except ConfigError as error:
-        raise wrong("; ".join(str(error).splitlines())) from error
+        raise invalid("; ".join(str(error).splitlines())) from error
 
 
 CalibrationFile = Annotated[Calibration, BeforeValidator(_calibration)]
@@ -55,7 +55,7 @@ class DebounceConfig(Section):
     @classmethod
     def _check_of(cls, of: int, info: ValidationInfo) -> int:
         if of < info.data.get("raise_after", 0):
-            raise wrong(f"is {of}; must be at least raise_after, {info.data['raise_after']}")
+            raise invalid(f"is {of}; must be at least raise_after, {info.data['raise_after']}")
         return of
 
 
@@ -88,7 +88,7 @@ class StationConfig(Section):
         elif threshold is None and "detector" in info.data:
             threshold, source = info.data["detector"].recommended_threshold(), " that is recommended"
         if threshold is not None and debounce.hysteresis and debounce.hysteresis >= threshold:
-            raise wrong(
+            raise invalid(
                 f"hysteresis {debounce.hysteresis:g} is not below the threshold {threshold:g}{source}: "
                 "no alarm would clear"
             )

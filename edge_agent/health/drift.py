@@ -95,9 +95,9 @@ class DriftWatch:
     windows: by station, by quantity; stations whose calibration holds no quantiles have none.
     """
 
-    def __init__(self, tell: Callable[[str, tuple[str, ...]], None] = lambda station, drifted: None) -> None:
-        """tell: is told each station whose drift begins, changes or ends, and all quantities that drift there."""
-        self._tell = tell
+    def __init__(self, on_change: Callable[[str, tuple[str, ...]], None] = lambda station, drifted: None) -> None:
+        """on_change: called with each station whose drift begins, changes or ends, and all quantities that drift there."""
+        self._on_change = on_change
         self._calibrations: dict[str, Calibration | None] = {}
         self._new: dict[str, int] = {}  # pictures since the last look
         self._lock = Lock()  # pictures come by one thread, looks by another
@@ -110,7 +110,7 @@ class DriftWatch:
                 if self._calibrations.get(station) == calibration:
                     continue
                 if any(window.active for window in self.windows.get(station, {}).values()):
-                    self._tell(station, ())
+                    self._on_change(station, ())
                 self._calibrations[station] = calibration
                 self.windows[station], self._new[station] = _windows(calibration), 0
 
@@ -128,7 +128,7 @@ class DriftWatch:
             self._new[station] += 1
 
     def look(self) -> bool:
-        """Compare the stations that have had EVERY new pictures, and tell those whose drift changed; a periodic task."""
+        """Compare the stations that have had EVERY new pictures, and report those whose drift changed; a periodic task."""
         with self._lock:
             for station, windows in self.windows.items():
                 if self._new[station] >= EVERY and any(window.is_full for window in windows.values()):
@@ -141,7 +141,7 @@ class DriftWatch:
         for quantity in changed:
             _log(station, quantity, windows[quantity])
         if changed:
-            self._tell(station, tuple(quantity for quantity, window in windows.items() if window.active))
+            self._on_change(station, tuple(quantity for quantity, window in windows.items() if window.active))
 
 
 def _windows(calibration: Calibration | None) -> dict[str, Window]:

@@ -1,4 +1,4 @@
-"""Tells systemd how the agent is, as sd_notify(3) describes it; where no service manager listens, nothing happens."""
+"""Reports to systemd how the agent is, as sd_notify(3) describes it; where no service manager listens, nothing happens."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Notifier:
         self._address = "\0" + address[1:] if address and address.startswith("@") else address
         self._failed = False
 
-    def tell(self, *assignments: str) -> None:
+    def send(self, *assignments: str) -> None:
         """Send `KEY=VALUE` lines, all in one message. A service manager that does not take them is no reason to stop."""
         if not self._address:
             return
@@ -27,20 +27,20 @@ class Notifier:
                 channel.sendto("\n".join(assignments).encode("utf-8", "replace"), self._address)
         except OSError as error:
             if not self._failed:
-                log.warning("the service manager cannot be told how the agent is: %s", error)
+                log.warning("the service manager cannot be reached, so it does not know how the agent is: %s", error)
             self._failed = True
 
     def ready(self, status: str) -> None:
         """The start, or a reload, is over."""
-        self.tell("READY=1", status_line(status))
+        self.send("READY=1", status_line(status))
 
     def reloading(self) -> None:
         """The configuration is read again; ready() says that it is done."""
-        self.tell("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+        self.send("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def stopping(self) -> None:
         """The agent ends in good order."""
-        self.tell("STOPPING=1", status_line("finishing what was taken in"))
+        self.send("STOPPING=1", status_line("finishing what was taken in"))
 
 
 def status_line(text: str) -> str:

@@ -53,14 +53,14 @@ class Watchdog:
         for stage in hanging:
             if stage.name not in self._said:
                 log.critical(
-                    "the %s hangs: silent for %.0f s; the service manager is no longer told that the agent lives\n%s",
+                    "the %s hangs: silent for %.0f s; the service manager gets no more signs of life\n%s",
                     stage.name, stage.silent_s, _where(stage.thread_id),
                 )  # fmt: skip
         self._said = {stage.name for stage in hanging}
         if hanging:
-            self._notifier.tell(status_line(f"hangs: {', '.join(stage.name for stage in hanging)}"))
+            self._notifier.send(status_line(f"hangs: {', '.join(stage.name for stage in hanging)}"))
             return
-        self._notifier.tell("WATCHDOG=1", status_line(self._status()))
+        self._notifier.send("WATCHDOG=1", status_line(self._status()))
         self.pings += 1
 
 

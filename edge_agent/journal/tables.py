@@ -52,7 +52,7 @@ class Utc(TypeDecorator[datetime]):
         return (datetime.fromisoformat(value) if isinstance(value, str) else value).astimezone(timezone.utc)
 
 
-class Words(TypeDecorator[str]):
+class SafeText(TypeDecorator[str]):
     """Text from outside. Bytes that are not UTF-8 (in file names) and NUL, which no database stores, become escapes."""
 
     impl = Text
@@ -104,20 +104,20 @@ inspections = Table(
     metadata,
     Column("number", _number, primary_key=True),  # in the order of recording, whatever the clock does
     Column("id", Text, nullable=False, unique=True),
-    Column("station", Words, nullable=False),
+    Column("station", SafeText, nullable=False),
     Column("seq", BigInteger, nullable=False),
     Column("taken_at", Utc, nullable=False),
     Column("inspected_at", Utc, nullable=False),
-    Column("part_id", Words),
-    Column("trigger_id", Words),
-    Column("origin", Words),
+    Column("part_id", SafeText),
+    Column("trigger_id", SafeText),
+    Column("origin", SafeText),
     Column("width", Integer, nullable=False),
     Column("height", Integer, nullable=False),
     Column("evaluation", Text, nullable=False),
     Column("score", Float(53)),
     Column("threshold", Float(53), nullable=False),
     Column("map_threshold", Float(53)),  # NULL: recorded before schema 0005
-    Column("reason", Words),
+    Column("reason", SafeText),
     Column("alarm", Text),
     Column("model", Text, nullable=False),
     Column("model_sha256", Text, nullable=False),
@@ -125,10 +125,10 @@ inspections = Table(
     Column("calibration_id", Text),
     Column("config_sha256", Text, nullable=False),
     Column("timings", JSON, nullable=False),
-    Column("image_uri", Words),  # NULL: none was kept, or, where there is a digest, retention has deleted it
+    Column("image_uri", SafeText),  # NULL: none was kept, or, where there is a digest, retention has deleted it
     Column("image_sha256", Text),
     Column("image_size", BigInteger),
-    Column("overlay_uri", Words),
+    Column("overlay_uri", SafeText),
     Column("overlay_sha256", Text),
     Column("overlay_size", BigInteger),
     Column("simulated", Boolean, nullable=False),
@@ -194,8 +194,8 @@ regions = Table(
 ledger = Table(
     "ledger",
     metadata,
-    Column("station", Words, primary_key=True),
-    Column("path", Words, primary_key=True),
+    Column("station", SafeText, primary_key=True),
+    Column("path", SafeText, primary_key=True),
     Column("sha256", Text, primary_key=True),
     Column("inode", Inode, nullable=False),
     Column("size", BigInteger, nullable=False),
@@ -209,7 +209,7 @@ outbox = Table(
     Column("seq", _number, primary_key=True),
     Column("id", Text, nullable=False, unique=True),
     Column("kind", Text, nullable=False),
-    Column("station", Words, nullable=False),
+    Column("station", SafeText, nullable=False),
     Column("payload", JSON, nullable=False),
     Column("inspection", _number, ForeignKey("inspections.number"), nullable=False),
     Column("created_at", Utc, nullable=False),
@@ -224,7 +224,7 @@ deliveries = Table(
     Column("seq", _number, ForeignKey("outbox.seq"), primary_key=True, autoincrement=False),
     Column("receiver", Text, primary_key=True),
     Column("sent_at", Utc),  # or dropped; NULL: it waits
-    Column("dropped", Words),  # the reason; NULL: it was not dropped
+    Column("dropped", SafeText),  # the reason; NULL: it was not dropped
 )
 # The columns of the condition are in the index too, or SQLite would look up each row to check it.
 _waits = deliveries.c.sent_at.is_(None)

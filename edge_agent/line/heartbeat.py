@@ -1,4 +1,4 @@
-"""How far a thread has come, told by that thread and read by others: whether it moves at all, and what takes how long."""
+"""Heartbeats of a thread, recorded by it and read by others: whether it moves at all, and how long its steps take."""
 
 from __future__ import annotations
 

@@ -59,13 +59,13 @@ class Recorder(Protocol):
         ...
 
 
-class Keeper(Protocol):
+class EvidenceSaver(Protocol):
     """Keeps pictures as evidence; never raises for a full or missing disk."""
 
     def save(self, inspection: Inspection) -> Evidence: ...
 
 
-Announce = Callable[[Inspection, Evidence], Sequence[Message]]  # the messages of an inspection
+MessageBuilder = Callable[[Inspection, Evidence], Sequence[Message]]  # the messages of an inspection
 
 
 def inspect(
@@ -203,9 +203,9 @@ def _start_reading(frames: Sequence[Frame], stations: Mapping[str, Station]) -> 
 def replay(
     source: Source,
     station: Station,
-    keeper: Keeper,
+    evidence_saver: EvidenceSaver,
     journal: Recorder,
-    announce: Announce,
+    build_messages: MessageBuilder,
     *,
     batch: int = 8,
     simulated: bool = True,
@@ -217,9 +217,9 @@ def replay(
     Args:
         source: gives the frames.
         station: how they are inspected.
-        keeper: keeps evidence.
+        evidence_saver: keeps evidence.
         journal: records.
-        announce: gives the messages of an inspection.
+        build_messages: gives the messages of an inspection.
         batch: frames that are read at once.
         simulated: how the inspections are marked.
         stop: ends the replay before the next batch.
@@ -229,8 +229,8 @@ def replay(
     frames = source.frames(stop or threading.Event())
     while chunk := list(islice(frames, batch)):
         for inspection in inspect(chunk, {station.name: station}, alarms, simulated=simulated):
-            evidence = keeper.save(inspection)
-            journal.record(inspection, evidence, announce(inspection, evidence))
+            evidence = evidence_saver.save(inspection)
+            journal.record(inspection, evidence, build_messages(inspection, evidence))
             yield inspection, evidence
 
 

@@ -17,7 +17,15 @@ from edge_agent.errors import DetectorLost, EdgeAgentError, JournalError, Source
 from edge_agent.io.backoff import Backoff
 from edge_agent.line.heartbeat import DATABASE_S, Stage, WatchedStop
 from edge_agent.line.inbox import Inbox
-from edge_agent.line.inspect import Announce, Keeper, Recorder, StartedBatch, Station, any_overlaps, start_batch
+from edge_agent.line.inspect import (
+    EvidenceSaver,
+    MessageBuilder,
+    Recorder,
+    StartedBatch,
+    Station,
+    any_overlaps,
+    start_batch,
+)
 from edge_agent.line.judge import AlarmState
 
 log = logging.getLogger(__name__)
@@ -65,9 +73,9 @@ class Line:
         self,
         sources: Sequence[Source],
         stations: Mapping[str, Station],
-        keeper: Keeper,
+        evidence_saver: EvidenceSaver,
         journal: Recorder,
-        announce: Announce,
+        build_messages: MessageBuilder,
         observers: Sequence[Observer],
         *,
         alarms: Mapping[str, AlarmState] | None = None,
@@ -81,9 +89,9 @@ class Line:
         Args:
             sources: one for each station.
             stations: by name.
-            keeper: keeps evidence.
+            evidence_saver: keeps evidence.
             journal: records.
-            announce: gives the messages of an inspection, which are recorded with it.
+            build_messages: gives the messages of an inspection, which are recorded with it.
             observers: get each recorded inspection.
             alarms: debounce states to go on from.
             batch: frames that are read at once, at most.
@@ -91,8 +99,8 @@ class Line:
             report: called last for each recorded inspection.
             picture_s: seconds that a warm detector takes for one picture.
         """
-        self._sources, self._stations, self._keeper, self._journal = sources, stations, keeper, journal
-        self._announce, self._observers, self._report = announce, observers, report
+        self._sources, self._stations, self._evidence_saver, self._journal = sources, stations, evidence_saver, journal
+        self._build_messages, self._observers, self._report = build_messages, observers, report
         self._alarms = dict(alarms or {})
         self._batch, self._max_wait_s = batch, max_wait_s
         # A batch may wait before the detector and another behind it; more would cost memory, and time at a stop.
@@ -278,7 +286,7 @@ class Line:
             try:
                 with self._writing.step("tell"):
                     observer.write(recorded, evidence)
-            except Exception:  # one that fails must not keep the others from being told
+            except Exception:  # one that fails must not keep the others from getting it
                 self.counts.sink_failures += 1
                 log.exception("%s failed", type(observer).__name__)
         self._report(recorded, evidence)
@@ -286,10 +294,10 @@ class Line:
     def _keep(self, inspection: Inspection) -> Evidence:
         """Keep the pictures of an inspection; a failure must not cost the alarm."""
         try:
-            return self._keeper.save(inspection)
+            return self._evidence_saver.save(inspection)
         except Exception:
             self.counts.sink_failures += 1
-            log.exception("%s failed", type(self._keeper).__name__)
+            log.exception("%s failed", type(self._evidence_saver).__name__)
             return Evidence()
 
     def _record(self, inspection: Inspection, evidence: Evidence, stop: threading.Event) -> Inspection | None:
@@ -329,7 +337,7 @@ class Line:
             wait_s = RECORD_AGAIN.pause_s(failures)
             self._writing.beat(DATABASE_S + wait_s)
             try:
-                is_new = self._journal.record(inspection, evidence, self._announce(inspection, evidence))
+                is_new = self._journal.record(inspection, evidence, self._build_messages(inspection, evidence))
                 self.counts.dropped[inspection.frame.station, "known"] += not is_new
                 return inspection if is_new else None
             except JournalError as error:

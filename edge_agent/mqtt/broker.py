@@ -49,7 +49,7 @@ class Broker:
     reconnect_max_s: float = 30.0
 
     @property
-    def place(self) -> str:
+    def address(self) -> str:
         """host:port, for messages."""
         return f"{self.host}:{self.port}"
 

@@ -14,7 +14,7 @@ from edge_agent.settings.finding import Finding
 from edge_agent.settings.password import PasswordConfig
 from edge_agent.settings.section import Loc, Section
 from edge_agent.settings.sinks import SinkSection
-from edge_agent.settings.values import ReadableFile, Text, shortened, wrong
+from edge_agent.settings.values import ReadableFile, Text, invalid, shortened
 
 if TYPE_CHECKING:
     from edge_agent.core import SinkContext
@@ -28,25 +28,25 @@ def _topic(text: str) -> str:
     for level in text.split("/"):
         bad = re.search(r"[+#$\s]", level)
         if bad:
-            raise wrong(
+            raise invalid(
                 f"the topic level {shortened(level)} has {bad[0]!r} in it: MQTT topics go without '+', '#', '$', space"
             )
         if not level:
-            raise wrong(
+            raise invalid(
                 f"the topic {shortened(text)} has an empty level: write it like acme/plant1/line4, no '/' at the ends"
             )
     if len(text) > 200:
-        raise wrong("the topic is longer than 200 characters")
+        raise invalid("the topic is longer than 200 characters")
     return text
 
 
 def _host(text: str) -> str:
     if "://" in text:
-        raise wrong(f"{shortened(text)} is a URL: give the host alone; for mqtts:// add tls: {{}}")
+        raise invalid(f"{shortened(text)} is a URL: give the host alone; for mqtts:// add tls: {{}}")
     if re.fullmatch(r"[^:]+:\d+", text):
-        raise wrong(f"{shortened(text)} has a port in it: give it as port: {text.rsplit(':')[-1]}")
+        raise invalid(f"{shortened(text)} has a port in it: give it as port: {text.rsplit(':')[-1]}")
     if not re.fullmatch(r"[\w.:%-]{1,253}", text):
-        raise wrong(f"{shortened(text)} is no host name and no IP address")
+        raise invalid(f"{shortened(text)} is no host name and no IP address")
     return text
 
 
@@ -65,7 +65,7 @@ class TlsConfig(Section):
     @classmethod
     def _goes_with_cert(cls, key: Path | None, info: ValidationInfo) -> Path | None:
         if "cert" in info.data and (info.data["cert"] is None) != (key is None):
-            raise wrong("cert and key go together: give both, or neither")
+            raise invalid("cert and key go together: give both, or neither")
         return key
 
 
@@ -148,7 +148,7 @@ class MqttConfig(SinkSection):
         except EdgeAgentError as error:
             yield Finding("broker", "failed", str(error))
         else:
-            yield Finding("broker", "ok", f"{broker.place} answers and lets the agent in")
+            yield Finding("broker", "ok", f"{broker.address} answers and lets the agent in")
 
     def warnings(self) -> Iterator[tuple[Loc, str]]:
         """See SinkSection."""

@@ -302,4 +302,4 @@ def probe(broker: Broker, timeout_s: float = 10.0) -> None:
         fact = Ended(f"no answer within {timeout_s:g} s: check mqtt.host, mqtt.port and the firewall")
     connection.drop(publish_will=False)
     if isinstance(fact, Ended):
-        raise SinkDown(f"no connection to {broker.place}: {fact.why}")
+        raise SinkDown(f"no connection to {broker.address}: {fact.why}")

@@ -43,7 +43,7 @@ PACKET_OVERHEAD = 64  # bytes of a PUBLISH beyond its topic and payload, generou
 class _InFlight:
     """A message under way: a row of the outbox, or a retained message, which has no seq."""
 
-    place: str  # its topic
+    topic: str
     lane: str  # what it is held or suspected with: its topic, or the large messages of it
     sent_at: float  # monotonic seconds
     seq: int | None
@@ -98,44 +98,44 @@ class Delivery:
 
     def end(self) -> None:
         """The connection is over; what was under way will go again."""
-        lanes = {flight.lane: flight for flight in self._in_flight.values()}
+        lanes = {message.lane: message for message in self._in_flight.values()}
         if self.one_at_a_time and self.waiting_s < SUSPECT_S:
             self._lost_connections.update(lanes.keys())
         self._suspected_topics |= lanes.keys()
-        for lane, flight in lanes.items():
+        for lane, message in lanes.items():
             if self._lost_connections[lane] >= 2:
                 why = "its access list may not allow it, or its limit may be smaller than this message"
-                self._pause_lane(flight, f"the broker ends the connection over it ({flight.size} bytes); {why}")
+                self._pause_lane(message, f"the broker ends the connection over it ({message.size} bytes); {why}")
         self._in_flight = {}
 
-    def takes(self, place: str) -> bool:
+    def takes(self, topic: str) -> bool:
         """Whether a retained message may be sent there now; one at a time may be under way to each topic."""
-        hold, now = self._paused.get(place), time.monotonic()
+        hold, now = self._paused.get(topic), time.monotonic()
         return (
             len(self._in_flight) < self._window
-            and all(flight.place != place for flight in self._in_flight.values())
+            and all(message.topic != topic for message in self._in_flight.values())
             and (hold is None or now >= hold.again_at)
-            and (not self.one_at_a_time or place in self._suspected_topics)
+            and (not self.one_at_a_time or topic in self._suspected_topics)
         )
 
-    def retain(self, place: str, payload: bytes) -> int:
+    def retain(self, topic: str, payload: bytes) -> int:
         """Publish a retained message. Returns the connection's number of it."""
-        return self._send(place, payload, retain=True)
+        return self._send(topic, payload, retain=True)
 
     def handle_answer(self, answer: Acknowledged) -> str | None:
         """Handle the broker's answer; return the topic of a retained message that it refused, to be published again."""
-        flight = self._in_flight.pop(answer.mid)
-        self._suspected_topics.discard(flight.lane)
-        if flight.seq is not None:
-            self._unanswered.discard(flight.seq)
+        message = self._in_flight.pop(answer.mid)
+        self._suspected_topics.discard(message.lane)
+        if message.seq is not None:
+            self._unanswered.discard(message.seq)
         if answer.refused is not None:
-            self._pause_lane(flight, answer.refused)
-            return flight.place if flight.seq is None else None
-        self._lost_connections.pop(flight.lane, None)
-        if self._paused.pop(flight.lane, None):
-            self._reopen(flight)
-        if flight.seq is not None:
-            self._acknowledged.add(flight.seq)
+            self._pause_lane(message, answer.refused)
+            return message.topic if message.seq is None else None
+        self._lost_connections.pop(message.lane, None)
+        if self._paused.pop(message.lane, None):
+            self._reopen(message)
+        if message.seq is not None:
+            self._acknowledged.add(message.seq)
         return None
 
     def mark(self) -> None:
@@ -147,7 +147,7 @@ class Delivery:
 
     def send_rows(self) -> bool:
         """Send what waits, as far as there is room. Call mark() first. Returns whether nothing is left to be sent."""
-        under_way = sum(flight.seq is not None for flight in self._in_flight.values())
+        under_way = sum(message.seq is not None for message in self._in_flight.values())
         # A quarter of the window stays free for retained messages, which a long outbox would otherwise hold back.
         room = min(self._window - len(self._in_flight), self._window - self._window // 4 - under_way)
         if room <= 0:
@@ -167,13 +167,13 @@ class Delivery:
     @property
     def retaining(self) -> bool:
         """Whether a retained message is under way."""
-        return any(flight.seq is None for flight in self._in_flight.values())
+        return any(message.seq is None for message in self._in_flight.values())
 
     @property
     def waiting_s(self) -> float:
         """Seconds since the oldest message under way was sent; 0 when there is none."""
         now = time.monotonic()
-        return max((now - flight.sent_at for flight in self._in_flight.values()), default=0.0)
+        return max((now - message.sent_at for message in self._in_flight.values()), default=0.0)
 
     @property
     def _window(self) -> int:
@@ -192,10 +192,10 @@ class Delivery:
 
     def _free(self, rows: Sequence[OutboxRow]) -> list[OutboxRow]:
         """Those neither under way nor held; of a held topic whose time has come, the smallest alone, as a trial."""
-        passed_over = self._unsendable | {flight.seq for flight in self._in_flight.values()}
+        passed_over = self._unsendable | {message.seq for message in self._in_flight.values()}
         waiting = [(row, self._lane(row)) for row in rows if row.seq not in passed_over]
         trials: dict[str, OutboxRow] = {}
-        for lane in self._paused.keys() - {flight.lane for flight in self._in_flight.values()}:
+        for lane in self._paused.keys() - {message.lane for message in self._in_flight.values()}:
             own = [row for row, its in waiting if its == lane]
             smallest = min(own, key=self._size, default=None)
             if smallest is not None and self._may_try(lane, smallest):
@@ -210,33 +210,33 @@ class Delivery:
 
     def _lane(self, row: OutboxRow) -> str:
         """Return the row's topic; of a row that is too large, a name of its own for all that are."""
-        place = self._place(row)
+        topic = self._topic(row)
         if self._too_large is None or self._size(row) < self._too_large:
-            return place
-        return _large(place)
+            return topic
+        return _large(topic)
 
     def _size(self, row: OutboxRow) -> int:
         try:
-            return len(encode(delivery(row.message, row.seq, False))) + len(self._place(row).encode())
+            return len(encode(delivery(row.message, row.seq, False))) + len(self._topic(row).encode())
         except ValueError:
             return 0  # set aside when it is its turn
 
     def _reopen(self, passed: _InFlight) -> None:
         """A held topic's trial has passed: if it is much smaller than what was refused, the size was the reason."""
         refused = self._refused_size.pop(passed.lane, 0)
-        if passed.lane != passed.place:
+        if passed.lane != passed.topic:
             self._too_large = None  # the broker takes large ones now
         elif passed.seq is not None and passed.size <= SMALLER * refused:
             self._too_large = min(refused, self._too_large or refused)
             self._pause_lane(
-                _InFlight(passed.place, _large(passed.place), passed.sent_at, passed.seq, refused),
+                _InFlight(passed.topic, _large(passed.topic), passed.sent_at, passed.seq, refused),
                 f"smaller messages pass, so the broker's limit is below {refused} bytes: raise it (Mosquitto: message_size_limit)",
             )
         if not self._paused:
             self.complaint = None
 
     def _send_row(self, row: OutboxRow) -> None:
-        place = self._place(row)
+        topic = self._topic(row)
         age_s = (datetime.now(timezone.utc) - row.created_at).total_seconds()
         historical = row.created_at < self._accepted_at or age_s > self._late_s
         try:
@@ -244,42 +244,42 @@ class Delivery:
         except ValueError as error:
             self._set_aside(row, f"cannot be written as JSON ({error})")
             return
-        size, allowed = len(payload) + len(place.encode()) + PACKET_OVERHEAD, self._accepted.maximum_packet_size
+        size, allowed = len(payload) + len(topic.encode()) + PACKET_OVERHEAD, self._accepted.maximum_packet_size
         if allowed is not None and size > allowed:  # the broker would end the connection over it, again and again
             self._set_aside(row, f"takes {size} bytes, and {allowed} are allowed: allow larger packets at the broker")
             return
-        self._send(place, payload, lane=self._lane(row), seq=row.seq)
+        self._send(topic, payload, lane=self._lane(row), seq=row.seq)
         self.redelivered += row.seq in self._unanswered
         self._unanswered.add(row.seq)
 
-    def _place(self, row: OutboxRow) -> str:
+    def _topic(self, row: OutboxRow) -> str:
         return topic(self._prefix, row.message.station, row.message.kind)
 
     def _send(
-        self, place: str, payload: bytes, *, lane: str | None = None, retain: bool = False, seq: int | None = None
+        self, topic: str, payload: bytes, *, lane: str | None = None, retain: bool = False, seq: int | None = None
     ) -> int:
-        mid = self._connection.publish(place, payload, retain=retain)
-        size = len(payload) + len(place.encode())
-        self._in_flight[mid] = _InFlight(place, lane or place, time.monotonic(), seq, size)
+        mid = self._connection.publish(topic, payload, retain=retain)
+        size = len(payload) + len(topic.encode())
+        self._in_flight[mid] = _InFlight(topic, lane or topic, time.monotonic(), seq, size)
         return mid
 
     def _set_aside(self, row: OutboxRow, why: str) -> None:
         self.refused += 1
         self._unsendable.add(row.seq)
-        self.complaint = f"message {row.seq} for {self._place(row)} {why}"
+        self.complaint = f"message {row.seq} for {self._topic(row)} {why}"
         log.warning("mqtt: %s; it stays in the journal and is tried again on the next connection", self.complaint)
 
-    def _pause_lane(self, flight: _InFlight, why: str) -> None:
+    def _pause_lane(self, message: _InFlight, why: str) -> None:
         self.refused += 1
-        lane = flight.lane
+        lane = message.lane
         refusals = self._paused[lane].refusals + 1 if lane in self._paused else 1
         pause = self._again_after(refusals)
         self._paused[lane] = _Pause(refusals, time.monotonic() + pause)
-        self._refused_size[lane] = min(flight.size, self._refused_size.get(lane, flight.size))
+        self._refused_size[lane] = min(message.size, self._refused_size.get(lane, message.size))
         self._suspected_topics.discard(lane)
         self.complaint = f"{lane} is refused: {why}"
         log.warning("mqtt: %s; what is meant for it waits, and is tried again in %.1f s", self.complaint, pause)
 
 
-def _large(place: str) -> str:
-    return f"{place} (large messages)"
+def _large(topic: str) -> str:
+    return f"{topic} (large messages)"

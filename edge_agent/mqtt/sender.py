@@ -191,10 +191,10 @@ class MqttSink:
         self._states[state.station] = state
         self._retain(topic(self._broker.prefix, state.station, "state"), encode(state_payload(state)))
 
-    def _retain(self, place: str, payload: bytes) -> None:
+    def _retain(self, topic: str, payload: bytes) -> None:
         with self._retained_lock:
-            self._retained[place] = payload
-            self._unpublished.add(place)
+            self._retained[topic] = payload
+            self._unpublished.add(topic)
 
     # The rest runs in the sender's thread.
 
@@ -261,12 +261,12 @@ class MqttSink:
             self._retain(self._status_topic, self._status("connected"))
             with self._retained_lock:
                 self._unpublished.update(self._retained)  # the broker may have lost all, or this may be another
-            log.info("mqtt: online at %s as %s", self._broker.place, self._client_id)
+            log.info("mqtt: online at %s as %s", self._broker.address, self._client_id)
         elif isinstance(fact, Acknowledged):
-            place = self._delivery.handle_answer(fact)
-            if place is not None:
+            topic = self._delivery.handle_answer(fact)
+            if topic is not None:
                 with self._retained_lock:
-                    self._unpublished.add(place)
+                    self._unpublished.add(topic)
         elif isinstance(fact, Ended):
             self._thread_deaths += fact.crashed
             self._session.end(fact.why)
@@ -282,10 +282,10 @@ class MqttSink:
     def _publish_retained(self) -> None:
         """Publish what has changed; what changes again while it is under way goes once more after that."""
         with self._retained_lock:
-            for place in sorted(self._unpublished, key=lambda place: place != self._status_topic):
-                if self._delivery.takes(place):
-                    self._delivery.retain(place, self._retained[place])
-                    self._unpublished.remove(place)
+            for topic in sorted(self._unpublished, key=lambda topic: topic != self._status_topic):
+                if self._delivery.takes(topic):
+                    self._delivery.retain(topic, self._retained[topic])
+                    self._unpublished.remove(topic)
 
     def _drain(self) -> None:
         """Go on sending till nothing is left or the time nearly up, unless there is no connection to be had at once."""

@@ -87,10 +87,10 @@ class Session:
         self.connect_at = now + pause_s
         self._lost(reason, was_accepted)
         if self.closing:
-            log.info("%s: no longer connected to %s: %s", self._name, self._broker.place, reason)
+            log.info("%s: no longer connected to %s: %s", self._name, self._broker.address, reason)
         else:
             log.warning(
-                "%s: not connected to %s: %s; trying again in %.1f s", self._name, self._broker.place, reason, pause_s
+                "%s: not connected to %s: %s; trying again in %.1f s", self._name, self._broker.address, reason, pause_s
             )
 
     def close(self, *, publish_will: bool = False) -> None:

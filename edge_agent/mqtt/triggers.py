@@ -101,7 +101,7 @@ class MqttTriggers:
     """Listens for commands from now on, in a thread of its own, until close(). stations: those whose cameras it asks.
 
     counts: commands by what became of them: asked (a picture), waited and faulty (NotDecidable, without one), repeated
-    (asked before), malformed and unknown (of a station that takes no commands): told in the log alone.
+    (asked before), malformed and unknown (of a station that takes no commands): said in the log alone.
     """
 
     def __init__(self, broker: Broker, stations: Iterable[str], ledger: Ledger) -> None:
@@ -116,8 +116,8 @@ class MqttTriggers:
         self._client_id = (
             f"{broker.client_id}-triggers" if broker.client_id else default_client_id(f"{broker.agent}, triggers")
         )
-        place = f"{topic(broker.prefix, broker.agent, 'cmd')}/trigger"
-        self._subscription = Subscription(place, SESSION_S, LARGEST_PACKET, self._take)
+        commands = f"{topic(broker.prefix, broker.agent, 'cmd')}/trigger"
+        self._subscription = Subscription(commands, SESSION_S, LARGEST_PACKET, self._take)
         self._stations = {station: Commands(SimpleQueue()) for station in stations}
         self.counts = Counter(dict.fromkeys(("asked", "waited", "faulty", "repeated", "malformed", "unknown"), 0))
         self._unrecorded: dict[tuple[str, str], Command] = {}  # asked for, by station and trigger_id

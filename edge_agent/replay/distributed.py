@@ -26,7 +26,7 @@ from edge_agent.evidence.overlay import draw
 from edge_agent.evidence.store import EvidenceStore, Format, Kept, encode, is_kept
 from edge_agent.inference.load import Loader
 from edge_agent.io.pictures import nothing
-from edge_agent.line.inspect import Announce, Recorder, Station, inspect
+from edge_agent.line.inspect import MessageBuilder, Recorder, Station, inspect
 from edge_agent.line.judge import AlarmState, debounce
 from edge_agent.sources.camera.reachable import Unreachable, require_reachable
 from edge_agent.sources.stored import StoredSource
@@ -127,7 +127,7 @@ def replay(
     station: Station,
     evidence: Path,
     journal: Recorder,
-    announce: Announce,
+    build_messages: MessageBuilder,
     stop: threading.Event,
     *,
     batch: int,
@@ -143,7 +143,7 @@ def replay(
         station: as this machine loads it; workers that load another model are refused.
         evidence: folder of the overlays.
         journal: records the inspections.
-        announce: makes the messages of each.
+        build_messages: makes the messages of each.
         stop: ends the replay before the next picture.
         batch: pictures that the detector reads at once, at least 1.
         workers: number of processes; None is as many as the cluster has room for.
@@ -173,7 +173,7 @@ def replay(
         if found.overlay is not None:
             overlays[inspection.id] = found.overlay
             saved = store.save(inspection)
-        journal.record(inspection, saved, announce(inspection, saved))
+        journal.record(inspection, saved, build_messages(inspection, saved))
         yield inspection, saved
 
 

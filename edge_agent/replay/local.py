@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edge_agent.core import Evidence, Inspection
 from edge_agent.evidence.store import EvidenceStore, Kept
-from edge_agent.line.inspect import Announce, Recorder, Station, replay
+from edge_agent.line.inspect import MessageBuilder, Recorder, Station, replay
 from edge_agent.line.judge import AlarmState
 from edge_agent.sources.stored import StoredSource
 
@@ -18,7 +18,7 @@ def replay_here(
     station: Station,
     evidence: Path,
     journal: Recorder,
-    announce: Announce,
+    build_messages: MessageBuilder,
     stop: threading.Event,
     *,
     overlays: Kept,
@@ -32,11 +32,11 @@ def replay_here(
         station: the detector and the rules.
         evidence: folder of the overlays.
         journal: records the inspections.
-        announce: makes the messages of each.
+        build_messages: makes the messages of each.
         stop: ends the replay before the next picture.
         overlays: of which verdicts an overlay is kept.
         batch: pictures that the detector reads at once, at least 1.
         alarms: the debounce state by station; updated.
     """
     store = EvidenceStore(evidence, originals="none", overlays=overlays, keep_days=1e9, keep_gb=1e9)
-    return replay(source, station, store, journal, announce, batch=batch, stop=stop, alarms=alarms)
+    return replay(source, station, store, journal, build_messages, batch=batch, stop=stop, alarms=alarms)

@@ -149,7 +149,7 @@ def open_replay(config: Config, chosen: StationConfig, options: ReplayOptions) -
                 sink.close(SEND_S)
             return sum(journal.outbox(sink.receiver).outbox_depth()[0] for sink in sinks)
 
-        evidence, announce, batch = out / "evidence", build.announce(sinks), config.limits.batch_size
+        evidence, build_messages, batch = out / "evidence", build.message_builder(sinks), config.limits.batch_size
         inspect: Inspect
         if options.cluster:
             models = search_folders(config.agent.data_dir)
@@ -160,7 +160,7 @@ def open_replay(config: Config, chosen: StationConfig, options: ReplayOptions) -
                 station,
                 evidence,
                 journal,
-                announce,
+                build_messages,
                 batch=batch,
                 workers=options.workers or None,
                 first_seq=earlier.counts.total(),
@@ -173,7 +173,7 @@ def open_replay(config: Config, chosen: StationConfig, options: ReplayOptions) -
                 station,
                 evidence,
                 journal,
-                announce,
+                build_messages,
                 overlays=options.overlays,
                 batch=batch,
                 alarms=earlier.alarms,

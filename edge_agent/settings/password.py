@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from edge_agent.errors import ConfigError
 from edge_agent.settings.section import Loc, Section
-from edge_agent.settings.values import ReadableFile, Text, wrong
+from edge_agent.settings.values import ReadableFile, Text, invalid
 
 
 class PasswordConfig(Section):
@@ -25,7 +25,7 @@ class PasswordConfig(Section):
     @classmethod
     def _refuse_plain_text(cls, data: Any) -> Any:
         if not isinstance(data, dict | PasswordConfig):
-            raise wrong(
+            raise invalid(
                 "is refused in plain text, as this file gets copied around: put it in a file that only the agent may"
                 " read and say {file: PATH}, or {env: VARIABLE}, or {credential: NAME} for systemd's LoadCredential="
             )
@@ -34,7 +34,7 @@ class PasswordConfig(Section):
     @model_validator(mode="after")
     def _check_exactly_one(self) -> PasswordConfig:
         if sum(x is not None for x in (self.file, self.env, self.credential)) != 1:
-            raise wrong("wants exactly one of file, env, credential")
+            raise invalid("wants exactly one of file, env, credential")
         return self
 
     def read(self) -> str:

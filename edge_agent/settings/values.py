@@ -17,7 +17,7 @@ Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
 
 
-def wrong(text: str) -> PydanticCustomError:
+def invalid(text: str) -> PydanticCustomError:
     """Return a validation error with exactly this text; the value is shown only where the text shows it."""
     return PydanticCustomError("wrong", "{text}", {"text": text})
 
@@ -34,9 +34,9 @@ def absolute(text: str | Path, folder: Path) -> Path:
 
 def _path(value: Any, info: ValidationInfo) -> Any:
     if value == "":
-        raise wrong("is empty: give a path, or remove the key")
+        raise invalid("is empty: give a path, or remove the key")
     if isinstance(value, str) and (fault := _foreign(value)):
-        raise wrong(f"{shortened(value)} {fault}")
+        raise invalid(f"{shortened(value)} {fault}")
     return absolute(value, folder_of(info)) if isinstance(value, str | Path) else value
 
 
@@ -60,18 +60,18 @@ def readable_file(path: Path) -> Path:
     """Return the path of a file that can be read; else raise the error of a validator."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
-            raise wrong(f"{path} is not a file")
+            raise invalid(f"{path} is not a file")
         path.open("rb").close()
     except FileNotFoundError as error:
-        raise wrong(f"the file {path} does not exist") from error
+        raise invalid(f"the file {path} does not exist") from error
     except OSError as error:
-        raise wrong(f"the file {path} cannot be read: {error.strerror}") from error
+        raise invalid(f"the file {path} cannot be read: {error.strerror}") from error
     return path
 
 
 def _no_file(path: Path) -> Path:
     if os.path.lexists(path) and not os.path.isdir(path):
-        raise wrong(f"{path} is not a folder")
+        raise invalid(f"{path} is not a folder")
     return path
 
 
@@ -82,7 +82,7 @@ Folder = Annotated[AnyPath, AfterValidator(_no_file)]  # may be created later
 
 def _name(text: str) -> str:
     if not re.fullmatch(r"[^\W_][\w.-]{0,63}", text):
-        raise wrong(
+        raise invalid(
             f"{shortened(text)} is no usable name, as it becomes an MQTT topic level and a folder: take up to 64 letters,"
             f" digits, '-', '_' and '.', such as '{config_name(text)}'"
         )
@@ -91,13 +91,13 @@ def _name(text: str) -> str:
 
 def _pattern(text: str) -> str:
     if "/" in text:
-        raise wrong(f"{shortened(text)} has a '/': patterns match file names; for subfolders say recursive: true")
+        raise invalid(f"{shortened(text)} has a '/': patterns match file names; for subfolders say recursive: true")
     if text.startswith((".", "~")) or text.lower().endswith(UNFINISHED):
-        raise wrong(
+        raise invalid(
             f"{shortened(text)} can never match: hidden files and unfinished ones (*{', *'.join(UNFINISHED)}) are passed over"
         )
     if re.search(r"[;,]\s*\*|\{.*,.*\}|\|", text):
-        raise wrong(f"{shortened(text)} is taken as one name: write several patterns as a list, ['*.png', '*.jpg']")
+        raise invalid(f"{shortened(text)} is taken as one name: write several patterns as a list, ['*.png', '*.jpg']")
     return text
 
 

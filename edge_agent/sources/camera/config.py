@@ -13,7 +13,7 @@ from edge_agent.settings.finding import Finding
 from edge_agent.settings.password import PasswordConfig
 from edge_agent.settings.section import Loc, Section
 from edge_agent.settings.sources import SourceSection, WatchedFolder
-from edge_agent.settings.values import Folder, Fraction, Pattern, absolute, folder_of, wrong
+from edge_agent.settings.values import Folder, Fraction, Pattern, absolute, folder_of, invalid
 from edge_agent.sources.camera.address import (
     Backend,
     backend_of,
@@ -36,7 +36,7 @@ def _camera(value: Any, info: ValidationInfo) -> Any:
         return text
     fault = fault_of(text)
     if fault:
-        raise wrong(fault)
+        raise invalid(fault)
     if text.isdecimal():
         return f"/dev/video{int(text)}"
     if is_url(text) or is_pipeline(text):
@@ -47,7 +47,7 @@ def _camera(value: Any, info: ValidationInfo) -> Any:
 def _roi(roi: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
     x, y, width, height = roi
     if not width or not height or x + width > 1.000001 or y + height > 1.000001:
-        raise wrong(
+        raise invalid(
             "leaves the picture, or holds nothing of it: wants [x, y, width, height] as fractions of the picture"
         )
     return roi
@@ -55,19 +55,19 @@ def _roi(roi: tuple[float, float, float, float]) -> tuple[float, float, float, f
 
 def _check_four(value: Any) -> Any:
     if not isinstance(value, list | tuple) or len(value) != 4:
-        raise wrong("wants [x, y, width, height] as fractions of the picture, such as [0.25, 0, 0.5, 1]")
+        raise invalid("wants [x, y, width, height] as fractions of the picture, such as [0.25, 0, 0.5, 1]")
     return value
 
 
 def _check_two(value: Any) -> Any:
     if not isinstance(value, list | tuple) or len(value) != 2:
-        raise wrong("wants [width, height] in pixels, such as [1920, 1080]")
+        raise invalid("wants [width, height] in pixels, such as [1920, 1080]")
     return value
 
 
 def _rotate(degrees: int) -> int:
     if degrees not in (0, 90, 180, 270):
-        raise wrong(f"is {degrees}; wants 0, 90, 180 or 270, in degrees clockwise")
+        raise invalid(f"is {degrees}; wants 0, 90, 180 or 270, in degrees clockwise")
     return degrees
 
 
@@ -101,9 +101,9 @@ class TriggerConfig(Section):
     @classmethod
     def _check_one_kind(cls, folder: Path | None, info: ValidationInfo) -> Path | None:
         if folder is None and info.data.get("mqtt") is False:
-            raise wrong("is missing; for example folder: ./triggers, or mqtt: true in its place")
+            raise invalid("is missing; for example folder: ./triggers, or mqtt: true in its place")
         if folder is not None and info.data.get("mqtt"):
-            raise wrong("and mqtt exclude each other: triggers are files, or commands")
+            raise invalid("and mqtt exclude each other: triggers are files, or commands")
         return folder
 
 
@@ -139,14 +139,14 @@ class CameraConfig(SourceSection):
     @classmethod
     def _check_password_is_used(cls, password: PasswordConfig | None, info: ValidationInfo) -> PasswordConfig | None:
         if password is not None and "camera" in info.data and not takes_password(info.data["camera"]):
-            raise wrong("has no use: name a user in the camera's URL, as in rtsp://USER@HOST/, or remove it")
+            raise invalid("has no use: name a user in the camera's URL, as in rtsp://USER@HOST/, or remove it")
         return password
 
     @field_validator("trigger")
     @classmethod
     def _check_no_rate(cls, trigger: TriggerConfig | None, info: ValidationInfo) -> TriggerConfig | None:
         if trigger is not None and info.data.get("fps") is not None:
-            raise wrong("and fps exclude each other: a picture comes at each trigger, or at a rate")
+            raise invalid("and fps exclude each other: a picture comes at each trigger, or at a rate")
         return trigger
 
     @property

@@ -81,6 +81,20 @@ def decode(data: bytes) -> np.ndarray:
     return pixels
 
 
+def size(data: bytes) -> tuple[int, int] | None:
+    """Return (width, height) as the header says, None where there is none. Segments are skipped by their length."""
+    at = 2
+    while marker := _MARKER.search(data, at):
+        kind, at = marker[1][0], marker.end()
+        if kind in _FRAMES and at + 7 <= len(data):
+            return int.from_bytes(data[at + 5 : at + 7], "big"), int.from_bytes(data[at + 3 : at + 5], "big")
+        if kind in (_SCAN, _END):
+            return None
+        if kind not in _WITHOUT_LENGTH:
+            at += int.from_bytes(data[at : at + 2], "big")
+    return None
+
+
 def _decode(data: bytes, kind: str) -> np.ndarray:
     """Decode with any warning as an error. kind: colours to decode to. Raises DamageError."""
     try:

@@ -180,6 +180,9 @@ def decode_bytes(
         if open_header is PngImageFile:
             _check_frames(png.frames(data), name)
             data = png.needed(data)
+        if open_header is JpegImageFile and (size := jpeg.size(data)):
+            # Before Pillow reads the header, as what it says of one that claims too much differs between its versions.
+            check_size(size, name, max_megapixels, min_side)
         with open_header(BytesIO(data)) as picture:
             if isinstance(picture, TiffImageFile):
                 _check_frames(len(tiff.picture_pages(picture)), name)

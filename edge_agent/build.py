@@ -189,6 +189,7 @@ def registry(
     store: EvidenceStore,
     watchdog: Watchdog,
     drift: DriftWatch,
+    undecided: Mapping[str, int],
     reloads: Mapping[str, int],
     periodic: Periodic,
     commands: MqttTriggers | None = None,
@@ -205,6 +206,7 @@ def registry(
         store: evidence that was kept, lost and dropped.
         watchdog: all heartbeats.
         drift: stations that are no longer as calibrated.
+        undecided: by station, how many of its last inspections were NotDecidable.
         reloads: by outcome.
         periodic: failures and timing of periodic tasks.
         commands: MQTT commands by outcome; None without.
@@ -222,6 +224,7 @@ def registry(
         "gpu": metrics.gpu,
         "stages": lambda: metrics.stages(watchdog),
         "drift": lambda: metrics.drift(drift),
+        "undecided": lambda: metrics.undecided(undecided),
         "reloads": lambda: metrics.reloads(reloads),
         "periodic": lambda: metrics.periodic(periodic.failures),
     }

@@ -18,6 +18,7 @@ from edge_agent.errors import EdgeAgentError
 from edge_agent.evidence.retention import Retention
 from edge_agent.health.drift import DriftWatch
 from edge_agent.health.systemd import Notifier
+from edge_agent.health.undecided import UndecidedRows
 from edge_agent.health.watchdog import Watchdog, watching
 from edge_agent.journal.journal import Journal
 from edge_agent.line.heartbeat import PATIENCE_S
@@ -94,6 +95,7 @@ class Agent:
         self._sinks = {key: section.build(context) for key, section in config.sinks().items()}
         self._meter = build.meter() if config.health else None
         self._drift = DriftWatch(self._drifted)
+        self._undecided = UndecidedRows()
         self._expect(config)
         self._periodic = Periodic(
             [Task("retention", RETENTION_S, self._retention.run), Task("drift", DRIFT_S, self._drift.look)]
@@ -108,7 +110,7 @@ class Agent:
             self._store,
             journal,
             build.message_builder(list(self._sinks.values())),
-            [one for one in (*self._sinks.values(), self._meter, self._drift) if one],
+            [one for one in (*self._sinks.values(), self._meter, self._drift, self._undecided) if one],
             alarms={name: AlarmState(active) for name, active in alarms.items()},
             batch=config.limits.batch_size,
             max_wait_s=config.limits.max_wait_ms / 1e3,
@@ -184,6 +186,7 @@ class Agent:
                     self._store,
                     self._watchdog,
                     self._drift,
+                    self._undecided.lengths,
                     self._reloads,
                     self._periodic,
                     self._commands,
@@ -192,7 +195,7 @@ class Agent:
             yield
 
     def _health(self) -> tuple[bool, dict[str, object]]:
-        return self._watchdog.health(self._is_ready.is_set())
+        return self._watchdog.health(self._is_ready.is_set(), self._sources, self._undecided.lengths)
 
     def _started(self) -> None:
         count = len(self._sources)

@@ -537,7 +537,13 @@ def test_a_file_that_may_not_be_read_is_told_of_once_and_inspected_when_it_may()
             (frame,) = line.take()
             assert (frame.fault, frame.origin) == (None, str(secret))
             assert line.nothing_more()
-        assert line.source.counts().events == {"vanished": 0, "unreadable": 1, "failed": 0, "same_again": 0}
+        assert line.source.counts().events == {
+            "vanished": 0,
+            "unreadable": 1,
+            "failed": 0,
+            "same_again": 0,
+            "losses": 0,
+        }
 
 
 def test_permissions_that_come_late_are_waited_for() -> None:
@@ -560,10 +566,12 @@ def test_a_folder_may_come_later_and_go_and_come_again(
         says(caplog, "create or mount it")
         assert line.nothing_more(0.8)
         assert caplog.text.count("create or mount it") == 1
+        assert not line.source.status().up
         folder.mkdir()
         put(folder / "1.png", seed=1)
         assert line.names(1) == ["1.png"]
         says(caplog, "can be read again")
+        assert (line.source.counts().events["losses"], line.source.status().up) == (1, True)
         put(folder / "2.png", seed=2)
         assert line.names(1) == ["2.png"]
         folder.rename(folder.parent / "away")

@@ -113,6 +113,13 @@ def frames(line: Line, sources: Sequence[Source], meter: Meter) -> Iterator[Metr
     yield from (captured, dropped, inspected, age)
 
 
+def undecided(lengths: Mapping[str, int]) -> Iterator[Metric]:
+    row = _gauge("not_decidable_in_a_row", "How many of a station's last inspections were NotDecidable.", "station")
+    for station, length in list(lengths.items()):
+        row.add_metric([station], length)
+    yield row
+
+
 def connections(sources: Sequence[Source]) -> Iterator[Metric]:
     """Collect each source's status and events, such as a camera's losses or a folder's unreadable files."""
     events = _counter("source_events", "Events of a station's source, by kind.", "station", "event")

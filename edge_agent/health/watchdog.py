@@ -6,10 +6,10 @@ import logging
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from edge_agent.core import Watched
+from edge_agent.core import Source, Watched
 from edge_agent.health.systemd import Notifier, status_line
 from edge_agent.line.heartbeat import PATIENCE_S
 
@@ -40,12 +40,23 @@ class Watchdog:
     def hanging(self) -> list[Watched]:
         return [stage for stage in self.stages if stage.hangs]
 
-    def health(self, is_ready: bool) -> tuple[bool, dict[str, object]]:
-        """Whether all is well, and what /healthz says. A broker or a camera that is away is no illness of the agent."""
+    def health(
+        self, is_ready: bool, sources: Sequence[Source] = (), undecided: Mapping[str, int] | None = None
+    ) -> tuple[bool, dict[str, object]]:
+        """Return whether all is well, and what /healthz says. A broker or a camera that is away is no illness of the agent.
+
+        Args:
+            is_ready: whether all parts have been started.
+            sources: those that can give no pictures now are named, with the reason.
+            undecided: by station, how many of its last inspections were NotDecidable; None says nothing of it.
+        """
+        away = {one.station: status.reason for one in sources if not (status := one.status()).up}
         hanging = [stage.name for stage in self.hanging]
         word = "hangs" if hanging else "ok" if is_ready else "starting"
         silent_s = {stage.name: round(stage.silent_s, 1) for stage in self.stages}
-        return word == "ok", {"status": word, "hanging": hanging, "silent_s": silent_s, "counts": self._status()}
+        said = {"status": word, "hanging": hanging, "silent_s": silent_s, "counts": self._status()}
+        rows = {station: length for station, length in (undecided or {}).items() if length}
+        return word == "ok", {**said, "sources_away": away, "not_decidable_in_a_row": rows}
 
     def look(self) -> None:
         """Send a ping and the status, or say what hangs."""

@@ -116,7 +116,7 @@ class FolderSource:
             max_megapixels, bit_depth: see pictures.decode.
         """
         self.station = station
-        self._events = Counter({"vanished": 0, "unreadable": 0, "failed": 0, "same_again": 0})
+        self._events = Counter({"vanished": 0, "unreadable": 0, "failed": 0, "same_again": 0, "losses": 0})
         self._path = os.fspath(path)
         self._ledger = ledger
         self._names = Names(tuple(pattern.lower() for pattern in patterns), recursive)
@@ -126,6 +126,7 @@ class FolderSource:
         self._problem: str | None = None
         self._scan: Iterator[None] | None = None  # the scan in progress
         self._next_scan = 0.0
+        self._device: int | None = None  # of the file system that the folder was last on
         self._polls = False  # whether no events are reported
         self._scanned = False  # whether a scan has been completed
         self._waiting: OrderedDict[str, Waiting] = OrderedDict()  # in the order of looked_at
@@ -136,7 +137,10 @@ class FolderSource:
         self._recent = RecentFiles(MOST_RECENT)  # files that the ledger may not know yet
 
     def counts(self) -> SourceCounts:
-        """Count frames, and files that vanished, were unreadable, failed or came again unchanged. Call from any thread."""
+        """Count frames, files that vanished, were unreadable, failed or came again unchanged, and losses of the folder.
+
+        Call from any thread.
+        """
         return SourceCounts(self._seq, events=dict(self._events))
 
     def status(self) -> SourceStatus:
@@ -209,12 +213,19 @@ class FolderSource:
             self._report(_problem_of(error, self._path))
             return None
         self._polls = watch.polling
+        if self._device not in (None, watch.device):
+            log.warning(
+                "station %s: %s lies on another disk or share than before: check whether it is mounted",
+                self.station, self._path,
+            )  # fmt: skip
+        self._device = watch.device
         log.info("station %s: watches %s by %s", self.station, self._path, "polling" if watch.polling else "inotify")
         return watch
 
     def _report(self, problem: str | None) -> None:
         """Log a problem with the folder when it starts or changes, and when it is over. problem: None if there is none."""
         if problem and problem != self._problem:
+            self._events["losses"] += self._problem is None
             log.warning("station %s: %s %s; trying again until it works", self.station, self._path, problem)
         elif self._problem and not problem:
             log.warning("station %s: %s can be read again", self.station, self._path)

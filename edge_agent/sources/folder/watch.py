@@ -74,6 +74,11 @@ class Watch(FileSystemEventHandler):
             raise
 
     @property
+    def device(self) -> int:
+        """Return the number of the file system that the folder lies on."""
+        return self._inode[0]
+
+    @property
     def alive(self) -> bool:
         """Return whether the folder is still the same one, and is still watched."""
         try:

@@ -345,7 +345,9 @@ def test_twelve_bits_are_read_as_the_station_reads_them(tmp_path: Path) -> None:
 
 def test_a_station_that_looks_otherwise_than_it_was_calibrated_is_warned_of(tmp_path: Path) -> None:
     one = make_calibration(ReadingSetup(Scored(), "plate"), seen(np.linspace(0, 0.9, 9)), FIFTH)
-    write_calibration(one, tmp_path / "c.json")
+    shipped = load_detector(device="cpu").info
+    digests = {"model_sha256": shipped.model_sha256, "checkpoint_sha256": shipped.checkpoint_sha256}
+    write_calibration(one.model_copy(update=digests | {"image_size": None}), tmp_path / "c.json")
     station = {"name": "cam1", "source": {"folder": "."}, "calibration": "c.json"}
     plain = station | {"detector": {"class_name": "plate"}}
     assert load_config(write_config(tmp_path, plain)).warnings == ()

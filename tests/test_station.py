@@ -96,6 +96,14 @@ def test_the_page_says_what_it_gets_wrong_and_loads_nothing(taught):
     assert not re.search(r"https?://|<script", page)
 
 
+def test_a_defective_picture_among_the_good_ones_is_named(tmp_path, capsys):
+    good = folder(tmp_path / "good", [part(seed, lacking=seed == 4) for seed in range(8)])
+    bad = folder(tmp_path / "bad", [part(40, lacking=True)])
+    command = ["station", "--good", str(good), "--bad", str(bad), "--name", "cam1", "--out", str(tmp_path / "station")]
+    assert main(command) == 0
+    assert "Unlike the other good parts: part4.png. Look whether they are good" in capsys.readouterr().out
+
+
 def test_without_defects_some_are_painted_and_that_is_said(tmp_path, capsys):
     good = folder(tmp_path / "good", [part(0)])
     assert main(["station", "--good", str(good), "--name", "cam1", "--out", str(tmp_path / "station")]) == 0

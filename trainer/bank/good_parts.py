@@ -18,7 +18,9 @@ from edge_agent.kernels.nearest import nearest
 
 FOLDS = 4
 SHARE = 0.99  # of good parts that stay below the scale
-LEAST_FREEDOM = 3  # degrees of freedom of the scale's estimate, however few the pictures
+# What is known of any part beforehand: the logarithms of good parts' distances had standard deviations of 0.055 to 0.13 on
+# four sets of real pictures, with 4 and with 12 of them. It counts as much as so many pictures.
+SPREAD_BEFOREHAND, COUNTS_AS = 0.09, 10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,20 +77,20 @@ def varied(pixels: np.ndarray, seed: int = 0) -> np.ndarray:
 
 def scale(distances: Sequence[float]) -> float:
     """Estimate the distance that 1 in 100 good parts exceeds, from those of good pictures, each to a bank without it."""
-    return math.exp(exceeded_by_one_in_100(np.log(np.maximum(distances, 1e-6)), 0.1))
+    return math.exp(exceeded_by_one_in_100(np.log(np.maximum(distances, 1e-6)), SPREAD_BEFOREHAND))
 
 
-def exceeded_by_one_in_100(values: np.ndarray, spread_of_one: float) -> float:
+def exceeded_by_one_in_100(values: np.ndarray, beforehand: float) -> float:
     """Return the upper end of a prediction interval (Student's t) for one more value: fewer values give a higher one.
 
     Args:
         values: (n,), roughly normal.
-        spread_of_one: standard deviation to take where there is a single value.
+        beforehand: standard deviation that is expected before any value is seen; it counts as much as COUNTS_AS values.
     """
     from scipy.special import stdtrit
 
     count = len(values)
-    spread = float(values.std(ddof=1)) if count > 1 else spread_of_one
-    spread = max(spread, spread_of_one / 5)
-    reach = float(stdtrit(max(count - 1, LEAST_FREEDOM), SHARE)) * spread * math.sqrt(1 + 1 / count)
+    freedom = COUNTS_AS + count - 1
+    variance = (COUNTS_AS * beforehand**2 + count * float(values.var())) / freedom
+    reach = float(stdtrit(freedom, SHARE)) * math.sqrt(variance * (1 + 1 / count))
     return float(values.mean()) + reach

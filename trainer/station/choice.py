@@ -8,13 +8,16 @@ from fractions import Fraction
 
 import numpy as np
 
-from trainer.bank.good_parts import exceeded_by_one_in_100
+from edge_agent.detectors.patchcore import SHARPNESS
+from trainer.bank.good_parts import SPREAD_BEFOREHAND, exceeded_by_one_in_100
 from trainer.calibrate.conformal import just_above, pictures_needed, threshold_rank
 from trainer.evaluate.metrics import auroc
 from trainer.station.candidates import Candidate
 
 LOWEST_RATE = Fraction(1, 100)  # false-alarm rate that is promised where there are good parts enough
-SPREAD_OF_ONE = 0.4  # of the log odds of good parts' scores, where there is one picture
+SPREAD = SHARPNESS * SPREAD_BEFOREHAND  # standard deviation that is expected of the log odds of good parts' scores
+FEWEST_COMPARED = 4  # good pictures, below which none is unlike the others
+UNLIKE = 5.0  # standard deviations above the median
 LEAST, MOST = 1e-6, 1 - 1e-6  # probabilities whose odds are finite
 
 
@@ -32,6 +35,17 @@ class Measured:
     rejected: np.ndarray
     missed: np.ndarray
     separation: float
+
+    @property
+    def unlike(self) -> list[int]:
+        """Numbers of the good pictures that look unlike the others, the most unlike first: perhaps they are not good."""
+        odds = _log_odds(self.candidate.scores)
+        if len(odds) < FEWEST_COMPARED:
+            return []
+        median = float(np.median(odds))
+        spread = max(1.4826 * float(np.median(np.abs(odds - median))), SPREAD / 5)  # as of a normal distribution
+        far = (odds - median) / spread
+        return [int(at) for at in np.argsort(-far) if far[at] > UNLIKE]
 
     @property
     def usable(self) -> bool:
@@ -71,9 +85,13 @@ def measured(candidate: Candidate, rate: Fraction) -> Measured:
 
 def _exceeded_by_one_in_100(scores: np.ndarray) -> float:
     """Estimate the score (in [0, 1]) that 1 in 100 good parts reaches, as if the log odds of scores were normal."""
-    likely = np.clip(scores.astype(np.float64), LEAST, MOST)
-    odds = exceeded_by_one_in_100(np.log(likely / (1 - likely)), SPREAD_OF_ONE)
+    odds = exceeded_by_one_in_100(_log_odds(scores), SPREAD)
     return float(np.float32(1 / (1 + np.exp(-odds))))
+
+
+def _log_odds(scores: np.ndarray) -> np.ndarray:
+    likely = np.clip(scores.astype(np.float64), LEAST, MOST)
+    return np.log(likely / (1 - likely))
 
 
 def best(found: Sequence[Measured]) -> Measured:

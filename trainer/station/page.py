@@ -62,7 +62,7 @@ def station_page(
         "station.html",
         name=name,
         rows=list(rows(found, chosen)),
-        notes=list(notes(chosen, pictures)),
+        notes=list(notes(found, chosen, pictures)),
         rejected=[good(int(at)) for at in rejected[:MOST]],
         missed=[bad(int(at)) for at in missed[:MOST]],
         more_rejected=max(0, len(rejected) - MOST),

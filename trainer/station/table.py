@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from trainer.station.choice import LOWEST_RATE, Measured
 from trainer.station.pictures import PictureSet
 
+NAMED = 5  # pictures that are named where several are meant
 FEW = 20  # pictures of a kind, below which a share of them says little
 
 
@@ -39,10 +40,10 @@ def lines(found: Sequence[Measured], chosen: Measured, pictures: PictureSet) -> 
     for first, *numbers in table:
         yield f"{first:{width}}" + "".join(f"  {number:>14}" for number in numbers)
     yield ""
-    yield from notes(chosen, pictures)
+    yield from notes(found, chosen, pictures)
 
 
-def notes(chosen: Measured, pictures: PictureSet) -> Iterator[str]:
+def notes(found: Sequence[Measured], chosen: Measured, pictures: PictureSet) -> Iterator[str]:
     """Yield what the numbers rest on, in sentences. Arguments: see lines."""
     good, bad = len(pictures.good), len(pictures.bad)
     yield f"* is what the station looks with, at threshold {chosen.threshold:.4f}."
@@ -53,6 +54,15 @@ def notes(chosen: Measured, pictures: PictureSet) -> Iterator[str]:
         f"Good parts: {good} picture{'s' * (good > 1)}, each read as if it had not been shown. Promised: of 100 further good parts like"
         f" these, at most {100 * float(chosen.rate):.1f} are rejected, on average.{estimate}"
     )
+    # A defective part among the good ones makes a bank worse, so that another candidate may be chosen: ask all of them.
+    unlike = list(dict.fromkeys(at for one in found if one.candidate.checkpoint for at in one.unlike))
+    if unlike:
+        names = ", ".join(pictures.paths[at].name for at in unlike[:NAMED])
+        more = f" and {len(unlike) - NAMED} more" if len(unlike) > NAMED else ""
+        yield (
+            f"Unlike the other good parts: {names}{more}. Look whether they are good; a defect that is shown as good is never found"
+            " again. If they are not, take them out and run the command again."
+        )
     if pictures.painted:
         yield (
             f"Defects: {bad} painted ones, as no real ones were given (--bad FOLDER). Painted defects tell which way of looking is"

@@ -104,19 +104,28 @@ def test_the_reason_says_where_a_jpeg_is_damaged(tmp_path: Path, pictures: list[
         decode(path)
 
 
-def test_a_shift_of_brightness_amid_a_row_of_blocks_is_damage_and_an_edge_of_the_picture_is_none(
-    pictures: list[Image.Image],
-) -> None:
-    pixels = np.asarray(pictures[0]).astype(int)
-    flat = pixels.clip(20, 235)
-    for_row = flat.copy()
-    for_row[96:] += 15
-    decode_bytes(FORMATS["jpeg"](Image.fromarray(for_row.astype(np.uint8))), "an edge along a row of blocks")
-    amid = flat.copy()
+def test_a_shift_of_brightness_amid_a_row_of_blocks_is_damage_and_an_edge_of_the_picture_is_none() -> None:
+    y, x = np.mgrid[:200, :320]
+    part = np.dstack([60 + x // 4 + 40 * ((x - 160) ** 2 + (y - 100) ** 2 < 60**2), 120 + y // 5, 140 - x // 5])
+    part = part + np.random.default_rng(2).normal(0, 2, part.shape)
+    edge = part.copy()
+    edge[96:] += 15
+    for name in FORMATS:
+        assert read(FORMATS[name](Image.fromarray(edge.astype(np.uint8)))) is not None, "an edge along a row of blocks"
+    amid = part.copy()
     amid[96:112, 112:] += 15
     amid[112:] += 15
     with pytest.raises(PictureError, match=r"from row 96 of 200 on \(brightness or colour changes"):
         decode_bytes(FORMATS["jpeg"](Image.fromarray(amid.astype(np.uint8))), "picture")
+
+
+@pytest.mark.parametrize("times", [8, 16])
+def test_steps_of_an_enlarged_picture_are_no_damage(times: int) -> None:
+    y, x = np.mgrid[:40, :60]
+    small = np.dstack([4 * y + x, 5 * y, 200 - 3 * y]).astype(np.uint8)
+    large = Image.fromarray(small.repeat(times, axis=0).repeat(times, axis=1))
+    for name in ("jpeg", "jpeg_444", "jpeg_gray"):
+        decode_bytes(FORMATS[name](large), name)
 
 
 def borders(samples: np.ndarray) -> None:

@@ -33,6 +33,7 @@ import numpy as np
 from edge_agent.core import Evaluation, Evidence, Inspection, SavedFile
 from edge_agent.evidence.overlay import draw
 from edge_agent.evidence.place import Place
+from edge_agent.io.drawings import OVERLAY, marked
 from edge_agent.io.files import sync_folder, write_durably
 from edge_agent.io.names import file_part
 
@@ -130,7 +131,7 @@ class EvidenceStore:
             if is_kept(self._originals, evaluation) and inspection.frame.pixels.size:
                 image = self._try(lambda: self._write(inspection, "", inspection.frame.pixels, "png"))
             if is_kept(self._overlays, evaluation):
-                overlay = self._try(lambda: self._write(inspection, "_overlay", self._render(inspection), self._format))
+                overlay = self._try(lambda: self._write(inspection, OVERLAY, self._render(inspection), self._format))
         except OSError as error:
             self.lost += 1
             self._log_failure(error)
@@ -227,6 +228,8 @@ class EvidenceStore:
         self._usage()  # before the new file exists, or it would be counted twice
         path = station / batch.day / name
         content = pixels if isinstance(pixels, bytes) else encode(pixels, fmt)
+        if ending:
+            content = marked(content)
         if not self._make_room(len(content), batch.ok):
             return None
         _make_folder(path.parent)

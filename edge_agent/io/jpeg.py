@@ -23,7 +23,8 @@ _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _SIDE = frozenset({*range(0xE1, 0xEE), 0xEF, 0xFE})  # without JFIF's and Adobe's, which tell the colours
 _MOST_SCANS = 100
 _HOLE = bytes(16)
-_STEP, _SHARE, _MARGIN = 1.5, 0.9, 0.12  # levels of 255; of a row's blocks; of a row, in which real edges begin
+_STEP, _MARGIN = 1.5, 0.18  # levels of 255; of a row, in which real edges begin
+_SHARE, _BESIDE = 0.9, 0.5  # of the blocks along the shift, and of as many before and after
 _COMPONENTS = {1: "RGB", 3: "RGB", 4: "CMYK"}
 
 
@@ -198,7 +199,9 @@ def _first_step(pixels: np.ndarray, components: list[_Component]) -> int | None:
     around = np.stack([pixels[edges + offset, :, :3] for offset in (-2, -1, 0, 1)])
     flat = cv2.cvtColor(around.reshape(-1, pixels.shape[1], 3), cv2.COLOR_RGB2YCrCb).astype(np.float32)
     above2, above, below, below2 = flat.reshape(4, len(edges), -1, 3)
-    steps = (below - above) - ((below2 - below) + (above - above2)) / 2
+    step = below - above
+    beyond = step - ((below2 - below) + (above - above2)) / 2  # what the slopes on both sides do not explain
+    steps = np.where(step * beyond > 0, np.sign(step) * np.minimum(np.abs(step), np.abs(beyond)), 0)
     fill = columns * width - steps.shape[1]
     steps = np.pad(steps, ((0, 0), (0, fill), (0, 0)), mode="edge")
     steps = np.median(steps.reshape(len(edges), columns, width, 3), axis=2).reshape(-1, 3)
@@ -208,7 +211,11 @@ def _first_step(pixels: np.ndarray, components: list[_Component]) -> int | None:
     least = np.maximum(_STEP, 1.5 * np.array([one.step for one in components[:3]]))
     for shifted in (steps > least, steps < -least):
         summed = np.cumsum(np.concatenate([np.zeros((1, 3), int), shifted]), axis=0)
-        found = np.flatnonzero((((summed[columns:] - summed[:-columns]) >= _SHARE * columns).any(axis=1)) & inside)
+        share = (summed[columns:] - summed[:-columns]) / columns
+        # A picture of large pixels, as of an enlarged one, has steps in every row.
+        beside = np.pad(share, ((columns, columns), (0, 0)))
+        is_single = np.maximum(beside[: -2 * columns], beside[2 * columns :]) <= _BESIDE
+        found = np.flatnonzero(((share >= _SHARE) & is_single).any(axis=1) & inside)
         if found.size:
             return int((found[0] // columns + 1) * height)
     return None

@@ -45,6 +45,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from edge_agent.core import StoredFile
 from edge_agent.errors import DamageError, PictureError
 from edge_agent.io import jpeg, png, tiff, webp, zeros
+from edge_agent.io.drawings import is_marked
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".webp"})
 
@@ -88,7 +89,12 @@ class UnfinishedPictureError(PictureError):
 
 
 def decode(
-    path: str | os.PathLike[str], *, max_megapixels: float = 100, bit_depth: int | None = None, min_side: int = 1
+    path: str | os.PathLike[str],
+    *,
+    max_megapixels: float = 100,
+    bit_depth: int | None = None,
+    min_side: int = 1,
+    refuse_drawings: bool = False,
 ) -> np.ndarray:
     """Decode a picture file to (H, W, 3) uint8 RGB.
 
@@ -98,6 +104,7 @@ def decode(
         bit_depth: how many bits of a 16-bit picture the camera uses, in [8, 16]; 2**bit_depth - 1 becomes 255. None: 12
             where the highest value is in [1024, 4095], 16 where it is 16384 or more; others are refused.
         min_side: pictures with a side of fewer pixels are refused.
+        refuse_drawings: refuse overlays and contact sheets, which are not to be inspected.
 
     Raises:
         PictureError: names the file, what is wrong with it and what to do.
@@ -106,7 +113,14 @@ def decode(
         file, data = read(path, max_bytes=max_bytes(max_megapixels))
     except OSError as error:
         raise PictureError(unreadable(path, error)) from error
-    return decode_bytes(data, file.path, max_megapixels=max_megapixels, bit_depth=bit_depth, min_side=min_side)
+    return decode_bytes(
+        data,
+        file.path,
+        max_megapixels=max_megapixels,
+        bit_depth=bit_depth,
+        min_side=min_side,
+        refuse_drawings=refuse_drawings,
+    )
 
 
 def read(path: str | os.PathLike[str], *, max_bytes: int, stop: Event | None = None) -> tuple[StoredFile, bytes | None]:
@@ -150,14 +164,20 @@ def read(path: str | os.PathLike[str], *, max_bytes: int, stop: Event | None = N
 
 
 def decode_bytes(
-    data: bytes | None, name: str, *, max_megapixels: float = 100, bit_depth: int | None = None, min_side: int = 1
+    data: bytes | None,
+    name: str,
+    *,
+    max_megapixels: float = 100,
+    bit_depth: int | None = None,
+    min_side: int = 1,
+    refuse_drawings: bool = False,
 ) -> np.ndarray:
     """Decode the bytes that `read` returned.
 
     Args:
         data: the bytes; None if there were too many.
         name: the picture's name in errors.
-        max_megapixels, bit_depth, min_side: see decode().
+        max_megapixels, bit_depth, min_side, refuse_drawings: see decode().
 
     Raises:
         PictureError: see decode().
@@ -168,6 +188,10 @@ def decode_bytes(
         )
     if not data:
         raise PictureError(f"{name}: empty, 0 bytes: record it again, and check for a full disk")
+    if refuse_drawings and is_marked(data):
+        raise PictureError(
+            f"{name}: drawn by edge-agent, an overlay or a contact sheet: give the pictures that it was made of"
+        )
     open_header = next((opener for magic, opener in _FORMATS if magic.match(data)), None)
     if open_header is None:
         raise PictureError(

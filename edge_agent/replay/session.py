@@ -20,6 +20,7 @@ from edge_agent.core import Evidence, Inspection, SinkContext
 from edge_agent.errors import EdgeAgentError
 from edge_agent.evidence.contact_sheet import ContactSheet
 from edge_agent.evidence.store import Kept
+from edge_agent.io.drawings import CONTACT_SHEET
 from edge_agent.journal.journal import Journal
 from edge_agent.replay import distributed, resume
 from edge_agent.replay.local import replay_here
@@ -99,7 +100,7 @@ class Replay:
 
     def finish(self) -> str:
         """Write the contact sheet and return the summary. Raises EdgeAgentError."""
-        seconds, path = time.monotonic() - self._started, self._out / "contact_sheet.jpg"
+        seconds, path = time.monotonic() - self._started, self._out / CONTACT_SHEET
         save_sheet(self._sheet, path)
         return summary(self._counts, self.before, seconds, self._out, path)
 

@@ -13,6 +13,7 @@ from PIL import Image
 from edge_agent.core import Evidence, Inspection
 from edge_agent.errors import EdgeAgentError, PictureError
 from edge_agent.evidence.contact_sheet import ContactSheet, blank, tile_of_overlay
+from edge_agent.io.drawings import MARK
 from edge_agent.io.pictures import decode
 from edge_agent.journal.rows import Outcome
 
@@ -45,7 +46,7 @@ def add_inspection(sheet: ContactSheet, inspection: Inspection, evidence: Eviden
 def save_sheet(sheet: ContactSheet, path: Path) -> None:
     """Write the sheet as a JPEG file. Raises EdgeAgentError."""
     try:
-        Image.fromarray(sheet.render()).save(path, quality=90)
+        Image.fromarray(sheet.render()).save(path, quality=90, comment=MARK)
     except OSError as error:
         raise EdgeAgentError(f"{path}: cannot be written ({error.strerror}): choose another --out") from error
 

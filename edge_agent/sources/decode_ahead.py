@@ -183,6 +183,12 @@ def _received(message: bytes, descriptors: list[int]) -> Decoded:
 
 def _decode(path: str, max_megapixels: float, bit_depth: int | None) -> Decoded:
     try:
-        return pictures.decode(path, max_megapixels=max_megapixels, bit_depth=bit_depth, min_side=pictures.MIN_SIDE)
+        return pictures.decode(
+            path,
+            max_megapixels=max_megapixels,
+            bit_depth=bit_depth,
+            min_side=pictures.MIN_SIDE,
+            refuse_drawings=True,
+        )
     except PictureError as error:
         return error

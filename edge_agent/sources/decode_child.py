@@ -33,7 +33,9 @@ def main() -> None:
 
 def _answer(parent: socket.socket, path: str, max_megapixels: float, bit_depth: int | None) -> None:
     try:
-        pixels = decode(path, max_megapixels=max_megapixels, bit_depth=bit_depth, min_side=MIN_SIDE)
+        pixels = decode(
+            path, max_megapixels=max_megapixels, bit_depth=bit_depth, min_side=MIN_SIDE, refuse_drawings=True
+        )
     except PictureError as error:
         parent.send(json.dumps([0, 0, str(error)]).encode())
         return

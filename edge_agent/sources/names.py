@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from edge_agent.io.drawings import is_drawing
 from edge_agent.io.pictures import SUFFIXES
 
 _UNFINISHED = (".part", ".partial", ".filepart", ".crdownload", ".tmp", ".temp", ".swp", "~")
@@ -31,7 +32,7 @@ def is_passed_over(name: str) -> bool:
 class Names:
     """Which names match. patterns: in lower case, as names are compared in lower case; none means every picture format.
 
-    Names that is_passed_over() never match, nor does what is in a folder of such a name.
+    Names that is_passed_over() never match, nor do those of overlays, nor does what is in a folder of such a name.
     """
 
     patterns: tuple[str, ...] = ()
@@ -42,6 +43,8 @@ class Names:
         if any(map(is_passed_over, os.path.relpath(path, folder).split(os.sep))):
             return False
         name = os.path.basename(path).lower()
+        if is_drawing(path):
+            return False
         if self.patterns:
             return any(fnmatchcase(name, pattern) for pattern in self.patterns)
         return os.path.splitext(name)[1] in SUFFIXES

@@ -6,9 +6,12 @@ import os
 from collections import Counter
 from collections.abc import Mapping
 
+from edge_agent.io.drawings import is_drawing
+
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"})
 NO_SUFFIX = "without a suffix"
 SUBFOLDERS = "in subfolders"
+DRAWINGS = "drawn by edge-agent"
 MOST_KINDS = 6  # that are named
 MOST_COUNTED = 1000  # files of a subfolder
 
@@ -17,6 +20,7 @@ _STORE = "store them as png, jpg, bmp, tiff or webp"
 _REMEDIES = {
     NO_SUFFIX: "add a suffix such as .png, or name them by patterns",
     SUBFOLDERS: "write recursive: true",
+    DRAWINGS: "overlays and contact sheets: they show no part as it is",
     ".heic": _PHONE,
     ".heif": _PHONE,
     **dict.fromkeys((".gif", ".jp2", ".j2k", ".jpx", ".jxl", ".avif", ".apng", ".tga", ".exr"), _STORE),
@@ -26,7 +30,9 @@ _REMEDIES = {
 
 
 def kind_of(name: str) -> str:
-    """Return the kind of a file: its suffix in lower case, or NO_SUFFIX."""
+    """Return the kind of a file: DRAWINGS, its suffix in lower case, or NO_SUFFIX."""
+    if is_drawing(name):
+        return DRAWINGS
     return os.path.splitext(name)[1].lower() or NO_SUFFIX
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from edge_agent.core import Frame, SourceCounts, SourceStatus
 from edge_agent.errors import EdgeAgentError, PictureError
 from edge_agent.io import pictures
+from edge_agent.io.drawings import is_drawing
 from edge_agent.sources.decode_ahead import decoded, sensible_workers
 from edge_agent.sources.edit_list import shown_s
 from edge_agent.sources.names import is_passed_over
@@ -313,7 +314,7 @@ class _Listing:
         return found
 
     def _chosen(self, path: str) -> list[str]:
-        if _is_picture_or_video(path):
+        if _is_picture_or_video(path) and not is_drawing(path):
             return [path]
         self.passed_over[kind_of(path)] += 1
         return []

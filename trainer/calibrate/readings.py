@@ -59,7 +59,13 @@ def read_pictures(
         for path in paths:
             report(1)
             try:
-                pixels = decode(path, max_megapixels=setup.max_megapixels, bit_depth=setup.bit_depth, min_side=MIN_SIDE)
+                pixels = decode(
+                    path,
+                    max_megapixels=setup.max_megapixels,
+                    bit_depth=setup.bit_depth,
+                    min_side=MIN_SIDE,
+                    refuse_drawings=True,
+                )
             except PictureError as error:
                 skipped.append(Skipped.by(error, path))
                 continue

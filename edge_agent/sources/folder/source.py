@@ -470,6 +470,7 @@ class FolderSource:
                 max_megapixels=self._max_megapixels,
                 bit_depth=self._bit_depth,
                 min_side=pictures.MIN_SIDE,
+                refuse_drawings=True,
             )
         except PictureError as error:
             return pictures.nothing(), str(error)

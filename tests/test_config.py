@@ -678,7 +678,7 @@ def test_all_errors_of_a_calibration_are_told_with_file_and_key(tmp_path: Path) 
 )
 def test_what_is_no_calibration_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "calibration.json").write_bytes(content)
-    with pytest.raises(ConfigError, match=r"calibration\.json: "):
+    with pytest.raises(ConfigError, match=r"calibration\.json:(1:)? "):
         read_calibration(tmp_path / "calibration.json")
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
+from edge_agent.evidence.choices import Format, Kept
 from edge_agent.settings.section import Section
 from edge_agent.settings.values import Folder, Positive
-
-Kept = Literal["none", "not_ok", "all"]
 
 
 class EvidenceConfig(Section):
@@ -21,6 +19,6 @@ class EvidenceConfig(Section):
     folder: Folder = Path("evidence")
     originals: Kept = "not_ok"
     overlays: Kept = "not_ok"
-    format: Literal["jpg", "png", "webp"] = "jpg"
+    format: Format = "jpg"
     keep_days: Positive = 30.0
     keep_gb: Positive = 20.0

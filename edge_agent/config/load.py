@@ -13,6 +13,7 @@ from edge_agent.config.config import Config
 from edge_agent.config.errors import empty_values, problems_of
 from edge_agent.config.places import Document, Problem, parse, shown
 from edge_agent.errors import ConfigError
+from edge_agent.io.texts import read_text
 from edge_agent.settings.section import Loc
 
 MAX_BYTES = 256 * 1024
@@ -34,7 +35,7 @@ def load_config(path: Path, *, thorough: bool = False) -> Config:
     Raises:
         ConfigError: all errors, one line each: `FILE:LINE:COLUMN: KEY: what`.
     """
-    document = parse(_text_of(path))
+    document = parse(read_text(path, MAX_BYTES, "config file", "give --config FILE"))
     if document.data is None and not document.problems:
         raise ConfigError(
             f"{path}: is empty: it needs at least one station, see the config.yaml that comes with edge-agent"
@@ -57,25 +58,6 @@ def load_config(path: Path, *, thorough: bool = False) -> Config:
         raise ConfigError("\n".join(_lines(path, problems)))
     config._warnings = tuple(_lines(path, _placed(warnings(config), document)))
     return config
-
-
-def _text_of(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-    except IsADirectoryError as error:
-        raise ConfigError(f"{path}: is a folder: name the file in it") from error
-    except FileNotFoundError as error:
-        raise ConfigError(f"{path}: does not exist: give --config FILE") from error
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    if len(content) > MAX_BYTES:
-        raise ConfigError(f"{path}: is larger than {MAX_BYTES // 1024} KiB: this is not a config file")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise ConfigError(f"{path}:{line}: is not UTF-8 text: save it as UTF-8") from error
 
 
 def _placed(found: Iterator[tuple[Loc, str]], document: Document) -> list[Problem]:

@@ -24,13 +24,14 @@ from datetime import date, datetime, timezone
 from math import ceil
 from pathlib import Path
 from threading import RLock
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 import cv2
 import numpy as np
 
 from edge_agent.core import Evaluation, Evidence, Inspection, SavedFile
+from edge_agent.evidence.choices import Format, Kept
 from edge_agent.evidence.overlay import draw
 from edge_agent.evidence.place import Place
 from edge_agent.io.drawings import OVERLAY, marked
@@ -38,9 +39,6 @@ from edge_agent.io.files import sync_folder, write_durably
 from edge_agent.io.names import file_part
 
 log = logging.getLogger(__name__)
-
-Kept = Literal["all", "not_ok", "none"]
-Format = Literal["jpg", "png", "webp"]
 
 SLACK = 0.05  # share of the limit that is freed in addition, so that not every picture needs a folder listing
 AT_ONCE = 100  # files that a sweep deletes before it releases the lock, so that a picture can be saved in between

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from edge_agent.errors import ConfigError
+from edge_agent.io.texts import read_text
 from edge_agent.settings.values import Fraction
 
 if TYPE_CHECKING:
@@ -122,13 +123,7 @@ def least_contrast(calibration: Calibration | None) -> float:
 
 def read_calibration(path: Path) -> Calibration:
     """Read a calibration file. Raises ConfigError with one line per error: `FILE: KEY: what is wrong`."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    if len(content) > MAX_BYTES:
-        raise ConfigError(f"{path}: is larger than 1 MiB: this is not a calibration file")
+    content = read_text(path, MAX_BYTES, "calibration file", "check the path, or calibrate")
     try:
         return Calibration.model_validate_json(content)
     except ValidationError as error:

@@ -22,8 +22,9 @@ import numpy as np
 from edge_agent import build
 from edge_agent.core import Evidence, Inspection
 from edge_agent.errors import EdgeAgentError
+from edge_agent.evidence.choices import Format, Kept
 from edge_agent.evidence.overlay import draw
-from edge_agent.evidence.store import EvidenceStore, Format, Kept, encode, is_kept
+from edge_agent.evidence.store import EvidenceStore, encode, is_kept
 from edge_agent.inference.load import Loader
 from edge_agent.io.pictures import nothing
 from edge_agent.line.inspect import MessageBuilder, Recorder, Station, inspect

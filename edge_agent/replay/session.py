@@ -18,8 +18,8 @@ from edge_agent.config.database import sqlite_url
 from edge_agent.config.station import StationConfig
 from edge_agent.core import Evidence, Inspection, SinkContext
 from edge_agent.errors import EdgeAgentError
+from edge_agent.evidence.choices import Kept
 from edge_agent.evidence.contact_sheet import ContactSheet
-from edge_agent.evidence.store import Kept
 from edge_agent.io.drawings import CONTACT_SHEET
 from edge_agent.journal.journal import Journal
 from edge_agent.replay import distributed, resume

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import socketserver
 import threading
@@ -16,10 +17,12 @@ import numpy as np
 import pytest
 
 from edge_agent.sources.camera.address import with_password
+from edge_agent.sources.camera.child import CameraReader
 from edge_agent.sources.camera.config import CameraConfig
 from edge_agent.sources.camera.http_stream import HttpPictures, open_http
 from edge_agent.sources.camera.reachable import Unreachable
 from edge_agent.sources.camera.settings import Settings
+from edge_agent.sources.camera.slot import Slot
 from tests.test_camera import Watcher, camera
 
 PASSWORD = "p@ss:w/rd#%? ü"
@@ -224,6 +227,34 @@ def test_a_station_drops_cut_pictures_and_counts_them(
         watcher.sees(8)
     assert {number_of(frame.pixels) % 3 for frame in watcher.frames} == {1, 2}
     assert watcher.source.counts().dropped["unreadable"] >= 2
+
+
+def test_pictures_that_are_decoded_more_slowly_than_they_come_do_not_queue_up(
+    server: _Server, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "pause_s", 0.03)
+    pictures = opened(url + "plain")
+    decode = pictures.retrieve
+
+    def slowly() -> tuple[bool, np.ndarray | None]:
+        time.sleep(0.1)
+        return decode()
+
+    monkeypatch.setattr(pictures, "retrieve", slowly)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    slot = Slot()
+    try:
+        reader, begun = CameraReader(Settings("ffmpeg"), slot, nowhere), time.monotonic()
+        with pytest.raises(Exception, match="the stream ended"):
+            reader.run(pictures, pictures.pace)
+        assert time.monotonic() - begun < 2.0, "30 pictures in 0.9 s, of which each takes 0.1 s to decode"
+    finally:
+        pictures.release()
+        slot.close()
+        os.close(nowhere)
+    assert reader.state.captured == 30
+    assert reader.state.published >= 3
+    assert reader.state.published + reader.state.stale == 30
 
 
 def test_the_doctor_names_the_cause(url: str, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ import google_crc32c
 import numpy as np
 
 from edge_agent.sources.camera.reachable import Unreachable, require_reachable
-from edge_agent.sources.camera.settings import FROZEN, Settings
+from edge_agent.sources.camera.settings import FROZEN, Pace, Settings
 from edge_agent.sources.camera.slot import Slot, State
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 MIN_SIDE = 16  # as in pictures.py, which is slow to import
 LOOK_S = 0.25  # how often a picture is decoded though none is due, to detect a frozen camera
 REOPEN_S = 30.0  # how often a frozen camera is opened again; it may recover without that
+AT_ONCE_S = 0.002  # a picture of a stream of files that comes within this has waited: its decoding lags behind
+LAG_S = 0.5  # for how long such pictures are dropped at a time
 BACKLOG_S = 2.0  # for how long after opening pictures that come without delay are taken to have been buffered
 
 _APIS = {"ffmpeg": cv2.CAP_FFMPEG, "v4l2": cv2.CAP_V4L2, "gstreamer": cv2.CAP_GSTREAMER}
@@ -91,14 +93,14 @@ def _serve(settings: Settings, slot: Slot, reports: int, requests: SimpleQueue[t
     while True:
         address, timeout_s = requests.get()
         try:
-            with _opened(address, settings, timeout_s) as (video, polls):
+            with _opened(address, settings, timeout_s) as (video, pace):
                 report(
                     "opened",
                     int(video.get(cv2.CAP_PROP_FRAME_WIDTH)),
                     int(video.get(cv2.CAP_PROP_FRAME_HEIGHT)),
                     _rate(video) or 0.0,
                 )
-                capture.run(video, polls=polls)
+                capture.run(video, pace)
         except _Ended:
             report("ended")
         except (_Lost, Unreachable, cv2.error) as error:
@@ -106,15 +108,15 @@ def _serve(settings: Settings, slot: Slot, reports: int, requests: SimpleQueue[t
 
 
 @contextmanager
-def _opened(address: str, settings: Settings, timeout_s: float) -> Iterator[tuple[Video, bool]]:
-    """Open the camera, and tell whether each picture is asked for, at the station's rate. Raises _Lost or Unreachable."""
+def _opened(address: str, settings: Settings, timeout_s: float) -> Iterator[tuple[Video, Pace]]:
+    """Open the camera, and tell how its pictures come. Raises _Lost or Unreachable."""
     if settings.backend == "ffmpeg" and address.lower().startswith(("http://", "https://")):
         from edge_agent.sources.camera.http_stream import open_http  # slow to import
 
         require_reachable(address)
         if pictures := open_http(address, settings, timeout_s):
             try:
-                yield pictures, pictures.polls
+                yield pictures, pictures.pace
             finally:
                 pictures.release()
             return
@@ -140,7 +142,7 @@ def _opened(address: str, settings: Settings, timeout_s: float) -> Iterator[tupl
             got = int(video.get(cv2.CAP_PROP_FRAME_WIDTH)), int(video.get(cv2.CAP_PROP_FRAME_HEIGHT))
             if got != tuple(settings.size):
                 raise _Lost(f"gives {got[0]} x {got[1]} instead of size {settings.size[0]} x {settings.size[1]}")
-        yield video, False
+        yield video, Pace.DECODED
     finally:
         video.release()
 
@@ -177,18 +179,18 @@ class CameraReader:
         self._seen: OrderedDict[int, float] = OrderedDict()  # checksums of pictures, and when they last came
         self._due_at = self._looked_at = self._new_at = self._opened_at = 0.0
 
-    def run(self, video: Video, *, polls: bool) -> None:
+    def run(self, video: Video, pace: Pace = Pace.DECODED) -> None:
         """Read pictures until none comes. Raises _Lost, _Ended or Unreachable.
 
         Args:
             video: the open camera.
-            polls: each picture is asked for, at the station's rate: all are due, and none has waited in the network.
+            pace: how its pictures come.
         """
         if not self.state.frozen:  # a camera that was restarted may show the same picture as before
             self._seen.clear()
-        interval = 1.0 / (_rate(video) or 25.0)
+        interval, fresh_at = 1.0 / (_rate(video) or 25.0), 0.0
         self.state.at = self._opened_at = started = time.monotonic()
-        backlog = not self._settings.is_video and self._settings.backend == "ffmpeg" and not polls
+        backlog = not self._settings.is_video and self._settings.backend == "ffmpeg" and pace is not Pace.POLLED
         played = 0
         while True:
             if self._settings.is_video:
@@ -202,7 +204,10 @@ class CameraReader:
             played += 1
             self.state.captured += 1
             backlog = backlog and now - called < interval / 4 and now - started < BACKLOG_S
-            self._take(video, now, due=polls or now >= self._due_at, backlog=backlog)
+            if pace is not Pace.SENT or now - called > AT_ONCE_S:
+                fresh_at = now
+            has_waited = backlog or 0 < now - fresh_at < LAG_S
+            self._take(video, now, due=pace is Pace.POLLED or now >= self._due_at, backlog=has_waited)
 
     def _end(self, video: Video, played: int) -> None:
         """Handle the end of the stream: start again, or raise."""

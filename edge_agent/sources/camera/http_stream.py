@@ -21,7 +21,7 @@ import numpy as np
 from edge_agent.errors import PictureError
 from edge_agent.io.pictures import decode_bytes, max_bytes
 from edge_agent.sources.camera.reachable import Unreachable
-from edge_agent.sources.camera.settings import Settings
+from edge_agent.sources.camera.settings import Pace, Settings
 
 POLL_FPS = 5.0  # how often a single picture is asked for where the config names no fps
 UNREADABLE_S = 3.0  # a camera that gives nothing else for so long is lost
@@ -176,9 +176,9 @@ class _Bytes:
 
 
 class HttpPictures:
-    """A Video whose pictures come as whole files. polls: each is asked for, so that none has waited."""
+    """A Video whose pictures come as whole files. pace: how they come."""
 
-    polls = False
+    pace = Pace.SENT
 
     def __init__(self, server: _Server, settings: Settings) -> None:
         self._server, self._settings = server, settings
@@ -312,7 +312,7 @@ class MultipartStream(HttpPictures):
 class Snapshots(HttpPictures):
     """Single pictures, asked for at the rate of the station."""
 
-    polls = True
+    pace = Pace.POLLED
 
     def __init__(self, server: _Server, stream: _Bytes, settings: Settings) -> None:
         """Read the picture that has come.

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 from edge_agent.errors import ConfigError
 
 FROZEN = "sends the same picture over and over: is its view covered, or has it crashed?"
+
+
+class Pace(Enum):
+    """How the pictures of an open camera come."""
+
+    DECODED = "decoded"  # by a library that has decoded them already
+    SENT = "sent"  # as files, one after the other, each decoded only when it is taken
+    POLLED = "polled"  # as files that are asked for at the station's rate: all are due, and none has waited
 
 
 @dataclass(frozen=True, slots=True)

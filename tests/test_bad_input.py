@@ -38,7 +38,7 @@ REASONS = {
     "cut.jpg": "cut off or damaged, its 5000 bytes have no end: copy or record it again",
     "empty.png": "empty, 0 bytes: record it again, and check for a full disk",
     "huge.png": "20000 x 20000 pixels, 400 megapixels where 100 are allowed: raise max_megapixels, or store it smaller",
-    "text.png": "not a picture, it begins with b'these ar': store pictures as png, jpg, bmp, tiff or webp",
+    "text.png": "not a picture, by its first bytes: store pictures as png, jpg, bmp, tiff or webp",
     "tiny.png": "1 x 1 pixels, too small to inspect: give pictures of 16 x 16 or more",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 import tracemalloc
@@ -13,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from edge_agent.cli import main
-from edge_agent.commands.export import moment
-from edge_agent.core import AlarmEvent
+from edge_agent.commands.export import VERDICTS
+from edge_agent.commands.moments import local, moment
+from edge_agent.core import AlarmEvent, Evaluation
 from edge_agent.errors import EdgeAgentError
 from edge_agent.journal.export import COLUMNS, export
 from edge_agent.journal.journal import Journal
@@ -52,6 +54,16 @@ def test_the_command_writes_what_lies_between_two_days_beside_the_agent(
         assert capsys.readouterr().out == f"2 inspections in {out}\n"
         assert main([*arguments, "--station", "cam2", "--out", str(tmp_path / "cam2.csv")]) == 0
         assert capsys.readouterr().out.startswith("0 inspections in ")
+        chosen = [*arguments, "--verdict", "NotOK", "--verdict", "OK", "--out", str(tmp_path / "chosen.csv")]
+        assert main(chosen) == 0
+        said = capsys.readouterr()
+        assert said.out.startswith("1 inspection in ")
+        midnight = datetime(2026, 11, 20, tzinfo=timezone.utc)
+        assert said.err == f"taken since {local(midnight)} until {local(midnight + DAY)}\n"
+        with pytest.raises(SystemExit) as ended:
+            main(["export", "--since", "2026-11-21", "--until", "2026-11-20", "--out", str(out)])
+        assert ended.value.code == 2
+        assert "--until, 2026-11-20 00:00 " in capsys.readouterr().err
     rows = {row["evaluation"]: row for row in rows_of(out)}
     defect, undecided = rows["NotOK"], rows["NotDecidable"]
     assert tuple(defect) == tuple(COLUMNS)
@@ -60,6 +72,21 @@ def test_the_command_writes_what_lies_between_two_days_beside_the_agent(
     assert float(defect["score"]) == 0.875
     assert [region["area_px"] for region in json.loads(defect["regions"])] == [812, 5]
     assert (undecided["score"], undecided["reason"]) == ("", "is empty")
+
+
+def test_no_cell_is_a_formula_to_a_spreadsheet_and_numbers_stay_numbers(tmp_path: Path) -> None:
+    with closing(Journal.open(f"sqlite:///{tmp_path}/journal.db")) as journal:
+        for part in ("=cmd|' /C calc'!A0", "@SUM(1)", "+1", "-2", "SN=1"):
+            journal.record(inspected(part_id=part, score=0.25), evidence(), [])
+        pages = [journal.inspections()]
+    export(pages, tmp_path / "out.csv", "csv")
+    rows = rows_of(tmp_path / "out.csv")
+    assert [row["part_id"] for row in rows] == ["'=cmd|' /C calc'!A0", "'@SUM(1)", "'+1", "'-2", "SN=1"]
+    assert {float(row["score"]) for row in rows} == {0.25}
+
+
+def test_the_verdicts_to_choose_from_are_all_there_are() -> None:
+    assert tuple(one.value for one in Evaluation) == VERDICTS
 
 
 def test_parquet_has_the_same_values_with_their_types(tmp_path: Path) -> None:
@@ -131,6 +158,28 @@ def test_days_are_this_machines_and_moments_may_say_otherwise(monkeypatch: pytes
     try:
         assert moment("2026-11-20") == datetime(2026, 11, 19, 23, tzinfo=timezone.utc)
         assert moment("2026-11-20T06:00Z") == datetime(2026, 11, 20, 6, tzinfo=timezone.utc)
+        six = datetime(2026, 11, 20, 5, tzinfo=timezone.utc)
+        for text in (
+            "2026-11-20 6:00", "20.11.2026 06:00", "20.11.26 6:00:00", "20 Nov 2026 6:00", "Nov 20, 2026 06:00",
+            "20 november 2026 06:00", "11/20/2026 06:00", "20/11/2026 06:00", " 2026/11/20 06:00 ",
+        ):  # fmt: skip
+            assert moment(text) == six, text
+        assert local(six) == "2026-11-20 06:00 CET (UTC+01:00)"
+        today = datetime.now().astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
+        assert moment("today") == today
+        assert moment("10:00").date() == today.date()
+        assert moment("10:00").hour == 10
+        assert moment("yesterday 22:30").date() == today.date() - DAY
+        assert moment(f"{today.day}.{today.month}.") == today
+        past = moment("2h ago")
+        assert timedelta(hours=2) <= datetime.now().astimezone() - past < timedelta(hours=2, minutes=1)
+        for text in ("soon", "25:00", "2026-13-01", "31.02.2026", "99999999d", "10:00 pm"):
+            with pytest.raises(argparse.ArgumentTypeError, match="is no day such as 2026-11-20"):
+                moment(text)
+        with pytest.raises(
+            argparse.ArgumentTypeError, match="'04/03/2026' may be two days: write it as 2026-MONTH-DAY"
+        ):
+            moment("04/03/2026")
     finally:
         monkeypatch.undo()
         time.tzset()

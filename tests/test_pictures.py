@@ -264,7 +264,7 @@ def test_a_thumbnail_does_not_stand_in_for_the_end_of_a_jpeg(tmp_path: Path) -> 
     ("content", "words"),
     [
         (b"", "empty, 0 bytes"),
-        (b"serial;result\n1;OK\n", r"not a picture, it begins with b'serial;r'"),
+        (b"serial;result\n1;OK\n", r"not a picture, by its first bytes: store pictures as png"),
         (b"GIF89a" + bytes(100), "not a picture"),
         (b"BM", "cut off"),
         (b"\x89PNG\r\n\x1a\n", "cut off"),

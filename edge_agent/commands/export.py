@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from datetime import datetime
+import sys
 from pathlib import Path
 
 from edge_agent.commands import export_onnx
 from edge_agent.commands.arguments import config_option
 from edge_agent.commands.exits import OK
+from edge_agent.commands.moments import local, moment
+
+VERDICTS = ("OK", "NotOK", "NotDecidable", "Undefined")  # core.Evaluation, which takes time to import
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -18,8 +21,16 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     config_option(export)
     what = export.add_mutually_exclusive_group(required=True)
-    what.add_argument("--since", type=moment, help="2026-11-20, or 2026-11-20T06:00; this machine's time")
+    what.add_argument(
+        "--since", type=moment, help="2026-11-20, 20.11.2026 6:00, 10:00, yesterday or 2h (ago); this machine's time"
+    )
     export.add_argument("--until", type=moment, help="before this moment; default: no limit")
+    export.add_argument(
+        "--verdict",
+        action="append",
+        choices=VERDICTS,
+        help="only these; may be given several times (default: all)",
+    )
     export.add_argument(
         "--station", help="only its inspections (default: all); with --onnx its detector, where the config has several"
     )
@@ -29,17 +40,6 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     export.set_defaults(run=lambda options: _export(options, export))
 
 
-def moment(text: str) -> datetime:
-    """Parse a day or a moment as an aware datetime, in this machine's time zone unless it names one (`Z`, `+01:00`).
-
-    Raises ArgumentTypeError if it is neither.
-    """
-    try:
-        return datetime.fromisoformat(text.replace("Z", "+00:00")).astimezone()
-    except (ValueError, OverflowError):
-        raise argparse.ArgumentTypeError(f"{text!r} is no day such as 2026-11-20 and no 2026-11-20T06:00") from None
-
-
 def _export(options: argparse.Namespace, command: argparse.ArgumentParser) -> int:
     if options.onnx:
         return export_onnx.export_onnx(options)
@@ -47,6 +47,8 @@ def _export(options: argparse.Namespace, command: argparse.ArgumentParser) -> in
         return export_onnx.check(options)
     if options.out is None:
         command.error("the following arguments are required: --out")
+    if options.until and options.until <= options.since:
+        command.error(f"--until, {local(options.until)}, is not after --since, {local(options.since)}")
     return _table(options)
 
 
@@ -57,7 +59,9 @@ def _table(options: argparse.Namespace) -> int:
 
     config = load_config(options.config or default_path())
     with open_reader(config.database.full_url()) as journal:
-        pages = journal.inspections(options.since, options.until, options.station)
+        pages = journal.inspections(options.since, options.until, options.station, options.verdict)
         count = export(pages, options.out, options.format)
+    until = f" until {local(options.until)}" if options.until else ""
+    print(f"taken since {local(options.since)}{until}", file=sys.stderr)
     print(f"{count} inspection{'s' * (count != 1)} in {options.out}")
     return OK

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 import sys
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from edge_agent.io.digits import told_apart
+from edge_agent.io.names import Lines, printable
 
 if TYPE_CHECKING:
     import logging
@@ -38,7 +40,8 @@ def one_line(inspection: Inspection, *, colour: bool) -> str:
     said = [f"{len(verdict.regions)} region{'s' * (len(verdict.regions) != 1)}"] if verdict.regions else []
     said += [verdict.reason] if verdict.reason else []
     said += [f"alarm {verdict.alarm.value}"] if verdict.alarm else []
-    return f"{word} {score}  {sum(inspection.timings.values()):5.0f} ms  {inspection.frame.title}  {'; '.join(said)}".rstrip()
+    title, rest = printable(inspection.frame.title), printable("; ".join(said))
+    return f"{word} {score}  {sum(inspection.timings.values()):5.0f} ms  {title}  {rest}".rstrip()
 
 
 def fields(inspection: Inspection) -> str:
@@ -113,7 +116,19 @@ def logging_to_stderr(verbose: bool) -> logging.Logger:
             priority = next(number for level, number in _PRIORITIES if record.levelno >= level)
             return "\n".join(f"<{priority}>{line}" for line in super().format(record).splitlines())
 
+    def make_printable(record: logging.LogRecord) -> bool:
+        """Escape what names from outside would do to the log; a message's own line ends stay."""
+        if isinstance(record.args, tuple):
+            record.args = tuple(
+                printable(str(one))
+                if isinstance(one, str | PurePath | BaseException) and not isinstance(one, Lines)
+                else one
+                for one in record.args
+            )
+        return True
+
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(make_printable)
     if heard_by_journald(os.environ, 2):
         handler.setFormatter(Prefixed("%(message)s"))
     else:

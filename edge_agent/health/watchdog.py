@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from edge_agent.core import Source, Watched
 from edge_agent.health.systemd import Notifier, status_line
+from edge_agent.io.names import Lines
 from edge_agent.line.heartbeat import PATIENCE_S
 
 log = logging.getLogger(__name__)
@@ -97,4 +98,4 @@ def watching(watchdog: Watchdog, every_s: float) -> Iterator[None]:
 def _where(thread_id: int | None) -> str:
     """What a thread is doing, as a traceback says it."""
     frame = sys._current_frames().get(thread_id or 0)
-    return "".join(traceback.format_stack(frame)).rstrip() if frame else "its thread has ended"
+    return Lines("".join(traceback.format_stack(frame)).rstrip() if frame else "its thread has ended")

@@ -14,6 +14,7 @@ UNFINISHED = (
     ".swp",
     "~",
 )  # ends of files that are being written
+_UNFIT = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069\\ufeff\\ud800-\\udfff]")
 LONGEST = 64  # characters of a file name's part or of a config name
 
 
@@ -28,6 +29,20 @@ def file_part(text: str, otherwise: str = "_", *, ascii_only: bool = True, also:
     """
     kept = re.sub(rf"[^\w.{re.escape(also)}-]+", "_", text, flags=re.ASCII if ascii_only else re.UNICODE)
     return kept[:LONGEST].lstrip(".") or otherwise
+
+
+def printable(text: str) -> str:
+    """Return `text` fit for a line of a log or a terminal: what would end, erase or turn it round becomes an escape.
+
+    These are control characters, line ends, marks of writing direction, and bytes of a file name that are not UTF-8.
+    """
+    return _UNFIT.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+class Lines(str):
+    """Text of several lines that is our own, which a log shows as such."""
+
+    __slots__ = ()
 
 
 def topic_level(text: str) -> str:

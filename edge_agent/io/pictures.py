@@ -194,9 +194,7 @@ def decode_bytes(
         )
     open_header = next((opener for magic, opener in _FORMATS if magic.match(data)), None)
     if open_header is None:
-        raise PictureError(
-            f"{name}: not a picture, it begins with {data[:8]!r}: store pictures as png, jpg, bmp, tiff or webp"
-        )
+        raise PictureError(f"{name}: not a picture, by its first bytes: store pictures as png, jpg, bmp, tiff or webp")
     try:
         _check_parts(data, open_header, name)
         if open_header is WebPImageFile:

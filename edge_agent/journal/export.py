@@ -51,6 +51,9 @@ COLUMNS: dict[str, type] = {
 }
 
 
+FROM_OUTSIDE = frozenset({"station", "part_id", "trigger_id", "origin", "reason"})
+
+
 def export(pages: Pages, out: Path, fmt: Format) -> int:
     """Write all pages to `out`, replacing an existing file.
 
@@ -109,6 +112,15 @@ def _saved(column: str, file: SavedFile | None) -> dict[str, object]:
     return {f"{column}_uri": file.uri if file else None, f"{column}_sha256": file.sha256 if file else None}
 
 
+def _cell(column: str, value: object) -> object:
+    """Return a value as its cell; text from outside that a spreadsheet would run as a formula gets a ' in front."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if column in FROM_OUTSIDE and isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return f"'{value}"
+    return value
+
+
 def _write_csv(pages: Pages, file: IO[bytes]) -> int:
     import io
 
@@ -119,7 +131,7 @@ def _write_csv(pages: Pages, file: IO[bytes]) -> int:
     for page in pages:
         for one in page:
             values = row(one)
-            table.writerow({key: v.isoformat() if isinstance(v, datetime) else v for key, v in values.items()})
+            table.writerow({key: _cell(key, value) for key, value in values.items()})
         count += len(page)
     text.flush()
     text.detach()

@@ -91,7 +91,11 @@ class JournalReader:
         return self._change(which & _of(receiver), {"sent_at": None, "dropped": None})
 
     def inspections(
-        self, since: datetime | None = None, until: datetime | None = None, station: str | None = None
+        self,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        station: str | None = None,
+        evaluations: Sequence[str] | None = None,
     ) -> Iterator[Sequence[RecordedInspection]]:
         """Yield inspections with since <= taken_at < until in pages of up to 1000, in the order they were taken.
 
@@ -99,9 +103,12 @@ class JournalReader:
             since: aware; None (default) for no lower limit.
             until: aware; None (default) for no upper limit.
             station: only inspections of this station; None (default) for all stations.
+            evaluations: only inspections of these verdicts, such as "NotOK"; None (default) for all.
         """
         columns = inspections.c
         query = select(inspections).order_by(columns.taken_at, columns.number).limit(PAGE)
+        if evaluations is not None:
+            query = query.where(columns.evaluation.in_(list(evaluations)))
         if until is not None:
             query = query.where(columns.taken_at < until)
         if station is not None:

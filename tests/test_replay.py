@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from contextlib import closing
+from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,16 @@ from edge_agent.backbones.tips.files import pinned_digest
 from edge_agent.backbones.weights.digests import measure
 from edge_agent.cli import main
 from edge_agent.config.load import load_config
+from edge_agent.core import Evaluation
 from edge_agent.detectors.header import read_header
+from edge_agent.evidence.store import EvidenceStore
 from edge_agent.io.pictures import decode
 from edge_agent.journal.journal import Journal
 from edge_agent.journal.rows import RecordedInspection
 from edge_agent.mqtt.messages import schema
 from tests.agent import ALL_NOT_OK, ALL_OK, Daemon, journalled, part, station, write_config
 from tests.conftest import PATIENCE_S, wait_until
+from tests.line import NOON, inspected
 from tests.made import gradient
 from tests.mosquitto import Listener, Mosquitto
 
@@ -217,6 +221,37 @@ def test_the_command_line_may_name_model_checkpoint_and_calibration_in_place_of_
         (["--calibration", str(config)], f"{config}: schema: is missing: calibrate again"),
     ):
         assert main(["replay", str(picture), "--out", str(tmp_path / "out"), *options]) == 78
+        assert said in capsys.readouterr().err
+
+
+def test_what_was_kept_of_a_station_is_replayed_by_its_name_and_a_time(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = write_config(tmp_path, station("cam1", threshold=ALL_NOT_OK), station("cam2"))
+    store = EvidenceStore(tmp_path / "data" / "evidence")
+    with closing(Journal.open(f"sqlite:///{tmp_path}/data/journal.db")) as journal:
+        for number in range(4):
+            taken_at = NOON + timedelta(hours=number)
+            evaluation = Evaluation.OK if number == 3 else Evaluation.NOT_OK
+            one = inspected(taken_at=taken_at, at=taken_at, evaluation=evaluation, part_id=f"P{number}")
+            journal.record(one, store.save(one), [])
+    out = ("--out", tmp_path / "out", "--again")
+    since = f"{NOON + timedelta(minutes=30):%Y-%m-%dT%H:%MZ}"
+
+    def parts(*arguments: object) -> list[str]:
+        return [Path(one["origin"]).name.split("_")[2] for one in replayed(capsys, *arguments, *out)]
+
+    assert parts("journal:cam1", "--config", config) == ["P0", "P1", "P2"]
+    assert parts("journal:cam1", "--config", config, "--since", since) == ["P1", "P2"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("EDGE_AGENT_CONFIG", raising=False)
+    assert parts("journal:cam1", "--since", since, "--until", f"{NOON + timedelta(hours=2):%Y-%m-%dT%H:%MZ}") == ["P1"]
+    for arguments, code, said in (
+        (["journal:cam2"], 1, "no picture of cam2 is kept of that time: evidence.originals says of which verdicts"),
+        (["journal:cam9"], 78, "the config has no station 'cam9'; it has cam1, cam2"),
+        ([str(tmp_path), "--since", "2026-11-20"], 78, "--since and --until go with journal:STATION"),
+    ):
+        assert main(["replay", *arguments, "--out", str(tmp_path / "out")]) == code
         assert said in capsys.readouterr().err
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from edge_agent.commands.arguments import count, fraction, seed, words
 from edge_agent.commands.exits import FAILED, INTERRUPTED, OK
+from edge_agent.commands.moments import moment
 from edge_agent.commands.output import as_json, logging_to_stderr, one_line
 from edge_agent.commands.signals import stopped_by_signals
 from edge_agent.errors import ConfigError
@@ -18,11 +19,21 @@ if TYPE_CHECKING:
     from edge_agent.config.detector import DetectorConfig
     from edge_agent.config.station import StationConfig
 
+JOURNAL = "journal:"  # begins what names a station's kept pictures in place of a path
+
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the parser."""
     replay = commands.add_parser("replay", help="inspect stored pictures and videos, marked as simulated")
-    replay.add_argument("paths", nargs="+", metavar="PATH", help="pictures, videos, folders or globs")
+    replay.add_argument(
+        "paths",
+        nargs="+",
+        metavar="PATH",
+        help="pictures, videos, folders or globs; journal:STATION for what was "
+        "kept of a station's inspections, by --config, $EDGE_AGENT_CONFIG or ./config.yaml",
+    )
+    replay.add_argument("--since", type=moment, help="with journal:STATION, taken at this moment or later; see export")
+    replay.add_argument("--until", type=moment, help="with journal:STATION, taken before this moment")
     replay.add_argument(
         "--config", type=Path, help="judge as a station of this file does; default: the embedded model as it comes"
     )
@@ -81,8 +92,13 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def _replay(options: argparse.Namespace) -> int:
     from edge_agent.config.config import Config
-    from edge_agent.config.load import load_config
+    from edge_agent.config.load import default_path, load_config
 
+    recorded = [path.removeprefix(JOURNAL) for path in options.paths if path.startswith(JOURNAL)]
+    if recorded and not options.config:
+        options.config = default_path()
+    if not recorded and (options.since or options.until):
+        raise ConfigError("--since and --until go with journal:STATION: of files, name those that you mean")
     if options.config:
         config = load_config(options.config)
     else:
@@ -91,7 +107,23 @@ def _replay(options: argparse.Namespace) -> int:
         raise ConfigError("--station needs a --config: the station is one of that file")
     if options.publish and not (options.config and config.sinks()):
         raise ConfigError("--publish needs a --config with an mqtt section: it says where to")
+    for name in recorded:
+        options.station = options.station or config.station(name).name
     return _inspect(config, _station(config, options), options)
+
+
+def _paths(config: Config, options: argparse.Namespace) -> list[str]:
+    """Return what to replay, the pictures that were kept in place of journal:STATION."""
+    from edge_agent.replay.kept import kept_pictures
+
+    paths: list[str] = []
+    for path in options.paths:
+        name = path.removeprefix(JOURNAL)
+        if name == path:
+            paths.append(path)
+        else:
+            paths += kept_pictures(config.database.full_url(), name, options.since, options.until)
+    return paths
 
 
 def _inspect(config: Config, station: StationConfig, options: argparse.Namespace) -> int:
@@ -102,7 +134,7 @@ def _inspect(config: Config, station: StationConfig, options: argparse.Namespace
 
     log = logging_to_stderr(verbose=False)
     wanted = ReplayOptions(
-        options.paths,
+        _paths(config, options),
         options.out,
         every=options.every,
         overlays=options.overlays,

@@ -87,6 +87,8 @@ def _serve(settings: Settings, slot: Slot, reports: int, requests: SimpleQueue[t
     if settings.backend == "ffmpeg":
         options = f"rtsp_transport;{settings.transport}|flags;low_delay"
         os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", options)
+    if settings.is_http:  # now, as it is slow to import, and how fast the camera opens is measured
+        import edge_agent.sources.camera.http_stream  # noqa: F401
     cv2.setNumThreads(1)
     capture = CameraReader(settings, slot, reports)
     report("ready")
@@ -110,8 +112,8 @@ def _serve(settings: Settings, slot: Slot, reports: int, requests: SimpleQueue[t
 @contextmanager
 def _opened(address: str, settings: Settings, timeout_s: float) -> Iterator[tuple[Video, Pace]]:
     """Open the camera, and tell how its pictures come. Raises _Lost or Unreachable."""
-    if settings.backend == "ffmpeg" and address.lower().startswith(("http://", "https://")):
-        from edge_agent.sources.camera.http_stream import open_http  # slow to import
+    if settings.is_http:
+        from edge_agent.sources.camera.http_stream import open_http
 
         require_reachable(address)
         if pictures := open_http(address, settings, timeout_s):

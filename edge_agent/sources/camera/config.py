@@ -179,6 +179,7 @@ class CameraConfig(SourceSection):
             raise ConfigError(f"station {station}: {error}") from None
         settings = Settings(
             backend=self.chosen_backend,
+            is_http=self.chosen_backend == "ffmpeg" and self.camera.lower().startswith(("http://", "https://")),
             is_video=self.is_video,
             repeat=self.repeat,
             fps=self.fps,

@@ -22,12 +22,14 @@ class Pace(Enum):
 class Settings:
     """How to capture; without the address, as its password may change. backend: ffmpeg, v4l2 or gstreamer.
 
-    is_video: a file, played at its own rate. repeat: start it again at its end. fps: pictures published a second; None:
-    all. rotate: degrees clockwise. roi: (x, y, width, height) as fractions of the rotated picture. transport: of RTSP.
-    size, fourcc: requested from the camera. freeze_s: seconds without a new picture after which it counts as frozen.
+    is_http: its address is http:// or https://. is_video: a file, played at its own rate. repeat: start it again at its end.
+    fps: pictures published a second; None: all. rotate: degrees clockwise. roi: (x, y, width, height) as fractions of the
+    rotated picture. transport: of RTSP. size, fourcc: requested from the camera. freeze_s: seconds without a new picture after
+    which it counts as frozen.
     """
 
     backend: str
+    is_http: bool = False
     is_video: bool = False
     repeat: bool = False
     fps: float | None = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -43,13 +44,18 @@ def room_of(module: str) -> str:
 
 def imported(path: Path, known: Iterable[str]) -> set[str]:
     """Return which of the `known` modules a file imports, anywhere in it."""
+    return set(_imported(path).intersection(known))
+
+
+@cache
+def _imported(path: Path) -> frozenset[str]:
     names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return names.intersection(known)
+    return frozenset(names)
 
 
 def arrows(found: Mapping[str, Path]) -> Arrows:

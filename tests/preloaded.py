@@ -5,6 +5,7 @@ Only code: no model is loaded, no thread started and no file kept open, so that 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import PIL.Image
 from edge_agent.config.load import load_config
 
 IMPORTED = (
+    "alembic.command",
     "edge_agent.backbones.tips.model",
     "edge_agent.daemon",
     "edge_agent.detectors.tipsomaly",
@@ -23,11 +25,14 @@ IMPORTED = (
     "edge_agent.sources.folder.source",
     "numpy.random",
     "tests.forked",
+    "tests.line",
     "trainer.cli",
     "trainer.fit.checkpoint",
 )
 
 for name in IMPORTED:
     import_module(name)
+with suppress(ImportError):
+    import_module("psycopg")
 PIL.Image.preinit()
 load_config(Path(__file__).parents[1] / "config.yaml")  # pydantic builds what validates a config when it is first used

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import random
 import time
 from contextlib import closing, suppress
@@ -14,6 +13,7 @@ from edge_agent.core import MQTT, AlarmEvent
 from edge_agent.errors import JournalError
 from edge_agent.journal.journal import Journal
 from edge_agent.journal.rows import RecordedInspection
+from tests.agent import forks
 from tests.conftest import PATIENCE_S, wait_until
 from tests.line import DEFECTS, NOON, evidence, inspected, message, stored_file
 
@@ -57,9 +57,7 @@ def kill_while_it_works(process: BaseProcess, acknowledged: Path, records: int, 
 
 
 def test_a_killed_recorder_leaves_nothing_half_and_loses_nothing_it_acknowledged(url: str, tmp_path: Path) -> None:
-    # The server that forks them has everything imported, so that each kill meets the journal, not an import.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["edge_agent.journal.journal", "alembic.command", "psycopg", "tests.line"])
+    context = forks()  # it has everything imported, so that each kill meets the journal, not an import
     chance = random.Random(4711)
     acknowledged = tmp_path / "acknowledged"
     acknowledged.touch()

@@ -10,6 +10,7 @@ import pytest
 from edge_agent.core import Evaluation, Reading, Verdict
 from edge_agent.evidence.contact_sheet import ContactSheet
 
+ORDER = "NotOK first, then by score; left the picture, right its map"
 RED, GREEN, BLUE, GRAY = (200, 10, 10), (10, 200, 10), (10, 10, 200), (120, 120, 120)
 
 
@@ -37,7 +38,10 @@ def test_not_ok_comes_first_then_what_could_not_be_decided_then_ok_by_score() ->
     add(sheet, GRAY, Evaluation.NOT_DECIDABLE, None)
     add(sheet, RED, Evaluation.NOT_OK, 0.3)
     assert colours(sheet) == [RED, GRAY, BLUE, GREEN]
-    assert sheet.summary() == ("4 pictures: 1 NotOK, 1 NotDecidable, 2 OK", "all shown; NotOK first, then by score")
+    assert sheet.summary() == (
+        "4 pictures: 1 NotOK, 1 NotDecidable, 2 OK",
+        f"all shown; {ORDER}",
+    )
 
 
 def test_beyond_its_bound_the_least_important_are_left_out_and_counted() -> None:
@@ -49,7 +53,10 @@ def test_beyond_its_bound_the_least_important_are_left_out_and_counted() -> None
     add(sheet, RED, Evaluation.NOT_OK, 0.6)
     assert colours(sheet) == [RED, BLUE, GREEN]
     assert sheet.render().shape[0] == height
-    assert sheet.summary() == ("52 pictures: 1 NotOK, 51 OK", "3 shown, 49 left out; NotOK first, then by score")
+    assert sheet.summary() == (
+        "52 pictures: 1 NotOK, 51 OK",
+        f"3 shown, 49 left out; {ORDER}",
+    )
 
 
 def test_of_equals_the_first_stays() -> None:
@@ -70,3 +77,22 @@ def test_pictures_of_any_size_become_tiles(shape: tuple[int, int]) -> None:
 def test_an_empty_sheet_says_so() -> None:
     assert ContactSheet().summary() == ("No pictures", "")
     assert ContactSheet().render().shape[2] == 3
+
+
+def test_good_pictures_that_nearly_were_none_are_shown_however_many_are_not_ok() -> None:
+    sheet = ContactSheet(limit=5, threshold=0.5)
+    add(sheet, GREEN, Evaluation.OK, 0.2)
+    for _ in range(50):
+        add(sheet, RED, Evaluation.NOT_OK, 0.9)
+    assert colours(sheet) == [RED, GREEN]
+    add(sheet, BLUE, Evaluation.OK, 0.49)
+    assert colours(sheet) == [RED, BLUE], "one in five, the one of the highest score"
+    assert sheet.summary()[1].startswith("5 shown, 47 left out; threshold 0.500; ")
+
+
+def test_a_picture_is_shown_as_it_is_beside_its_map() -> None:
+    sheet = ContactSheet()
+    marked = Reading(0.9, np.ones((4, 4), np.float32))
+    sheet.add(np.full((180, 240, 3), GRAY, np.uint8), marked, Verdict(Evaluation.NOT_OK), map_threshold=0.5)
+    y, x = np.nonzero((sheet.render() == GRAY).all(axis=2))
+    assert (np.ptp(y) + 1, np.ptp(x) + 1) == (180, 240), "untouched on the left; on the right it is tinted"

@@ -24,6 +24,7 @@ _SIDE = frozenset({*range(0xE1, 0xEE), 0xEF, 0xFE})  # without JFIF's and Adobe'
 _MOST_SCANS = 100
 _HOLE = bytes(16)
 _STEP, _MARGIN = 1.5, 0.18  # levels of 255; of a row, in which real edges begin
+_FEWEST = 20  # blocks in a row: a step of fewer may be there by chance
 _SHARE, _BESIDE = 0.9, 0.5  # of the blocks along the shift, and of as many before and after
 _COMPONENTS = {1: "RGB", 3: "RGB", 4: "CMYK"}
 
@@ -194,7 +195,7 @@ def _first_step(pixels: np.ndarray, components: list[_Component]) -> int | None:
     height = 8 * max(one.down for one in components) if is_interleaved else 8
     edges = np.arange(height, len(pixels) - 1, height)
     columns = -(-pixels.shape[1] // width)
-    if len(edges) < 2 or columns < 8:
+    if len(edges) < 2 or columns < _FEWEST:
         return None
     around = np.stack([pixels[edges + offset, :, :3] for offset in (-2, -1, 0, 1)])
     flat = cv2.cvtColor(around.reshape(-1, pixels.shape[1], 3), cv2.COLOR_RGB2YCrCb).astype(np.float32)

@@ -137,7 +137,7 @@ def open_replay(config: Config, chosen: StationConfig, options: ReplayOptions) -
         journal = open_parts.enter_context(closing(Journal.open(sqlite_url(out / "journal.db"))))
         rules = resume.judging_rules(station, chosen.detector.class_name)
         after = resume.start_after(out, journal, station.name, rules, again=options.again)
-        earlier, sheet = resume.Progress(), ContactSheet()
+        earlier, sheet = resume.Progress(), ContactSheet(threshold=station.rules.threshold)
         for outcome in journal.outcomes(station.name, after):
             earlier.add(outcome, station.name, station.rules)
             add_recorded(sheet, outcome)

@@ -201,6 +201,7 @@ def test_a_restart_gives_only_what_came_meanwhile(folder: Path, journal: Journal
     with running(folder, journal) as line:
         assert sorted(line.names(2)) == ["copy.png", "meanwhile.png"]
         assert line.nothing_more()
+        assert line.source.counts().events["known"] == 2, "one was renamed, one was touched"
 
 
 def test_a_picture_in_the_place_of_another_is_new(folder: Path, journal: Journal) -> None:
@@ -538,6 +539,7 @@ def test_a_file_that_may_not_be_read_is_told_of_once_and_inspected_when_it_may()
             assert (frame.fault, frame.origin) == (None, str(secret))
             assert line.nothing_more()
         assert line.source.counts().events == {
+            "known": 0,
             "vanished": 0,
             "unreadable": 1,
             "failed": 0,

@@ -116,7 +116,7 @@ class FolderSource:
             max_megapixels, bit_depth: see pictures.decode.
         """
         self.station = station
-        self._events = Counter({"vanished": 0, "unreadable": 0, "failed": 0, "same_again": 0, "losses": 0})
+        self._events = Counter({"known": 0, "vanished": 0, "unreadable": 0, "failed": 0, "same_again": 0, "losses": 0})
         self._path = os.fspath(path)
         self._ledger = ledger
         self._names = Names(tuple(pattern.lower() for pattern in patterns), recursive)
@@ -137,9 +137,9 @@ class FolderSource:
         self._recent = RecentFiles(MOST_RECENT)  # files that the ledger may not know yet
 
     def counts(self) -> SourceCounts:
-        """Count frames, files that vanished, were unreadable, failed or came again unchanged, and losses of the folder.
+        """Count frames, files of known content, those that vanished, were unreadable or failed, and losses of the folder.
 
-        Call from any thread.
+        same_again: of the files of known content, those that were written again. Call from any thread.
         """
         return SourceCounts(self._seq, events=dict(self._events))
 
@@ -400,6 +400,7 @@ class FolderSource:
         now = now._replace(inode=file.inode, size=file.size, mtime_ns=file.mtime_ns)
         if file in self._recent or self._ledger.seen(self.station, file):
             if not self._came_again(path, how, before, now):
+                self._events["known"] += 1
                 self._done(path, now)
                 return None
             file = replace(file, again=True)

@@ -23,14 +23,14 @@ class SquaresDetector:
     """
 
     def __init__(self, one: Detector) -> None:
-        """one: reads a square, and a picture that is not elongated."""
-        self._one = one
+        """one: reads a square, and a picture that is not elongated; also an attribute."""
+        self.one = one
         self.info = replace(one.info, squares=True)
         self.overlaps = one.overlaps
 
     def warm_up(self, batch: int) -> None:
         """See core.Detector."""
-        self._one.warm_up(batch)
+        self.one.warm_up(batch)
 
     def read(self, images: Sequence[np.ndarray], keep: Sequence[np.ndarray | None] | None = None) -> list[Reading]:
         """See core.Detector. Squares of which nothing is kept are not read."""
@@ -49,7 +49,7 @@ class SquaresDetector:
             places_of.append(places)
             views += [image[top:bottom, left:right] for top, bottom, left, right in places]
             kept += [None if mask is None else _cut_mask(mask, one, image.shape) for one in places]
-        wait = self._one.start(views, kept)
+        wait = self.one.start(views, kept)
 
         def readings() -> list[Reading]:
             read = iter(wait())

@@ -10,16 +10,19 @@ import numpy as np
 from edge_agent.core import Detector
 from edge_agent.detectors.tipsomaly import Tipsomaly, TipsomalyOutput, picture_score, with_consistency
 from edge_agent.inference.detector import PromptDetector
+from edge_agent.inference.squares import SquaresDetector
 
 
 @contextmanager
 def scores_by_class_token(detector: Detector) -> Iterator[dict[int, list[np.ndarray]]]:
     """Record scores with class token 1 and 2 for every batch that the detector reads inside the block.
 
-    Both lists stay empty for other methods, and for backbones with a single class token.
+    Both lists stay empty for other methods, and for backbones with a single class token. An elongated picture, read in squares,
+    gives several scores.
     """
     scores: dict[int, list[np.ndarray]] = {1: [], 2: []}
-    method = detector.method if isinstance(detector, PromptDetector) else None
+    reads = detector.one if isinstance(detector, SquaresDetector) else detector
+    method = reads.method if isinstance(reads, PromptDetector) else None
     if not isinstance(method, Tipsomaly):
         yield scores
         return

@@ -127,6 +127,16 @@ def test_a_station_whose_calibration_changes_begins_anew_and_those_before_and_af
     assert watch.windows["cam3"] is before["cam3"]
 
 
+@pytest.mark.parametrize(("lower", "drifts"), [(139, False), (141, True)])
+def test_a_fifth_of_the_pictures_has_to_have_moved_however_sure_it_is_that_fewer_have(lower: int, drifts: bool) -> None:
+    window = drift.Window({"50": 0.5}, good=10**6, slack=0.0)
+    for number in range(WINDOW):
+        window.add(0.4 if number < lower else 0.6)
+    assert window.look() is drifts
+    assert window.drift is not None
+    assert (window.drift.sigmas > 5) is drifts
+
+
 def test_a_drift_is_told_before_half_a_window_has_passed() -> None:
     line = Line()
     line.run(WINDOW)

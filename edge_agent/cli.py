@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
     top = argparse.ArgumentParser(
-        "edge-agent", description="Finds defects that nobody has trained it on, on a production line."
+        "edge-agent", description="Find defects on a production line without having been trained on any."
     )
     top.add_argument("--version", action="version", version=f"edge-agent {__version__}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")

@@ -10,7 +10,7 @@ from edge_agent.commands.exits import OK
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the parser."""
-    check = commands.add_parser("check", help="say whether a config file is good, with every error's place")
+    check = commands.add_parser("check", help="check a config file, and show where each error is")
     config_option(check)
     check.set_defaults(run=_check)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the parser."""
-    doctor = commands.add_parser("doctor", help="say whether the agent would work on this machine")
+    doctor = commands.add_parser("doctor", help="check whether the agent can work on this machine")
     doctor.add_argument(
         "--config",
         type=Path,

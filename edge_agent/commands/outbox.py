@@ -26,7 +26,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     shown = actions.add_parser("list", help="the messages that wait, in the order of sending")
     config_option(shown)
     _receiver_option(shown)
-    shown.add_argument("--dropped", action="store_true", help="those that were dropped instead, and why")
+    shown.add_argument("--dropped", action="store_true", help="list the dropped messages instead, with the reason")
     shown.add_argument("--json", action="store_true", help="one JSON object a message on stdout")
     shown.set_defaults(run=_list)
 
@@ -46,7 +46,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     which.add_argument("--dropped", action="store_true", help="all that were dropped")
     again.set_defaults(run=_retry)
 
-    drop = actions.add_parser("drop", help="give messages up that wait; the journal keeps why")
+    drop = actions.add_parser("drop", help="drop waiting messages; the journal records the reason")
     config_option(drop)
     _receiver_option(drop)
     which = drop.add_mutually_exclusive_group(required=True)
@@ -54,8 +54,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "seqs", nargs="*", default=[], type=numbers, metavar="SEQ", help="as `list` shows it, or FROM-TO"
     )
     which.add_argument("--station", help="all of this station")
-    which.add_argument("--all", action="store_true", help="all there are")
-    drop.add_argument("--reason", required=True, type=words, help="why, for whoever asks later")
+    which.add_argument("--all", action="store_true", help="all waiting messages")
+    drop.add_argument("--reason", required=True, type=words, help="the reason, recorded in the journal")
     drop.set_defaults(run=_drop)
 
 

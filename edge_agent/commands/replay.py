@@ -39,7 +39,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     replay.add_argument("--station", help="which station of the config; needed when it has several")
     replay.add_argument(
-        "--class-name", type=words, help="what they show, such as hazelnut (default: object, or as the config says)"
+        "--class-name",
+        type=words,
+        help="what the pictures show, such as hazelnut (default: object, or as the config says)",
     )
     replay.add_argument(
         "--model", help="backbone, as in the config's detector.model (default: as the config says, else embedded)"

@@ -9,7 +9,12 @@ from pathlib import Path
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command line of `trainer compare`."""
     compare = commands.add_parser("compare", help="compare two evaluations of the same pictures")
-    compare.add_argument("first", type=Path, metavar="A.json", help="written by `trainer evaluate --json`")
+    compare.add_argument(
+        "first",
+        type=Path,
+        metavar="A.json",
+        help="figures that `trainer evaluate --json` wrote",
+    )
     compare.add_argument(
         "second", type=Path, metavar="B.json", help="the same, of another model, checkpoint or setting"
     )

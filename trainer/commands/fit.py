@@ -48,7 +48,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     fit.add_argument("--epochs", type=count, help="default: as published, more for fewer pictures")
     fit.add_argument("--batch", type=count, help="pictures a step (default: as published, 8)")
     fit.add_argument("--image-size", type=count, help="pixels a side (default: 518, 224 for the embedded model)")
-    fit.add_argument("--seed", type=seed, default=0, help="decides every random number (default 0)")
+    fit.add_argument("--seed", type=seed, default=0, help="seed of all random numbers (default 0)")
     fit.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default auto")
     fit.add_argument(
         "--precision",

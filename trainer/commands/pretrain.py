@@ -65,7 +65,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     pretrain.add_argument("--batch", type=int, default=recipe.batch, help="views a step (default %(default)s)")
     pretrain.add_argument("--rate", type=float, default=recipe.rate, help="highest learning rate (default %(default)s)")
     pretrain.add_argument(
-        "--seed", type=seed, default=recipe.seed, help="decides every random number (default %(default)s)"
+        "--seed", type=seed, default=recipe.seed, help="seed of all random numbers (default %(default)s)"
     )
     pretrain.add_argument("--workers", type=int, default=1, help="processes that make pictures (default 1)")
     pretrain.add_argument("--threads", type=int, help="threads of the training itself (default: as many as cores)")

@@ -40,7 +40,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         metavar="RATE",
         help="the share of good parts that may be called NotOK (default: 0.01, or the lowest that so many pictures allow)",
     )
-    station.add_argument("--seed", type=seed, default=0, help="decides every random number (default 0)")
+    station.add_argument("--seed", type=seed, default=0, help="seed of all random numbers (default 0)")
     station.set_defaults(run=_station)
 
 

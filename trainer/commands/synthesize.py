@@ -25,7 +25,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="the set's folder: new or empty; a set that this command made is replaced",
     )
     synthesize.add_argument("--count", type=count, default=100, help="pictures with a defect (default 100)")
-    synthesize.add_argument("--seed", type=seed, default=0, help="decides every random number (default 0)")
+    synthesize.add_argument("--seed", type=seed, default=0, help="seed of all random numbers (default 0)")
     synthesize.add_argument(
         "--class-name",
         type=words,

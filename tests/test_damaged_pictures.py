@@ -6,7 +6,11 @@ The corpus is a small part of that of benchmarks/faults/damage.py.
 from __future__ import annotations
 
 import random
+import struct
+import time
+import zlib
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +123,13 @@ def test_a_shift_of_brightness_amid_a_row_of_blocks_is_damage_and_an_edge_of_the
         decode_bytes(FORMATS["jpeg"](Image.fromarray(amid.astype(np.uint8))), "picture")
 
 
+def test_a_webp_that_says_it_has_gigabytes_is_refused_at_once(pictures: list[Image.Image]) -> None:
+    whole = bytearray(FORMATS["webp_lossless"](pictures[0]))
+    whole[4:8] = b"\xff\xff\xff\xfe"
+    with pytest.raises(PictureError, match="bytes are fewer than the 42"):
+        decode_bytes(bytes(whole), "picture")
+
+
 @pytest.mark.parametrize("times", [8, 16])
 def test_steps_of_an_enlarged_picture_are_no_damage(times: int) -> None:
     y, x = np.mgrid[:40, :60]
@@ -155,3 +166,19 @@ def test_a_mask_may_be_sharp_to_a_pixel() -> None:
     mask[20, 60:] = mask[21:50] = 0
     assert first_hole(mask) is None
     assert first_hole(mask - (mask > 0) * np.random.default_rng(1).integers(0, 9, mask.shape, np.uint8)) == 20
+
+
+def test_a_tiff_whose_data_unpack_to_gigabytes_is_refused_soon(pictures: list[Image.Image]) -> None:
+    whole = FORMATS["tiff_deflate"](pictures[0].resize((64, 64)))
+    picture = Image.open(BytesIO(whole))
+    (offset,), (length,) = picture.tag_v2[273], picture.tag_v2[279]  # type: ignore[attr-defined]
+    bomb = zlib.compress(bytes(1 << 26), 9)
+    entry = struct.pack("<HHI", 279, 4, 1)
+    assert entry in whole, "one strip, of a 4-byte length"
+    large = whole.replace(entry + struct.pack("<I", length), entry + struct.pack("<I", len(bomb)))
+    at = struct.pack("<HHI", 273, 4, 1)
+    large = large.replace(at + struct.pack("<I", offset), at + struct.pack("<I", len(whole))) + bomb
+    begun = time.process_time()
+    with pytest.raises(PictureError, match="cut off or damaged, its strip 1 of 1 is damaged"):
+        decode_bytes(large, "picture")
+    assert time.process_time() - begun < 1

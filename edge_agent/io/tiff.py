@@ -16,6 +16,7 @@ _REDUCED, _MASK, _OLD_REDUCED = 1, 4, 2
 _RAW, _LZW, _JPEG, _DEFLATE, _PACKBITS = 1, 5, 7, (8, 32946), 32773
 _HOLE = bytes(64)  # No encoder of these compressions writes as many zeros.
 _MOST_PAGES = 64
+_WIDEST, _SPARE = 8, 1 << 20  # bytes of a pixel; of a tile beyond the edge of a small picture
 
 
 def picture_pages(picture: TiffImageFile) -> list[int]:
@@ -59,6 +60,7 @@ def require_whole(picture: TiffImageFile, data: bytes) -> None:
     compression = tags.get(_COMPRESSION, _RAW)
     offsets = tags.get(_TILES, tags.get(_STRIPS, ()))
     lengths = tags.get(_TILE_BYTES, tags.get(_STRIP_BYTES, ()))
+    most = picture.width * picture.height * _WIDEST + _SPARE
     for number, (offset, length) in enumerate(zip(offsets, lengths, strict=False)):
         part = data[offset : offset + length]
         where = f"its strip {number + 1} of {len(offsets)}"
@@ -66,20 +68,20 @@ def require_whole(picture: TiffImageFile, data: bytes) -> None:
             raise DamageError(f"{where} lies beyond its {len(data)} bytes")
         if compression in (_LZW, _PACKBITS) and _HOLE in part:
             raise DamageError(f"{where} holds zeros in place of data")
-        if compression in _DEFLATE and not _is_whole(part):
+        if compression in _DEFLATE and not _is_whole(part, most):
             raise DamageError(f"{where} is damaged (its deflate data are cut off, or their checksum is wrong)")
         if compression == _JPEG:
             tables = tags.get(_JPEG_TABLES, b"")
             jpeg.decode(tables[:-2] + part[2:] if tables else part)
 
 
-def _is_whole(deflated: bytes) -> bool:
-    """Return whether deflate data are whole, by their checksum."""
+def _is_whole(deflated: bytes, most: int) -> bool:
+    """Return whether deflate data are whole, by their checksum, and hold no more than `most` bytes."""
     inflate = zlib.decompressobj()
     try:
-        rest = deflated
-        while rest and not inflate.eof:
-            inflate.decompress(rest, 1 << 20)
+        rest, held = deflated, 0
+        while rest and not inflate.eof and held <= most:
+            held += len(inflate.decompress(rest, 1 << 20))
             rest = inflate.unconsumed_tail
     except zlib.error:
         return False

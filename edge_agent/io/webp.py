@@ -48,6 +48,8 @@ def size(data: bytes) -> tuple[int, int]:
 def picture(data: bytes) -> Picture:
     """Find the picture in a file. Raises DamageError if the file ends before its chunks do, or holds none."""
     end = 8 + int.from_bytes(data[4:8], "little")
+    if end > len(data) + 1:  # The byte that fills up an odd chunk is missing in some files.
+        raise DamageError(f"its {len(data)} bytes are fewer than the {end} that it says it has")
     at, frames, exif, found = 12, 0, b"", None
     while at + 8 <= end:
         kind, length = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")

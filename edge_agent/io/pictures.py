@@ -353,7 +353,8 @@ def _pixels(picture: ImageFile, data: bytes, name: str, bit_depth: int | None) -
     pixels = _to_eight_bits(bit_depth or _bit_depth(samples, name))[samples] if deep else samples
     if white_is_zero:  # Both decoders invert 8-bit pictures, but not 16-bit ones.
         samples, pixels = (samples, 255 - pixels) if deep else (255 - samples, pixels)
-    if _has_raw_rows(picture, data, orientation):
+    row_of_zeros = bytes(samples.shape[1])  # or more; most files have none, and that is told at once
+    if _has_raw_rows(picture, data, orientation) and row_of_zeros in data:
         is_upside_down = isinstance(picture, BmpImageFile) and not _is_top_down(data)
         if (row := zeros.first_hole(samples[::-1] if is_upside_down else samples)) is not None:
             raise DamageError(

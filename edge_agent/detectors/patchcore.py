@@ -118,7 +118,7 @@ class PatchCore(Method):
             # Never nearer than the good bank alone says: a defect can only make a patch count as farther.
             to_defect = nearest(rows, self.defects).clamp(min=1e-6)
             distances = distances * (distances / to_defect).clamp(1.0, BOOST)
-        return PatchCoreOutput((distances / self.patch_scale).view(len(patches), *features.grid))
+        return PatchCoreOutput((distances / self.patch_scale).view(patches.shape[0], *features.grid))
 
     def scores(self, output: PatchCoreOutput, keep: Tensor | None = None) -> Scores:
         """See Method."""

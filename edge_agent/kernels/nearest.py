@@ -26,7 +26,9 @@ def nearest(patches: Tensor, bank: Tensor) -> Tensor:
 def reference(patches: Tensor, bank: Tensor) -> Tensor:
     """See nearest. In plain torch."""
     patches = patches.float()
-    smallest = patches.new_full((len(patches),), float("inf"))
+    smallest = patches.new_full(
+        (patches.shape[0],), float("inf")
+    )  # len() would fix an exported graph to one size of batch
     for start in range(0, len(bank), CHUNK):
         rows = bank[start : start + CHUNK].float()
         distances = torch.addmm(rows.square().sum(dim=1), patches, rows.mT, alpha=-2)  # less the patches' own squares

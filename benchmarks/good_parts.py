@@ -28,7 +28,7 @@ from edge_agent.io.pictures import decode
 from edge_agent.kernels.nearest import nearest
 from trainer.bank.bank import SIZE
 from trainer.bank.coreset import coreset
-from trainer.bank.good_parts import SPREAD_BEFOREHAND, Described, described, exceeded_by_one_in_100, fold_of, scale
+from trainer.bank.good_parts import SPREAD_BEFOREHAND, Described, described, exceeded_by, fold_of, scale
 from trainer.data.examples import Example, read_examples, read_mask
 from trainer.evaluate.metrics import auroc
 
@@ -142,7 +142,9 @@ def _draw(
         whole = scale(left)
         logs = SHARPNESS * np.log(np.array(left) / whole)  # the log odds of scores
         threshold = max(
-            max(left), whole * np.exp(exceeded_by_one_in_100(logs, SHARPNESS * SPREAD_BEFOREHAND) / SHARPNESS)
+            max(left),
+            whole
+            * np.exp(exceeded_by(min(0.05, 1 / (len(shown) + 1)), logs, SHARPNESS * SPREAD_BEFOREHAND) / SHARPNESS),
         )
     else:
         threshold = np.nan

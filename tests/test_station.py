@@ -57,9 +57,9 @@ def one_trunk():
 
 @pytest.fixture(scope="module")
 def taught(tmp_path_factory) -> Path:
-    """A station made from six good parts and three bad ones."""
+    """A station made from twelve good parts and three bad ones."""
     place = tmp_path_factory.mktemp("taught")
-    good = folder(place / "good", [part(seed) for seed in range(6)])
+    good = folder(place / "good", [part(seed) for seed in range(12)])
     bad = folder(place / "bad", [part(seed, lacking=True) for seed in range(20, 23)])
     out = str(place / "station")
     assert main(["station", "--good", str(good), "--bad", str(bad), "--name", "cam1", "--out", out]) == 0
@@ -75,16 +75,16 @@ def test_the_station_passes_its_checks_and_finds_parts_that_it_has_not_seen(taug
     assert verdicts == [("OK", "part0"), ("OK", "part1"), ("NotOK", "part2")]
 
 
-def test_the_calibration_promises_what_six_pictures_allow(taught):
+def test_the_calibration_promises_what_twelve_pictures_allow(taught):
     calibration = read_calibration(taught / "station" / "cam1-calibration.json")
-    assert calibration.good_pictures == 6
-    assert calibration.false_alarm_rate == pytest.approx(1 / 7)
+    assert calibration.good_pictures == 12
+    assert calibration.false_alarm_rate == pytest.approx(1 / 13)
     assert calibration.squares
 
 
 def test_the_bank_names_the_pictures_that_it_was_made_from(taught):
     checkpoint = load_checkpoint(taught / "station" / "cam1.safetensors")
-    assert [one["name"] for one in checkpoint.header["good"]] == [f"part{number}.png" for number in range(6)]
+    assert [one["name"] for one in checkpoint.header["good"]] == [f"part{number}.png" for number in range(12)]
     assert checkpoint.header["backbone"] == "efficientnet-lite0"
     assert checkpoint.tensors["bank"].dtype == torch.float16
 

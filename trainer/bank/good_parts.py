@@ -17,7 +17,7 @@ from edge_agent.inference.squares import squares
 from edge_agent.kernels.nearest import nearest
 
 FOLDS = 4
-SHARE = 0.99  # of good parts that stay below the scale
+BEYOND_SCALE = 0.01  # share of good parts that exceed the scale
 # What is known of any part beforehand: the logarithms of good parts' distances had standard deviations of 0.055 to 0.13 on
 # four sets of real pictures, with 4 and with 12 of them. It counts as much as so many pictures.
 SPREAD_BEFOREHAND, COUNTS_AS = 0.09, 10
@@ -77,13 +77,14 @@ def varied(pixels: np.ndarray, seed: int = 0) -> np.ndarray:
 
 def scale(distances: Sequence[float]) -> float:
     """Estimate the distance that 1 in 100 good parts exceeds, from those of good pictures, each to a bank without it."""
-    return math.exp(exceeded_by_one_in_100(np.log(np.maximum(distances, 1e-6)), SPREAD_BEFOREHAND))
+    return math.exp(exceeded_by(BEYOND_SCALE, np.log(np.maximum(distances, 1e-6)), SPREAD_BEFOREHAND))
 
 
-def exceeded_by_one_in_100(values: np.ndarray, beforehand: float) -> float:
-    """Return the upper end of a prediction interval (Student's t) for one more value: fewer values give a higher one.
+def exceeded_by(share: float, values: np.ndarray, beforehand: float) -> float:
+    """Estimate what a share of further values exceeds, by a prediction interval (Student's t): fewer values give a higher one.
 
     Args:
+        share: in (0, 1).
         values: (n,), roughly normal.
         beforehand: standard deviation that is expected before any value is seen; it counts as much as COUNTS_AS values.
     """
@@ -92,5 +93,5 @@ def exceeded_by_one_in_100(values: np.ndarray, beforehand: float) -> float:
     count = len(values)
     freedom = COUNTS_AS + count - 1
     variance = (COUNTS_AS * beforehand**2 + count * float(values.var())) / freedom
-    reach = float(stdtrit(freedom, SHARE)) * math.sqrt(variance * (1 + 1 / count))
+    reach = float(stdtrit(freedom, 1 - share)) * math.sqrt(variance * (1 + 1 / count))
     return float(values.mean()) + reach

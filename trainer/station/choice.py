@@ -9,13 +9,14 @@ from fractions import Fraction
 import numpy as np
 
 from edge_agent.detectors.patchcore import SHARPNESS
-from trainer.bank.good_parts import SPREAD_BEFOREHAND, exceeded_by_one_in_100
+from trainer.bank.good_parts import SPREAD_BEFOREHAND, exceeded_by
 from trainer.calibrate.conformal import just_above, pictures_needed, threshold_rank
 from trainer.evaluate.metrics import auroc
 from trainer.station.candidates import Candidate
 
 LOWEST_RATE = Fraction(1, 100)  # false-alarm rate that is promised where there are good parts enough
 SPREAD = SHARPNESS * SPREAD_BEFOREHAND  # standard deviation that is expected of the log odds of good parts' scores
+MOST_EXPECTED = 0.05  # of good parts above a threshold: where few are shown, a smaller share misses most defects
 FEWEST_COMPARED = 4  # good pictures, below which none is unlike the others
 UNLIKE = 5.0  # standard deviations above the median
 LEAST, MOST = 1e-6, 1 - 1e-6  # probabilities whose odds are finite
@@ -62,15 +63,20 @@ def false_alarm_rate(good: int, asked: Fraction | None = None) -> Fraction:
     return wanted if pictures_needed(wanted) <= good else Fraction(1, good + 1)
 
 
+def expected_share(rate: Fraction) -> float:
+    """Return the share of good parts to expect above the threshold, by the rate that is promised: no more than MOST_EXPECTED."""
+    return min(float(rate), MOST_EXPECTED)
+
+
 def measured(candidate: Candidate, rate: Fraction) -> Measured:
     """Set the threshold of a candidate so that at most `rate` of good parts like those shown are called NotOK.
 
-    Where so few pictures promise more than LOWEST_RATE, it is at least what 1 in 100 good parts is estimated to reach.
+    Where so few pictures promise more than LOWEST_RATE, it is at least what `expected_share` of good parts is estimated to reach.
     """
     threshold = just_above(candidate.scores, threshold_rank(len(candidate.scores), rate))
     if rate > LOWEST_RATE:
-        # So few pictures promise little; what 1 in 100 reaches can still be estimated.
-        threshold = max(threshold, _exceeded_by_one_in_100(candidate.scores))
+        # So few pictures promise little; what fewer good parts reach can still be estimated.
+        threshold = max(threshold, _exceeded_by(expected_share(rate), candidate.scores))
     scores = np.concatenate([candidate.scores, candidate.bad])
     truth = np.repeat([False, True], [len(candidate.scores), len(candidate.bad)])
     return Measured(
@@ -83,9 +89,9 @@ def measured(candidate: Candidate, rate: Fraction) -> Measured:
     )
 
 
-def _exceeded_by_one_in_100(scores: np.ndarray) -> float:
-    """Estimate the score (in [0, 1]) that 1 in 100 good parts reaches, as if the log odds of scores were normal."""
-    odds = exceeded_by_one_in_100(_log_odds(scores), SPREAD)
+def _exceeded_by(share: float, scores: np.ndarray) -> float:
+    """Estimate the score (in [0, 1]) that a share of good parts reaches, as if the log odds of scores were normal."""
+    odds = exceeded_by(share, _log_odds(scores), SPREAD)
     return float(np.float32(1 / (1 + np.exp(-odds))))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from trainer.station.choice import LOWEST_RATE, Measured
+from trainer.station.choice import LOWEST_RATE, Measured, expected_share
 from trainer.station.pictures import PictureSet
 
 NAMED = 5  # pictures that are named where several are meant
@@ -47,8 +47,9 @@ def notes(found: Sequence[Measured], chosen: Measured, pictures: PictureSet) -> 
     """Yield what the numbers rest on, in sentences. Arguments: see lines."""
     good, bad = len(pictures.good), len(pictures.bad)
     yield f"* is what the station looks with, at threshold {chosen.threshold:.4f}."
-    estimate = " The threshold is where about 1 in 100 is expected; so few pictures cannot promise that." * (
-        chosen.rate > LOWEST_RATE
+    expected = f"{100 * expected_share(chosen.rate):.0f} in 100"
+    estimate = (
+        f" About {expected} are expected; so few pictures cannot promise that." if chosen.rate > LOWEST_RATE else ""
     )
     yield (
         f"Good parts: {good} picture{'s' * (good > 1)}, each read as if it had not been shown. Promised: of 100 further good parts like"

@@ -14,6 +14,7 @@ from edge_agent.config.station import StationConfig
 from edge_agent.core import Detector, Evidence, Inspection, Ledger, Message, Sink, Source, Trace
 from edge_agent.errors import ConfigError
 from edge_agent.evidence.store import EvidenceStore
+from edge_agent.inference.detector import PromptDetector
 from edge_agent.inference.load import Loader
 from edge_agent.journal.journal import Journal
 from edge_agent.line.calibration import Calibration, least_contrast
@@ -42,7 +43,15 @@ def detector(wanted: DetectorConfig, loader: Loader, calibration: Calibration | 
 
     Raises CheckpointError.
     """
-    whole = loader.detector(
+    squares = wanted.squares
+    if squares is None:
+        squares = calibration is None or calibration.squares
+    return loader.arranged(single_detector(wanted, loader), wanted.windows, squares)
+
+
+def single_detector(wanted: DetectorConfig, loader: Loader) -> PromptDetector:
+    """Return what a station reads one picture, square or window with. Raises CheckpointError."""
+    return loader.detector(
         wanted.model,
         wanted.checkpoint,
         wanted.class_name,
@@ -51,10 +60,6 @@ def detector(wanted: DetectorConfig, loader: Loader, calibration: Calibration | 
         wanted.method,
         wanted.image_size,
     )
-    squares = wanted.squares
-    if squares is None:
-        squares = calibration is None or calibration.squares
-    return loader.arranged(whole, wanted.windows, squares)
 
 
 def station(config: StationConfig, loader: Loader, config_sha256: str) -> Station:

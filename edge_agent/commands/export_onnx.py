@@ -71,7 +71,6 @@ def export_onnx(options: argparse.Namespace) -> int:
     from edge_agent import build
     from edge_agent.config.config import Config
     from edge_agent.config.load import load_config
-    from edge_agent.inference.detector import PromptDetector
     from edge_agent.io.files import write_durably
     from edge_agent.onnx import golden
     from edge_agent.onnx.export import Graph, export, reference, resized
@@ -82,9 +81,12 @@ def export_onnx(options: argparse.Namespace) -> int:
     else:
         config = Config.model_validate({"stations": [{"name": "export", "source": {"folder": "."}}]})
     chosen = _station(config, options)
-    station = build.station(chosen, build.loader(config), config.sha256)
-    detector, rules = station.detector, station.rules
-    assert isinstance(detector, PromptDetector)
+    loader = build.loader(config)
+    station = build.station(chosen, loader, config.sha256)
+    rules = station.rules
+    detector = build.single_detector(
+        chosen.detector, loader
+    )  # whoever runs the file cuts elongated pictures into squares
     graph = Graph(detector, station.keep)
     made = export(
         detector,

@@ -27,7 +27,6 @@ from edge_agent.onnx import export as onnx_export
 from edge_agent.onnx import golden
 from edge_agent.onnx.export import Graph, export, reference, resized
 from edge_agent.onnx.run import OnnxFile
-from tests.agent import station, write_config
 from tests.tiny_clip import CONFIG, weights
 
 pytestmark = pytest.mark.skipif(
@@ -276,16 +275,6 @@ def test_a_file_that_is_no_onnx_is_named(exported, tmp_path, capsys):
     (tmp_path / "x.onnx").write_bytes(b"no such thing")
     assert main(["export", "--check", str(tmp_path / "x.onnx")]) == 1
     assert "x.onnx: not an ONNX file" in capsys.readouterr().err
-
-
-def test_a_station_that_reads_windows_is_refused_with_what_to_do(tmp_path, capsys):
-    config = write_config(tmp_path, station(detector={"windows": 2}))
-    assert main(["export", "--onnx", str(tmp_path / "x.onnx"), "--config", str(config)]) == 1
-    assert (
-        "station cam1 reads windows, and an ONNX file reads a picture as a whole: set windows: 1"
-        in capsys.readouterr().err
-    )
-    assert not (tmp_path / "x.onnx").exists()
 
 
 def test_without_the_extra_the_command_says_what_to_install(tmp_path, monkeypatch, capsys):

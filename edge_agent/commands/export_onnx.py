@@ -84,9 +84,8 @@ def export_onnx(options: argparse.Namespace) -> int:
     loader = build.loader(config)
     station = build.station(chosen, loader, config.sha256)
     rules = station.rules
-    detector = build.single_detector(
-        chosen.detector, loader
-    )  # whoever runs the file cuts elongated pictures into squares
+    # Whoever runs the file cuts elongated pictures into squares.
+    detector = build.single_detector(chosen.detector, loader)
     graph = Graph(detector, station.keep)
     made = export(
         detector,

@@ -41,7 +41,7 @@ def is_likely_picture(kind: str) -> bool:
     return kind in _REMEDIES
 
 
-def told(kinds: Mapping[str, int]) -> str:
+def describe(kinds: Mapping[str, int]) -> str:
     """Return how many files of which kinds there are, likely pictures first, each with what to do about it."""
     ordered = sorted(kinds, key=lambda kind: (not is_likely_picture(kind), -kinds[kind], kind))
     parts = [f"{kinds[kind]} {kind}{_remedy(kind)}" for kind in ordered[:MOST_KINDS]]
@@ -55,11 +55,11 @@ def _remedy(kind: str) -> str:
 
 
 class PassedOver:
-    """What the scans of one folder have passed over: each kind is told of once."""
+    """What the scans of one folder have passed over: each kind is reported once."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
     def begin_scan(self) -> None:
         """Start to count anew."""
@@ -69,12 +69,12 @@ class PassedOver:
         """Count files of a kind."""
         self._counts[kind] += count
 
-    def has_told(self, kind: str) -> bool:
-        """Return whether this kind was told of before."""
-        return kind in self._told
+    def has_reported(self, kind: str) -> bool:
+        """Return whether this kind was reported before."""
+        return kind in self._reported
 
     def news(self) -> dict[str, int]:
-        """Return the kinds that were not told of before, and how many files each has; they count as told from now on."""
-        fresh = {kind: count for kind, count in self._counts.items() if count and kind not in self._told}
-        self._told.update(fresh)
+        """Return the kinds that were not reported before, and how many files each has; they count as reported from now on."""
+        fresh = {kind: count for kind, count in self._counts.items() if count and kind not in self._reported}
+        self._reported.update(fresh)
         return fresh

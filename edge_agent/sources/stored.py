@@ -24,7 +24,7 @@ from edge_agent.io.drawings import is_drawing
 from edge_agent.sources.decode_ahead import decoded, sensible_workers
 from edge_agent.sources.edit_list import shown_s
 from edge_agent.sources.names import is_passed_over
-from edge_agent.sources.passed_over import SUBFOLDERS, VIDEO_SUFFIXES, is_likely_picture, kind_of, told
+from edge_agent.sources.passed_over import SUBFOLDERS, VIDEO_SUFFIXES, describe, is_likely_picture, kind_of
 
 log = logging.getLogger(__name__)
 
@@ -255,7 +255,7 @@ def _files(
         if leave_out and not _is_in(path, leave_out):
             found = [file for file in found if not _is_in(file, leave_out)]
         if not found and len(problems) == known_problems:
-            others = f", but {told(listing.passed_over)}" if listing.passed_over else ""
+            others = f", but {describe(listing.passed_over)}" if listing.passed_over else ""
             problems.append(f"{path}: no picture or video there{others}: give files, folders or globs of them")
         files.update(dict.fromkeys(map(os.path.abspath, found)))
     if problems:
@@ -264,7 +264,7 @@ def _files(
         raise EdgeAgentError("nothing to inspect: give files, folders or globs of pictures or videos")
     if passed_over:
         level = logging.WARNING if any(map(is_likely_picture, passed_over)) else logging.INFO
-        log.log(level, "station %s: not looked at: %s", station, told(passed_over))
+        log.log(level, "station %s: not looked at: %s", station, describe(passed_over))
     return list(files)
 
 

@@ -23,7 +23,7 @@ from edge_agent.io import pictures
 from edge_agent.sources.folder.seen_files import RecentFiles, SeenFiles, Stat, stat_of
 from edge_agent.sources.folder.watch import Taken, Watch, needs_polling
 from edge_agent.sources.names import Names, is_passed_over
-from edge_agent.sources.passed_over import MOST_COUNTED, SUBFOLDERS, PassedOver, is_likely_picture, kind_of, told
+from edge_agent.sources.passed_over import MOST_COUNTED, SUBFOLDERS, PassedOver, describe, is_likely_picture, kind_of
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ POLL_S = 1.0  # the pause between scans where inotify reports nothing
 YOUNG_S = 30.0  # a file that has not changed for less, and cannot be read or decoded, may still be being written
 DAY_S = 86400.0  # by more than this no file server's clock is wrong
 AGAIN_S = 1.0  # a file that was changed less than this after it was read was written once; some servers close twice
-MOST_WRITING_S = 600.0  # a file that is written for longer is told of
+MOST_WRITING_S = 600.0  # a file that is written for longer is reported
 UNWRITTEN = bytes(4096)  # the end of a file that was given its size before its content
 MOST_SEEN = 200_000  # files that are remembered; for those beyond, the ledger is asked at every scan
 MOST_RECENT = 4096  # files whose frames may not be recorded yet; a line holds a few hundred frames
@@ -63,7 +63,7 @@ class Waiting:
     """A file that may not be complete. Times by time.monotonic(), as the clock of a file server may be wrong.
 
     now: its version. looked_at: when it was last looked at. since: when this version was first seen. first: when any was.
-    told: whether it was told of that it is being written for long.
+    reported: whether it was reported that it is being written for long.
     """
 
     now: Stat
@@ -71,7 +71,7 @@ class Waiting:
     looked_at: float
     since: float
     first: float
-    told: bool = False
+    reported: bool = False
 
 
 class FolderSource:
@@ -277,7 +277,7 @@ class FolderSource:
     def _pass_over(self, entry: os.DirEntry[str]) -> None:
         """Count a file that does not match, unless patterns say that it is not meant, or the pictures in a subfolder."""
         if entry.is_dir(follow_symlinks=False):
-            if not self._passed_over.has_told(SUBFOLDERS):
+            if not self._passed_over.has_reported(SUBFOLDERS):
                 inside = replace(self._names, recursive=True).files(entry.path, [])
                 self._passed_over.add(SUBFOLDERS, sum(1 for _ in islice(inside, MOST_COUNTED)))
         elif not self._names.patterns:
@@ -286,7 +286,7 @@ class FolderSource:
     def _tell_passed_over(self, folder: str) -> None:
         if kinds := self._passed_over.news():
             level = logging.WARNING if any(map(is_likely_picture, kinds)) else logging.INFO
-            log.log(level, "station %s: not looked at in %s: %s", self.station, folder, told(kinds))
+            log.log(level, "station %s: not looked at in %s: %s", self.station, folder, describe(kinds))
 
     def _wait_unchanged(self, path: str, now: Stat, how: How, at: float | None = None) -> None:
         """Have the file read once it has not changed for unchanged_s.
@@ -317,7 +317,9 @@ class FolderSource:
             if not self._names.match(path, folder):
                 kind = kind_of(path)
                 if not (
-                    self._names.patterns or is_passed_over(os.path.basename(path)) or self._passed_over.has_told(kind)
+                    self._names.patterns
+                    or is_passed_over(os.path.basename(path))
+                    or self._passed_over.has_reported(kind)
                 ):
                     self._passed_over.add(kind)
                     self._tell_passed_over(folder)
@@ -342,8 +344,8 @@ class FolderSource:
         """Yield a fault, once, for each file that has been changing for so long that it may never be complete."""
         latest = time.monotonic() - MOST_WRITING_S
         for path, waiting in list(self._waiting.items()):
-            if waiting.first <= latest and not waiting.told:
-                waiting.told = True
+            if waiting.first <= latest and not waiting.reported:
+                waiting.reported = True
                 self._events["unreadable"] += 1
                 name = pictures.printable(path)
                 fault = f"{name}: still being written after {MOST_WRITING_S / 60:g} minutes: check what writes it"

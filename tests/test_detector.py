@@ -131,8 +131,8 @@ def test_prompts_for_another_backbone_are_refused_with_both_names(loader, tmp_pa
 
 
 def test_prompts_of_another_method_are_refused(loader, tmp_path):
-    with pytest.raises(CheckpointError, match=r"'patchcore' is no method.*tipsomaly, vip2clip, cops"):
-        loader.detector(checkpoint=copy(tmp_path, method="patchcore"))
+    with pytest.raises(CheckpointError, match=r"'guess' is no method.*tipsomaly, vip2clip, cops, patchcore"):
+        loader.detector(checkpoint=copy(tmp_path, method="guess"))
     with pytest.raises(CheckpointError, match=r"prompts\.safetensors: damaged"):
         loader.detector(checkpoint=copy(tmp_path, method="cops"))
 

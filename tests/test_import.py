@@ -24,7 +24,7 @@ from edge_agent.detectors.cops import Cops
 from edge_agent.detectors.method import Method
 from edge_agent.errors import CheckpointError
 from edge_agent.inference.detector import PromptDetector
-from edge_agent.inference.load import Loader, load_detector
+from edge_agent.inference.load import Loader
 from edge_agent.kernels import scoring
 from tests import tiny_clip
 from tests.made import gradient
@@ -147,7 +147,7 @@ def test_an_imported_checkpoint_reads_as_the_authors_numbers_do(method, legacy, 
     said = capfd.readouterr()
     assert "not measured: calibrate" in said.out
     assert "only `trainer evaluate` tells" in said.err
-    detector = load_detector(clips[method], out, class_name="metal plate")
+    detector = Loader().detector(clips[method], out, class_name="metal plate")
     assert type(detector.method) is type(expected)
     readings = detector.read(PICTURES)
     with torch.inference_mode():

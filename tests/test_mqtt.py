@@ -95,7 +95,7 @@ def test_alarms_arrive_in_order_and_keep_to_the_schemas(broker: Mosquitto, journ
         ids = [alarm(journal, sink) for _ in range(25)]
         assert_each_came_in_order(listener, ids)
         all_sent(journal)
-        assert sink.counters().sent == 25
+        wait_until(lambda: sink.counters().sent == 25, "all are counted, which is done once they are marked")
         assert sink.counters().redelivered == 0
         assert sink.counters().last_error is None
     assert {message.topic for message in listener.heard("alarm")} == {"acme/line4/cam1/alarm"}

@@ -13,7 +13,7 @@ import pytest
 from edge_agent.core import Evidence, SavedFile
 from edge_agent.errors import EdgeAgentError
 from edge_agent.evidence.redraw import redraw
-from edge_agent.evidence.store import EvidenceStore, encode
+from edge_agent.evidence.store import EvidenceStore
 from edge_agent.inference.load import load_detector
 from edge_agent.journal.journal import Journal
 from edge_agent.line.inspect import Station, inspect
@@ -43,10 +43,10 @@ def test_an_overlay_is_redrawn_by_the_rules_of_its_own_verdict_and_not_by_those_
             kept[one.id] = evidence
         overlays = set()
         for recorded in journal.inspections():
-            drawn = encode(redraw(recorded, lambda pixels: detector.read([pixels])[0]), "png")
+            drawn = redraw(recorded, lambda pixels: detector.read([pixels])[0])
             overlay = kept[recorded.id].overlay
-            assert drawn == Path(overlay.uri.removeprefix("file://")).read_bytes()
-            overlays.add(drawn)
+            np.testing.assert_array_equal(cv2.imread(overlay.uri.removeprefix("file://"))[:, :, ::-1], drawn)
+            overlays.add(drawn.tobytes())
         assert [one.map_threshold for one in journal.inspections()] == [0.3, 0.9]
         assert len(overlays) == 2, "another map threshold gives another overlay"
 

@@ -26,7 +26,7 @@ PLAN: Mapping[str, str] = {
     "edge_agent/line/judge.py": "tests/test_judge.py tests/test_mask.py",
     "edge_agent/line/mask.py": "tests/test_mask.py tests/test_judge.py",
     "edge_agent/line/inbox.py": "tests/test_inbox_waits.py tests/test_pipeline.py",
-    "edge_agent/line/inspect.py": "tests/test_pipeline.py tests/test_faults_detector.py -k 'not daemon'",
+    "edge_agent/line/inspect.py": "tests/test_pipeline.py tests/test_shows_nothing.py tests/test_faults_detector.py -k 'not daemon'",
     "edge_agent/line/line.py": "tests/test_pipeline.py tests/test_faults_detector.py -k 'not daemon'",
     "edge_agent/line/calibration.py": "tests/test_calibrate.py",
     "edge_agent/health/drift.py": "tests/test_drift.py -k 'not agent'",
@@ -35,7 +35,7 @@ PLAN: Mapping[str, str] = {
     "edge_agent/journal/reader.py": "tests/test_outbox.py -k 'not postgresql and not daemon'",
     "edge_agent/journal/purge.py": "tests/test_journal.py tests/test_retention.py -k 'not postgresql'",
     "edge_agent/journal/sqlite.py": "tests/test_journal.py tests/test_journal_faults.py -k 'not postgresql'",
-    "trainer/calibrate/conformal.py": "tests/test_calibrate.py -k 'rate or interval or tied or score'",
+    "trainer/calibrate/conformal.py": "tests/test_calibrate.py -k 'rate or interval or tie or score'",
     "trainer/calibrate/calibration.py": "tests/test_calibrate.py",
 }
 ANNOTATIONS = "core/ReplaceBinaryOperator_BitOr"

@@ -27,7 +27,7 @@ from edge_agent.line.judge import Rules, judge, regions
 from tests.agent import write_config
 from tests.detectors import SynchronousDetector
 from trainer.calibrate.calibration import make_calibration, write_calibration
-from trainer.calibrate.conformal import false_alarm_interval, just_above, pictures_needed, threshold_rank
+from trainer.calibrate.conformal import false_alarm_interval, is_tied, just_above, pictures_needed, threshold_rank
 from trainer.calibrate.missed import DefectiveScores, missed, painted_scores
 from trainer.calibrate.readings import Readings, read_pictures
 from trainer.calibrate.setup import ReadingSetup
@@ -266,6 +266,11 @@ def test_what_is_no_rate_is_wrong_usage(rate: str, tmp_path: Path, capsys) -> No
         main(["calibrate", "--good", str(tmp_path), f"--false-alarm-rate={rate}", "--out", str(tmp_path / "c.json")])
     assert ended.value.code == 2
     assert "no share between 0 and 1" in capsys.readouterr().err
+
+
+def test_a_score_of_the_threshold_that_occurs_more_than_once_is_a_tie():
+    scores = np.array([0.1, 0.4, 0.4, 0.7])
+    assert [is_tied(scores, m) for m in (1, 2, 3, 4)] == [False, True, True, False]
 
 
 def test_an_earlier_calibration_is_replaced_and_nothing_else_is(parts: Path, tmp_path: Path, capfd) -> None:

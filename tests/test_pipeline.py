@@ -147,6 +147,14 @@ def test_a_frame_without_a_picture_is_not_decidable_and_says_why():
     assert inspection.reading is None
 
 
+def test_the_time_of_a_batch_is_shared_by_the_pictures_that_were_read(monkeypatch):
+    ticks = iter([10.0, 10.5, 20.0, 21.5] + [30.0] * 6)  # start: 0.5 s, wait for the readings: 1.5 s
+    monkeypatch.setattr("edge_agent.line.inspect.time.perf_counter", lambda: next(ticks))
+    frames = [frame(10, 0), frame(0, 1, fault="3.png: is empty"), frame(20, 2)]
+    inspections = inspect(frames, {"cam1": station(Brightness())}, {})
+    assert [one.timings["detect"] for one in inspections] == [1000.0, 0.0, 1000.0]
+
+
 def test_a_picture_the_detector_fails_on_is_not_decidable_and_the_rest_goes_on():
     inspections = inspect([frame(10), frame(13), frame(250)], {"cam1": station(Brightness())}, {})
     assert [one.verdict.evaluation for one in inspections] == [

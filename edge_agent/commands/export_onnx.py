@@ -152,12 +152,8 @@ def _station(config: Config, options: argparse.Namespace) -> StationConfig:
         raise EdgeAgentError(
             f"station {chosen.name} reads windows, and a graph reads one picture: set windows: 1 there to export"
         )
-    # The graph reads one square; whoever runs it cuts elongated pictures (see inference/squares.py).
-    changed = {"device": "cpu", "precision": "fp32", "squares": False}
-    changed |= {key: value for key, value in given.items() if value}
-    calibration = chosen.calibration and chosen.calibration.model_copy(update={"squares": False})
-    update = {"detector": chosen.detector.model_copy(update=changed), "calibration": calibration}
-    return chosen.model_copy(update=update)
+    changed = {"device": "cpu", "precision": "fp32"} | {key: value for key, value in given.items() if value}
+    return chosen.model_copy(update={"detector": chosen.detector.model_copy(update=changed)})
 
 
 def _batch(text: str) -> int | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -97,13 +96,6 @@ def make_bank(
     ]
     every = folds[0] if len(good) == 1 else checkpoint(_of(good, range(len(good)), size, seed), pictures)
     return Bank(every, folds, fold)
-
-
-def digest_of(path: Path) -> str:
-    """Return the SHA-256 (hex) of a file."""
-    import hashlib
-
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _of(good: Sequence[Described], shown: Sequence[int], size: int, seed: int) -> Tensor:

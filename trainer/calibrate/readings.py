@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from edge_agent.io.pictures import MIN_SIDE, decode
 from edge_agent.line.calibration import brightness
 from edge_agent.line.contrast import contrast
 from trainer.calibrate.setup import ReadingSetup
-from trainer.data.examples import Skipped
+from trainer.data.examples import Skipped, pixels_digest
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,7 +68,7 @@ def read_pictures(
             except PictureError as error:
                 skipped.append(Skipped.by(error, path))
                 continue
-            digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest()
+            digest = pixels_digest(pixels)
             if digest in first:
                 copies.append((path, first[digest]))
             else:

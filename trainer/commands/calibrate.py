@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -13,10 +12,9 @@ from edge_agent.backbones.families import forms
 from edge_agent.backbones.tips.embedded import EMBEDDED
 from edge_agent.commands.arguments import count, windows, words
 from edge_agent.detectors.methods import unfitted_methods
-from trainer.commands.output import bar, writable
+from trainer.commands.output import bar, print_left_out, writable
 
 if TYPE_CHECKING:
-    from trainer.calibrate.readings import Readings
     from trainer.calibrate.setup import ReadingSetup
 
 
@@ -83,12 +81,12 @@ def _calibrate(options: argparse.Namespace) -> int:
     setup = _setup(options)
     with bar(len(paths), "good pictures") as progress:
         readings = read_pictures(setup, paths, pictures_needed(rate), report=progress.update)
-    _print_left_out(readings)
+    print_left_out(readings.skipped, readings.copies)
     calibration = make_calibration(setup, readings, rate)
     if options.bad:
         with bar(len(bad), "defective pictures") as progress:
             bad_readings = read_pictures(setup, bad, 0, report=progress.update)
-        _print_left_out(bad_readings)
+        print_left_out(bad_readings.skipped, bad_readings.copies)
         defective = bad_scores(bad_readings, options.bad)
     else:
         broken = {one.path for one in readings.skipped}
@@ -104,13 +102,6 @@ def _calibrate(options: argparse.Namespace) -> int:
         f"wrote calibration {calibration.id} to {options.out}; to use it, set calibration: {options.out} for the station"
     )
     return 0
-
-
-def _print_left_out(readings: Readings) -> None:
-    for one in readings.skipped:
-        print(f"skipped {one.path}: {one.reason}", file=sys.stderr)
-    for copy, first in readings.copies:
-        print(f"skipped {copy}: the same picture as {first}", file=sys.stderr)
 
 
 def _setup(options: argparse.Namespace) -> ReadingSetup:

@@ -112,6 +112,14 @@ def print_skipped(skipped: Sequence[Skipped]) -> None:
         print(f"skipped {len(skipped)} picture{'s' * (len(skipped) > 1)} in all", file=sys.stderr)
 
 
+def print_left_out(skipped: Iterable[Skipped], copies: Iterable[tuple[Path, Path]]) -> None:
+    """Print to stderr the pictures that could not be read, and those that repeat another pixel by pixel, each with that one."""
+    for one in skipped:
+        print(f"skipped {one.path}: {one.reason}", file=sys.stderr)
+    for copy, first in copies:
+        print(f"skipped {copy}: the same picture as {first}", file=sys.stderr)
+
+
 def writable(out: Path) -> None:
     """Raise EdgeAgentError when `out` cannot be written, before an hour of work is done for nothing."""
     if not out.parent.is_dir():

@@ -6,14 +6,10 @@ import argparse
 import sys
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from edge_agent.commands.arguments import seed, words
 from trainer.commands.calibrate import rate
-from trainer.commands.output import bar
-
-if TYPE_CHECKING:
-    from trainer.station.pictures import PictureSet
+from trainer.commands.output import bar, print_left_out, writable_folder
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -50,15 +46,18 @@ def _station(options: argparse.Namespace) -> int:
     from trainer.data.examples import defective_pictures, good_pictures
     from trainer.station.candidates import candidates, steps
     from trainer.station.choice import best, false_alarm_rate, measured
-    from trainer.station.folder import CONFIG, PAGE, require_writable, write_station
+    from trainer.station.folder import CONFIG, PAGE, require_own_folder, write_station
     from trainer.station.pictures import picture_set
     from trainer.station.table import lines
 
-    require_writable(options.out, options.name)
+    writable_folder(options.out)
+    require_own_folder(options.out, options.name)
     good = good_pictures(options.good)
     bad = defective_pictures(options.bad) if options.bad else []
     pictures = picture_set(good, bad, options.seed)
-    _print_left_out(pictures)
+    print_left_out(pictures.skipped, pictures.copies)
+    if pictures.left_out:
+        print(f"{pictures.left_out} more good pictures are not used: so many add nothing but time", file=sys.stderr)
     allowed = false_alarm_rate(len(pictures.good), options.false_alarm_rate)
     _print_rate(options.false_alarm_rate, allowed, len(pictures.good))
     with bar(steps(pictures), "trying") as progress:
@@ -78,15 +77,6 @@ def _station(options: argparse.Namespace) -> int:
     print(f"wrote {options.out}; every picture that it gets wrong: {options.out / PAGE}")
     print(f"to run it: edge-agent run --config {options.out / CONFIG}")
     return 0
-
-
-def _print_left_out(pictures: PictureSet) -> None:
-    for one in pictures.skipped:
-        print(f"skipped {one.path}: {one.reason}", file=sys.stderr)
-    for copy, first in pictures.copies:
-        print(f"skipped {copy}: the same picture as {first}", file=sys.stderr)
-    if pictures.left_out:
-        print(f"{pictures.left_out} more good pictures are not used: so many add nothing but time", file=sys.stderr)
 
 
 def _print_rate(asked: Fraction | None, allowed: Fraction, good: int) -> None:

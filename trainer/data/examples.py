@@ -9,6 +9,7 @@ the folder, with / or \\. Masks may have any picture format, see masks.py; hidde
 from __future__ import annotations
 
 import codecs
+import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -158,6 +159,11 @@ def defective_pictures(folder: Path) -> list[Path]:
                     f"{one}: lies in a folder {part}, which holds no defective pictures: give the folder of defective ones alone"
                 )
     return found
+
+
+def pixels_digest(pixels: np.ndarray) -> bytes:
+    """Return a digest of (H, W, 3) uint8 pixels: the same for the same picture, whatever its file and format."""
+    return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest()
 
 
 def _require_folder(folder: Path) -> None:

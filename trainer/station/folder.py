@@ -24,12 +24,10 @@ from trainer.station.pictures import PictureSet
 CONFIG, PAGE, INCOMING = "config.yaml", "wrong.html", "incoming"
 
 
-def require_writable(out: Path, name: str) -> None:
-    """Raise EdgeAgentError when a station cannot have that name, or `out` cannot be made or holds anything but such a station."""
+def require_own_folder(out: Path, name: str) -> None:
+    """Raise EdgeAgentError when a station cannot have that name, or `out` is or holds anything but an earlier one of that name."""
     if config_name(name) != name:
         raise EdgeAgentError(f"--name {name}: wants letters, digits, - _ . alone, such as {config_name(name)}")
-    if not out.parent.is_dir():
-        raise EdgeAgentError(f"{out.parent}: no such folder to make {out.name} in; make it first")
     if out.exists() and not out.is_dir():
         raise EdgeAgentError(f"{out}: is a file: name another --out")
     known = {CONFIG, PAGE, INCOMING, "data", checkpoint_name(name), calibration_name(name)}

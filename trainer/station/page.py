@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from edge_agent.core import Evaluation, Reading, Verdict
+from edge_agent.core import Reading
 from edge_agent.evidence.overlay import overlay
 from edge_agent.line.judge import Rules, judge
 from trainer.report.rendering import render
@@ -73,8 +73,6 @@ def station_page(
 
 def _wrong(name: str, pixels: np.ndarray, reading: Reading, rules: Rules) -> Wrong:
     verdict = judge(reading, rules, pixels.shape)
-    if verdict.evaluation is Evaluation.OK:
-        verdict = Verdict(Evaluation.OK)
     drawn = overlay(pixels, reading, verdict, threshold=rules.threshold, map_threshold=rules.map_threshold, title=name)
     scale = WIDEST / max(drawn.shape[:2])
     if scale < 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from edge_agent.backbones.weights.digests import measure
 from edge_agent.errors import EdgeAgentError, PictureError
 from edge_agent.io.pictures import MIN_SIDE, decode
 from trainer.bank.bank import GoodPicture
 from trainer.bank.good_parts import varied
-from trainer.data.examples import Skipped
+from trainer.data.examples import Skipped, pixels_digest
 from trainer.data.painted_pictures import paint_picture
 
 MOST_GOOD = 200  # pictures that are used; of more, so many evenly spaced ones are taken
@@ -72,16 +72,14 @@ def picture_set(good: Sequence[Path], bad: Sequence[Path], seed: int = 0) -> Pic
     skipped: list[Skipped] = []
     copies: list[tuple[Path, Path]] = []
     seen: dict[bytes, Path] = {}
-    whole: dict[Path, bytes] = {}
     for path in good:
         if (digest := _digest(path, skipped)) is None:
             continue
         if digest in seen:
             copies.append((path, seen[digest]))
         else:
-            seen[digest] = whole_path = path
-            whole[whole_path] = digest
-    if not whole:
+            seen[digest] = path
+    if not seen:
         first = f"; the first: {skipped[0].path}: {skipped[0].reason}" if skipped else ""
         raise EdgeAgentError(f"none of the {len(good)} good pictures can be read{first}")
     defective: list[BadPicture] = []
@@ -93,7 +91,7 @@ def picture_set(good: Sequence[Path], bad: Sequence[Path], seed: int = 0) -> Pic
                 f"{path}: is the same picture as {seen[digest]}, which is said to be good: take it out of one of the two folders"
             )
         defective.append(BadPicture(path, partial(_decoded, path)))
-    paths = list(whole)
+    paths = list(seen.values())
     if len(paths) > MOST_GOOD:
         paths = [paths[at * len(paths) // MOST_GOOD] for at in range(MOST_GOOD)]
     if not defective:
@@ -101,10 +99,8 @@ def picture_set(good: Sequence[Path], bad: Sequence[Path], seed: int = 0) -> Pic
             BadPicture(path, partial(_painted, path, paths[(at + 1) % len(paths)], seed + at), at)
             for at, path in enumerate(paths)
         ]
-    pictures = [
-        GoodPicture(path.name, hashlib.sha256(path.read_bytes()).hexdigest(), partial(_decoded, path)) for path in paths
-    ]
-    return PictureSet(pictures, paths, defective, skipped, copies, len(whole) - len(paths))
+    pictures = [GoodPicture(path.name, measure(path)["sha256"], partial(_decoded, path)) for path in paths]
+    return PictureSet(pictures, paths, defective, skipped, copies, len(seen) - len(paths))
 
 
 def _decoded(path: Path) -> np.ndarray:
@@ -122,4 +118,4 @@ def _digest(path: Path, skipped: list[Skipped]) -> bytes | None:
     except PictureError as error:
         skipped.append(Skipped.by(error, path))
         return None
-    return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest()
+    return pixels_digest(pixels)

@@ -173,6 +173,7 @@ def test_the_calibration_says_what_it_rests_on(tmp_path: Path) -> None:
     assert (one.model_sha256, one.checkpoint_sha256) == ("a" * 64, "b" * 64)
     assert one.false_alarm_interval == false_alarm_interval(100, 5)
     assert one.score_quantiles is not None
+    assert QUANTILES == (0, 1, 5, 25, 50, 75, 95, 99, 100)  # files that stations have name them
     assert list(one.score_quantiles) == [str(level) for level in QUANTILES]
     assert one.score_quantiles["0"] == pytest.approx(10 / 255)
     assert one.score_quantiles["100"] == pytest.approx(109 / 255)

@@ -668,6 +668,7 @@ def test_all_errors_of_a_calibration_are_told_with_file_and_key(tmp_path: Path) 
         "good_pictures",
         "model_sha256",
     ]
+    assert said[1] == f"{path}: threshold: input should be less than or equal to 1"
     in_config = the_error(tmp_path, STATION + "  calibration: calibration.json\n")
     assert in_config.startswith(f"config.yaml:4:16: stations[0].calibration: {path}: id: is missing")
     assert "good_pictures: " in in_config

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import multiprocessing
 import os
 import shutil
@@ -229,6 +230,41 @@ def test_a_file_that_a_stranger_holds_is_waited_for_then_said(filled: Path, monk
             stranger.execute("ROLLBACK")
             assert journal.record(inspection, evidence(), [message(inspection)])
             assert journal.outbox(MQTT).outbox_depth()[0] == 41
+
+
+@pytest.mark.parametrize(("spare", "checks"), [(1, True), (0, False)])
+def test_a_file_is_checked_completely_when_it_is_opened_unless_it_is_large(
+    filled: Path, monkeypatch: pytest.MonkeyPatch, spare: int, checks: bool
+) -> None:
+    assert sqlite.CHECKED_BYTES == 64 << 20
+    monkeypatch.setattr(sqlite, "CHECKED_BYTES", filled.stat().st_size + spare)
+    run: list[str] = []
+
+    @event.listens_for(Engine, "before_cursor_execute")
+    def note(connection: object, cursor: object, statement: str, *_: object) -> None:
+        run.append(statement)
+
+    try:
+        Journal.open(f"sqlite:///{filled}").close()
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+    assert ("PRAGMA quick_check(1)" in run) is checks
+
+
+def test_the_lock_for_writing_is_waited_for_just_as_long_as_a_locked_database(
+    filled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = iter([100.0, 104.9, 105.0, 105.1])  # of the clock, in seconds: the wait begins at the first
+
+    class Clock:
+        monotonic = staticmethod(lambda: next(looks))
+        sleep = staticmethod(lambda _s: None)
+
+    with Path(f"{filled}.writing").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        monkeypatch.setattr(sqlite, "time", Clock)
+        assert "another process has been writing for 5 s: end that one" in refusal(filled)
+        assert next(looks, None) is None
 
 
 def test_a_full_disk_undoes_the_record_that_did_not_fit_and_later_ones_succeed(

@@ -6,12 +6,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime, timezone
 
 import numpy as np
 import pytest
 
-from edge_agent.core import AlarmEvent, Evaluation, Evidence, Frame, Inspection, Message, Reading, Trace
+from edge_agent.core import AlarmEvent, Evaluation, Evidence, Frame, Inspection, Message, Reading, StoredFile, Trace
 from edge_agent.errors import DetectorLost, JournalError
 from edge_agent.line.inbox import Inbox
 from edge_agent.line.inspect import Station, inspect, replay, warm_up
@@ -217,6 +218,28 @@ def test_a_journal_that_refuses_for_a_while_loses_nothing():
     )
     run_until(line, lambda: len(kept.written) == 5)
     assert [one.frame.seq for one in kept.recorded] == list(range(5))
+
+
+@pytest.mark.parametrize(
+    ("file", "then"),
+    [
+        (
+            StoredFile("/parts/0.png", 7, 100, 1, "a" * 64),
+            "0.png could be recorded: it is inspected again at the next start",
+        ),
+        (None, "0.png could be recorded: it is lost"),
+    ],
+)
+def test_a_stop_before_the_journal_takes_a_picture_says_whether_it_is_lost(
+    caplog: pytest.LogCaptureFixture, file: StoredFile | None, then: str
+):
+    kept = Kept(refusals=1_000_000)
+    line = Line(
+        [Given("cam1", [replace(frame(1), file=file)])], {"cam1": station(Brightness())}, kept, kept, nothing, [kept]
+    )
+    run_until(line, lambda: "trying again" in caplog.text)
+    assert caplog.messages[-1] == f"stopped before {then}"
+    assert line.counts.dropped["cam1", "stopped"] == 1
 
 
 def test_a_sink_that_fails_keeps_nobody_from_being_told():

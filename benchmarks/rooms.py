@@ -21,7 +21,7 @@ ORDER: Mapping[str, tuple[str, ...]] = {
     ),
     "trainer": (
         "io", "synthesis", "data", "evaluate", "fit", "importing", "calibrate", "pretrain", "report", "bank", "station",
-        "commands", "cli", "__main__",
+        "few_shot", "commands", "cli", "__main__",
     ),
 }  # fmt: skip
 Arrows = Mapping[tuple[str, str], list[tuple[str, str]]]

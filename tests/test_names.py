@@ -9,7 +9,7 @@ import pytest
 
 from edge_agent.cli import main
 from edge_agent.cli import parser as agent_parser
-from edge_agent.detectors.methods import METHODS, fitted_methods, unfitted_methods
+from edge_agent.detectors.methods import METHODS, few_shot_methods, fitted_methods, unfitted_methods
 from trainer.cli import parser as trainer_parser
 from trainer.fit.recipes import RECIPES
 from trainer.importing.datasets import DATASETS
@@ -64,5 +64,7 @@ def test_every_dataset_that_import_offers_has_settings_where_they_depend_on_it()
 
 
 def test_commands_without_a_checkpoint_offer_the_methods_that_need_none():
-    for command in ("edge-agent export", "trainer evaluate", "trainer calibrate"):
+    for command in ("edge-agent export", "trainer calibrate"):
         assert [choice for own, choice in OFFERED if own == command] == unfitted_methods(), command
+    measured = [choice for own, choice in OFFERED if own == "trainer evaluate"]
+    assert measured == [*unfitted_methods(), *few_shot_methods()]

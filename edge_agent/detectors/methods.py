@@ -91,6 +91,11 @@ def checkpoint_methods() -> list[str]:
     return [entry.name for entry in METHODS.values() if entry.fitted]
 
 
+def few_shot_methods() -> list[str]:
+    """Names of the methods that compare with good parts."""
+    return [entry.name for entry in METHODS.values() if entry.from_good_parts]
+
+
 def unfitted_methods() -> list[str]:
     """Names of the methods that need no checkpoint."""
     return [entry.name for entry in METHODS.values() if not entry.fitted]

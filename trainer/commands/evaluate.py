@@ -9,8 +9,10 @@ from pathlib import Path
 from edge_agent.backbones.families import forms
 from edge_agent.backbones.tips.embedded import EMBEDDED
 from edge_agent.commands.arguments import count, seed, windows
-from edge_agent.detectors.methods import unfitted_methods
-from trainer.commands.output import bar, print_warnings, writable
+from edge_agent.detectors.methods import few_shot_methods, unfitted_methods
+from trainer.commands.output import bar, print_skipped, print_warnings, writable
+
+DRAWS = 5  # of a few good pictures, unless said otherwise
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -23,8 +25,17 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     evaluate.add_argument("--checkpoint", type=Path, help="prompts fitted for it (default: the embedded model's own)")
     evaluate.add_argument(
         "--method",
-        choices=unfitted_methods(),
-        help="a method that needs no checkpoint, in place of one",
+        choices=[*unfitted_methods(), *few_shot_methods()],
+        help="a method that needs no checkpoint, in place of one; one that compares with good parts takes --shots",
+    )
+    evaluate.add_argument(
+        "--shots",
+        type=count,
+        metavar="K",
+        help="measure a method that compares with good parts: its memory is made of K good pictures, none of which is measured",
+    )
+    evaluate.add_argument(
+        "--draws", type=count, metavar="N", help=f"how often other K good pictures are drawn (default {DRAWS})"
     )
     named = evaluate.add_mutually_exclusive_group()
     named.add_argument(
@@ -41,7 +52,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     evaluate.add_argument(
         "--size", type=count, help="pixels a side at which maps and masks are compared (default: the model's own)"
     )
-    evaluate.add_argument("--seed", type=seed, default=0, help="of the random draws behind the intervals (default 0)")
+    evaluate.add_argument("--seed", type=seed, default=0, help="of all random draws (default 0)")
     evaluate.add_argument("--baseline", action="store_true", help="measure local contrast too, which needs no learning")
     evaluate.add_argument(
         "--json", type=Path, metavar="FILE", help="write all figures and scores, for `trainer compare`"
@@ -61,6 +72,8 @@ def _evaluate(options: argparse.Namespace) -> int:
     for out in (options.json, options.report):
         if out:
             writable(out)
+    if options.shots or options.draws or options.method in few_shot_methods():
+        return _few_shot(options)
     choice = ModelChoice(
         options.model,
         options.checkpoint,
@@ -100,3 +113,83 @@ def _evaluate(options: argparse.Namespace) -> int:
         write_report(report_page(evaluation, results.model, results.baseline, selections), options.report)
         print(f"wrote the report to {options.report}")
     return 0
+
+
+def _few_shot(options: argparse.Namespace) -> int:
+    """Measure a method on several draws of a few good pictures."""
+    from edge_agent.inference.detector import PromptDetector
+    from edge_agent.inference.load import Loader
+    from edge_agent.inference.squares import SquaresDetector
+    from trainer.bank.bank import make_bank
+    from trainer.data.doubts import of_leftover
+    from trainer.data.examples import Skipped, categories, read_examples, training_examples
+    from trainer.few_shot.measure import Pool, Way, measure_few_shot
+    from trainer.few_shot.record import few_shot_record, lines, write_few_shot
+
+    _require_few_shot(options)
+    draws = options.draws or DRAWS
+    leftover: list[Path] = []
+    skipped: list[Skipped] = []
+    test = categories(read_examples(options.data, leftover=leftover))
+    print_warnings(of_leftover(leftover))
+    training = categories(training_examples(options.data))
+    backbone = Loader().backbone(options.model)
+    way = Way(
+        lambda pictures: make_bank(backbone, pictures, image_size=options.image_size, seed=options.seed),
+        lambda checkpoint: SquaresDetector(PromptDetector(backbone, checkpoint, "object")),
+    )
+    pools = {name: Pool.of(examples, training.get(name, []), skipped) for name, examples in test.items()}
+    for name, pool in pools.items():
+        pool.require(name, options.shots)
+    results = []
+    for name, pool in pools.items():
+        with bar(draws * len(pool.test), name) as progress:
+            results.append(
+                measure_few_shot(
+                    name,
+                    pool,
+                    way,
+                    shots=options.shots,
+                    draws=draws,
+                    seed=options.seed,
+                    size=options.size,
+                    report=progress.update,
+                )
+            )
+    record = few_shot_record(
+        results,
+        detector=f"{options.method}/{backbone.name}",
+        model_sha256=backbone.sha256,
+        folder=options.data,
+        shots=options.shots,
+        seed=options.seed,
+        command=options.command,
+    )
+    for line in lines(record):
+        print(line)
+    left_out = {one.path: one for one in [*skipped, *(one for each in results for one in each.skipped)]}
+    print_skipped(list(left_out.values()))
+    if options.json:
+        write_few_shot(record, options.json)
+        print(f"wrote all draws to {options.json}")
+    return 0
+
+
+def _require_few_shot(options: argparse.Namespace) -> None:
+    """Raise EdgeAgentError for options that say nothing of a method that compares with good parts, or too little."""
+    from edge_agent.errors import EdgeAgentError
+
+    known = " or ".join(few_shot_methods())
+    if options.shots is None:
+        what = f"--method {options.method}" if options.method in few_shot_methods() else "--draws"
+        raise EdgeAgentError(f"{what} needs --shots K: how many good pictures the method is shown")
+    if options.method not in few_shot_methods():
+        raise EdgeAgentError(f"--shots is for a method that compares with good parts: name it with --method {known}")
+    for name, given in (
+        ("--checkpoint", options.checkpoint),
+        ("--baseline", options.baseline),
+        ("--report", options.report),
+        ("--windows", options.windows > 1),
+    ):
+        if given:
+            raise EdgeAgentError(f"{name} cannot be given with --shots: leave it out")

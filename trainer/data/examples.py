@@ -61,6 +61,12 @@ class Skipped:
         return cls(path, str(error).removeprefix(f"{printable(path)}: "))
 
 
+def training_examples(folder: Path) -> list[Example]:
+    """List all examples of the training split below a folder; none where there is no such split. See read_examples."""
+    _require_folder(folder)
+    return _from_meta(folder, "train", False) if (folder / META).is_file() else _from_layout(folder, "train", [], False)
+
+
 def read_examples(folder: Path, split: str = "test", leftover: list[Path] | None = None) -> list[Example]:
     """List all examples of a split below a folder.
 
@@ -172,12 +178,12 @@ def _require_folder(folder: Path) -> None:
         raise EdgeAgentError(f"{folder}: {what}: give a folder of pictures")
 
 
-def _from_layout(folder: Path, split: str, leftover: list[Path]) -> list[Example]:
+def _from_layout(folder: Path, split: str, leftover: list[Path], required: bool = True) -> list[Example]:
     places = (
         [folder] if (folder / split).is_dir() else sorted(one for one in folder.iterdir() if (one / split).is_dir())
     )
     examples = [one for place in places for one in _of_category(place, split, leftover)]
-    if not examples:
+    if not examples and required:
         plain = any(one.suffix.lower() in SUFFIXES for one in folder.iterdir())
         raise EdgeAgentError(
             f"{folder}: {'pictures, but not' if plain else 'no pictures'} in MVTec layout; expected"
@@ -245,7 +251,7 @@ class _Entry(BaseModel):
     anomaly: Literal[0, 1]
 
 
-def _from_meta(folder: Path, split: str) -> list[Example]:
+def _from_meta(folder: Path, split: str, required: bool = True) -> list[Example]:
     path = folder / META
     try:
         known = TypeAdapter(dict[str, dict[str, list[_Entry]]]).validate_json(
@@ -268,7 +274,7 @@ def _from_meta(folder: Path, split: str) -> list[Example]:
                 kind = "defect"
             masks = (_inside(folder, entry.mask_path),) if entry.anomaly and entry.mask_path else ()
             examples.append(Example(category, kind, _inside(folder, entry.img_path), masks))
-    if not examples:
+    if not examples and required:
         raise EdgeAgentError(f"{path}: names no pictures of {split}; it has {', '.join(known) or 'nothing'}")
     return examples
 

@@ -76,7 +76,7 @@ def measured(candidate: Candidate, rate: Fraction) -> Measured:
     threshold = just_above(candidate.scores, threshold_rank(len(candidate.scores), rate))
     if rate > LOWEST_RATE:
         # So few pictures promise little; what fewer good parts reach can still be estimated.
-        threshold = max(threshold, _exceeded_by(expected_share(rate), candidate.scores))
+        threshold = max(threshold, exceeded_score(expected_share(rate), candidate.scores))
     scores = np.concatenate([candidate.scores, candidate.bad])
     truth = np.repeat([False, True], [len(candidate.scores), len(candidate.bad)])
     return Measured(
@@ -89,7 +89,7 @@ def measured(candidate: Candidate, rate: Fraction) -> Measured:
     )
 
 
-def _exceeded_by(share: float, scores: np.ndarray) -> float:
+def exceeded_score(share: float, scores: np.ndarray) -> float:
     """Estimate the score (in [0, 1]) that a share of good parts reaches, as if the log odds of scores were normal."""
     odds = exceeded_by(share, _log_odds(scores), SPREAD)
     return float(np.float32(1 / (1 + np.exp(-odds))))

@@ -1,0 +1,1 @@
+"""Methods that need a few good parts, measured on several draws of them."""

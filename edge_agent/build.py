@@ -225,6 +225,7 @@ def registry(
         "steps": lambda: metrics.steps([*line.stages, periodic.stage], meter),
         "outbox": lambda: metrics.outbox({sink.receiver: journal.outbox(sink.receiver) for sink in sinks.values()}),
         "evidence": lambda: metrics.evidence(store, line),
+        "recording": lambda: metrics.recording(line),
         "disk": lambda: metrics.disk([config.agent.data_dir, config.evidence.folder]),
         "gpu": metrics.gpu,
         "stages": lambda: metrics.stages(watchdog),

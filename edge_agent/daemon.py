@@ -141,7 +141,8 @@ class Agent:
     def status(self) -> str:
         """Return the counts since the start in one line."""
         counts = self._line.counts
-        return f"{counts.inspected} inspected, {counts.not_ok} NotOK, {counts.not_decidable} NotDecidable"
+        counted = f"{counts.inspected} inspected, {counts.not_ok} NotOK, {counts.not_decidable} NotDecidable"
+        return f"not recording: {self._line.not_recording}; {counted}" if self._line.not_recording else counted
 
     def reload(self) -> None:
         """Read the configuration again and judge by it from the next batch on; a bad one is refused with its errors."""
@@ -195,7 +196,13 @@ class Agent:
             yield
 
     def _health(self) -> tuple[bool, dict[str, object]]:
-        return self._watchdog.health(self._is_ready.is_set(), self._sources, self._undecided.lengths)
+        return self._watchdog.health(
+            self._is_ready.is_set(),
+            self._sources,
+            self._undecided.lengths,
+            self._line.not_recording,
+            self._store.fault,
+        )
 
     def _started(self) -> None:
         count = len(self._sources)

@@ -238,10 +238,12 @@ def test_a_full_disk_costs_evidence_and_nothing_else(tmp_path: Path, caplog: pyt
         assert shutil.disk_usage(disk).free >= 25_000, "which is left for the journal"
         assert kept.lost == 30
         assert caplog.text.count("No space left on device: free some space") == 1, "and not for every picture"
+        assert kept.fault == "No space left on device: free some space, or lower evidence.keep_gb"
         assert [name for name in names(disk) if name.endswith(".tmp")] == []
         others.unlink()
         assert kept.save(inspection(pixels=NOISE)).image is not None, "as soon as there is space, without a restart"
         assert f"again; that of {kept.lost} inspections was not" in caplog.text
+        assert kept.fault is None
 
 
 def test_a_disk_smaller_than_keep_gb_keeps_the_newest(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from edge_agent.core import AlarmEvent, Evaluation, Evidence, Frame, Inspection, Message, Reading, StoredFile, Trace
 from edge_agent.errors import DetectorLost, JournalError
+from edge_agent.health.metrics import recording
 from edge_agent.line.inbox import Inbox
 from edge_agent.line.inspect import Station, inspect, replay, warm_up
 from edge_agent.line.judge import Rules
@@ -206,8 +207,17 @@ def test_what_was_taken_in_before_a_stop_is_recorded():
     assert len(kept.recorded) == line.inbox.captured["cam1"]
 
 
-def test_a_journal_that_refuses_for_a_while_loses_nothing():
-    kept = Kept(refusals=3)
+def test_a_journal_that_refuses_for_a_while_loses_nothing_and_says_why_until_it_records_again(
+    caplog: pytest.LogCaptureFixture,
+):
+    reasons: list[str | None] = []
+
+    class Noted(Kept):
+        def record(self, inspection: Inspection, evidence: Evidence, messages: Sequence[Message]) -> bool:
+            reasons.append(line.not_recording)
+            return super().record(inspection, evidence, messages)
+
+    kept = Noted(refusals=3)
     line = Line(
         [Given("cam1", [frame(1, seq) for seq in range(5)])],
         {"cam1": station(Brightness())},
@@ -218,6 +228,11 @@ def test_a_journal_that_refuses_for_a_while_loses_nothing():
     )
     run_until(line, lambda: len(kept.written) == 5)
     assert [one.frame.seq for one in kept.recorded] == list(range(5))
+    assert reasons == [None, "disk full", "disk full", "disk full", None, None, None, None]
+    assert line.counts.journal_failures == 3
+    figures = {sample.name: sample.value for metric in recording(line) for sample in metric.samples}
+    assert figures == {"edge_agent_recording": 1, "edge_agent_journal_failures_total": 3}
+    assert caplog.messages.count("the journal records again") == 1
 
 
 @pytest.mark.parametrize(

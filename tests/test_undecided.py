@@ -60,3 +60,13 @@ def test_healthz_and_the_metrics_name_what_is_away_and_what_decides_nothing() ->
     assert figures["edge_agent_source_up", "cam1"] == 0
     assert figures["edge_agent_source_events_total", "cam1", "losses"] == 1
     assert figures["edge_agent_not_decidable_in_a_row", "cam1"] == 15
+
+
+def test_an_agent_whose_journal_takes_nothing_is_not_well_and_one_that_keeps_no_evidence_is() -> None:
+    watchdog = Watchdog([], Notifier(None), lambda: "0 inspected")
+    well, said = watchdog.health(True, not_recording="journal a.db: disk I/O error")
+    assert (well, said["status"]) == (False, "not recording")
+    assert said["not_recording"] == "journal a.db: disk I/O error"
+    well, said = watchdog.health(True, no_evidence="Read-only file system: mount it for writing")
+    assert (well, said["status"]) == (True, "ok")
+    assert said["no_evidence"] == "Read-only file system: mount it for writing"

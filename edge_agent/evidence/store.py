@@ -72,7 +72,7 @@ class EvidenceStore:
     """The pictures in one folder, which belongs to one agent. Thread-safe: one thread saves while another sweeps.
 
     kept: pictures written. lost: inspections of which a picture could not be written. dropped: pictures deleted before
-    they were too old, because of the size limit or too little free space.
+    they were too old, because of the size limit or too little free space. fault: why nothing can be kept now, or None.
     """
 
     def __init__(
@@ -110,6 +110,7 @@ class EvidenceStore:
         )  # folders of stations that are links to elsewhere, and that pictures are written to
         self._logged_at: dict[object, float] = {}
         self._has_failed = False  # a failure was logged, and no picture written since
+        self.fault: str | None = None
         self._lock = RLock()  # guards files and counts; a sweep releases it after every AT_ONCE files
         self._removed_for_space: list[str] = []  # URIs not yet returned by take_removed
         self.kept = self.lost = self.dropped = 0
@@ -132,8 +133,11 @@ class EvidenceStore:
                 overlay = self._try(lambda: self._write(inspection, OVERLAY, self._render(inspection), self._format))
         except OSError as error:
             self.lost += 1
+            self.fault = self._explained(error)
             self._log_failure(error)
         else:
+            if image or overlay:
+                self.fault = None
             if self._has_failed and (image or overlay):
                 log.warning("evidence is kept in %s again; that of %d inspections was not", self._folder, self.lost)
                 self._has_failed = False
@@ -145,7 +149,7 @@ class EvidenceStore:
             try:
                 return write()
             except OSError as error:
-                if error.errno not in MOMENTARY or self._has_failed:
+                if error.errno not in MOMENTARY or self.fault:
                     raise
                 time.sleep(pause_s)
         return write()
@@ -321,6 +325,9 @@ class EvidenceStore:
         if not self._is_time_to_log(error.errno):
             return
         self._has_failed = True
+        log.error("evidence in %s: %s; inspection and alarms go on without", self._folder, self._explained(error))
+
+    def _explained(self, error: OSError) -> str:
         remedy = {
             errno.ENODEV: "mount it again; nothing is written to the disk below it",
             errno.ENOSPC: "free some space, or lower evidence.keep_gb",
@@ -332,7 +339,7 @@ class EvidenceStore:
         }.get(error.errno or 0, "check the disk")
         if error.errno == errno.ENOSPC and _lacks_inodes(self._place):
             remedy = "the inodes of that disk are used up, however many bytes are free: delete small files there"
-        log.error("evidence in %s: %s: %s; inspection and alarms go on without", self._folder, error.strerror, remedy)
+        return f"{error.strerror}: {remedy}"
 
     def _is_time_to_log(self, kind: object) -> bool:
         now = time.monotonic()

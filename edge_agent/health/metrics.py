@@ -175,6 +175,17 @@ def evidence(store: Any, line: Line) -> Iterator[Metric]:
     yield CounterMetricFamily("edge_agent_sink_failures", "Sinks that failed.", line.counts.sink_failures)
 
 
+def recording(line: Line) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "edge_agent_recording",
+        "0 while the journal takes nothing, so that nothing is inspected.",
+        not line.not_recording,
+    )
+    yield CounterMetricFamily(
+        "edge_agent_journal_failures", "Attempts to record that the journal refused.", line.counts.journal_failures
+    )
+
+
 def disk(folders: Sequence[Path]) -> Iterator[Metric]:
     free = _gauge("disk_free_bytes", "Room on the disk of a folder.", "folder")
     for folder in dict.fromkeys(folders):

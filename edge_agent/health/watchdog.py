@@ -42,7 +42,12 @@ class Watchdog:
         return [stage for stage in self.stages if stage.hangs]
 
     def health(
-        self, is_ready: bool, sources: Sequence[Source] = (), undecided: Mapping[str, int] | None = None
+        self,
+        is_ready: bool,
+        sources: Sequence[Source] = (),
+        undecided: Mapping[str, int] | None = None,
+        not_recording: str | None = None,
+        no_evidence: str | None = None,
     ) -> tuple[bool, dict[str, object]]:
         """Return whether all is well, and what /healthz says. A broker or a camera that is away is no illness of the agent.
 
@@ -50,14 +55,17 @@ class Watchdog:
             is_ready: whether all parts have been started.
             sources: those that can give no pictures now are named, with the reason.
             undecided: by station, how many of its last inspections were NotDecidable; None says nothing of it.
+            not_recording: why the journal takes nothing now, so that nothing is inspected; None while it does.
+            no_evidence: why no picture can be kept now; None while they can. Inspection goes on without.
         """
         away = {one.station: status.reason for one in sources if not (status := one.status()).up}
         hanging = [stage.name for stage in self.hanging]
-        word = "hangs" if hanging else "ok" if is_ready else "starting"
+        word = "hangs" if hanging else "not recording" if not_recording else "ok" if is_ready else "starting"
         silent_s = {stage.name: round(stage.silent_s, 1) for stage in self.stages}
         said = {"status": word, "hanging": hanging, "silent_s": silent_s, "counts": self._status()}
         rows = {station: length for station, length in (undecided or {}).items() if length}
-        return word == "ok", {**said, "sources_away": away, "not_decidable_in_a_row": rows}
+        said |= {"sources_away": away, "not_decidable_in_a_row": rows}
+        return word == "ok", {**said, "not_recording": not_recording, "no_evidence": no_evidence}
 
     def look(self) -> None:
         """Send a ping and the status, or say what hangs."""

@@ -56,7 +56,10 @@ DAMAGED = (
     "it is damaged: stop the agent, keep copies of the file and of its -wal, then restore a backup "
     "or rescue the rows with sqlite3's .recover"
 )
-DISK_FAILS = "the disk fails: look at the kernel's log, and save a copy of the file and of its -wal"
+DISK_FAILS = (
+    "the disk fails, or the kernel has made it read-only for that: look at the kernel's log, and save a copy of the file "
+    "and of its -wal"
+)
 UNREACHED = "check that the server runs and is reached from here, and the journal's URL"
 REMEDIES = (
     ("malformed", DAMAGED),
@@ -64,7 +67,10 @@ REMEDIES = (
     ("is full", "nothing of this was written: free space on that disk"),
     ("no space left", "nothing of this was written: free space on the server's disk"),
     ("is locked", "another program keeps it locked: end that program (a database browser, a backup)"),
-    ("readonly database", "give the agent's user the right to write the file and its folder"),
+    (
+        "readonly database",
+        "give the agent's user the right to write the file and its folder, and mount the disk for writing",
+    ),
     ("read-only transaction", "the URL leads to a standby or read-only server: name the primary"),
     ("unable to open", "give the agent's user the right to read and write the file and its folder"),
     ("disk i/o error", DISK_FAILS),

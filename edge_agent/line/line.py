@@ -51,6 +51,7 @@ class Counts:
     """Counts since the start. inspected = OK + NotOK + NotDecidable.
 
     detector_failures: pictures that a detector failed on. sink_failures: failures of observers and of keeping evidence.
+    journal_failures: attempts to record that the journal refused.
     dropped: frames that went through the detector and were not recorded, by station and reason: known, stopped,
     unrecordable; `inbox.dropped` counts those that never got there.
     """
@@ -60,6 +61,7 @@ class Counts:
     not_decidable: int = 0
     detector_failures: int = 0
     sink_failures: int = 0
+    journal_failures: int = 0
     dropped: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
@@ -67,6 +69,7 @@ class Line:
     """The threads of the daemon: one for each source, the detector on the caller's, and a writer that keeps and records.
 
     stages: heartbeats of detector, writer and sources. newest_at: by station, when its newest frame came (monotonic seconds).
+    not_recording: why the journal takes nothing now; None while it does.
     """
 
     def __init__(
@@ -118,6 +121,7 @@ class Line:
         self.inbox = Inbox(capacity, stations=len(sources))
         self.counts = Counts()
         self.newest_at: dict[str, float] = {}
+        self.not_recording: str | None = None
 
     def run(
         self,
@@ -338,11 +342,16 @@ class Line:
             self._writing.beat(DATABASE_S + wait_s)
             try:
                 is_new = self._journal.record(inspection, evidence, self._build_messages(inspection, evidence))
+                if self.not_recording:
+                    log.warning("the journal records again")
+                    self.not_recording = None
                 self.counts.dropped[inspection.frame.station, "known"] += not is_new
                 return inspection if is_new else None
             except JournalError as error:
                 log.error("%s (trying again in %.1f s)", error, wait_s)
                 failures += 1
+                self.counts.journal_failures += 1
+                self.not_recording = str(error)
                 if stop.wait(wait_s):
                     self.counts.dropped[inspection.frame.station, "stopped"] += 1
                     frame = inspection.frame

@@ -90,6 +90,8 @@ class Agent:
             keep_days=config.database.keep_days,
             keep_gb=config.database.keep_gb,
             take_removed=self._store.take_removed,
+            keep_labelled_days=config.labels.keep_days,
+            hold=self._store.hold,
         )
         context = SinkContext(config.agent.name, journal.outbox, alarms)
         self._sinks = {key: section.build(context) for key, section in config.sinks().items()}

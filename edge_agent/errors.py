@@ -53,3 +53,7 @@ class JournalOverwritten(JournalGone):
 
 class JournalInUse(JournalError):
     """Another agent holds the journal."""
+
+
+class LabelRefused(EdgeAgentError):
+    """A label that cannot be recorded: its inspection is unknown, or its box does not lie in the picture."""

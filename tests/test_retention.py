@@ -73,11 +73,14 @@ class Rows:
     def clear_uris(self, uris: Iterable[str]) -> None:
         self.told.append(list(uris))
 
-    def purge_before(self, moment: datetime, limit: int) -> PurgeStep:
+    def to_learn(self, since: datetime) -> list[str]:
+        return []
+
+    def purge_before(self, moment: datetime, limit: int, labelled_since: datetime) -> PurgeStep:
         rows = self.deleted.pop(0)
         return PurgeStep(rows, rows > 0)
 
-    def purge_oldest(self, limit: int) -> PurgeStep:
+    def purge_oldest(self, limit: int, labelled_since: datetime) -> PurgeStep:
         self.asked.append(limit)
         return PurgeStep(limit, True)
 

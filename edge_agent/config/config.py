@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator
 
 from edge_agent.config.agent import AgentConfig
+from edge_agent.config.corrections import LabelsConfig, LearnConfig
 from edge_agent.config.database import DatabaseConfig, sqlite_url
 from edge_agent.config.evidence import EvidenceConfig
 from edge_agent.config.limits import LimitsConfig
@@ -33,6 +34,8 @@ class Config(Section):
     mqtt: MqttConfig | None = None
     evidence: EvidenceConfig = Field(default_factory=dict, validate_default=True)
     limits: LimitsConfig = Field(default_factory=LimitsConfig)
+    labels: LabelsConfig = Field(default_factory=LabelsConfig)
+    learn: LearnConfig = Field(default_factory=LearnConfig)
     health: HealthConfig | None = None
     stations: tuple[StationConfig, ...] = Field(examples=["[{name: cam1, source: {folder: ./incoming}}]"])
     _warnings: tuple[str, ...] = PrivateAttr(())

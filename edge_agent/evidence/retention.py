@@ -26,8 +26,12 @@ class Rows(Protocol):
     """The methods of the journal that retention needs; see Journal."""
 
     def clear_uris(self, uris: Iterable[str]) -> None: ...
-    def purge_before(self, moment: datetime, limit: int) -> PurgeStep: ...
-    def purge_oldest(self, limit: int) -> PurgeStep: ...
+    def to_learn(self, since: datetime) -> list[str]: ...
+    def purge_before(self, moment: datetime, limit: int, labelled_since: datetime) -> PurgeStep:
+        """See Journal."""
+        ...
+
+    def purge_oldest(self, limit: int, labelled_since: datetime) -> PurgeStep: ...
     def size(self) -> int: ...
 
 
@@ -42,6 +46,8 @@ class Retention:
         keep_days: float,
         keep_gb: float,
         take_removed: Callable[[], list[str]] = list,
+        keep_labelled_days: float = 0.0,
+        hold: Callable[[Iterable[str]], None] = lambda ids: None,
         clock: Callable[[], datetime] | None = None,
     ) -> None:
         """Connect the picture store and the journal.
@@ -54,11 +60,16 @@ class Retention:
             keep_gb: when the journal is larger than this (1e9 bytes each), the oldest inspections are deleted.
             take_removed: returns the URIs of pictures deleted between two sweeps (EvidenceStore.take_removed); default
                 none.
+            keep_labelled_days: inspections with a label stay for so long after it was said, unless it is learnt before;
+                default 0.
+            hold: told, before each sweep, the ids of inspections whose pictures stay for a label (EvidenceStore.hold);
+                default nothing.
             clock: returns the current time, aware; default a CautiousClock.
         """
         self._sweep, self._take_removed, self._journal = sweep, take_removed, journal
         self._keep_days, self._keep_bytes = keep_days, keep_gb * 1e9
         self._next = 0.0  # monotonic seconds; the first run sweeps
+        self._keep_labelled_days, self._hold = keep_labelled_days, hold
         self._clock = clock or CautiousClock()
         self._removed: list[str] = []  # URIs not yet cleared in the journal
         self._has_warned = False
@@ -74,10 +85,12 @@ class Retention:
             return False
         self._next = time.monotonic() + EVERY_S
         now = self._clock()
+        labelled_since = _ago(now, self._keep_labelled_days)
+        self._hold(self._journal.to_learn(labelled_since))
         self._removed += self._sweep(now)
         self._clear_removed()
-        days = min(self._keep_days, MAX_DAYS)
-        if self._journal.purge_before(now - timedelta(days=days), STEP_ROWS).more or self._purge_excess():
+        old = self._journal.purge_before(_ago(now, self._keep_days), STEP_ROWS, labelled_since)
+        if old.more or self._purge_excess(labelled_since):
             self._next = 0.0  # the next run continues
         return self._next == 0.0
 
@@ -94,20 +107,25 @@ class Retention:
             self._journal.clear_uris(self._removed)
             self._removed = []
 
-    def _purge_excess(self) -> bool:
+    def _purge_excess(self, labelled_since: datetime) -> bool:
         """Delete one step of the rows beyond the size limit, and return whether to go on; warn once when none may be deleted."""
         size = self._journal.size()
         excess = size - self._keep_bytes
         if excess <= 0:
             return False
-        step = self._journal.purge_oldest(min(STEP_ROWS, ceil(excess / ROW_BYTES)))
+        step = self._journal.purge_oldest(min(STEP_ROWS, ceil(excess / ROW_BYTES)), labelled_since)
         if not step.more and not self._has_warned:
             self._has_warned = True
             log.warning(
                 "the journal holds %.3g GB, more than database.keep_gb (%.3g), and no inspection is left that may go: "
-                "what remains is the ledger of inspected files, and rows whose messages wait for the broker; "
+                "what remains is the ledger of inspected files, and rows whose messages wait for the broker or whose labels "
+                "are to be learnt; "
                 "raise keep_gb, or begin a new journal",
                 size / 1e9,
                 self._keep_bytes / 1e9,
             )
         return step.more
+
+
+def _ago(now: datetime, days: float) -> datetime:
+    return now - timedelta(days=min(days, MAX_DAYS))

@@ -19,7 +19,7 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import date, datetime, timezone
 from math import ceil
 from pathlib import Path
@@ -56,7 +56,7 @@ _ENCODING = {
 }
 _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _NAME = re.compile(
-    r"\d{6}\.\d{3}_(?P<evaluation>OK|NotOK|NotDecidable|Undefined)_([A-Za-z0-9._-]+_)?[0-9a-f]{12}(_overlay)?\.(png|jpg|webp)",
+    r"\d{6}\.\d{3}_(?P<evaluation>OK|NotOK|NotDecidable|Undefined)_([A-Za-z0-9._-]+_)?(?P<id>[0-9a-f]{12})(_overlay)?\.(png|jpg|webp)",
     re.ASCII,
 )
 
@@ -112,6 +112,7 @@ class EvidenceStore:
         self._has_failed = False  # a failure was logged, and no picture written since
         self.fault: str | None = None
         self._lock = RLock()  # guards files and counts; a sweep releases it after every AT_ONCE files
+        self._held: frozenset[str] = frozenset()  # ends of ids, as in the names of files
         self._removed_for_space: list[str] = []  # URIs not yet returned by take_removed
         self.kept = self.lost = self.dropped = 0
 
@@ -154,11 +155,21 @@ class EvidenceStore:
                 time.sleep(pause_s)
         return write()
 
+    def hold(self, ids: Iterable[str]) -> None:
+        """Keep the pictures of these inspections, and no longer those of the last call, however old they are.
+
+        The size limit comes first: when nothing else is left to delete, they are deleted, too.
+        """
+        held = frozenset(UUID(one).hex[-12:] for one in ids)
+        with self._lock:
+            self._held = held
+
     def sweep(self, now: datetime) -> list[str]:
         """Delete pictures that are too old or exceed the size limit, and return the URIs of deleted pictures.
 
-        Whole days are deleted once all of their pictures are older than keep_days. When the pictures take too many bytes,
-        or the disk has too few left, OK pictures are deleted first, the oldest first. Cheap if there is nothing to do.
+        Whole days are deleted once all of their pictures are older than keep_days, but for those on hold. When the pictures
+        take too many bytes, or the disk has too few left, OK pictures are deleted first, the oldest first. Cheap if there is
+        nothing to do.
         """
         removed = self.take_removed()
         try:
@@ -184,10 +195,11 @@ class EvidenceStore:
         with self._lock:
             excess, before = self._excess(wanted), len(removed)
             batches = sorted(self._usage(), key=lambda batch: (not batch.ok, batch.day))
-        for batch in batches:
-            if excess <= 0:
-                break
-            excess -= self._remove(batch, excess, removed)
+        for held_too in (False, True):
+            for batch in batches:
+                if excess <= 0:
+                    break
+                excess -= self._remove(batch, excess, removed, held_too)
         with self._lock:
             self.dropped += len(removed) - before
 
@@ -286,12 +298,17 @@ class EvidenceStore:
                 )  # fmt: skip
         return excess
 
-    def _remove(self, batch: _Batch, wanted: float, removed: list[str]) -> float:
-        """Delete the oldest pictures of a batch until `wanted` bytes are freed; return the bytes freed."""
+    def _remove(self, batch: _Batch, wanted: float, removed: list[str], held_too: bool = False) -> float:
+        """Delete the oldest pictures of a batch until `wanted` bytes are freed; return the bytes freed.
+
+        held_too: those on hold as well; default False.
+        """
         with self._lock:
             files = sorted(self._files(batch))
             # Counted again, in case other programs deleted or added files.
             self._usage()[batch] = sum(size for *_, size in files)
+            folders = {path.parent for _, path, _ in files}
+            files = [one for one in files if held_too or not self._is_held(one[0])]
         freed = 0
         for some in range(0, len(files), AT_ONCE):
             with self._lock:
@@ -307,10 +324,14 @@ class EvidenceStore:
         with self._lock:
             if self._usage()[batch] <= 0:
                 del self._usage()[batch]
-            for folder in {path.parent for _, path, _ in files}:
+            for folder in folders:
                 if not any(_entries(folder)):
                     folder.rmdir()
         return freed
+
+    def _is_held(self, name: str) -> bool:
+        ours = _NAME.fullmatch(name)
+        return ours is not None and ours["id"] in self._held
 
     def _files(self, batch: _Batch) -> Iterator[tuple[str, Path, int]]:
         """Yield name, path and size in bytes of the pictures of a batch."""

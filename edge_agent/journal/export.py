@@ -13,7 +13,7 @@ from typing import IO, Any, Literal
 from edge_agent.core import SavedFile
 from edge_agent.errors import EdgeAgentError
 from edge_agent.io.files import open_durably
-from edge_agent.journal.rows import RecordedInspection
+from edge_agent.journal.rows import Label, RecordedInspection
 
 Format = Literal["csv", "parquet"]
 Pages = Iterable[Sequence[RecordedInspection]]
@@ -48,10 +48,18 @@ COLUMNS: dict[str, type] = {
     "overlay_uri": str,
     "overlay_sha256": str,
     "simulated": bool,
+    "label": str,
+    "label_kind": str,
+    "label_box": str,  # JSON: x, y, width, height in pixels
+    "label_by": str,
+    "label_at": datetime,
+    "label_note": str,
 }
 
 
-FROM_OUTSIDE = frozenset({"station", "part_id", "trigger_id", "origin", "reason"})
+FROM_OUTSIDE = frozenset(
+    {"station", "part_id", "trigger_id", "origin", "reason", "label_kind", "label_by", "label_note"}
+)
 
 
 def export(pages: Pages, out: Path, fmt: Format) -> int:
@@ -105,6 +113,20 @@ def row(one: RecordedInspection) -> dict[str, object]:
         **_saved("image", evidence.image),
         **_saved("overlay", evidence.overlay),
         "simulated": one.simulated,
+        **_said(one.label),
+    }
+
+
+def _said(label: Label | None) -> dict[str, object]:
+    if label is None:
+        return dict.fromkeys(("label", "label_kind", "label_box", "label_by", "label_at", "label_note"))
+    return {
+        "label": label.value.value,
+        "label_kind": label.kind,
+        "label_box": json.dumps(label.box) if label.box else None,
+        "label_by": label.who,
+        "label_at": label.said_at,
+        "label_note": label.note,
     }
 
 

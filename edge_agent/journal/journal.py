@@ -33,7 +33,17 @@ from edge_agent.journal.rows import (
     recorded,
     region_rows,
 )
-from edge_agent.journal.tables import deliveries, inspection_is_ok, inspections, ledger, line_alarm, outbox, regions
+from edge_agent.journal.tables import (
+    deliveries,
+    inspection_is_ok,
+    inspections,
+    label_is_to_learn,
+    labels,
+    ledger,
+    line_alarm,
+    outbox,
+    regions,
+)
 
 # A message gets its seq when it is inserted, so its delivery rows refer to it by id.
 _DELIVER = insert(deliveries).from_select(
@@ -227,22 +237,36 @@ class Journal:
             for column in (inspections.c.image_uri, inspections.c.overlay_uri):
                 connection.execute(update(inspections).where(column == bindparam("gone")).values({column: None}), rows)
 
-    def purge_before(self, moment: datetime, limit: int = 500) -> PurgeStep:
+    def to_learn(self, since: datetime | None = None) -> list[str]:
+        """Return the ids of inspections with a label that was said at `since` (default: ever) or later and is to be learnt."""
+        with self._reading() as connection:
+            return list(connection.scalars(select(labels.c.inspection).where(label_is_to_learn(since))))
+
+    def purge_before(self, moment: datetime, limit: int = 500, labelled_since: datetime | None = None) -> PurgeStep:
         """Delete up to `limit` inspections that were recorded before `moment`, the oldest first.
+
+        Args:
+            moment: aware.
+            limit: in one transaction, for which the line waits; default 500.
+            labelled_since: inspections with a label said at this moment or later, aware, stay until it is learnt; None
+                (default) for all that have a label to be learnt.
+
 
         When their pictures were taken does not matter: the clock of a camera may be wrong by decades.
         Inspections with waiting messages stay, and so does each station's last one that changed or repeated its alarm.
         A step that meets many of those may delete none and still report more: the next step continues behind them.
         """
-        return self._purge(self._old, limit, moment)
+        return self._purge(self._old, limit, labelled_since, moment)
 
-    def purge_oldest(self, limit: int = 500) -> PurgeStep:
+    def purge_oldest(self, limit: int = 500, labelled_since: datetime | None = None) -> PurgeStep:
         """Delete up to `limit` inspections: the oldest that are OK; if none of these may be deleted, the oldest others.
 
-        The same inspections stay as with `purge_before`.
+        The same inspections stay as with `purge_before`, which see.
         """
-        step = self._purge(self._ok, limit)
-        return PurgeStep(step.rows, True) if step.rows or step.more else self._purge(self._others, limit)
+        step = self._purge(self._ok, limit, labelled_since)
+        return (
+            PurgeStep(step.rows, True) if step.rows or step.more else self._purge(self._others, limit, labelled_since)
+        )
 
     def size(self) -> int:
         """Return the bytes that the journal takes, the ledger included, without the space that deleted rows left free.
@@ -252,10 +276,13 @@ class Journal:
         with self._reading() as connection:
             return self._database.size(connection)
 
-    def _purge(self, search: PurgeSearch, limit: int, before: datetime | None = None) -> PurgeStep:
-        # What may be deleted now may be deleted later, too, so the search needs no write lock.
+    def _purge(
+        self, search: PurgeSearch, limit: int, labelled_since: datetime | None, before: datetime | None = None
+    ) -> PurgeStep:
+        # What may be deleted now may be deleted later, too, so the search needs no write lock. A label said in between is
+        # of an inspection that was about to go.
         with self._reading() as connection:
-            numbers, more = search.find(connection, limit, before)
+            numbers, more = search.find(connection, limit, labelled_since, before)
         if numbers:
             with self._writing() as connection:
                 of_these = select(outbox.c.seq).where(outbox.c.inspection.in_(numbers))

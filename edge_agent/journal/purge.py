@@ -10,7 +10,15 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, exists, select
 from sqlalchemy.engine import Connection
 
-from edge_agent.journal.tables import deliveries, follows, inspections, line_alarm, outbox
+from edge_agent.journal.tables import (
+    deliveries,
+    follows,
+    inspections,
+    label_is_to_learn,
+    labels,
+    line_alarm,
+    outbox,
+)
 
 # Most rows that one search step reads: some ten milliseconds, as the line waits. Without a limit, a full journal read a
 # million rows whose messages wait for an unreachable broker, at every inspection.
@@ -29,8 +37,8 @@ class PurgeStep(NamedTuple):
 class PurgeSearch:
     """Searches the inspections by the time of inspection; each step continues where the last one ended, and starts over at the end.
 
-    It skips inspections that must stay: those with waiting messages, and each station's last one that changed or repeated
-    its alarm.
+    It skips inspections that must stay: those with waiting messages, those with a label that is still to be learnt, and each
+    station's last one that changed or repeated its alarm.
 
     Attributes:
         within: condition that an index covers; None (default) for all inspections.
@@ -42,12 +50,16 @@ class PurgeSearch:
     _position: tuple[datetime, int] | None = None  # inspected_at and number of the last row that was read
     _found: bool = False  # whether this pass has found any
 
-    def find(self, connection: Connection, limit: int, before: datetime | None = None) -> tuple[Sequence[int], bool]:
+    def find(
+        self, connection: Connection, limit: int, labelled_since: datetime | None, before: datetime | None = None
+    ) -> tuple[Sequence[int], bool]:
         """Find the next inspections that may be deleted.
 
         Args:
             connection: an open transaction that may read.
             limit: most inspections to return, at least 1.
+            labelled_since: skip those with a label that is still to be learnt and was said at this moment or later, aware;
+                None for whenever it was said.
             before: only those inspected before this moment, aware; None (default) for any.
 
         Returns:
@@ -65,7 +77,7 @@ class PurgeSearch:
         found = until if further is None else in_order.where(columns.inspected_at <= further.inspected_at)
         if self.which is not None:
             found = found.where(self.which)
-        rows = connection.execute(found.where(*_deletable()).limit(limit)).all()
+        rows = connection.execute(found.where(*_deletable(labelled_since)).limit(limit)).all()
         self._found = self._found or bool(rows)
         if len(rows) == limit:
             self._position, more = (rows[-1].inspected_at, rows[-1].number), True
@@ -76,10 +88,11 @@ class PurgeSearch:
         return [row.number for row in rows], more
 
 
-def _deletable() -> tuple[ColumnElement[bool], ...]:
+def _deletable(labelled_since: datetime | None) -> tuple[ColumnElement[bool], ...]:
     columns, later = inspections.c, inspections.alias("later").c
     waits = exists().where(
         outbox.c.inspection == columns.number, deliveries.c.seq == outbox.c.seq, deliveries.c.sent_at.is_(None)
     )
     superseded = exists().where(later.station == columns.station, later.number > columns.number, line_alarm(later))
-    return ~waits, ~line_alarm(columns) | superseded
+    to_learn = exists().where(labels.c.inspection == columns.id, label_is_to_learn(labelled_since))
+    return ~waits, ~to_learn, ~line_alarm(columns) | superseded

@@ -1,7 +1,7 @@
 """The journal for a second process, while an agent may be using it: reads everything, changes only the outbox.
 
-How a second process may write safely: In PostgreSQL the server serialises writers. In SQLite each change here is a single
-statement in its own transaction, made while the write lock of journal/sqlite.py is held, which the agent holds for each of
+How a second process may write safely: In PostgreSQL the server serialises writers. In SQLite each change is one short
+transaction, made while the write lock of journal/sqlite.py is held, which the agent holds for each of
 its transactions, too; so no two processes write or checkpoint at once, which may lose rows in SQLite before 3.51.3. Either
 waits for the other up to 5 seconds, and then raises; the agent tries again. Reading takes no lock and blocks nobody: it
 goes page by page, as one long query would keep SQLite's log from being written back.
@@ -20,8 +20,8 @@ from sqlalchemy.engine import CursorResult
 
 from edge_agent.journal.database import Database, journal_errors
 from edge_agent.journal.opening import attach_database
-from edge_agent.journal.rows import RecordedInspection, recorded
-from edge_agent.journal.tables import deliveries, follows, inspections, outbox, regions
+from edge_agent.journal.rows import Label, RecordedInspection, label_of, recorded
+from edge_agent.journal.tables import deliveries, follows, inspections, label_holds, labels, outbox, regions
 
 PAGE = 1000  # rows per query
 MOST_SEQS = 10_000  # per statement
@@ -119,8 +119,13 @@ class JournalReader:
             of_these = select(regions).where(regions.c.inspection.in_([row.number for row in rows]))
             for region in self._read(of_these.order_by(regions.c.inspection, regions.c.position)):
                 found.setdefault(region.inspection, []).append(region)
-            yield [recorded(row, found.get(row.number, ())) for row in rows]
+            said = self._labels([row.id for row in rows])
+            yield [recorded(row, found.get(row.number, ()), said.get(row.id)) for row in rows]
             page = query.where(follows(columns.taken_at, rows[-1].taken_at, rows[-1].number))
+
+    def _labels(self, ids: Sequence[str]) -> dict[str, Label]:
+        query = select(labels).where(labels.c.inspection.in_(ids), label_holds())
+        return {row.inspection: label_of(row) for row in self._read(query)}
 
     def _outgoing(self, which: ColumnElement[bool]) -> Iterator[QueuedMessage]:
         columns = deliveries.c

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from enum import Enum
 from typing import Any
 
 from sqlalchemy import Row
@@ -25,12 +26,43 @@ from edge_agent.core import (
 )
 
 
+class LabelValue(str, Enum):
+    """What a person says of an inspection. NONE undoes what was said of it before."""
+
+    GOOD = "good"
+    DEFECT = "defect"
+    UNSURE = "unsure"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What somebody said of an inspection.
+
+    number: counts labels in the order in which they were said. inspection: its id. kind: of the defect, in the user's words.
+    box: (x, y, width, height) around the defect, in pixels of the inspected picture. said_at: UTC, aware. supersedes: the
+    number of the label that held for this inspection before, which may be somebody else's.
+    """
+
+    number: int
+    inspection: str
+    station: str
+    value: LabelValue
+    kind: str | None
+    box: tuple[int, int, int, int] | None
+    who: str
+    said_at: datetime
+    note: str | None
+    supersedes: int | None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class RecordedInspection:
     """An inspection as the journal stores it: without the pixels and the heatmap.
 
     score: None when there was no reading. map_threshold: None in rows from before schema 0005. evidence: the files that
-    still exist, as far as retention has reported deletions to the journal. timings: milliseconds by stage.
+    still exist, as far as retention has reported deletions to the journal. timings: milliseconds by stage. label: what a
+    person said of it and has not undone; only where reader.py reads it.
     """
 
     id: str
@@ -51,6 +83,7 @@ class RecordedInspection:
     timings: Mapping[str, float]
     evidence: Evidence
     simulated: bool
+    label: Label | None = None
 
     @property
     def title(self) -> str:
@@ -160,8 +193,30 @@ def waiting(row: Row[Any]) -> OutboxRow:
     return OutboxRow(row.seq, Message(row.id, row.kind, row.station, row.payload), row.created_at)
 
 
-def recorded(row: Row[Any], region_rows: Sequence[Row[Any]]) -> RecordedInspection:
-    """Convert a row of inspections and the rows of its regions."""
+def label_of(row: Row[Any]) -> Label:
+    """Convert a row of labels."""
+    return Label(
+        number=row.number,
+        inspection=row.inspection,
+        station=row.station,
+        value=LabelValue(row.label),
+        kind=row.kind,
+        box=None if row.x is None else (row.x, row.y, row.width, row.height),
+        who=row.who,
+        said_at=row.said_at,
+        note=row.note,
+        supersedes=row.supersedes,
+    )
+
+
+def recorded(row: Row[Any], region_rows: Sequence[Row[Any]], label: Label | None = None) -> RecordedInspection:
+    """Convert a row of inspections.
+
+    Args:
+        row: of inspections.
+        region_rows: of its regions, in their order.
+        label: the one that holds for it; default None.
+    """
     alarm = None if row.alarm is None else AlarmEvent(row.alarm)
     found = tuple(Region((r.x, r.y, r.width, r.height), r.peak, r.area_px) for r in region_rows)
     return RecordedInspection(
@@ -186,6 +241,7 @@ def recorded(row: Row[Any], region_rows: Sequence[Row[Any]]) -> RecordedInspecti
             overlay=_file(row.overlay_uri, row.overlay_sha256, row.overlay_size),
         ),
         simulated=row.simulated,
+        label=label,
     )
 
 

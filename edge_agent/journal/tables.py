@@ -20,6 +20,7 @@ from sqlalchemy import (
     Table,
     Text,
     and_,
+    exists,
     literal_column,
     or_,
 )
@@ -239,3 +240,47 @@ Index(
 # Almost no row is in it. Without it a query for dropped messages scans every sent row, and blocks the agent's writes.
 _dropped = deliveries.c.dropped.is_not(None)
 Index("ix_deliveries_dropped", deliveries.c.seq, sqlite_where=_dropped, postgresql_where=_dropped)
+
+# What people say of inspections. Rows are only ever added, and outlive their inspections: no foreign key to those.
+labels = Table(
+    "labels",
+    metadata,
+    Column("number", _number, primary_key=True),  # in the order of saying, whatever the clocks do
+    Column("inspection", Text, nullable=False),  # its id
+    Column("station", SafeText, nullable=False),
+    Column("label", Text, nullable=False),  # good, defect, unsure; none: what was said before is undone
+    Column("kind", SafeText),  # of the defect
+    Column("x", Integer),  # of the box around the defect, in pixels of the inspected picture; NULL: no box
+    Column("y", Integer),
+    Column("width", Integer),
+    Column("height", Integer),
+    Column("who", SafeText, nullable=False),
+    Column("said_at", Utc, nullable=False),
+    Column("note", SafeText),
+    Column("supersedes", _number),  # number of the label of this inspection that held before; NULL: none
+)
+Index("ix_labels_inspection", labels.c.inspection, labels.c.number)
+Index("ix_labels_station", labels.c.station, labels.c.number)
+
+
+def label_holds() -> ColumnElement[bool]:
+    """Return the condition that a label is the last one of its inspection, and undoes nothing."""
+    later = labels.alias("later").c
+    superseded = exists().where(later.inspection == labels.c.inspection, later.number > labels.c.number)
+    return ~superseded & (labels.c.label != "none")
+
+
+def label_is_to_learn(since: datetime | None) -> ColumnElement[bool]:
+    """Return the condition that a label holds, was said at `since` (None: ever) or later, and no checkpoint has learnt it."""
+    to_learn = label_holds() & ~exists().where(learnt.c.label == labels.c.number)
+    return to_learn if since is None else to_learn & (labels.c.said_at >= since)
+
+
+# One row per label and checkpoint that was made with it; retention need not keep the picture any longer.
+learnt = Table(
+    "learnt",
+    metadata,
+    Column("label", _number, ForeignKey("labels.number"), primary_key=True, autoincrement=False),
+    Column("checkpoint_sha256", Text, primary_key=True),
+    Column("learnt_at", Utc, nullable=False),
+)

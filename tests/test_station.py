@@ -7,43 +7,21 @@ import shutil
 from fractions import Fraction
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
 
 from edge_agent.cli import main as agent
 from edge_agent.detectors.checkpoint import load_checkpoint
-from edge_agent.inference.load import Loader
+from edge_agent.inference import load
 from edge_agent.line.calibration import read_calibration
+from tests.drilled import folder, part
 from trainer.bank.bank import GoodPicture, make_bank
 from trainer.bank.coreset import POOL, coreset
 from trainer.bank.good_parts import fold_of, scale, varied
 from trainer.cli import main
 from trainer.station import candidates
 from trainer.station.choice import false_alarm_rate
-
-SIDE = 96
-
-
-def part(seed: int, *, lacking: bool = False) -> np.ndarray:
-    """A disc with four holes and a groove, never twice in the same place; lacking: one hole was not drilled."""
-    random = np.random.default_rng(seed)
-    pixels = np.full((SIDE, SIDE, 3), 40, np.uint8)
-    centre = tuple(int(SIDE / 2 + one) for one in random.integers(-3, 4, 2))
-    cv2.circle(pixels, centre, 34, (170, 160, 150), -1)
-    cv2.line(pixels, (centre[0] - 28, centre[1]), (centre[0] + 28, centre[1]), (20, 20, 25), 3)
-    for at, (x, y) in enumerate(((-14, -14), (14, -14), (-14, 14), (14, 14))):
-        if not (lacking and at == 3):
-            cv2.circle(pixels, (centre[0] + x, centre[1] + y), 7, (30, 30, 30), -1)
-    return np.clip(pixels + random.normal(0, 3, pixels.shape), 0, 255).astype(np.uint8)
-
-
-def folder(place: Path, pictures: list[np.ndarray]) -> Path:
-    place.mkdir()
-    for number, pixels in enumerate(pictures):
-        cv2.imwrite(str(place / f"part{number}.png"), pixels)
-    return place
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -52,6 +30,9 @@ def one_trunk():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(candidates, "TRUNKS", ("efficientnet-lite0",))
         patch.setattr(candidates, "TIMED", 1)
+        patch.setattr(candidates, "BATCH", 2)
+        loader = load.Loader()
+        patch.setattr(load, "Loader", lambda: loader)
         yield
 
 
@@ -113,7 +94,7 @@ def test_without_defects_some_are_painted_and_that_is_said(tmp_path, capsys):
 
 
 def test_the_same_pictures_and_seed_give_the_same_bank():
-    backbone = Loader().backbone("efficientnet-lite0")
+    backbone = load.Loader().backbone("efficientnet-lite0")
     pictures = [GoodPicture(str(seed), "", lambda seed=seed: part(seed)) for seed in range(3)]
     one, other = (make_bank(backbone, pictures, image_size=64, size=50).checkpoint for _ in range(2))
     assert one.header == other.header

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edge_agent.commands.arguments import seed, words
 from trainer.commands.calibrate import rate
-from trainer.commands.output import bar, print_left_out, writable_folder
+from trainer.commands.output import bar, print_left_out, print_warnings, writable_folder
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -17,16 +17,25 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     station = commands.add_parser(
         "station", help="make a station from pictures of good parts: try what there is, measure it, write the best"
     )
-    station.add_argument(
-        "--good", type=Path, required=True, help="a folder of pictures of good parts; 20 or more are better"
+    parts = station.add_mutually_exclusive_group(required=True)
+    parts.add_argument("--good", type=Path, help="a folder of pictures of good parts; 20 or more are better")
+    parts.add_argument(
+        "--add",
+        type=Path,
+        metavar="FOLDER",
+        help="a folder of further good parts, for the station that is in --out: it keeps copies of those that it was made from",
     )
     station.add_argument(
         "--bad",
         type=Path,
         help="a folder of pictures of defective parts, to choose by (default: defects are painted onto the good ones)",
     )
-    station.add_argument("--name", required=True, help="of the station: letters, digits, - _ .")
-    station.add_argument("--class-name", type=words, default="object", help="what the pictures show (default: object)")
+    station.add_argument(
+        "--name", help="of the station: letters, digits, - _ . (with --add: needed where the config has several)"
+    )
+    station.add_argument(
+        "--class-name", type=words, help="what the pictures show (default: object; with --add: as the station says)"
+    )
     station.add_argument(
         "--out", type=Path, required=True, help="the folder to write: config.yaml, bank, calibration and a page"
     )
@@ -44,37 +53,80 @@ def _station(options: argparse.Namespace) -> int:
     from edge_agent.errors import EdgeAgentError
     from edge_agent.inference.load import Loader
     from trainer.data.examples import defective_pictures, good_pictures
+    from trainer.station import present as station_there
     from trainer.station.candidates import candidates, steps
     from trainer.station.choice import best, false_alarm_rate, measured
-    from trainer.station.folder import CONFIG, PAGE, require_own_folder, write_station
+    from trainer.station.folder import (
+        CONFIG,
+        PAGE,
+        earlier_config,
+        last_number,
+        require_outside,
+        require_own_folder,
+        write_station,
+    )
     from trainer.station.pictures import picture_set
     from trainer.station.table import lines
 
     writable_folder(options.out)
-    require_own_folder(options.out, options.name)
-    good = good_pictures(options.good)
     bad = defective_pictures(options.bad) if options.bad else []
+    if options.add:
+        there = station_there.present_station(options.out, options.name)
+        name, class_name = there.config.name, options.class_name or there.config.detector.class_name
+        good, bad = [*there.good.values(), *good_pictures(options.add)], [*there.bad, *bad]
+        print_warnings(there.cautions())
+    else:
+        there, name, class_name = None, options.name, options.class_name or "object"
+        if not name:
+            raise EdgeAgentError("--good makes a new station: give it a name with --name")
+        require_own_folder(options.out, name)
+        for folder in filter(None, (options.good, options.bad)):
+            require_outside(folder, options.out)
+        good = good_pictures(options.good)
     pictures = picture_set(good, bad, options.seed)
     print_left_out(pictures.skipped, pictures.copies)
     if pictures.left_out:
         print(f"{pictures.left_out} more good pictures are not used: so many add nothing but time", file=sys.stderr)
     allowed = false_alarm_rate(len(pictures.good), options.false_alarm_rate)
     _print_rate(options.false_alarm_rate, allowed, len(pictures.good))
-    with bar(steps(pictures), "trying") as progress:
+    compared = there if there and there.compared else None
+    loader = Loader()
+    with bar(steps(pictures) + (compared.steps(pictures) if compared else 0), "trying") as progress:
         found = [
-            measured(one, allowed)
-            for one in candidates(pictures, options.class_name, options.seed, Loader(), progress.update)
+            measured(one, allowed) for one in candidates(pictures, class_name, options.seed, loader, progress.update)
         ]
+        as_it_is = None
+        if compared:
+            now = station_there.as_it_is(compared, pictures, options.seed, loader, progress.update)
+            as_it_is = measured(now, allowed)
+            found.append(as_it_is)
     chosen = best(found)
     if not chosen.usable:
         raise EdgeAgentError(
-            f"{options.good}: good parts reach the highest score there is, so no threshold rejects fewer than"
+            f"{options.good or options.add}: good parts reach the highest score there is, so no threshold rejects fewer than"
             f" {100 * float(allowed):.1f} in 100: take defective and unlike pictures out"
         )
     for line in lines(found, chosen, pictures):
         print(line)
-    write_station(options.out, options.name, options.class_name, chosen, found, pictures)
+    last = last_number(options.out, name)
+    write_station(
+        options.out,
+        name,
+        class_name,
+        chosen,
+        found,
+        pictures,
+        loader,
+        adding=there is not None,
+        parent_sha256=there.checkpoint_sha256() if there else None,
+    )
+    if chosen is as_it_is:
+        print(
+            "Nothing that was tried is better than the station as it is: it keeps its checkpoint, with a new threshold."
+        )
     print(f"wrote {options.out}; every picture that it gets wrong: {options.out / PAGE}")
+    if last:
+        print(f"the station as it was: {earlier_config(options.out, last)}; to go back, copy it over {CONFIG}")
     print(f"to run it: edge-agent run --config {options.out / CONFIG}")
     return 0
 

@@ -62,7 +62,9 @@ def candidates(pictures: PictureSet, class_name: str, seed: int, loader: Loader,
         report: called with 1 for every picture that was read.
     """
     zero_shot = loader.arranged(loader.detector(EMBEDDED, class_name=class_name))
-    yield _measured("as shipped, no good parts shown", zero_shot, {}, None, pictures, lambda number: zero_shot, report)
+    yield candidate_of(
+        "as shipped, no good parts shown", zero_shot, {}, None, pictures, lambda number: zero_shot, report
+    )
     for trunk in TRUNKS:
         backbone = loader.backbone(trunk)
         bank = make_bank(backbone, pictures.good, seed=seed, report=report)
@@ -74,7 +76,7 @@ def candidates(pictures: PictureSet, class_name: str, seed: int, loader: Loader,
             return folds[fold[number]]
 
         words = f"bank of {len(pictures.good)} good part{'s' * (len(pictures.good) > 1)}, {trunk}"
-        yield _measured(words, whole, {"model": trunk}, bank.checkpoint, pictures, reader, report)
+        yield candidate_of(words, whole, {"model": trunk}, bank.checkpoint, pictures, reader, report)
 
 
 def steps(pictures: PictureSet) -> int:
@@ -83,7 +85,7 @@ def steps(pictures: PictureSet) -> int:
     return read + len(TRUNKS) * (len(pictures.good) + read)
 
 
-def _measured(
+def candidate_of(
     words: str,
     detector: Detector,
     section: Mapping[str, object],
@@ -92,7 +94,17 @@ def _measured(
     reader: Callable[[int], Detector],
     report: Report,
 ) -> Candidate:
-    """Read all pictures; see Candidate for the arguments."""
+    """Read all pictures.
+
+    Args:
+        words: for a person.
+        detector: as the station will have it.
+        section: of config.yaml, but for the checkpoint that is yet to be written.
+        checkpoint: to be written beside the config; None where none is needed.
+        pictures: good and defective ones.
+        reader: gives the detector that a good picture, by its number, is read with.
+        report: called with 1 for every picture that was read.
+    """
     light: list[tuple[float, float]] = []
 
     def good(number: int) -> np.ndarray:

@@ -1,27 +1,46 @@
-"""The folder of a station: checkpoint, calibration, config.yaml and a page of what it gets wrong."""
+"""The folder of a station: its pictures, checkpoint, calibration, config.yaml and a page of what it gets wrong.
+
+Files of an earlier station stay: each has a number in its name, and config.yaml, which is written last, names those in use.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from edge_agent.detectors.checkpoint import load_checkpoint, save_checkpoint
+from edge_agent.config.places import parse
+from edge_agent.detectors.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from edge_agent.errors import EdgeAgentError
 from edge_agent.inference.detector import PromptDetector
 from edge_agent.inference.load import Loader
 from edge_agent.inference.squares import SquaresDetector
 from edge_agent.io.names import config_name
+from edge_agent.settings.section import Loc
 from trainer.calibrate.calibration import make_calibration, write_calibration
 from trainer.calibrate.readings import Readings
 from trainer.calibrate.setup import ReadingSetup
 from trainer.io.files import write_errors, write_whole
+from trainer.io.whole_folder import beside, put
 from trainer.station.choice import Measured
 from trainer.station.page import station_page
 from trainer.station.pictures import PictureSet
 
 CONFIG, PAGE, INCOMING = "config.yaml", "wrong.html", "incoming"
+PICTURES = "pictures"  # copies of those that the station was made from, as more are added to them later
+GOOD, BAD = f"{PICTURES}/good", f"{PICTURES}/bad"
+MEASURED = (
+    "model",
+    "method",
+    "checkpoint",
+    "image_size",
+    "windows",
+    "squares",
+)  # keys of `detector` that are chosen anew
 
 
 def require_own_folder(out: Path, name: str) -> None:
@@ -30,25 +49,56 @@ def require_own_folder(out: Path, name: str) -> None:
         raise EdgeAgentError(f"--name {name}: wants letters, digits, - _ . alone, such as {config_name(name)}")
     if out.exists() and not out.is_dir():
         raise EdgeAgentError(f"{out}: is a file: name another --out")
-    known = {CONFIG, PAGE, INCOMING, "data", checkpoint_name(name), calibration_name(name)}
-    if out.is_dir() and (strange := sorted(one.name for one in out.iterdir() if one.name not in known)):
+    known = {CONFIG, PAGE, INCOMING, PICTURES, f".{PICTURES}.unfinished", f".{PICTURES}.replaced", "data"}
+    numbered = re.compile(rf"config-\d+\.yaml|{re.escape(name)}(-\d+)?(\.safetensors|-calibration\.json)")
+    names = sorted(one.name for one in out.iterdir()) if out.is_dir() else []
+    if strange := [one for one in names if one not in known and not numbered.fullmatch(one)]:
         raise EdgeAgentError(f"{out}: holds {strange[0]}, which this command did not make: name another --out")
 
 
-def checkpoint_name(name: str) -> str:
-    """Return the file name of a station's bank."""
-    return f"{name}.safetensors"
+def require_outside(folder: Path, out: Path) -> None:
+    """Raise EdgeAgentError when a folder of pictures for a new station lies among those of the one that is in `out` now."""
+    if folder.resolve().is_relative_to((out / PICTURES).resolve()):
+        raise EdgeAgentError(f"{folder}: lies in the folder of the station itself: go on from it with --add {folder}")
 
 
-def calibration_name(name: str) -> str:
-    """Return the file name of a station's calibration."""
-    return f"{name}-calibration.json"
+def checkpoint_name(name: str, number: int = 1) -> str:
+    """Return the file name of a station's checkpoint, the number-th that was made for it."""
+    return f"{_numbered(name, number)}.safetensors"
+
+
+def calibration_name(name: str, number: int = 1) -> str:
+    """Return the file name of a station's calibration, the number-th that was made for it."""
+    return f"{_numbered(name, number)}-calibration.json"
+
+
+def earlier_config(out: Path, number: int) -> Path:
+    """Return where the config.yaml is kept that named the number-th checkpoint and calibration."""
+    return out / f"config-{number}.yaml"
+
+
+def last_number(out: Path, name: str) -> int:
+    """Return how many checkpoints or calibrations were made for a station; 0 for none."""
+    made = re.compile(rf"{re.escape(name)}(?:-(\d+))?(?:\.safetensors|-calibration\.json)")
+    found = [made.fullmatch(one.name) for one in out.iterdir()] if out.is_dir() else []
+    return max((int(one[1] or 1) for one in found if one), default=0)
 
 
 def write_station(
-    out: Path, name: str, class_name: str, chosen: Measured, found: Sequence[Measured], pictures: PictureSet
+    out: Path,
+    name: str,
+    class_name: str,
+    chosen: Measured,
+    found: Sequence[Measured],
+    pictures: PictureSet,
+    loader: Loader,
+    *,
+    adding: bool = False,
+    parent_sha256: str | None = None,
 ) -> None:
     """Write all files of a station; config.yaml comes last, so that it never names one that is not there.
+
+    What else a config.yaml that is there says stays as it is, and it is kept beside the new one.
 
     Args:
         out: the folder; made if it is not there.
@@ -57,21 +107,27 @@ def write_station(
         chosen: what it looks with.
         found: all that were measured, for the page.
         pictures: that they were measured on.
+        loader: has the backbones.
+        adding: keep the pictures that the folder has beside these; default: these are all.
+        parent_sha256: digest (hex) of the checkpoint that a new one takes the place of; default none.
 
     Raises EdgeAgentError.
     """
-    section: dict[str, object] = {"class_name": class_name, **chosen.candidate.section}
+    candidate, last = chosen.candidate, last_number(out, name)
+    section = dict(candidate.section)
     with write_errors(out, "free some space, or name another --out, and run the command again"):
         (out / INCOMING).mkdir(parents=True, exist_ok=True)
-        detector = chosen.candidate.detector
-        if chosen.candidate.checkpoint:
-            file = out / checkpoint_name(name)
-            save_checkpoint(chosen.candidate.checkpoint, file)
+        _keep_pictures(out / PICTURES, pictures, adding)
+        detector = candidate.detector
+        if candidate.checkpoint:
+            file = out / checkpoint_name(name, last + 1)
+            parent = {"parent_sha256": parent_sha256} if parent_sha256 else {}
+            made = Checkpoint({**candidate.checkpoint.header, **parent}, candidate.checkpoint.tensors)
+            save_checkpoint(made, file)
             # The calibration names the digest of the file.
-            backbone = Loader().backbone(str(chosen.candidate.section["model"]))
+            backbone = loader.backbone(str(section["model"]))
             detector = SquaresDetector(PromptDetector(backbone, load_checkpoint(file), class_name))
             section["checkpoint"] = file.name
-    candidate = chosen.candidate
     readings = Readings(
         len(candidate.scores),
         candidate.scores,
@@ -82,15 +138,97 @@ def write_station(
         pictures.skipped,
     )
     calibration = make_calibration(ReadingSetup(detector, class_name), readings, chosen.rate, at_least=chosen.threshold)
-    write_calibration(calibration, out / calibration_name(name))
+    write_calibration(calibration, out / calibration_name(name, last + 1))
     write_whole(out / PAGE, station_page(name, chosen, found, pictures, calibration.map_threshold or 1.0).encode())
-    station = {
-        "name": name,
-        "source": {"folder": INCOMING},
-        "detector": section,
-        "calibration": calibration_name(name),
+    before = (out / CONFIG).read_text("utf-8-sig") if (out / CONFIG).is_file() else None
+    if before is not None:
+        write_whole(earlier_config(out, last), before.encode())
+    text = config_text(before, name, class_name, section, calibration_name(name, last + 1))
+    write_whole(out / CONFIG, text.encode())
+
+
+def config_text(before: str | None, name: str, class_name: str, section: Mapping[str, Any], calibration: str) -> str:
+    """Return the text of a config.yaml in which a station looks with what was chosen.
+
+    Args:
+        before: text of the config.yaml that is there; all that it says besides stays. None: a new one.
+        name: of the station.
+        class_name: what its pictures show.
+        section: of `detector`, what was chosen.
+        calibration: name of its file.
+    """
+    station: dict[str, Any] = {"name": name, "source": {"folder": INCOMING}}
+    data: dict[str, Any] = {"agent": {"data_dir": "data"}, "stations": [station]}
+    written = parse(before).data if before else None
+    stations = written.get("stations") if isinstance(written, dict) else None
+    own = next((one for one in stations or [] if isinstance(one, dict) and one.get("name") == name), None)
+    if written is None or own is None:
+        before = None
+    else:
+        data, station = written, own
+    kept = {key: value for key, value in (station.get("detector") or {}).items() if key not in MEASURED}
+    station["detector"] = {**kept, "class_name": class_name, **section}
+    station["calibration"] = calibration
+    if before is not None and (edited := _edited(before, data, name)):
+        return edited
+    text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+    return f"# Made by `trainer station`. Every setting: see config.yaml of the package.\n{text}"
+
+
+def _edited(text: str, wanted: Mapping[str, Any], name: str) -> str | None:
+    """Return a config's text with the values of one station replaced where they stand, and its comments kept.
+
+    Returns None where that is not enough to make it say `wanted`.
+    """
+    at = next(number for number, one in enumerate(wanted["stations"]) if one["name"] == name)
+    station = wanted["stations"][at]
+    values: dict[Loc, Any] = {("stations", at, "calibration"): station["calibration"]}
+    values |= {("stations", at, "detector", key): value for key, value in station["detector"].items()}
+    for loc, value in values.items():
+        document = parse(text)
+        if loc not in document.values:
+            return None
+        old = document.data
+        for step in loc:
+            old = old[step]
+        line, column = document.values[loc]
+        lines = text.splitlines(keepends=True)
+        here = lines[line - 1]
+        if isinstance(old, str) and here[column - 1 :].startswith(old):
+            lines[line - 1] = here[: column - 1] + str(value) + here[column - 1 + len(old) :]
+        text = "".join(lines)
+    return text if parse(text).data == wanted else None
+
+
+def _keep_pictures(folder: Path, pictures: PictureSet, adding: bool) -> None:
+    """Keep copies of the pictures that a station was made from, as they may be gone when more are added. Raises OSError."""
+    kinds = {
+        "good": dict(zip(pictures.paths, (one.sha256 for one in pictures.good), strict=True)),
+        "bad": {one.path: one.sha256 for one in pictures.bad if one.painted_on is None},
     }
-    text = yaml.safe_dump({"agent": {"data_dir": "data"}, "stations": [station]}, sort_keys=False, allow_unicode=True)
-    write_whole(
-        out / CONFIG, f"# Made by `trainer station`. Every setting: see config.yaml of the package.\n{text}".encode()
-    )
+    if adding:
+        for kind, files in kinds.items():
+            _copy(files, folder / kind)
+        return
+    with beside(folder) as work:
+        for kind, files in kinds.items():
+            _copy(files, work / kind)
+        put(folder)
+
+
+def _copy(files: Mapping[Path, str], folder: Path) -> None:
+    """Copy files, given with their SHA-256 (hex), into a folder, but for those that are in it; equal names get a part of that."""
+    for path, digest in files.items():
+        if path.resolve().is_relative_to(folder.resolve()):
+            continue
+        folder.mkdir(parents=True, exist_ok=True)
+        target = folder / path.name
+        if target.exists():
+            target = folder / f"{path.stem}-{digest[:8]}{path.suffix}"
+        unfinished = target.with_name(f".{target.name}.tmp")
+        shutil.copyfile(path, unfinished)
+        unfinished.replace(target)
+
+
+def _numbered(name: str, number: int) -> str:
+    return name if number == 1 else f"{name}-{number}"

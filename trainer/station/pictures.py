@@ -24,11 +24,12 @@ MOST_GOOD = 200  # pictures that are used; of more, so many evenly spaced ones a
 class BadPicture:
     """A picture of a defective part.
 
-    path: its file, or the good picture that a defect was painted onto. decode: gives (H, W, 3) uint8 RGB. painted_on: number
-    of that good picture; None for a real one.
+    path: its file, or the good picture that a defect was painted onto; sha256 (hex) of that file. decode: gives (H, W, 3)
+    uint8 RGB. painted_on: number of that good picture; None for a real one.
     """
 
     path: Path
+    sha256: str
     decode: Callable[[], np.ndarray]
     painted_on: int | None = None
 
@@ -83,23 +84,28 @@ def picture_set(good: Sequence[Path], bad: Sequence[Path], seed: int = 0) -> Pic
         first = f"; the first: {skipped[0].path}: {skipped[0].reason}" if skipped else ""
         raise EdgeAgentError(f"none of the {len(good)} good pictures can be read{first}")
     defective: list[BadPicture] = []
+    seen_bad: dict[bytes, Path] = {}
     for path in bad:
         if (digest := _digest(path, skipped)) is None:
             continue
+        if digest in seen_bad:
+            copies.append((path, seen_bad[digest]))
+            continue
+        seen_bad[digest] = path
         if digest in seen:
             raise EdgeAgentError(
                 f"{path}: is the same picture as {seen[digest]}, which is said to be good: take it out of one of the two folders"
             )
-        defective.append(BadPicture(path, partial(_decoded, path)))
+        defective.append(BadPicture(path, measure(path)["sha256"], partial(_decoded, path)))
     paths = list(seen.values())
     if len(paths) > MOST_GOOD:
         paths = [paths[at * len(paths) // MOST_GOOD] for at in range(MOST_GOOD)]
+    pictures = [GoodPicture(path.name, measure(path)["sha256"], partial(_decoded, path)) for path in paths]
     if not defective:
         defective = [
-            BadPicture(path, partial(_painted, path, paths[(at + 1) % len(paths)], seed + at), at)
-            for at, path in enumerate(paths)
+            BadPicture(path, one.sha256, partial(_painted, path, paths[(at + 1) % len(paths)], seed + at), at)
+            for at, (path, one) in enumerate(zip(paths, pictures, strict=True))
         ]
-    pictures = [GoodPicture(path.name, measure(path)["sha256"], partial(_decoded, path)) for path in paths]
     return PictureSet(pictures, paths, defective, skipped, copies, len(seen) - len(paths))
 
 

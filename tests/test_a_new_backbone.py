@@ -44,7 +44,21 @@ class NullBackbone(nn.Module):
     def pictures(self, images, size):
         return pictures_to_tensor(images, size, self.device)
 
-    def encode_image(self, x, layers=(), *, values=False):
+    @property
+    def tower_width(self):
+        return 0
+
+    @property
+    def activation(self):
+        return None
+
+    def run_as(self, activation, positions):
+        raise NotImplementedError
+
+    def project(self, tokens):
+        raise NotImplementedError
+
+    def encode_image(self, x, layers=(), *, values=0, joined=False, raw=()):
         cells = self.tower(x)
         patches = nn.functional.pad(cells.flatten(2).transpose(1, 2), (0, WIDTH - 3), value=1.0)
         return ImageFeatures(patches.mean(dim=1, keepdim=True), patches, tuple(cells.shape[2:]))
@@ -61,7 +75,7 @@ class NullBackbone(nn.Module):
     def embed_words(self, words):
         raise NotImplementedError
 
-    def encode_prompts(self, prompts, deep=None):
+    def encode_prompts(self, prompts, deep=None, *, begun=False):
         raise NotImplementedError
 
 

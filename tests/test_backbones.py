@@ -66,9 +66,9 @@ def test_pictures_of_any_size_come_to_one_batch(backbone):
 def test_it_sees_patches_layers_and_values_of_a_batch_as_of_its_pictures(backbone):
     layers = (1, backbone.depth - 1, backbone.depth)
     x = backbone.pictures(images(), backbone.image_size)
-    together = backbone.encode_image(x, layers, values=True)
+    together = backbone.encode_image(x, layers, values=1)
     for index in range(len(x)):
-        alone = backbone.encode_image(x[index : index + 1], layers, values=True)
+        alone = backbone.encode_image(x[index : index + 1], layers, values=1)
         close(alone.globals[0], together.globals[index])
         close(alone.patches[0], together.patches[index])
         close(alone.values[0], together.values[index])
@@ -80,7 +80,7 @@ def test_it_sees_grids_of_any_shape_and_says_which(backbone):
     full = backbone.pictures(images(), 4 * backbone.patch)
     for high, wide in ((4, 4), (2, 4), (3, 1)):
         x = full[:, :, : high * backbone.patch, : wide * backbone.patch]
-        found = backbone.encode_image(x, (1,), values=True)
+        found = backbone.encode_image(x, (1,), values=1)
         assert found.grid == (high, wide)
         for features in (found.patches, found.layers[1], found.values):
             assert features.shape == (3, high * wide, backbone.width)
@@ -97,7 +97,7 @@ def test_the_last_layer_is_the_patches_and_earlier_ones_are_not(backbone):
 
 def test_what_was_not_asked_for_is_not_there_and_what_was_changes_nothing_else(backbone):
     x = backbone.pictures(images(), backbone.image_size)
-    plain, more = backbone.encode_image(x), backbone.encode_image(x, (1,), values=True)
+    plain, more = backbone.encode_image(x), backbone.encode_image(x, (1,), values=1)
     assert plain.values is None
     assert not plain.layers
     close(plain.patches, more.patches)

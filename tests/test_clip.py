@@ -67,7 +67,7 @@ def test_the_value_stream_is_attention_of_values_to_values_beside_the_ordinary_o
         weights = (v @ v.mT / (width / heads) ** 0.5).softmax(dim=-1)
         y = y + block.attn.out_proj((weights @ v).movedim(1, 2).flatten(2))
         ordinary = block(ordinary)
-    found = clip.encode_image(x, values=True)
+    found = clip.encode_image(x, values=1)
     close(found.values, visual.ln_post(y)[:, 1:] @ visual.proj)
     close(found.patches, visual.ln_post(ordinary)[:, 1:] @ visual.proj)
 
@@ -165,9 +165,9 @@ def test_the_temperature_is_the_inverse_of_the_learned_scale(clip):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_gives_nearly_the_same(clip, dtype):
     x, prompts = pictures(clip, 40), torch.randn(2, 5, 16)
-    full = clip.encode_image(x, layers=(1, 3), values=True)
+    full = clip.encode_image(x, layers=(1, 3), values=1)
     with torch.autocast("cpu", dtype):
-        half = clip.encode_image(x, layers=(1, 3), values=True)
+        half = clip.encode_image(x, layers=(1, 3), values=1)
         texts = clip.encode_text(["a broken part"]), clip.encode_prompts(prompts, prompts[:, :2])
     pairs = [(half.globals, full.globals), (half.patches, full.patches), (half.values, full.values)]
     pairs += [(half.layers[1], full.layers[1])]
@@ -211,3 +211,35 @@ def test_what_its_configuration_allows_its_modules_allow_too():
     for name in models:
         with torch.device("meta"):
             require_supported(open_clip.model.CLIP(**open_clip.get_model_config(name)), name)
+
+
+def test_the_same_weights_run_with_another_activation_and_other_positions(clip):
+    x = torch.rand(1, 3, 40, 40)
+    other = clip.run_as("gelu", "bicubic antialias")
+    assert (clip.activation, other.activation) == ("quick_gelu", "gelu")
+    assert clip.run_as("quick_gelu", "bilinear") is clip
+    assert {id(one) for one in other.parameters()} == {id(one) for one in clip.parameters()}
+    plain, resized = other.run_as("gelu", "bilinear"), other.positions((5, 5))
+    assert not torch.allclose(plain.positions((5, 5)), resized, atol=1e-3)
+    assert not torch.allclose(clip.encode_image(x).patches, plain.encode_image(x).patches, atol=1e-3)
+    assert not torch.allclose(clip.encode_text(["a nut"]), plain.encode_text(["a nut"]), atol=1e-3)
+
+
+def test_raw_outputs_are_those_that_features_are_made_from(clip):
+    found = clip.encode_image(torch.rand(2, 3, 32, 32), (2,), raw=(2, 3))
+    assert found.raw[2].shape == (2, 17, clip.tower_width)
+    assert torch.allclose(clip.project(found.raw[2])[:, 1:], found.layers[2], atol=1e-5)
+    assert torch.allclose(clip.project(found.raw[3])[:, 0], found.image, atol=1e-5)
+
+
+def test_the_second_stream_starts_where_it_is_told_to(clip):
+    x = torch.rand(1, 3, 32, 32)
+    last, joined = clip.encode_image(x, (2,), values=3), clip.encode_image(x, values=3, joined=True)
+    assert not torch.allclose(last.values, clip.encode_image(x, values=1).values, atol=1e-3)
+    assert not torch.allclose(last.values, joined.values, atol=1e-3)
+
+
+def test_a_prompt_with_a_begin_token_of_its_own_is_given_none(clip):
+    words, begin = clip.embed_words("metal nut")[None], clip.embed_words("<start_of_text>")[None]
+    plain = clip.encode_prompts(words)
+    assert torch.allclose(clip.encode_prompts(torch.cat([begin, words], dim=1), begun=True), plain, atol=1e-5)

@@ -46,7 +46,7 @@ def test_layers_and_class_token_meet_vip2(clip, name, batch):
 @pytest.mark.parametrize("name", ["cops", "cops_k3"])
 def test_value_stream_and_class_token_meet_cops(clip, name, batch):
     arrays, config = vectors.load(name)
-    found = features(clip, config, batch, values=True)
+    found = features(clip, config, batch, values=1)
     close(torch.cat([each.globals for each in found])[:, 0], arrays["global"])
     values = torch.cat([each.values for each in found]).transpose(1, 2).unflatten(2, found[0].grid)  # (B, D, h, w)
     pooled = F.avg_pool2d(values, config["k"], stride=1, padding=config["k"] // 2)

@@ -183,7 +183,7 @@ def test_an_imported_checkpoint_meets_the_authors_own_numbers(tmp_path):
     method = PromptDetector(clip, load_checkpoint(out), "object").method
     with torch.inference_mode():
         x = clip.pictures(vectors.pictures(config), config["size"])
-        found = method(clip.encode_image(x, values=True))
+        found = method(clip.encode_image(x, values=1))
     # Their text features are of other draws of the VAE; all before them is the same.
     for ours, theirs in (
         (found.patches, "patches"),

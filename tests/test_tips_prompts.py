@@ -90,7 +90,7 @@ def test_the_value_stream_is_attention_of_values_to_values_beside_the_ordinary_o
         weights = (v @ v.mT / v.shape[-1] ** 0.5).softmax(dim=-1)
         y = y + block.ls1.gamma * block.attn.proj((weights @ v).movedim(1, 2).flatten(2))
         ordinary = block(ordinary)
-    found = tips.encode_image(x, values=True)
+    found = tips.encode_image(x, values=1)
     assert found.grid == grid
     close(found.values, vit.norm(y)[:, 2:])
     close(found.patches, vit.norm(ordinary)[:, 2:])

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, NoReturn, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from edge_agent.errors import CheckpointError
+
+Activation = Literal["gelu", "quick_gelu"]
+Positions = Literal["bilinear", "bicubic", "bicubic antialias"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +36,8 @@ class ImageFeatures:
 
     globals: (B, C, D), C = 2 for TIPS (class token 1: web captions, 2: synthetic ones), 1 for CLIP.
     patches: (B, N, D) of the last block. layers: the same after chosen blocks, counted from 1, each (B, N, D).
-    values: (B, N, D), the patches of the value-value stream; None where it was not requested.
+    raw: (B, 1 + N, width of the tower) by chosen block, counted from 1: its output as it is, class token first.
+    values: (B, N, D), the patches of the second stream; None where it was not requested.
     dissimilarity: (B, N), of each patch to the others of its picture (see appearance.py); None where a tower has none.
     contrast: (B, 4h, 4w) fp32, local contrast of each patch's cells (see contrast.py); None where a tower has none.
     grid: (h, w) with h * w = N. aligned: (B, D), what text was trained to be compared with, if it is none of the globals.
@@ -42,6 +48,7 @@ class ImageFeatures:
     grid: tuple[int, int]
     layers: dict[int, Tensor] = field(default_factory=dict)
     values: Tensor | None = None
+    raw: dict[int, Tensor] = field(default_factory=dict)
     aligned: Tensor | None = None
     dissimilarity: Tensor | None = None
     contrast: Tensor | None = None
@@ -94,14 +101,46 @@ class Backbone(Protocol):
         """Resize and normalise (H, W, 3) uint8 RGB pictures of any sizes to (B, 3, size, size) fp32."""
         ...
 
-    def encode_image(self, x: Tensor, layers: Sequence[int] = (), *, values: bool = False) -> ImageFeatures:
+    @property
+    def tower_width(self) -> int:
+        """Length of a token within the vision tower; 0 where `encode_image` gives no raw outputs."""
+        ...
+
+    @property
+    def activation(self) -> Activation | None:
+        """Of the MLPs of both towers, where `run_as` can change it."""
+        ...
+
+    def run_as(self, activation: Activation, positions: Positions) -> Backbone:
+        """Return the same weights, shared, with another activation and another way to resize the positions of patches.
+
+        Some papers' code ran CLIP so, and what they fitted depends on it. Raises CheckpointError where there is no choice.
+        """
+        ...
+
+    def encode_image(
+        self,
+        x: Tensor,
+        layers: Sequence[int] = (),
+        *,
+        values: int = 0,
+        joined: bool = False,
+        raw: Sequence[int] = (),
+    ) -> ImageFeatures:
         """Encode pictures.
 
         Args:
             x: (B, 3, H, W) as `pictures` makes it; H and W multiples of the patch.
             layers: blocks, counted from 1, whose patches are returned as well.
-            values: compute the value-value stream, too.
+            values: the block, counted from 1, whose input the second stream of attention starts from; 0 for none. Values
+                attend to values there.
+            joined: in that stream queries attend to queries and keys to keys too; all three weights are added.
+            raw: blocks, counted from 1, whose outputs are returned as they are.
         """
+        ...
+
+    def project(self, tokens: Tensor) -> Tensor:
+        """Put raw tokens (..., tower_width) through the tower's last norm and projection: (..., D)."""
         ...
 
     def fix_grid(self, grid: tuple[int, int]) -> None:
@@ -120,10 +159,21 @@ class Backbone(Protocol):
         """Embed words to tokens (n, W), inputs of the text tower, without positions and begin or end tokens."""
         ...
 
-    def encode_prompts(self, prompts: Tensor, deep: Tensor | None = None) -> Tensor:
+    def encode_prompts(self, prompts: Tensor, deep: Tensor | None = None, *, begun: bool = False) -> Tensor:
         """Encode prompts (B, L, W), none of their tokens padding, to (B, D), not normalised.
 
-        Begin and end tokens are added where the model has them. deep: (K, n, W), tokens that replace the prompts' first n
-        at text blocks 2 .. K + 1.
+        Begin and end tokens are added where the model has them.
+
+        Args:
+            prompts: as tokens.
+            deep: (K, n, W), tokens that replace the prompts' first n at text blocks 2 .. K + 1.
+            begun: the prompts have a begin token of their own, perhaps not as their first: none is added.
         """
         ...
+
+
+def refuse(name: str, what: str) -> NoReturn:
+    """Raise CheckpointError: a method needs what this backbone does not have. what: as in "raw outputs of blocks"."""
+    raise CheckpointError(
+        f"{name} has no {what}, which this method needs: take a CLIP, such as clip:ViT-L-14-336/openai"
+    )

@@ -67,7 +67,7 @@ class Cops(Method):
     sigma = 4.0
     upsampling = "nearest"
     fixed_batch = True
-    values = True
+    values = 1
 
     def __init__(
         self,
@@ -161,7 +161,7 @@ class Cops(Method):
 
         Computes in fp32, but the text tower's matrix products in the features' precision.
         """
-        assert features.values is not None, "encode_image(values=True)"
+        assert features.values is not None, "encode_image(values=1)"
         with torch.autocast(features.values.device.type, enabled=False):
             whole = features.globals[:, -1].float()  # (B, D)
             patches = pooled(features.values.float(), features.grid, self.pool)

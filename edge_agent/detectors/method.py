@@ -27,7 +27,7 @@ class Method(nn.Module):
     """One method on one backbone. Its parameters are fitted; fitting and inspecting call the same `forward`.
 
     name: as in a checkpoint's header, and in methods.METHODS. sigma: of the map's blur, in pixels of a map of side 518.
-    upsampling: from patches to map. layers, values: arguments of Backbone.encode_image. fixed_batch: whether it splits
+    upsampling: from patches to map. layers, values, joined, raw: arguments of Backbone.encode_image. fixed_batch: whether it splits
     batches, which an exported graph can do for one size of batch only.
     """
 
@@ -36,7 +36,9 @@ class Method(nn.Module):
     upsampling: ClassVar[Literal["bilinear", "nearest"]] = "bilinear"
     fixed_batch: ClassVar[bool] = False
     layers: Sequence[int] = ()
-    values: bool = False
+    values: int = 0
+    joined: bool = False
+    raw: Sequence[int] = ()
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
@@ -46,7 +48,7 @@ class Method(nn.Module):
 
     def encode(self, x: Tensor) -> Any:
         """Compute the input of `forward` from pictures (B, 3, H, W): the backbone's features, unless a method overrides this."""
-        return self.backbone.encode_image(x, self.layers, values=self.values)
+        return self.backbone.encode_image(x, self.layers, values=self.values, joined=self.joined, raw=self.raw)
 
     @abstractmethod
     def forward(self, features: Any) -> Any:

@@ -41,6 +41,11 @@ def resize_bilinear(maps: Tensor, size: int | tuple[int, int]) -> Tensor:
     return F.interpolate(maps.unsqueeze(1), size=target, mode="bilinear", align_corners=False).squeeze(1)
 
 
+def resize_aligned(maps: Tensor, size: int) -> Tensor:
+    """Resize maps (B, C, h, w) bilinearly to (B, C, size, size) so that the corner cells' centres stay in the corners."""
+    return F.interpolate(maps, size=(size, size), mode="bilinear", align_corners=True)
+
+
 def resize_nearest(maps: Tensor, size: int) -> Tensor:
     """Resize maps (B, h, w) to (B, size, size) by nearest neighbour."""
     return F.interpolate(maps.unsqueeze(1), size=(size, size), mode="nearest").squeeze(1)

@@ -25,7 +25,7 @@ from trainer.fit.features import (
 )
 from trainer.io.files import write_whole
 
-OPTIONAL = ("dissimilarity", "contrast")  # what only some backbones give: see ImageFeatures
+OPTIONAL = ("aligned", "dissimilarity", "contrast")  # what only some backbones give: see ImageFeatures
 INDEX = "features.json"  # written last: without it the feature files beside it are not complete
 
 
@@ -58,6 +58,7 @@ class CachedFeatures:
         optional = {name: part.pop(name) for name in OPTIONAL if name in part}
         size = self._settings.map_size
         masks = np.unpackbits(self._arrays["masks"][rows], axis=1, count=size * size).reshape(-1, size, size)
+        raw = {int(name.removeprefix("raw")): part.pop(name) for name in list(part) if name.startswith("raw")}
         patches = [name for name in part if name != "globals"]
         layers = {int(name.removeprefix("layer")): part[name] for name in patches if name.startswith("layer")}
         last = part[patches[-1]].flatten(1, 2)
@@ -67,6 +68,7 @@ class CachedFeatures:
             tuple(part[patches[-1]].shape[1:3]),  # type: ignore[arg-type]
             {number: tensor.flatten(1, 2) for number, tensor in layers.items()},
             last if self._settings.values else None,
+            raw,
             **optional,
         )
         return feature_batch(features, masks, self._device)
@@ -139,7 +141,9 @@ def cache_bytes(backbone: Backbone, count: int, settings: EncodeSettings) -> int
         settings: how they are encoded.
     """
     patches = (settings.image_size // backbone.patch) ** 2 * max(1, len(settings.layers))
-    return count * (2 * patches * backbone.width + math.ceil(settings.map_size**2 / 8))
+    raw = ((settings.image_size // backbone.patch) ** 2 + 1) * len(settings.raw)
+    numbers = patches * backbone.width + raw * backbone.tower_width
+    return count * (2 * numbers + math.ceil(settings.map_size**2 / 8))
 
 
 def _rows(features: ImageFeatures, settings: EncodeSettings) -> dict[str, np.ndarray]:
@@ -150,6 +154,7 @@ def _rows(features: ImageFeatures, settings: EncodeSettings) -> dict[str, np.nda
         patches = {"values": features.values}
     patches = patches or {"patches": features.patches}
     kept = {name: tensor.half().unflatten(1, features.grid).cpu().numpy() for name, tensor in patches.items()}
+    kept |= {f"raw{number}": features.raw[number].half().cpu().numpy() for number in settings.raw}
     optional = {name: tensor for name in OPTIONAL if (tensor := getattr(features, name)) is not None}
     exact = {"globals": features.globals, **optional}
     return {**{name: tensor.float().cpu().numpy() for name, tensor in exact.items()}, **kept}

@@ -27,14 +27,16 @@ class EncodeSettings:
     """How pictures are encoded.
 
     image_size: side in pixels at which they are read. map_size: side in pixels at which maps and masks are compared.
-    layers, values: see Backbone.encode_image. dtype: of the vision tower's matrix products.
+    layers, values, joined, raw: see Backbone.encode_image. dtype: of the vision tower's matrix products.
     """
 
     image_size: int
     map_size: int
     layers: tuple[int, ...] = ()
-    values: bool = False
+    values: int = 0
     dtype: torch.dtype = torch.float32
+    joined: bool = False
+    raw: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,7 +92,9 @@ def encode(backbone: Backbone, pictures: Sequence[LabelledPicture], settings: En
     with torch.no_grad():
         x = backbone.pictures([one.pixels for one in pictures], settings.image_size)
         with torch.autocast(x.device.type, settings.dtype, enabled=settings.dtype != torch.float32):
-            return backbone.encode_image(x, settings.layers, values=settings.values)
+            return backbone.encode_image(
+                x, settings.layers, values=settings.values, joined=settings.joined, raw=settings.raw
+            )
 
 
 def small_mask(mask: np.ndarray, size: int) -> np.ndarray:

@@ -6,6 +6,7 @@ or whose text tower is not CLIP's own: see require_supported.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edge_agent.backbones.backbone import ImageFeatures, Preprocessing
+from edge_agent.backbones.backbone import Activation, ImageFeatures, Positions, Preprocessing
 from edge_agent.backbones.clip.names import Colour
 from edge_agent.backbones.windows import encode_each
 from edge_agent.errors import CheckpointError
@@ -65,6 +66,7 @@ class Clip(nn.Module):
         self.sha256 = sha256
         self.temperature = math.exp(-float(self.model.logit_scale.detach()))
         self.preprocessing = Preprocessing("bicubic", True, mean, std)
+        self.resizing: Positions = "bilinear"  # of positions
         ends = torch.tensor([tokenizer.sot_token_id, tokenizer.eot_token_id])
         self.register_buffer("ends", ends, persistent=False)  # on the device: a CUDA graph cannot fetch it
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
@@ -115,12 +117,44 @@ class Clip(nn.Module):
         """See Backbone."""
         return self.model.visual
 
+    @property
+    def tower_width(self) -> int:
+        """See Backbone."""
+        return self.model.visual.positional_embedding.shape[1]
+
+    @property
+    def activation(self) -> Activation:
+        """See Backbone."""
+        return "gelu" if isinstance(self.model.visual.transformer.resblocks[0].mlp.gelu, nn.GELU) else "quick_gelu"
+
+    def run_as(self, activation: Activation, positions: Positions) -> Clip:
+        """See Backbone."""
+        if (activation, positions) == (self.activation, self.resizing):
+            return self
+        from open_clip.transformer import QuickGELU
+
+        shared = [self.tokenizer, *self.parameters(), *self.buffers()]
+        other = copy.deepcopy(self, {id(one): one for one in shared})
+        other.resizing = positions
+        for tower in (other.model.visual.transformer, other.model.transformer):
+            for block in tower.resblocks:
+                block.mlp.gelu = nn.GELU() if activation == "gelu" else QuickGELU()
+        return other
+
     def pictures(self, images: Sequence[np.ndarray], size: int) -> Tensor:
         """See Backbone. Bicubic with antialias, aspect not kept, rounded to whole levels as PIL does, then normalised."""
         batch = [_bicubic(image, size, self.device) for image in images]
         return (torch.cat(batch) / 255 - self.mean) / self.std
 
-    def encode_image(self, x: Tensor, layers: Sequence[int] = (), *, values: bool = False) -> ImageFeatures:
+    def encode_image(
+        self,
+        x: Tensor,
+        layers: Sequence[int] = (),
+        *,
+        values: int = 0,
+        joined: bool = False,
+        raw: Sequence[int] = (),
+    ) -> ImageFeatures:
         """See Backbone. Patches after ln_post and projection, but the class token after the projection alone.
 
         Both papers' code does so, and their published prompts depend on it.
@@ -128,16 +162,25 @@ class Clip(nn.Module):
         visual = self.model.visual
         tokens, grid = self._embed(x)
         kept = {}
-        stream = tokens if values else None
+        outputs = {}
+        stream = None
         for number, block in enumerate(visual.transformer.resblocks, start=1):
+            if number == values:
+                stream = tokens
             if stream is not None:
-                stream = stream + block.ls_1(_value_attention(block.attn, block.ln_1(tokens)))
+                stream = stream + block.ls_1(_self_attention(block.attn, block.ln_1(tokens), joined))
             tokens = block(tokens)
             if number in layers:
                 kept[number] = self._patches(tokens)
+            if number in raw:
+                outputs[number] = tokens
         by_values = None if stream is None else self._patches(stream)
         whole = self._whole(tokens)
-        return ImageFeatures(tokens[:, :1] @ visual.proj, self._patches(tokens), grid, kept, by_values, whole)
+        return ImageFeatures(tokens[:, :1] @ visual.proj, self._patches(tokens), grid, kept, by_values, outputs, whole)
+
+    def project(self, tokens: Tensor) -> Tensor:
+        """See Backbone."""
+        return self.model.visual.ln_post(tokens) @ self.model.visual.proj
 
     def encode_windows(self, x: Tensor, side: int) -> Tensor:
         """See Backbone."""
@@ -174,13 +217,13 @@ class Clip(nn.Module):
         ids = torch.tensor(self.tokenizer.encode(words), dtype=torch.long, device=self.device)
         return self.model.token_embedding(ids)
 
-    def encode_prompts(self, prompts: Tensor, deep: Tensor | None = None) -> Tensor:
+    def encode_prompts(self, prompts: Tensor, deep: Tensor | None = None, *, begun: bool = False) -> Tensor:
         """See Backbone. Begin and end are added, and the feature is the end token's; deep: replaces the n tokens after begin."""
-        _require_room(self.context - 2 - prompts.shape[1], self.context)
+        _require_room(self.context - 2 + begun - prompts.shape[1], self.context)
         begin, end = (
             self.model.token_embedding(self.ends).to(prompts.dtype).expand(prompts.shape[0], -1, -1).chunk(2, dim=1)
         )
-        x = torch.cat([begin, prompts, end], dim=1)
+        x = torch.cat([prompts, end] if begun else [begin, prompts, end], dim=1)
         return self._encode_tokens(x, torch.full((x.shape[0],), x.shape[1] - 1, device=x.device), deep)
 
     def _embed(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
@@ -194,13 +237,14 @@ class Clip(nn.Module):
         return visual.ln_pre(tokens), grid
 
     def positions(self, grid: tuple[int, int]) -> Tensor:
-        """Return the positional embedding (1 + N, C) for h x w patches: bilinear without antialias, as both papers' code does."""
+        """Return the positional embedding (1 + N, C) for h x w patches: bilinear without antialias, unless `run_as` said otherwise."""
         visual = self.model.visual
         positions = visual.positional_embedding
         if grid == visual.grid_size:
             return positions
         square = positions[1:].reshape(1, *visual.grid_size, -1).permute(0, 3, 1, 2)  # (1, C, g, g)
-        resized = F.interpolate(square.float(), size=grid, mode="bilinear", align_corners=False)
+        mode, _, antialias = self.resizing.partition(" ")
+        resized = F.interpolate(square.float(), size=grid, mode=mode, antialias=bool(antialias), align_corners=False)
         return torch.cat([positions[:1], resized[0].flatten(1).T.to(positions.dtype)])
 
     def fix_grid(self, grid: tuple[int, int]) -> None:
@@ -210,10 +254,10 @@ class Clip(nn.Module):
         visual.grid_size = grid
 
     def _whole(self, tokens: Tensor) -> Tensor:
-        return self.model.visual.ln_post(tokens[:, 0]) @ self.model.visual.proj  # (B, D)
+        return self.project(tokens[:, 0])  # (B, D)
 
     def _patches(self, tokens: Tensor) -> Tensor:
-        return self.model.visual.ln_post(tokens[:, 1:]) @ self.model.visual.proj  # (B, N, D)
+        return self.project(tokens[:, 1:])  # (B, N, D)
 
     def _encode_tokens(self, x: Tensor, ends: Tensor, deep: Tensor | None = None) -> Tensor:
         """Encode tokens to (B, D), not normalised. The tower is causal, so x may end at the last end token.
@@ -262,12 +306,23 @@ def require_supported(model: nn.Module, name: str) -> None:
 _REMEDY = "take one such as ViT-L-14-336 or ViT-B-16"
 
 
-def _value_attention(attention: nn.MultiheadAttention, x: Tensor) -> Tensor:
-    """Value-value attention, as in CoPS: values in place of queries and keys. x: (B, L, C) after the block's first norm."""
+def _self_attention(attention: nn.MultiheadAttention, x: Tensor, joined: bool) -> Tensor:
+    """Attention of values to values, as in CoPS: in place of queries and keys.
+
+    Args:
+        attention: of the block.
+        x: (B, L, C) after the block's first norm.
+        joined: add the weights of queries to queries and of keys to keys, as in Crane.
+    """
     B, L, C = x.shape
-    weight, bias = attention.in_proj_weight[2 * C :], attention.in_proj_bias[2 * C :]
-    v = F.linear(x, weight, bias).view(B, L, attention.num_heads, -1).transpose(1, 2)  # (B, h, L, d)
-    return attention.out_proj(F.scaled_dot_product_attention(v, v, v).transpose(1, 2).reshape(B, L, C))
+    unused = 0 if joined else 2 * C
+    weight, bias = attention.in_proj_weight[unused:], attention.in_proj_bias[unused:]
+    parts = F.linear(x, weight, bias).split(C, dim=2)
+    *others, v = (part.view(B, L, attention.num_heads, -1).transpose(1, 2) for part in parts)  # each (B, h, L, d)
+    attended = F.scaled_dot_product_attention(v, v, v)
+    for other in others:
+        attended = attended + F.scaled_dot_product_attention(other, other, v)
+    return attention.out_proj(attended.transpose(1, 2).reshape(B, L, C))
 
 
 def _bicubic(image: np.ndarray, size: int, device: torch.device) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edge_agent.backbones.backbone import ImageFeatures, Preprocessing
+from edge_agent.backbones.backbone import Activation, ImageFeatures, Positions, Preprocessing, refuse
 from edge_agent.backbones.efficientnet.tower import STRIDE, Scaling, Trunk
 from edge_agent.backbones.resize import pictures_to_tensor
 from edge_agent.errors import CheckpointError
@@ -70,8 +70,35 @@ class EfficientNetLite(nn.Module):
         """See Backbone."""
         return (pictures_to_tensor(images, size, self.device) - self.mean) / self.std
 
-    def encode_image(self, x: Tensor, layers: Sequence[int] = (), *, values: bool = False) -> ImageFeatures:
+    @property
+    def tower_width(self) -> int:
+        """See Backbone: it gives no raw outputs."""
+        return 0
+
+    @property
+    def activation(self) -> None:
+        """See Backbone: there is no choice."""
+
+    def run_as(self, activation: Activation, positions: Positions) -> NoReturn:
+        """See Backbone: there is no choice."""
+        refuse(self.name, "other activation")
+
+    def project(self, tokens: Tensor) -> NoReturn:
+        """See Backbone: it gives no raw outputs."""
+        refuse(self.name, "raw outputs of blocks")
+
+    def encode_image(
+        self,
+        x: Tensor,
+        layers: Sequence[int] = (),
+        *,
+        values: int = 0,
+        joined: bool = False,
+        raw: Sequence[int] = (),
+    ) -> ImageFeatures:
         """See Backbone. Features of coarser stages are resized to the grid of 8 pixels. values: there are none."""
+        if values or raw:
+            refuse(self.name, "attention")
         stages = self.trunk(x.contiguous(memory_format=torch.channels_last))
         height, width = x.shape[2] // STRIDE, x.shape[3] // STRIDE
 
@@ -103,7 +130,7 @@ class EfficientNetLite(nn.Module):
         """See Backbone: it has none."""
         self._no_text()
 
-    def encode_prompts(self, prompts: Tensor, deep: Tensor | None = None) -> Tensor:
+    def encode_prompts(self, prompts: Tensor, deep: Tensor | None = None, *, begun: bool = False) -> Tensor:
         """See Backbone: it has none."""
         self._no_text()
 

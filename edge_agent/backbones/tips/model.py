@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edge_agent.backbones.appearance import Appearance
-from edge_agent.backbones.backbone import ImageFeatures, Preprocessing
+from edge_agent.backbones.backbone import Activation, ImageFeatures, Positions, Preprocessing, refuse
 from edge_agent.backbones.contrast import Contrast
 from edge_agent.backbones.resize import pictures_to_tensor
 from edge_agent.backbones.tips.files import TEXT, TOKENIZER, VISION, BackboneFiles
@@ -169,13 +169,15 @@ class VisionTower(nn.Module):
         resized = F.interpolate(square.float(), size=grid, mode="bilinear", antialias=True, align_corners=False)
         return resized.flatten(2).transpose(1, 2).to(positions.dtype)
 
-    def forward(self, x: Tensor, layers: Sequence[int] = (), *, values: bool = False) -> ImageFeatures:
+    def forward(self, x: Tensor, layers: Sequence[int] = (), *, values: int = 0) -> ImageFeatures:
         """See Backbone.encode_image. x: (B, 3, H, W) in [0, 1]. All features are taken after the final LayerNorm."""
         tokens, grid, contrast = self._embed(x)
         kept = {}
         dissimilarity = None
-        stream = tokens if values else None
+        stream = None
         for number, block in enumerate(self.vit.layers(), start=1):
+            if number == values:
+                stream = tokens
             tokens = self._compared(tokens, grid, number)
             if stream is not None:
                 stream = stream + block.ls1(block.attn.of_values(block.norm1(tokens)))
@@ -404,8 +406,35 @@ class Tips(nn.Module):
         """See Backbone. Bilinear with antialias, in [0, 1], no normalisation."""
         return pictures_to_tensor(images, size, self.device)
 
-    def encode_image(self, x: Tensor, layers: Sequence[int] = (), *, values: bool = False) -> ImageFeatures:
+    @property
+    def tower_width(self) -> int:
+        """See Backbone: it gives no raw outputs."""
+        return 0
+
+    @property
+    def activation(self) -> None:
+        """See Backbone: there is no choice."""
+
+    def run_as(self, activation: Activation, positions: Positions) -> NoReturn:
+        """See Backbone: there is no choice."""
+        refuse(self.name, "other activation")
+
+    def project(self, tokens: Tensor) -> NoReturn:
+        """See Backbone: it gives no raw outputs."""
+        refuse(self.name, "raw outputs of blocks")
+
+    def encode_image(
+        self,
+        x: Tensor,
+        layers: Sequence[int] = (),
+        *,
+        values: int = 0,
+        joined: bool = False,
+        raw: Sequence[int] = (),
+    ) -> ImageFeatures:
         """See Backbone. x: (B, 3, H, W) RGB in [0, 1]."""
+        if raw or joined:
+            refuse(self.name, "raw outputs of blocks" if raw else "attention of queries to queries")
         return self.vision(x, layers, values=values)
 
     def fix_grid(self, grid: tuple[int, int]) -> None:
@@ -430,7 +459,7 @@ class Tips(nn.Module):
         ids, paddings = tokenizer([words])
         return text.token_embedding(ids[paddings == 0].to(self.device)) * text.shape.width**0.5
 
-    def encode_prompts(self, prompts: Tensor, deep: Tensor | None = None) -> Tensor:
+    def encode_prompts(self, prompts: Tensor, deep: Tensor | None = None, *, begun: bool = False) -> Tensor:
         """See Backbone. TIPS has no begin and end tokens."""
         return self._texts()[0].encode(prompts, prompts.new_zeros(prompts.shape[:2], dtype=torch.bool), deep)
 

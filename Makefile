@@ -20,6 +20,7 @@ $(VENV)/.ready: pyproject.toml
 
 demo: setup
 	$(BIN)/edge-agent replay edge_agent/samples --out demo-out --again
+	@echo "look at it with   $(BIN)/edge-agent page --journal demo-out/journal.db"
 
 # Bytecode is kept, whatever the shell says: the tests start some hundred interpreters. Files begin in the order that
 # tests/conftest.py gives them, the longest first. Four at once on two cores, as half of their time they wait for something.
@@ -77,7 +78,7 @@ bench-gpu: setup
 lock: setup
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/python -m pip freeze | grep -E '^(torch|torchvision)==' > build-constraints.txt
-	$(BIN)/uv pip compile pyproject.toml --constraint build-constraints.txt --extra postgresql --extra parquet --universal \
+	$(BIN)/uv pip compile pyproject.toml --constraint build-constraints.txt --extra page --extra postgresql --extra parquet --universal \
 		--python-version 3.10 --generate-hashes --no-annotate --upgrade --quiet --custom-compile-command 'make lock' \
 		--output-file deploy/requirements.lock
 	rm build-constraints.txt

@@ -155,6 +155,17 @@ def follows(time: Column[Any], moment: datetime, number: int) -> ColumnElement[b
     return and_(time >= moment, or_(time > moment, _columns.number > number))
 
 
+def precedes(time: Column[Any], moment: datetime, number: int) -> ColumnElement[bool]:
+    """Return the condition that an inspection comes before another in the order of a time and number; see follows().
+
+    Args:
+        time: the column of the time, taken_at or inspected_at.
+        moment: that time of the other inspection, aware.
+        number: of the other inspection.
+    """
+    return and_(time <= moment, or_(time < moment, _columns.number < number))
+
+
 _columns = inspections.c
 _line_alarm = line_alarm(_columns)
 # A literal, not a bound parameter: a database uses a partial index only for a condition that equals the index's.

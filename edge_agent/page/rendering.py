@@ -1,0 +1,48 @@
+"""The templates of the page, rendered by Jinja with autoescape: no value becomes markup."""
+
+from __future__ import annotations
+
+from datetime import datetime, tzinfo
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.responses import HTMLResponse
+
+from edge_agent.io.digits import told_apart
+from edge_agent.io.names import printable
+
+
+class Templates:
+    """Renders files of templates/ as answers."""
+
+    def __init__(self, zone: tzinfo | None) -> None:
+        """zone: in which times are shown; None for this machine's."""
+        self._environment = Environment(
+            loader=PackageLoader("edge_agent.page"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            extensions=["jinja2.ext.i18n"],
+        )
+        self._environment.install_null_translations(newstyle=True)  # type: ignore[attr-defined]
+
+        def local(moment: datetime) -> datetime:
+            return moment.astimezone(zone)
+
+        self._environment.filters |= {
+            "clock": lambda moment: f"{local(moment):%H:%M:%S}",
+            "day": lambda moment: f"{local(moment):%Y-%m-%d}",
+            "field": lambda moment: f"{local(moment):%Y-%m-%dT%H:%M}" if moment else "",
+            "printable": printable,
+        }
+        self._environment.globals |= {"told_apart": told_apart, "zone": lambda: f"{local(datetime.now()):%Z, UTC%z}"}
+
+    def answer(self, template: str, status: int = 200, **values: object) -> HTMLResponse:
+        """Render a template as an answer. Every value is escaped.
+
+        Args:
+            template: name of a file of templates/.
+            status: of HTTP; default 200.
+            values: what the template names.
+        """
+        return HTMLResponse(self._environment.get_template(template).render(values), status)

@@ -1,0 +1,49 @@
+"""Serves the page over HTTP until it is told to stop."""
+
+from __future__ import annotations
+
+import logging
+import socket
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from edge_agent.errors import EdgeAgentError
+
+KEEP_ALIVE_S = 5  # how long a connection may stay open between two requests
+STOP_S = 2  # how long requests may take at the end
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens. Raises EdgeAgentError if the port cannot be had.
+
+    host: name or address. port: 1 to 65535, or 0 for any that is free.
+    """
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=512)
+    except (OSError, OverflowError) as error:
+        said = error.strerror if isinstance(error, OSError) else "a port is 1 to 65535"
+        raise EdgeAgentError(
+            f"page: port {port} of {host} cannot be had ({said}): choose another, or end what uses it"
+        ) from error
+
+
+def serve(app: ASGIApp, listening: socket.socket) -> None:
+    """Answer requests until SIGINT or SIGTERM."""
+    for noisy in ("uvicorn.error", "uvicorn"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    config = uvicorn.Config(
+        app,
+        http="h11",
+        ws="none",
+        loop="asyncio",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=STOP_S,
+    )
+    uvicorn.Server(config).run(sockets=[listening])

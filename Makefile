@@ -20,6 +20,8 @@ $(VENV)/.ready: pyproject.toml
 
 demo: setup
 	$(BIN)/edge-agent replay edge_agent/samples --out demo-out --again
+	$(BIN)/trainer station --good edge_agent/sample_part/good --try edge_agent/sample_part/new --class-name "metal plate" \
+		--name plate --out demo-out/plate
 	@echo "look at it with   $(BIN)/edge-agent page --journal demo-out/journal.db"
 
 # Bytecode is kept, whatever the shell says: the tests start some hundred interpreters. Files begin in the order that

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edge_agent.commands.arguments import seed, words
 from trainer.commands.calibrate import rate
-from trainer.commands.output import bar, print_left_out, print_warnings, writable_folder
+from trainer.commands.output import bar, print_left_out, print_skipped, print_warnings, writable_folder
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -40,6 +40,13 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--out", type=Path, required=True, help="the folder to write: config.yaml, bank, calibration and a page"
     )
     station.add_argument(
+        "--try",
+        dest="tried",
+        type=Path,
+        metavar="FOLDER",
+        help="a folder of further pictures, inspected before and after; shown side by side in before-after.jpg",
+    )
+    station.add_argument(
         "--false-alarm-rate",
         type=rate,
         metavar="RATE",
@@ -50,9 +57,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _station(options: argparse.Namespace) -> int:
+    from edge_agent.config.load import load_config
     from edge_agent.errors import EdgeAgentError
     from edge_agent.inference.load import Loader
-    from trainer.data.examples import defective_pictures, good_pictures
+    from trainer.data.examples import Skipped, defective_pictures, good_pictures, pictures_below
+    from trainer.station import before_after
     from trainer.station import present as station_there
     from trainer.station.candidates import candidates, steps
     from trainer.station.choice import best, false_alarm_rate, measured
@@ -70,6 +79,7 @@ def _station(options: argparse.Namespace) -> int:
 
     writable_folder(options.out)
     bad = defective_pictures(options.bad) if options.bad else []
+    tried = pictures_below(options.tried) if options.tried else []
     if options.add:
         there = station_there.present_station(options.out, options.name)
         name, class_name = there.config.name, options.class_name or there.config.detector.class_name
@@ -97,8 +107,8 @@ def _station(options: argparse.Namespace) -> int:
         ]
         as_it_is = None
         if compared:
-            now = station_there.as_it_is(compared, pictures, options.seed, loader, progress.update)
-            as_it_is = measured(now, allowed)
+            this = station_there.as_it_is(compared, pictures, options.seed, loader, progress.update)
+            as_it_is = measured(this, allowed)
             found.append(as_it_is)
     chosen = best(found)
     if not chosen.usable:
@@ -124,6 +134,19 @@ def _station(options: argparse.Namespace) -> int:
         print(
             "Nothing that was tried is better than the station as it is: it keeps its checkpoint, with a new threshold."
         )
+    if tried:
+        before = there.config if there else before_after.as_shipped(name, class_name, options.out)
+        after = load_config(options.out / CONFIG).station(name)
+        skipped: list[Skipped] = []
+        pairs = before_after.compared(tried, before, after, loader, skipped)
+        print_skipped(skipped)
+        print(f"\n{'before':12}  {'after':12}")
+        for pair in pairs:
+            was, now = pair.verdicts
+            print(f"{was.value:12}  {now.value:12}  {pair.path.name}")
+        if pairs:
+            before_after.write_sheet(pairs, options.out / before_after.SHEET)
+            print(f"side by side: {options.out / before_after.SHEET}\n")
     print(f"wrote {options.out}; every picture that it gets wrong: {options.out / PAGE}")
     if last:
         print(f"the station as it was: {earlier_config(options.out, last)}; to go back, copy it over {CONFIG}")

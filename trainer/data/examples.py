@@ -154,16 +154,22 @@ def defective_pictures(folder: Path) -> list[Path]:
 
     Raises EdgeAgentError when there are none, and when some lie in a folder of good ones or of masks.
     """
-    _require_folder(folder)
-    found = _found_below(folder)
-    if not found:
-        raise EdgeAgentError(f"{folder}: no pictures there; expected are {', '.join(sorted(SUFFIXES))}")
+    found = pictures_below(folder)
     for one in found:
         for part in one.relative_to(folder).parts[:-1]:
             if part.lower() in _GOOD_NAMES or part == "ground_truth":
                 raise EdgeAgentError(
                     f"{one}: lies in a folder {part}, which holds no defective pictures: give the folder of defective ones alone"
                 )
+    return found
+
+
+def pictures_below(folder: Path) -> list[Path]:
+    """List the pictures of a folder and of its subfolders, part2 before part10. Raises EdgeAgentError when there are none."""
+    _require_folder(folder)
+    found = _found_below(folder)
+    if not found:
+        raise EdgeAgentError(f"{folder}: no pictures there; expected are {', '.join(sorted(SUFFIXES))}")
     return found
 
 

@@ -26,6 +26,7 @@ from trainer.calibrate.readings import Readings
 from trainer.calibrate.setup import ReadingSetup
 from trainer.io.files import write_errors, write_whole
 from trainer.io.whole_folder import beside, put
+from trainer.station.before_after import SHEET
 from trainer.station.choice import Measured
 from trainer.station.page import station_page
 from trainer.station.pictures import PictureSet
@@ -49,7 +50,7 @@ def require_own_folder(out: Path, name: str) -> None:
         raise EdgeAgentError(f"--name {name}: wants letters, digits, - _ . alone, such as {config_name(name)}")
     if out.exists() and not out.is_dir():
         raise EdgeAgentError(f"{out}: is a file: name another --out")
-    known = {CONFIG, PAGE, INCOMING, PICTURES, f".{PICTURES}.unfinished", f".{PICTURES}.replaced", "data"}
+    known = {CONFIG, PAGE, SHEET, INCOMING, PICTURES, f".{PICTURES}.unfinished", f".{PICTURES}.replaced", "data"}
     numbered = re.compile(rf"config-\d+\.yaml|{re.escape(name)}(-\d+)?(\.safetensors|-calibration\.json)")
     names = sorted(one.name for one in out.iterdir()) if out.is_dir() else []
     if strange := [one for one in names if one not in known and not numbered.fullmatch(one)]:

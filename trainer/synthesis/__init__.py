@@ -11,7 +11,7 @@ from trainer.synthesis.captions import caption, description
 from trainer.synthesis.defects.kinds import DEFECTS, Defect
 from trainer.synthesis.defects.paint import paint_defect
 from trainer.synthesis.materials import Materials
-from trainer.synthesis.scenes import NOUNS, Normal, normal
+from trainer.synthesis.scenes import NOUNS, Normal, normal, product
 
 __all__ = [
     "DEFECTS",
@@ -25,6 +25,7 @@ __all__ = [
     "description",
     "normal",
     "paint_defect",
+    "product",
     "sample",
 ]
 

@@ -257,3 +257,23 @@ def normal(rng: Rng, size: int, materials: Materials | None = None) -> Normal:
     if not foreground.any():
         foreground = np.ones((size, size), bool)
     return Normal(to_uint8(_uneven_light(rng, picture)), foreground, noun, count)
+
+
+def product(design: int, own: Rng, size: int) -> Normal:
+    """Make one picture of a product as a line takes it: design, background and lamp are always those of that product.
+
+    Args:
+        design: which product.
+        own: decides what differs from picture to picture: the piece, where it lies, how bright the lamp is.
+        size: side in pixels, at least 8.
+    """
+    shared = np.random.default_rng([design, 0])
+    make, nouns, _ = PARTS[shared.integers(len(PARTS))]
+    canvas, cover = _background(shared, size, None), np.zeros((size, size), np.float32)
+    light, fill = _light(shared), size * shared.uniform(0.7, 0.85)
+    part = make(np.random.default_rng([design, 1]), own, round(fill))
+    spot = size / 2 + own.uniform(-0.015, 0.015, 2) * size
+    _place(canvas, cover, part, spot, fill, own.normal(0, 0.02), light)
+    lamp = np.float32(own.normal(1, 0.02))
+    grain = own.standard_normal((size, size, 1), dtype=np.float32) * np.float32(0.008)
+    return Normal(to_uint8(canvas * lamp + grain), cover > 0.5, nouns[0])

@@ -20,6 +20,7 @@ from edge_agent.health.drift import DriftWatch
 from edge_agent.health.systemd import Notifier
 from edge_agent.health.undecided import UndecidedRows
 from edge_agent.health.watchdog import Watchdog, watching
+from edge_agent.io.clock import CautiousClock
 from edge_agent.journal.journal import Journal
 from edge_agent.line.heartbeat import PATIENCE_S
 from edge_agent.line.inspect import Station, warm_up
@@ -92,6 +93,7 @@ class Agent:
             take_removed=self._store.take_removed,
             keep_labelled_days=config.labels.keep_days,
             hold=self._store.hold,
+            clock=CautiousClock(last_known=journal.last_inspected_at()),
         )
         context = SinkContext(config.agent.name, journal.outbox, alarms)
         self._sinks = {key: section.build(context) for key, section in config.sinks().items()}

@@ -372,6 +372,20 @@ def test_beyond_this_machine_the_page_takes_a_certificate(tmp_path):
         load_config(config_of(tmp_path, "page: {zone: Mars/Base}\n"))
 
 
+def test_the_key_of_the_certificate_is_a_file_or_a_credential_of_systemd(tmp_path, monkeypatch):
+    for name in ("page.pem", "page.key", "page_key"):
+        (tmp_path / name).write_text("x")
+    for both in ("", ", key: page.key, key_credential: page_key"):
+        with pytest.raises(ConfigError, match="wants exactly one of key, key_credential"):
+            load_config(config_of(tmp_path, f"page: {{tls: {{cert: page.pem{both}}}}}\n"))
+    tls = load_config(config_of(tmp_path, "page: {tls: {cert: page.pem, key_credential: page_key}}\n")).page.tls
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    with pytest.raises(ConfigError, match="systemd gave no credential page_key"):
+        tls.key_file()
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert tls.key_file() == tmp_path / "page_key"
+
+
 def test_the_page_is_off_until_it_is_configured_and_exposed_only_with_accounts(tmp_path, capsys):
     assert main(["page", "--config", str(config_of(tmp_path, ""))]) == 78
     assert "the page is off" in capsys.readouterr().err

@@ -101,6 +101,7 @@ def _serve(config: Config, url: str, port: int | None, accounts: Accounts | None
         secure=section.tls is not None or bool(section.hosts),
         lasting_s=section.session_h * 3600,
     )
+    tls = (section.tls.cert, section.tls.key_file()) if section.tls else None
     with (
         open_review(url) as journal,
         open_labels(url) as labels,
@@ -115,7 +116,7 @@ def _serve(config: Config, url: str, port: int | None, accounts: Accounts | None
             zone=ZoneInfo(section.zone) if section.zone else None,
         )
         print(f"{_address(section, opened.getsockname()[1])} (Ctrl-C ends)", flush=True)
-        serve(app, opened, (section.tls.cert, section.tls.key) if section.tls else None)
+        serve(app, opened, tls)
     return OK
 
 

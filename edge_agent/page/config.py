@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
+from pathlib import Path
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
+from edge_agent.errors import ConfigError
 from edge_agent.settings.section import Section
 from edge_agent.settings.values import Positive, ReadableFile, invalid, shortened
 
@@ -40,10 +43,36 @@ def is_loopback(host: str) -> bool:
 
 
 class PageTlsConfig(Section):
-    """The page's own certificate, with those that it is signed by, and its key. PEM files."""
+    """The page's own certificate, with those that it is signed by, and its key. PEM files.
+
+    The key is a file, or a credential of systemd's LoadCredential=, which only the page's service is given.
+    """
 
     cert: ReadableFile
-    key: ReadableFile
+    key: ReadableFile | None = None
+    key_credential: Annotated[str, Field(pattern=r"^[\w-][\w.-]{0,100}$")] | None = Field(
+        default=None, validate_default=True
+    )
+
+    @field_validator("key_credential")
+    @classmethod
+    def _either(cls, name: str | None, info: ValidationInfo) -> str | None:
+        if "key" in info.data and (name is None) == (info.data["key"] is None):
+            raise invalid("wants exactly one of key, key_credential")
+        return name
+
+    def key_file(self) -> Path:
+        """Return the file of the key. Raises ConfigError if this process was not given the credential."""
+        if self.key is not None:
+            return self.key
+        folder = os.environ.get("CREDENTIALS_DIRECTORY")
+        path = Path(folder or "/", self.key_credential or "")
+        if folder is None or not path.is_file():
+            raise ConfigError(
+                f"page.tls: systemd gave no credential {self.key_credential}: put the key into /etc/credstore/{self.key_credential}, "
+                "and name it in the unit as LoadCredential="
+            )
+        return path
 
 
 class PageConfig(Section):

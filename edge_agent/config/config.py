@@ -12,9 +12,8 @@ from typing import Any
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator
 
 from edge_agent.config.agent import AgentConfig
-from edge_agent.config.corrections import LabelsConfig, LearnConfig
 from edge_agent.config.database import DatabaseConfig, sqlite_url
-from edge_agent.config.evidence import EvidenceConfig
+from edge_agent.config.evidence import EvidenceConfig, LabelsConfig, LearnConfig
 from edge_agent.config.limits import LimitsConfig
 from edge_agent.config.station import StationConfig
 from edge_agent.errors import ConfigError

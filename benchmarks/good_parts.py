@@ -18,6 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from torch import Tensor
 
 from benchmarks.embedded import half
 from edge_agent.core import Detector
@@ -28,7 +29,17 @@ from edge_agent.io.pictures import decode
 from edge_agent.kernels.nearest import nearest
 from trainer.bank.bank import SIZE
 from trainer.bank.coreset import coreset
-from trainer.bank.good_parts import SPREAD_BEFOREHAND, Described, described, exceeded_by, fold_of, scale
+from trainer.bank.good_parts import (
+    FEW,
+    SPREAD_BEFOREHAND,
+    Described,
+    described,
+    exceeded_by,
+    fold_of,
+    mirrored,
+    nearer,
+    scale,
+)
 from trainer.data.examples import Example, read_examples, read_mask
 from trainer.evaluate.metrics import auroc
 
@@ -93,6 +104,13 @@ def _banks(
     for path in {*paths, *spare}:
         pixels = decode(path)
         known[path] = described(backbone, pixels, side, layers), pixels.shape
+    turned: dict[Path, list[Described]] = {}
+
+    def rows_of(path: Path, few: bool) -> Tensor:
+        if few and path not in turned:
+            turned[path] = [described(backbone, pixels, side, layers) for pixels in mirrored(decode(path))]
+        return torch.cat([one.rows for one in (known[path][0], *(turned[path] if few else ()))])
+
     good = sorted(spare or [one.picture for one in examples if not one.defective])
     records: list[dict[str, object]] = []
     for shots in options.shots:
@@ -103,7 +121,8 @@ def _banks(
             shown = [good[at] for at in np.random.default_rng([draw, shots]).permutation(len(good))[:shots]]
             own = [one for one in examples if one.picture not in shown]
             own = [one for one in own if one.defective or half(one.picture.name) == options.half]
-            rows.append(_draw([known[path][0] for path in shown], own, known, options.size))
+            bank_rows = [rows_of(path, shots < FEW) for path in shown]
+            rows.append(_draw([known[path][0] for path in shown], bank_rows, own, known, options.size))
         mean, spread = np.mean(rows, axis=0), np.std(rows, axis=0)
         names = ("image", "pixel", "rejected", "missed")
         record: dict[str, object] = {"category": category, "looks_with": trunk, "shots": shots, "draws": options.draws}
@@ -117,12 +136,13 @@ def _banks(
 
 def _draw(
     shown: Sequence[Described],
+    rows: Sequence[Tensor],
     own: Sequence[Example],
     known: dict[Path, tuple[Described, tuple[int, ...]]],
     size: int,
 ) -> tuple[float, float, float, float]:
     """Return image and pixel AUROC, and good parts rejected and defects missed of 100, of one draw."""
-    bank = coreset(torch.cat([one.rows for one in shown]), size).float()
+    bank = coreset(torch.cat(list(rows)), size).float()
     scores, maps = [], []
     for one in own:
         description, shape = known[one.picture]
@@ -133,12 +153,11 @@ def _draw(
     truth = np.array([one.defective for one in own])
     fold = fold_of(len(shown))
     if len(shown) > 1:
-        left = [
-            one.distances(
-                coreset(torch.cat([o.rows for at, o in enumerate(shown) if fold[at] != fold[own_at]]), size).float()
-            )[0]
-            for own_at, one in enumerate(shown)
-        ]
+        left = []
+        for number, one in enumerate(shown):
+            others = [rows[at] for at in range(len(shown)) if fold[at] != fold[number]]
+            farther = one.distances(coreset(torch.cat(others), size).float())[0]
+            left.append(nearer(len(others), len(shown)) * farther)
         whole = scale(left)
         logs = SHARPNESS * np.log(np.array(left) / whole)  # the log odds of scores
         threshold = max(

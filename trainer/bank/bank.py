@@ -13,7 +13,7 @@ from edge_agent.backbones.backbone import Backbone
 from edge_agent.detectors.checkpoint import Checkpoint
 from edge_agent.detectors.patchcore import PatchCore, default_layers
 from trainer.bank.coreset import coreset
-from trainer.bank.good_parts import Described, described, fold_of, scale, varied
+from trainer.bank.good_parts import FEW, Described, described, fold_of, mirrored, nearer, scale, varied
 
 SIZE = 3000  # rows of a bank: more brought less than half a point of image AUROC
 
@@ -31,7 +31,8 @@ class GoodPicture:
 class Bank:
     """A bank of good parts.
 
-    checkpoint: of all pictures. folds: one for each fold, made without its pictures, on the same scale. fold: of each picture.
+    checkpoint: of all pictures. folds: one for each fold, made without its pictures; scores are as the whole bank would give
+    them, which lies nearer (see nearer). fold: of each picture.
     """
 
     checkpoint: Checkpoint
@@ -60,43 +61,40 @@ def make_bank(
     """
     layers, side = default_layers(backbone), image_size or backbone.image_size
     good: list[Described] = []
+    rows: list[Tensor] = []  # of each picture: those that a bank may hold
     for one in pictures:
-        good.append(described(backbone, one.decode(), side, layers))
+        pixels = one.decode()
+        good.append(described(backbone, pixels, side, layers))
+        again = mirrored(pixels) if len(pictures) < FEW else []
+        rows.append(torch.cat([good[-1].rows, *(described(backbone, each, side, layers).rows for each in again)]))
         report(1)
     fold = fold_of(len(good))
+    asked = list(zip(good, fold, strict=True))
     if len(good) == 1:
-        banks = [coreset(good[0].rows, size, seed)]
-        asked = [described(backbone, varied(pictures[0].decode(), number), side, layers) for number in range(4)]
-        distances = [one.distances(banks[0].float()) for one in asked]
-    else:
-        banks = [
-            _of(good, [at for at in range(len(good)) if fold[at] != left], size, seed) for left in range(max(fold) + 1)
-        ]
-        distances = [one.distances(banks[fold[at]].float()) for at, one in enumerate(good)]
+        asked = [(described(backbone, varied(pictures[0].decode(), number), side, layers), 0) for number in range(4)]
+    # Each fold is compared with the others; a single picture with itself.
+    shown = [[at for at in range(len(good)) if fold[at] != left] or [0] for left in range(max(fold) + 1)]
+    banks = [coreset(torch.cat([rows[at] for at in some]), size, seed) for some in shown]
+    share = [nearer(len(some), len(good)) for some in shown]
+    distances = [[share[at] * one for one in picture.distances(banks[at].float())] for picture, at in asked]
     whole, highest = (scale(each) for each in zip(*distances, strict=True))
 
-    def checkpoint(bank: Tensor, shown: Sequence[GoodPicture]) -> Checkpoint:
-        method = PatchCore(backbone, bank, layers, scale=whole, patch_scale=highest)
+    def checkpoint(bank: Tensor, some: Sequence[int], share: float) -> Checkpoint:
+        method = PatchCore(backbone, bank, layers, scale=whole / share, patch_scale=highest / share)
         header = {
             "method": PatchCore.name,
             "backbone": backbone.name,
             "backbone_sha256": backbone.sha256,
             "image_size": side,
-            "fitted_on": f"{len(shown)} pictures of good parts",
-            "good": [{"name": one.name, "sha256": one.sha256} for one in shown],
+            "fitted_on": f"{len(some)} pictures of good parts",
+            "good": [{"name": pictures[at].name, "sha256": pictures[at].sha256} for at in some],
             "seed": seed,
             "threshold": 0.5,
             "map_threshold": 0.5,
         }
         return Checkpoint(header | method.settings(), method.tensors())
 
-    folds = [
-        checkpoint(bank, [one for at, one in enumerate(pictures) if fold[at] != left or len(pictures) == 1])
-        for left, bank in enumerate(banks)
-    ]
-    every = folds[0] if len(good) == 1 else checkpoint(_of(good, range(len(good)), size, seed), pictures)
-    return Bank(every, folds, fold)
-
-
-def _of(good: Sequence[Described], shown: Sequence[int], size: int, seed: int) -> Tensor:
-    return coreset(torch.cat([good[at].rows for at in shown]), size, seed)
+    folds = [checkpoint(*one) for one in zip(banks, shown, share, strict=True)]
+    if len(good) == 1:
+        return Bank(folds[0], folds, fold)
+    return Bank(checkpoint(coreset(torch.cat(rows), size, seed), range(len(good)), 1.0), folds, fold)

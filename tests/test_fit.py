@@ -17,13 +17,15 @@ import pytest
 import safetensors.torch
 import torch
 
+from edge_agent.backbones.backbone import Backbone
 from edge_agent.backbones.tips.embedded import EMBEDDED_FOLDER
 from edge_agent.backbones.tips.model import Tips
 from edge_agent.detectors.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from edge_agent.detectors.methods import lookup
+from edge_agent.detectors.methods import METHODS, lookup
 from edge_agent.detectors.tipsomaly import NO_CONTRAST
 from edge_agent.errors import EdgeAgentError
 from edge_agent.inference.load import Loader, load_detector
+from tests import tiny_clip
 from tests.conftest import wait_until
 from tests.forked import started
 from tests.made import unprivileged_folder
@@ -75,20 +77,33 @@ def folder(shown: list[LabelledPicture], tmp_path_factory: pytest.TempPathFactor
     return root
 
 
-def view_of(name: str, tips: Tips) -> EncodeSettings:
-    method = lookup(name).fresh(tips, "object")
-    return EncodeSettings(SIDE, SIDE, tuple(method.layers), method.values)
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> str:
+    """The name of a small CLIP in a file."""
+    return tiny_clip.saved(tmp_path_factory.mktemp("clip"))
+
+
+@pytest.fixture
+def backbone(name: str, tips: Tips, small: str) -> Backbone:
+    """What a method is fitted on here."""
+    return Loader().backbone(small) if METHODS[name].on_clip else tips
+
+
+def view_of(name: str, backbone: Backbone) -> EncodeSettings:
+    method = lookup(name).fresh(backbone, "object")
+    side = 6 * backbone.patch
+    return EncodeSettings(side, SIDE, tuple(method.layers), method.values, joined=method.joined, raw=tuple(method.raw))
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_kept_features_are_the_fresh_ones_in_half_precision(tips, shown, name):
-    view = view_of(name, tips)
+def test_kept_features_are_the_fresh_ones_in_half_precision(backbone, shown, name):
+    view = view_of(name, backbone)
     chosen = torch.tensor([3, 0, 17])
     kept, fresh = (
-        cache_features(tips, shown, len(shown), view).batch(chosen),
-        FreshFeatures(tips, shown, view).batch(chosen),
+        cache_features(backbone, shown, len(shown), view).batch(chosen),
+        FreshFeatures(backbone, shown, view).batch(chosen),
     )
-    method = lookup(name).fresh(tips, "object").eval()
+    method = lookup(name).fresh(backbone, "object").eval()
     with torch.no_grad():
         ours, theirs = (method.scores(method(one.features)) for one in (kept, fresh))
     torch.testing.assert_close(ours.picture, theirs.picture, atol=5e-3, rtol=0)
@@ -110,10 +125,10 @@ def test_features_on_disk_are_those_in_memory_and_are_reused_only_by_their_own_f
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_fitting_lowers_the_loss(tips, shown, name):
-    features = cache_features(tips, shown, len(shown), view_of(name, tips))
+def test_fitting_lowers_the_loss(backbone, shown, name):
+    features = cache_features(backbone, shown, len(shown), view_of(name, backbone))
     torch.manual_seed(0)
-    method = lookup(name).fresh(tips, "object")
+    method = lookup(name).fresh(backbone, "object")
     published = RECIPES[name]  # faster here, for want of steps
     recipe = replace(published, rates={prefix: 20 * rate for prefix, rate in published.rates.items()})
     seen: list[float] = []
@@ -122,8 +137,8 @@ def test_fitting_lowers_the_loss(tips, shown, name):
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_fit_that_was_cut_off_resumes_to_the_same_bits(tips, shown, name, tmp_path):
-    features = cache_features(tips, shown, len(shown), view_of(name, tips))
+def test_a_fit_that_was_cut_off_resumes_to_the_same_bits(backbone, shown, name, tmp_path):
+    features = cache_features(backbone, shown, len(shown), view_of(name, backbone))
     plan = Plan(RECIPES[name], 2, 8, every_s=0)
 
     class Cut(Exception):
@@ -136,13 +151,13 @@ def test_a_fit_that_was_cut_off_resumes_to_the_same_bits(tips, shown, name, tmp_
     fitted = []
     for attempts in (1, 2):
         torch.manual_seed(0)
-        method = lookup(name).fresh(tips, "object")
+        method = lookup(name).fresh(backbone, "object")
         state = tmp_path / f"{attempts}.pt"
         if attempts == 2:
             with pytest.raises(Cut):
                 fit(method, features, plan, state=state, key="k", report=cut)
             torch.manual_seed(5)  # nothing of before counts
-            method = lookup(name).fresh(tips, "object")
+            method = lookup(name).fresh(backbone, "object")
         fit(method, features, plan, state=state, key="k")
         fitted.append(method.state_dict())
     for key, value in fitted[0].items():
@@ -252,20 +267,25 @@ def command(folder: Path, out: Path, *more: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_what_is_fitted_inspects(folder, name, tmp_path, capfd):
+def test_what_is_fitted_inspects(folder, small, name, tmp_path, capfd):
+    model, side = (small, 48) if METHODS[name].on_clip else ("embedded", SIDE)
     out = tmp_path / "prompts.safetensors"
-    assert main(command(folder, out, "--method", name, "--epochs", "1")) == 0
+    assert (
+        main(command(folder, out, "--method", name, "--epochs", "1", "--backbone", model, "--image-size", str(side)))
+        == 0
+    )
     told = capfd.readouterr()
-    assert "fitted on 15 pictures, 2 steps" in told.out
+    # With no prompts of its own to compare with, nothing is kept apart.
+    assert ("fitted on 20 pictures, 3 steps" if model == small else "fitted on 15 pictures, 2 steps") in told.out
     (skipped,) = [line for line in told.err.splitlines() if "broken.png" in line]
     assert re.fullmatch(r"skipped [^:]*/broken\.png: cut off or damaged, .*", skipped)
     assert "skipped 1 picture in all" in told.err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["prompts.safetensors"]
-    detector = load_detector(checkpoint=out)
-    assert detector.info.name == f"{name}/embedded"
+    detector = load_detector(model, out)
+    assert detector.info.name == f"{name}/{model.split('@')[0]}"
     (reading,) = detector.read([np.zeros((50, 60, 3), np.uint8)])
     assert 0 <= reading.score <= 1
-    assert reading.heatmap.shape == (SIDE, SIDE)
+    assert reading.heatmap.shape == (side, side)
     assert 0 <= detector.info.threshold <= 1
 
 

@@ -151,8 +151,6 @@ COMMANDS = {
         "outbox retry",
         "outbox drop",
         "export",
-        "label",
-        "learn",
     ],
     "trainer": ["fit", "synthesize", "import", "evaluate", "compare", "calibrate", "materials", "pretrain"],
 }

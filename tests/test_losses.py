@@ -10,8 +10,22 @@ import torch
 
 from edge_agent.backbones.tips.model import Tips
 from edge_agent.detectors import cops, tipsomaly, vip2clip
+from edge_agent.detectors.clip.afclip import AfClip, AfClipOutput
+from edge_agent.detectors.clip.aprilgan import AprilGan, AprilGanOutput
 from edge_agent.inference.load import Loader
-from trainer.fit.losses import both_dice, cops_losses, focal, map_loss, mean_where, tipsomaly_losses, vip2clip_losses
+from tests.tiny_clip import tiny_clip
+from trainer.fit.losses import (
+    afclip_losses,
+    alignment,
+    aprilgan_losses,
+    both_dice,
+    cops_losses,
+    focal,
+    map_loss,
+    mean_where,
+    tipsomaly_losses,
+    vip2clip_losses,
+)
 
 
 @pytest.fixture(scope="module")
@@ -179,3 +193,42 @@ def test_the_mean_of_nothing_is_nothing_and_has_a_gradient():
     assert x.grad is not None
     assert x.grad.tolist() == [0, 0]
     assert value(mean_where(x, torch.tensor([False, True]))) == 3
+
+
+def test_the_losses_of_af_clip_by_hand():
+    """Two pictures of two patches: the first is defective in its second patch, the second is good."""
+    odds = torch.logit(torch.tensor([[0.8, 0.3, 0.6], [0.1, 0.2, 0.4]]))
+    adapted = torch.tensor([[[0.0, 1.0], [1.0, 0.0], [0.8, 0.6]], [[0.0, 1.0], [0.0, 1.0], [0.6, 0.8]]])[:, None]
+    found = AfClipOutput(adapted, torch.zeros(2, 2), odds, None, (1, 2))
+    masks = torch.zeros(2, 2, 4)
+    masks[0, :, 2:] = 1
+    parts = afclip_losses(AfClip(tiny_clip()), found, masks, torch.tensor([1.0, 0.0]))
+    assert value(parts["picture"]) == pytest.approx(-(0.2**4 * math.log(0.8) + 0.1**4 * math.log(0.9)) / 2, rel=1e-4)
+    focals = -(0.3**4 * math.log(0.7) + 0.4**4 * math.log(0.6) + 0.2**4 * math.log(0.8) + 0.4**4 * math.log(0.6)) / 4
+    assert value(parts["map"]) == pytest.approx(focals + (0.3 + 0.4 + 0.2 + 0.4) / 4, rel=1e-4)
+    # Across: 0.8 in the first picture, twice. Same: each of four patches with itself, and 0.8 in the second, twice.
+    assert value(parts["alignment"]) == pytest.approx(max(0, 0.8 - (4 + 2 * 0.8) / 6), abs=1e-6)
+
+
+def test_patches_of_different_kinds_that_are_more_alike_cost_by_how_much():
+    patches = torch.tensor([[[[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]]]])  # one set
+    truth = torch.tensor([[0.0, 0.0, 1.0]])
+    across, same = (0.6 + 0.8) / 2, (1 + 1 + 0 + 0 + 1) / 5
+    assert value(alignment(patches, truth)) == pytest.approx(across - same, abs=1e-6)
+    for one in (torch.zeros(1, 3), torch.ones(1, 3)):
+        assert value(alignment(patches, one)) == 0
+
+
+def test_the_loss_of_april_gan_by_hand():
+    """One patch a picture, so that stretching changes nothing; two blocks."""
+    logits = torch.zeros(2, 2, 2, 1, 1)
+    logits[0, 0, 1], logits[0, 1, 1], logits[1, 0, 0] = math.log(4), math.log(1.5), math.log(9)
+    masks = torch.tensor([1.0, 0.0]).view(2, 1, 1).expand(2, 2, 2)
+    parts = aprilgan_losses(
+        AprilGan(tiny_clip()), AprilGanOutput(torch.zeros(2), logits, None, 2), masks, torch.tensor([1.0, 0.0])
+    )
+    expected = 0.0
+    for bad, good in ((0.8, 0.1), (0.6, 0.5)):  # probabilities of the defective and of the good picture in each block
+        expected -= ((1 - bad) ** 2 * math.log(bad) + good**2 * math.log(1 - good)) / 2
+        expected += (1 - (8 * bad + 1) / (4 * bad + 4 + 1) + 1 - 1 / (4 * good + 1)) / 2
+    assert value(parts["map"]) == pytest.approx(expected, rel=1e-5)

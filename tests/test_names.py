@@ -10,6 +10,7 @@ import pytest
 from edge_agent.cli import main
 from edge_agent.cli import parser as agent_parser
 from edge_agent.detectors.methods import METHODS, few_shot_methods, fitted_methods, unfitted_methods
+from tests import tiny_clip
 from trainer.cli import parser as trainer_parser
 from trainer.fit.recipes import RECIPES
 from trainer.importing.datasets import DATASETS
@@ -42,11 +43,43 @@ def test_every_method_is_offered_by_a_help_and_every_offered_one_is_in_the_list(
     }
 
 
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> str:
+    """The name of a small CLIP in a file."""
+    return tiny_clip.saved(tmp_path_factory.mktemp("clip"))
+
+
 @pytest.mark.parametrize("method", [choice for command, choice in OFFERED if command == "edge-agent bench"])
-def test_every_method_that_bench_offers_is_timed(method, capsys):
-    command = ["bench", "--method", method, "--batch", "1", "--seconds", "0", "--frame", "64x64"]
+def test_every_method_that_bench_offers_is_timed(method, small, capsys):
+    backbone = small if METHODS[method].on_clip else "embedded"
+    command = [
+        "bench",
+        "--method",
+        method,
+        "--batch",
+        "1",
+        "--seconds",
+        "0",
+        "--frame",
+        "64x64",
+        "--backbone",
+        backbone,
+    ]
     assert main([*command, "--image-size", "32", "--device", "cpu"]) == 0
-    assert f"{method}/embedded" in capsys.readouterr().out
+    assert f"{method}/{backbone.split('@')[0]}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("method", [name for name, one in METHODS.items() if one.on_clip])
+def test_a_method_on_clip_refuses_another_backbone(method, capsys):
+    assert main(["bench", "--method", method, "--batch", "1", "--seconds", "0", "--frame", "64x64"]) == 1
+    assert "take a CLIP, such as clip:ViT-L-14-336/openai" in capsys.readouterr().err
+
+
+def test_models_lists_every_method_with_what_it_needs_and_costs(capsys):
+    assert main(["models", "--methods"]) == 0
+    heading, *rows = capsys.readouterr().out.splitlines()
+    assert heading.split()[:4] == ["NAME", "METHOD", "NEEDS", "COST"]
+    assert [row.split()[0] for row in rows] == list(METHODS)
 
 
 def test_every_method_that_fit_offers_has_a_recipe():

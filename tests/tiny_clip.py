@@ -51,3 +51,13 @@ def tiny_clip(seed: int = 0, text_width: int = 16) -> Clip:
     config = CONFIG | {"text_cfg": CONFIG["text_cfg"] | {"width": text_width}}
     model = assembled(config, weights(seed, config), "made here")
     return Clip(model, SimpleTokenizer(), f"clip:{MODEL}").eval().requires_grad_(False)
+
+
+def saved(folder: Path) -> str:
+    """Save one in a folder and return the name by which every command takes it."""
+    import safetensors.torch
+
+    register()
+    path = folder / "tiny.safetensors"
+    safetensors.torch.save_file(weights(), path)
+    return f"clip:{MODEL}@{path}"

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from edge_agent.commands.exits import OK
+from edge_agent.detectors.methods import METHODS
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -17,6 +18,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         type=Path,
         help="where backbones lie (default: this machine's folder and the user's "
         "own; a fetch puts them into the machine's for who may write there, such as root)",
+    )
+    models.add_argument(
+        "--methods", action="store_true", help="list the methods instead: paper, licence, cost and purpose"
     )
     actions = models.add_subparsers(metavar="ACTION")
     fetch = actions.add_parser("fetch", help="download official weights, or take them from a folder or a mirror")
@@ -31,6 +35,9 @@ def _models(options: argparse.Namespace) -> int:
     from edge_agent.backbones.weights.listing import list_models, table, unlisted
     from edge_agent.backbones.weights.store import search_folders
 
+    if options.methods:
+        print(method_table())
+        return OK
     print(table(list_models([options.folder] if options.folder else search_folders())))
     print(f"\n{unlisted()}")
     return OK
@@ -60,3 +67,14 @@ def _fetch(options: argparse.Namespace) -> int:
             f"which copies it to {shared_folder()}"
         )
     return OK
+
+
+def method_table() -> str:
+    """Return all methods as text, one line each below a heading; what each needs beside its backbone is in the third column."""
+    rows = [("NAME", "METHOD", "NEEDS", "COST", "PAPER", "LICENCE", "FOR")]
+    for one in METHODS.values():
+        needs = "good parts" if one.from_good_parts else "checkpoint" if one.fitted else "nothing"
+        needs += (" on CLIP" if one.on_clip else "") + (", may have good parts" if one.few_shot else "")
+        rows.append((one.name, one.title, needs, one.cost, one.paper, one.licence, one.purpose))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)

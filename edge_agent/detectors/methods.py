@@ -19,15 +19,23 @@ if TYPE_CHECKING:
 class MethodEntry:
     """One method of the list.
 
-    name: as the class has it. load: imports the class, and torch with it. fitted: it inspects with what a checkpoint holds;
-    the others need none. from_good_parts: its checkpoint is a bank of good parts, which `trainer station` makes, and no
-    prompts that `trainer fit` fits.
+    name: as the class has it. load: imports the class, and torch with it. title, paper, licence (of the authors' code), cost
+    (against one pass of its backbone) and purpose: for a person. fitted: it inspects with what a checkpoint holds; the others
+    need none. from_good_parts: its checkpoint is a bank of good parts, and no prompts that `trainer fit` fits. few_shot: it can
+    be shown a few good parts besides; a checkpoint then holds their memory. on_clip: it needs a CLIP.
     """
 
     name: str
     load: Callable[[], type[Method]]
+    title: str
+    paper: str
+    licence: str
+    cost: str
+    purpose: str
     fitted: bool = True
     from_good_parts: bool = False
+    few_shot: bool = False
+    on_clip: bool = False
 
 
 def _tipsomaly() -> type[Method]:
@@ -66,17 +74,93 @@ def _winclip() -> type[Method]:
     return WinClip
 
 
+def _afclip() -> type[Method]:
+    from edge_agent.detectors.clip.afclip import AfClip
+
+    return AfClip
+
+
+def _aprilgan() -> type[Method]:
+    from edge_agent.detectors.clip.aprilgan import AprilGan
+
+    return AprilGan
+
+
 DEFAULT_METHOD = "tipsomaly"  # of the prompts that come with the embedded model
 
 METHODS: dict[str, MethodEntry] = {
     entry.name: entry
     for entry in (
-        MethodEntry(DEFAULT_METHOD, _tipsomaly),
-        MethodEntry("vip2clip", _vip2clip),
-        MethodEntry("cops", _cops),
-        MethodEntry("patchcore", _patchcore, from_good_parts=True),
-        MethodEntry("clip", _plain, fitted=False),
-        MethodEntry("winclip", _winclip, fitted=False),
+        MethodEntry(
+            DEFAULT_METHOD,
+            _tipsomaly,
+            "Tipsomaly",
+            "arXiv 2602.03594",
+            "MIT",
+            "1",
+            "no good parts at hand; the default",
+        ),
+        MethodEntry(
+            "vip2clip",
+            _vip2clip,
+            "ViP2-CLIP",
+            "arXiv 2505.17692",
+            "MIT",
+            "1.1 and 2 prompts",
+            "no good parts; large CLIP",
+        ),
+        MethodEntry(
+            "cops",
+            _cops,
+            "CoPS",
+            "arXiv 2508.03447",
+            "MIT",
+            "1.3 and 20 prompts",
+            "no good parts; a GPU with time to spare",
+        ),
+        MethodEntry(
+            "patchcore",
+            _patchcore,
+            "PatchCore",
+            "arXiv 2106.08265",
+            "own code",
+            "1 and the search of the bank",
+            "good parts of one kind; the fastest on a CPU",
+            from_good_parts=True,
+        ),
+        MethodEntry("clip", _plain, "plain CLIP", "arXiv 2103.00020", "own code", "1", "a first look", fitted=False),
+        MethodEntry(
+            "winclip",
+            _winclip,
+            "WinCLIP",
+            "arXiv 2303.14814",
+            "own code",
+            "14",
+            "no fitting at all; slow",
+            fitted=False,
+        ),
+        MethodEntry(
+            "afclip",
+            _afclip,
+            "AF-CLIP",
+            "arXiv 2507.19949",
+            "none: clean-room, its weights are not redistributed",
+            "1.1, with good parts and their search",
+            "one to four good parts of each of many kinds",
+            few_shot=True,
+            on_clip=True,
+        ),
+        MethodEntry(
+            "aprilgan",
+            _aprilgan,
+            "APRIL-GAN",
+            "arXiv 2305.17382",
+            "MIT",
+            "1, with good parts and their search",
+            "one to four good parts, with maps that text has a say in",
+            few_shot=True,
+            on_clip=True,
+        ),
     )
 }
 
@@ -87,13 +171,13 @@ def fitted_methods() -> list[str]:
 
 
 def checkpoint_methods() -> list[str]:
-    """Names of the methods that need a checkpoint: of fitted prompts, or of a bank of good parts."""
-    return [entry.name for entry in METHODS.values() if entry.fitted]
+    """Names of the methods that a checkpoint may be of: fitted prompts, a bank of good parts, or a memory of a few."""
+    return [entry.name for entry in METHODS.values() if entry.fitted or entry.few_shot]
 
 
 def few_shot_methods() -> list[str]:
-    """Names of the methods that compare with good parts."""
-    return [entry.name for entry in METHODS.values() if entry.from_good_parts]
+    """Names of the methods that compare with good parts, or can."""
+    return [entry.name for entry in METHODS.values() if entry.from_good_parts or entry.few_shot]
 
 
 def unfitted_methods() -> list[str]:

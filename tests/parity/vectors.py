@@ -24,6 +24,25 @@ def load(name: str) -> tuple[dict[str, np.ndarray], dict]:
     return arrays, ast.literal_eval(str(arrays.pop("config")))
 
 
+def meet(
+    ours: list[torch.Tensor] | torch.Tensor, name: str, arrays: dict, config: dict, tolerance: float = TOLERANCE
+) -> None:
+    """Hold what we computed, in batches or at once, to the array of that name: to what is kept of it, every `strides` number."""
+    found = (torch.cat(ours) if isinstance(ours, list) else ours).numpy()
+    strides = config.get("strides", {}).get(name, (1,) * found.ndim)
+    kept = found[tuple(slice(None, None, step) for step in strides)]
+    np.testing.assert_allclose(kept, arrays[name], atol=tolerance, rtol=0, err_msg=name)
+
+
+def drawn(shapes: dict[str, tuple[int, ...]], prefix: str) -> dict[str, torch.Tensor]:
+    """Tensors with the numbers that the recipe draws for published names; deep prompts are rounded to half precision."""
+    arrays = recipe.state_dict(shapes, prefix)
+    for name, shape in shapes.items():
+        if name.startswith("compound_"):
+            arrays[name] = recipe.array(prefix + name, shape, *recipe.scale_for(name, shape), fp16=True)
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
 def tips_vision_arrays(config: dict) -> dict[str, np.ndarray]:
     """A published vision file of the size that `config` says."""
     width = config["dim"]
@@ -65,6 +84,11 @@ def pictures(config: dict) -> list[np.ndarray]:
     return [recipe.image(f"img{index}", config["size"], config["size"]) for index in range(config.get("batch", 2))]
 
 
+def shots(config: dict) -> list[np.ndarray]:
+    """The good pictures that were shown, where there were any."""
+    return [recipe.image(name, config["size"], config["size"]) for name in config["shots"]]
+
+
 def prompts(config: dict) -> torch.Tensor:
     """The learned prompts (2, 8, D), normal then anomalous."""
     return torch.from_numpy(np.stack([recipe.array(f"prompt{state}", (8, config["tdim"]), 0.02) for state in (0, 1)]))
@@ -83,7 +107,7 @@ def towers(config: dict) -> tuple[model.VisionTower, model.TextTower]:
 
 
 def clip(config: dict) -> Clip:
-    """The small CLIP of the vip2 and cops files, with those weights, as the loader builds it."""
+    """The small CLIP of all files but those of TIPS, with those weights, as the loader builds it."""
     from open_clip.model import CLIP
     from open_clip.tokenizer import SimpleTokenizer
 

@@ -1,4 +1,4 @@
-"""The losses that prompts are fitted with; Tipsomaly, ViP2-CLIP and CoPS share focal and Dice losses of their maps."""
+"""The losses that methods are fitted with; most share focal and Dice losses of their maps."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edge_agent.detectors import cops, vip2clip
+from edge_agent.detectors.clip import afclip, aprilgan
 from edge_agent.detectors.tipsomaly import Tipsomaly, TipsomalyOutput
 from edge_agent.kernels import scoring
 
@@ -30,12 +31,14 @@ def both_dice(probability: Tensor, truth: Tensor) -> Tensor:
 
     Each is 1 - Dice coefficient, with one added to numerator and denominator. Both arguments (B, H, W).
     """
+    return dice(probability, truth) + dice(1 - probability, 1 - truth)
+
+
+def dice(probability: Tensor, truth: Tensor) -> Tensor:
+    """Compute the Dice loss of the anomalous map alone; see both_dice."""
     probability, truth = probability.flatten(1), truth.flatten(1)
     overlap, predicted, actual = (probability * truth).sum(dim=1), probability.sum(dim=1), truth.sum(dim=1)
-    size = probability.shape[1]
-    anomalous = (2 * overlap + 1) / (predicted + actual + 1)
-    normal = (2 * (size - predicted - actual + overlap) + 1) / (2 * size - predicted - actual + 1)
-    return (2 - anomalous - normal).mean()
+    return (1 - (2 * overlap + 1) / (predicted + actual + 1)).mean()
 
 
 def map_loss(probability: Tensor, truth: Tensor) -> Tensor:
@@ -103,6 +106,55 @@ def cops_losses(
         "code": spread.sum(dim=1).mean() / 2,
     }
     return parts | ({"reconstruction": F.mse_loss(guess.decoded, guess.target)} if reconstruction else {})
+
+
+def afclip_losses(method: afclip.AfClip, found: afclip.AfClipOutput, masks: Tensor, bad: Tensor) -> dict[str, Tensor]:
+    """Compute AF-CLIP's losses.
+
+    Args: see recipes.FitRecipe.
+
+    Returns by name:
+    picture: focal loss, gamma 4, of the class token's probability. map: the same of the patches', and their mean absolute
+    error. alignment: over the sets of adapted patches, the mean of how much more alike a normal and an anomalous patch of one
+    picture are than two of the same kind, at least 0.
+    """
+    probability = torch.sigmoid(found.odds)
+    patches = probability[:, 1:].unflatten(1, found.grid)
+    truth = (scoring.resize_bilinear(masks, found.grid) > 0.5).float()
+    return {
+        "picture": focal(probability[:, :1, None], bad[:, None, None], gamma=4),
+        "map": focal(patches, truth, gamma=4) + (patches - truth).abs().mean(),
+        "alignment": alignment(found.adapted[:, :, 1:], truth.flatten(1)),
+    }
+
+
+def alignment(patches: Tensor, truth: Tensor) -> Tensor:
+    """Compare patches of different kinds with those of the same kind; 0 without normal or without anomalous patches.
+
+    Args:
+        patches: (B, S, N, D) unit, of S sets.
+        truth: (B, N), 0 or 1.
+    """
+    kinds = torch.stack([1 - truth, truth])  # (2, B, N)
+    normal, anomalous = torch.einsum("kbn,bsnd->kbsd", kinds, patches).unbind()  # sums over a picture's patches
+    count = kinds.sum(dim=2)
+    same, across = count.square().sum(), 2 * count.prod(dim=0).sum()
+    if not across:
+        return patches.sum() * 0
+    alike = (normal.square() + anomalous.square()).sum(dim=(0, 2)) / same  # (S,), over all pairs, each with itself too
+    unlike = 2 * (normal * anomalous).sum(dim=(0, 2)) / across
+    return (unlike - alike).clamp(min=0).mean()
+
+
+def aprilgan_losses(
+    method: aprilgan.AprilGan, found: aprilgan.AprilGanOutput, masks: Tensor, bad: Tensor
+) -> dict[str, Tensor]:
+    """Compute APRIL-GAN's loss: focal and Dice of the anomalous map of each block, summed; nothing on the picture as a whole.
+
+    Args: see recipes.FitRecipe.
+    """
+    blocks = aprilgan.stretched_probability(found.logits, masks.shape[-1]).unbind(dim=1)
+    return {"map": torch.stack([focal(one, masks) + dice(one, masks) for one in blocks]).sum()}
 
 
 def mean_where(x: Tensor, chosen: Tensor) -> Tensor:

@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
+from edge_agent.detectors.clip.afclip import AfClip
+from edge_agent.detectors.clip.aprilgan import AprilGan
 from edge_agent.detectors.cops import Cops
 from edge_agent.detectors.tipsomaly import Tipsomaly
 from edge_agent.detectors.vip2clip import ViP2Clip
@@ -44,4 +46,6 @@ RECIPES: Mapping[str, FitRecipe] = {
     Tipsomaly.name: FitRecipe(2, 8, (0.5, 0.999), {"": 1e-3}, losses.tipsomaly_losses, choose_settings),
     ViP2Clip.name: FitRecipe(10, 8, (0.9, 0.999), {"": 1e-3, "fgp.": 1e-5}, losses.vip2clip_losses),
     Cops.name: FitRecipe(10, 8, (0.5, 0.999), {"": 1e-3}, losses.cops_losses),
+    AfClip.name: FitRecipe(2, 8, (0.5, 0.999), {"": 1e-4}, losses.afclip_losses),
+    AprilGan.name: FitRecipe(3, 8, (0.5, 0.999), {"": 1e-3}, losses.aprilgan_losses),
 }

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from edge_agent.detectors.clip.afclip import AfClip
+from edge_agent.detectors.clip.aprilgan import AprilGan
 from edge_agent.detectors.cops import Cops
 from edge_agent.detectors.tipsomaly import Tipsomaly
 from edge_agent.detectors.vip2clip import ViP2Clip
+from trainer.importing.afclip import AfClipLayout
+from trainer.importing.aprilgan import AprilGanLayout
 from trainer.importing.cops import CopsLayout
 from trainer.importing.layout import Layout
 from trainer.importing.tipsomaly import TipsomalyLayout
@@ -16,4 +20,6 @@ LAYOUTS: Mapping[str, Layout] = {
     Tipsomaly.name: TipsomalyLayout(),
     ViP2Clip.name: ViP2ClipLayout(),
     Cops.name: CopsLayout(),
+    AfClip.name: AfClipLayout(),
+    AprilGan.name: AprilGanLayout(),
 }

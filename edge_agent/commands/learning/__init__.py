@@ -1,1 +1,0 @@
-"""The commands for what people say of inspections: `label` and `learn`."""

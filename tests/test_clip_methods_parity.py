@@ -1,0 +1,166 @@
+"""Methods on CLIP meet what their authors' own code computed, stage by stage, alone and with a memory of two good pictures.
+
+One CLIP serves all files, as drawing its numbers takes seconds.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from edge_agent.backbones.clip.model import Clip
+from edge_agent.detectors.clip.afclip import gathered
+from edge_agent.detectors.memory import FewShotMethod, Memory
+from edge_agent.detectors.method import Method
+from edge_agent.kernels import scoring
+from tests.parity import vectors
+from trainer.importing import afclip, aprilgan
+
+
+@pytest.fixture(scope="module")
+def clip() -> Clip:
+    """All files are of one CLIP; those of another activation run the same weights with it."""
+    return vectors.clip(vectors.load("afclip")[1])
+
+
+@pytest.fixture(autouse=True)
+def inference():
+    with torch.inference_mode():
+        yield
+
+
+def files(name: str):
+    """Every stage is met at the size of the positions and at another, one picture at a time and two together."""
+    return pytest.mark.parametrize(
+        ("file", "batch"), [(f"{name}{size}", batch) for size in ("", "_interp") for batch in (1, 2)]
+    )
+
+
+def encoded(method: Method, config: dict, batch: int) -> list:
+    """Features of the two tested pictures, in batches."""
+    pictures = vectors.pictures(config)
+    size = config["size"]
+    return [
+        method.encode(method.backbone.pictures(pictures[start : start + batch], size)) for start in range(0, 2, batch)
+    ]
+
+
+def shown(method: FewShotMethod, config: dict) -> None:
+    """Put both good pictures into memory."""
+    size = config["size"]
+    pictures = vectors.shots(config)
+    method.show([method.describe(method.encode(method.backbone.pictures([one], size))) for one in pictures])
+
+
+def again(method: Method, backbone: Clip) -> Method:
+    """The method as a checkpoint holds it."""
+    restored = type(method).restored(backbone, method.settings(), method.tensors(), "object").eval()
+    restored.precompute()
+    return restored
+
+
+def smoothed(patches: torch.Tensor, config: dict) -> torch.Tensor:
+    return scoring.heatmaps(patches, config["size"], config["sigma"] * 518 / config["size"])
+
+
+def stretched(patches: torch.Tensor, config: dict) -> torch.Tensor:
+    return scoring.resize_bilinear(patches, config["size"])
+
+
+def af_clip(clip: Clip, config: dict) -> afclip.AfClip:
+    shapes = afclip.published_shapes(clip, config["prompt_len"])
+    own = vectors.drawn({name: shapes[name] for name in (afclip.PROMPT,)}, "afclip.")
+    rest = vectors.drawn({name: shapes[name] for name in shapes if name != afclip.PROMPT}, "afclip.adaptor.")
+    method = afclip.afclip_from_published(clip, own | rest).eval()
+    assert list(method.raw) == config["feats"]
+    return method
+
+
+@files("afclip")
+def test_af_clip(clip, file, batch):
+    arrays, config = vectors.load(file)
+    method = af_clip(clip, config)
+    features = encoded(method, config, batch)
+    found = [method(one) for one in features]
+    scores = [method.scores(one) for one in found]
+    chosen = ((0, 1), (1, 3), (3, 5))  # number of a block and scale
+    tokens = [
+        torch.stack([gathered(one.raw[method.raw[at]], one.grid, side)[:, :10] for at, side in chosen], dim=1)
+        for one in features
+    ]
+    vectors.meet(tokens, "tokens", arrays, config)
+    vectors.meet(found[0].text, "text", arrays, config)
+    vectors.meet([one.adapted[:, [0, -1], :10] for one in found], "adapted", arrays, config)
+    vectors.meet([one.picture for one in scores], "score", arrays, config)
+    vectors.meet([one.patches for one in scores], "patch_map", arrays, config)
+    vectors.meet([stretched(one.patches, config) for one in scores], "map", arrays, config)
+    vectors.meet([smoothed(one.patches, config) for one in scores], "smoothed", arrays, config)
+
+
+@files("afclip")
+def test_af_clip_with_a_memory(clip, file, batch):
+    arrays, config = vectors.load(file)
+    method = af_clip(clip, config)
+    shown(method, config)
+    method = again(method, clip)
+    found = [method(one) for one in encoded(method, config, batch)]
+    scores = [method.scores(one) for one in found]
+    patches = [1.1 * one.patches for one in scores]  # ours are scaled to at most 1
+    vectors.meet([one.distance for one in found], "few_patch_map_memory", arrays, config)
+    vectors.meet([one.distance.amax(dim=(1, 2)) for one in found], "few_score_memory", arrays, config)
+    vectors.meet([1.1 * one.picture for one in scores], "few_score", arrays, config)
+    vectors.meet(patches, "few_patch_map", arrays, config)
+    vectors.meet([stretched(one, config) for one in patches], "few_map", arrays, config)
+    vectors.meet([1.1 * smoothed(one.patches, config) for one in scores], "few_smoothed", arrays, config)
+
+
+@pytest.fixture(scope="module")
+def april_gan(clip) -> aprilgan.AprilGan:
+    """Both files are of one method; encoding its 420 sentences takes seconds."""
+    _, config = vectors.load("aprilgan")
+    own = vectors.drawn(aprilgan.published_shapes(clip), "aprilgan.")
+    method = aprilgan.aprilgan_from_published(clip, own, config["class_name"]).eval()
+    assert list(method.raw) == config["feats"]
+    assert method.settings() == {
+        "activation": config["activation"],
+        "positions": config["positions"],
+        "layers": config["feats"],
+    }
+    method.precompute()
+    return method
+
+
+@files("aprilgan")
+def test_april_gan(april_gan, file, batch):
+    arrays, config = vectors.load(file)
+    method = april_gan
+    method.memory = Memory()
+    features = encoded(method, config, batch)
+    found = [method(one) for one in features]
+    scores = [method.scores(one) for one in found]
+    vectors.meet([scoring.unit(one.image) for one in features], "global", arrays, config)
+    vectors.meet(method.text[None], "text", arrays, config)
+    vectors.meet([one.picture for one in scores], "score", arrays, config)
+    vectors.meet([one.logits.flatten(3) for one in found], "patch_logits", arrays, config, 1e-3)  # 100 times cosines
+    vectors.meet([4 * one.patches for one in scores], "map", arrays, config)  # ours are means over blocks
+
+
+@files("aprilgan")
+def test_april_gan_with_a_memory(april_gan, file, batch):
+    arrays, config = vectors.load(file)
+    method = april_gan
+    shown(method, config)
+    found = [method(one) for one in encoded(method, config, batch)]
+    scores = [method.scores(one) for one in found]
+    vectors.meet([one.distances for one in found], "few_patch_map", arrays, config)
+    vectors.meet([8 * one.patches for one in scores], "few_map", arrays, config)
+    vectors.meet([8 * one.patches.amax(dim=(1, 2)) for one in scores], "few_score_map_max", arrays, config)
+
+
+def test_without_a_memory_nothing_is_far(clip):
+    _, config = vectors.load("afclip")
+    method = af_clip(clip, config)
+    plain = method.scores(method(encoded(method, config, 2)[0]))
+    shown(method, config)
+    method.memory = Memory()
+    assert torch.equal(method.scores(method(encoded(method, config, 2)[0])).patches, plain.patches)

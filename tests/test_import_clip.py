@@ -1,0 +1,82 @@
+"""What the authors of methods on CLIP publish is imported from the command line, and inspects as it should."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from edge_agent.backbones.clip.model import Clip
+from edge_agent.detectors.checkpoint import load_checkpoint
+from edge_agent.inference.load import Loader
+from tests import tiny_clip
+from trainer.cli import main
+from trainer.importing import afclip, aprilgan
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory) -> str:
+    """The name of a small CLIP in a file."""
+    return tiny_clip.saved(tmp_path_factory.mktemp("clip"))
+
+
+def drawn(shapes: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
+    draw = torch.Generator().manual_seed(0)
+    return {name: torch.randn(shape, generator=draw) for name, shape in shapes.items()}
+
+
+def af_clip(clip: Clip) -> dict:
+    own = drawn(afclip.published_shapes(clip, 12))
+    return {afclip.PROMPT: own.pop(afclip.PROMPT), afclip.ADAPTER: own}
+
+
+def april_gan(clip: Clip) -> dict:
+    return {aprilgan.MAPS: drawn(aprilgan.published_shapes(clip))}
+
+
+PUBLISHED = {"afclip": af_clip, "aprilgan": april_gan}
+
+
+@pytest.fixture(params=PUBLISHED)
+def method(request) -> str:
+    return request.param
+
+
+def published(method: str, backbone: str, path: Path) -> dict:
+    """A file as the authors publish it; its content."""
+    content = PUBLISHED[method](Loader().backbone(backbone))
+    torch.save(content, path)
+    return content
+
+
+def imported(method: str, backbone: str, path: Path, out: Path) -> int:
+    command = ["import", "--method", method, "--from", str(path), "--out", str(out), "--backbone", backbone]
+    return main([*command, "--image-size", "32"])
+
+
+def test_it_is_imported_and_inspects(method, backbone, tmp_path, capsys):
+    published(method, backbone, tmp_path / "authors.pth")
+    out = tmp_path / "own.safetensors"
+    assert imported(method, backbone, tmp_path / "authors.pth", out) == 0
+    assert "not measured: calibrate" in capsys.readouterr().out
+    assert load_checkpoint(out).header["method"] == method
+    detector = Loader().detector(backbone, out)
+    dark, light = detector.read([np.full((40, 40, 3), level, np.uint8) for level in (10, 240)])
+    assert dark.score != light.score
+    assert 0 <= dark.heatmap.min() <= dark.heatmap.max() <= 1
+
+
+def test_what_does_not_fit_is_named(method, backbone, tmp_path, capsys):
+    content = published(method, backbone, tmp_path / "authors.pth")
+    part = content[list(content)[-1]]
+    name = next(iter(part))
+    part[name] = part[name][..., :-1]
+    torch.save(content, tmp_path / "authors.pth")
+    assert imported(method, backbone, tmp_path / "authors.pth", tmp_path / "own.safetensors") == 1
+    assert f"{name} is " in capsys.readouterr().err
+    del part[name]
+    torch.save(content, tmp_path / "authors.pth")
+    assert imported(method, backbone, tmp_path / "authors.pth", tmp_path / "own.safetensors") == 1
+    assert f"{name} is missing" in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,11 +16,11 @@ from edge_agent.inference.load import Loader
 
 
 @pytest.mark.parametrize("name", list(SIZES))
-def test_every_stage_gives_what_timms_model_of_the_same_weights_gives(name):
+def test_every_stage_gives_what_timms_model_with_tensorflows_padding_gives(name):
     timm = pytest.importorskip("timm")
     backbone = EfficientNetFamily().load(name, [])
     (file,) = EfficientNetFamily().catalog[name].shipped.glob("*.pth")
-    theirs = timm.create_model(name.replace("-", "_")).eval()
+    theirs = timm.create_model(f"tf_{name}".replace("-", "_")).eval()
     tensors = torch.load(file, weights_only=True).values()
     theirs.load_state_dict(dict(zip(theirs.state_dict(), tensors, strict=True)))
     x = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -66,3 +67,23 @@ def test_damaged_weights_are_refused_with_the_remedy(tmp_path, monkeypatch):
     (tmp_path / "weights.pth").unlink()
     with pytest.raises(CheckpointError, match=r"not installed: `pip install"):
         EfficientNetFamily().load("efficientnet-lite0", [])
+
+
+@pytest.mark.parametrize("layer", [3, 4, 6])
+def test_a_spot_is_found_where_it_is(layer):
+    """What changes most when a spot moves into the picture lies around the spot, neither above nor beside it."""
+    backbone = Loader().backbone("efficientnet-lite0", "cpu")
+    plain = np.full((224, 224, 3), 128, np.uint8)
+    plain[::8] = 140
+    centres = []
+    for row, column in ((60, 150), (115, 116), (170, 70)):
+        spotted = plain.copy()
+        spotted[row - 6 : row + 6, column - 6 : column + 6] = 10
+        with torch.inference_mode():
+            features = backbone.encode_image(backbone.pictures([plain, spotted], 224), (layer,))
+        one, other = features.layers[layer].unflatten(1, features.grid)
+        change = (one - other).square().sum(dim=2).numpy()
+        place = (np.arange(28) + 0.5) * 8
+        found = np.array([change.sum(axis=1) @ place, change.sum(axis=0) @ place]) / change.sum()
+        centres.append(found - (row, column))
+    assert np.abs(np.mean(centres, axis=0)).max() < 4

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 STEM = 32  # channels, in every size
 STRIDE = 8  # pixels a side of the finest grid that features are given on: that of stage 3
-BATCH_NORM_EPS = 1e-5
+BATCH_NORM_EPS = 1e-3  # TensorFlow's
 # repeats, kernel, stride, expansion and channels of stages 1 to 6; the seventh is not read
 STAGES = (
     (1, 3, 1, 1, 16),
@@ -60,15 +60,31 @@ class Block(nn.Module):
         super().__init__()
         inner = inputs * expansion
         self.expand = nn.Conv2d(inputs, inner, 1) if expansion > 1 else None
-        self.depthwise = nn.Conv2d(inner, inner, kernel, stride, kernel // 2, groups=inner)
+        self.depthwise = nn.Conv2d(inner, inner, kernel, stride, kernel // 2 if stride == 1 else 0, groups=inner)
         self.project = nn.Conv2d(inner, outputs, 1)
         self.residual = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, outputs, h, w) of x (B, inputs, H, W)."""
         inner = x if self.expand is None else F.relu6(self.expand(x))
-        found = self.project(F.relu6(self.depthwise(inner)))
+        found = self.project(F.relu6(self.depthwise(padded(inner, self.depthwise))))
         return found + x if self.residual else found
+
+
+def padded(x: Tensor, convolution: nn.Conv2d) -> Tensor:
+    """Pad x (B, C, H, W) as TensorFlow, which the weights are from, pads it before a convolution of stride 2: more on the far sides.
+
+    With as much on both sides, what a cell sees would lie up to a cell above and left of its place.
+    """
+    if convolution.stride[0] == 1:
+        return x
+    sides = []
+    for size, kernel, stride in zip(
+        x.shape[:1:-1], convolution.kernel_size[::-1], convolution.stride[::-1], strict=True
+    ):
+        whole = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+        sides += [whole // 2, whole - whole // 2]
+    return F.pad(x, sides)
 
 
 class Trunk(nn.Module):
@@ -76,7 +92,7 @@ class Trunk(nn.Module):
 
     def __init__(self, scaling: Scaling) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(3, STEM, 3, 2, 1)
+        self.stem = nn.Conv2d(3, STEM, 3, 2)
         self.stages = nn.ModuleList()
         inputs = STEM
         for number, (repeats, kernel, stride, expansion, base) in enumerate(STAGES, start=1):
@@ -90,7 +106,7 @@ class Trunk(nn.Module):
     def forward(self, x: Tensor) -> list[Tensor]:
         """Return the output of each stage, (B, C, h, w), of pictures (B, 3, H, W) in the trunk's own normalisation."""
         outputs = []
-        x = F.relu6(self.stem(x))
+        x = F.relu6(self.stem(padded(x, self.stem)))
         for stage in self.stages:
             x = stage(x)
             outputs.append(x)

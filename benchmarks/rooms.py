@@ -17,7 +17,8 @@ ROOT = Path(__file__).parents[1]
 ORDER: Mapping[str, tuple[str, ...]] = {
     "edge_agent": (
         "errors", "core", "io", "settings", "backbones", "kernels", "detectors", "inference", "line", "journal", "evidence",
-        "mqtt", "sources", "health", "page", "config", "onnx", "build", "replay", "diagnostics", "daemon", "commands", "cli",
+        "mqtt", "sources", "health", "page", "config", "onnx", "build", "learn", "replay", "diagnostics", "daemon", "commands",
+        "cli",
     ),
     "trainer": (
         "io", "synthesis", "data", "evaluate", "fit", "importing", "calibrate", "pretrain", "report", "bank", "station",

@@ -20,6 +20,7 @@ from edge_agent.health.drift import DriftWatch
 from edge_agent.health.systemd import Notifier
 from edge_agent.health.undecided import UndecidedRows
 from edge_agent.health.watchdog import Watchdog, watching
+from edge_agent.io.clock import CautiousClock
 from edge_agent.journal.journal import Journal
 from edge_agent.line.heartbeat import PATIENCE_S
 from edge_agent.line.inspect import Station, warm_up
@@ -72,6 +73,7 @@ class Agent:
         for station in stations.values():
             log.info("station %s: %s, threshold %.3f", station.name, station.trace.model, station.rules.threshold)
         picture_s = warm_up(stations.values(), config.limits.batch_size)
+        self._detectors = [one.detector for one in stations.values()]
         with ExitStack() as parts:
             self._journal = Journal.open(config.database.full_url(), ballast=True)
             parts.callback(self._journal.close)
@@ -92,6 +94,7 @@ class Agent:
             take_removed=self._store.take_removed,
             keep_labelled_days=config.labels.keep_days,
             hold=self._store.hold,
+            clock=CautiousClock(last_known=journal.last_inspected_at()),
         )
         context = SinkContext(config.agent.name, journal.outbox, alarms)
         self._sinks = {key: section.build(context) for key, section in config.sinks().items()}
@@ -153,6 +156,8 @@ class Agent:
             new = load_config(self._path)
             planned = change(self._config, new)
             stations = build.stations(planned.config, self._loader)
+            known = {id(detector) for detector in self._detectors}
+            warm_up([one for one in stations.values() if id(one.detector) not in known], self._config.limits.batch_size)
         except EdgeAgentError as error:
             self._refuse(error)
         else:
@@ -227,6 +232,8 @@ class Agent:
     def _follow(self, planned: Change, stations: dict[str, Station]) -> None:
         self._config = planned.config
         self._line.change(stations, lambda: self._expect(planned.config))
+        self._detectors = [one.detector for one in stations.values()]
+        self._loader.release(self._detectors)
         for key in planned.waiting:
             log.warning("%s: needs a restart; till then it stays as it was (%s)", key, planned.shown(key))
         self._reloads["done"] += 1

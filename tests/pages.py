@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import closing
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
+from argon2 import PasswordHasher
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
 
 from edge_agent.core import AlarmEvent, Evaluation, Inspection
 from edge_agent.evidence.store import EvidenceStore
 from edge_agent.journal.journal import Journal
+from edge_agent.journal.labels import open_labels
+from edge_agent.journal.review import open_review
 from edge_agent.journal.rows import RecordedInspection
+from edge_agent.page.accounts import Accounts, Role
+from edge_agent.page.app import application
+from edge_agent.page.pictures import Pictures
+from edge_agent.page.sessions import Sessions
 from tests.line import inspected
 from tests.made import gradient
 
@@ -52,6 +63,63 @@ def journal_of(folder: Path, inspections: Sequence[Inspection]) -> list[Recorded
             assert journal.record(one, store.save(one), [])
         by_id = {one.id: one for one in journal.inspections()}
     return [by_id[one.id] for one in inspections]
+
+
+@contextmanager
+def page(
+    folder: Path,
+    *,
+    accounts: Accounts | None = None,
+    local: Role = Role.VIEWER,
+    exposed: bool = False,
+    secure: bool = False,
+    keep_bytes: float = 1e6,
+) -> Iterator[Starlette]:
+    """Give the page of FOLDER/journal.db, in UTC.
+
+    Args:
+        folder: of the journal; the cache is in it, too.
+        accounts: who may sign in; default nobody.
+        local: what may be done without an account.
+        exposed: whether accounts are needed even so.
+        secure: whether cookies go over TLS alone.
+        keep_bytes: of the cache.
+    """
+    url = f"sqlite:///{folder}/journal.db"
+    sessions = Sessions(accounts, local=local, exposed=exposed, secure=secure)
+    with open_review(url) as journal, open_labels(url) as labels:
+        pictures = Pictures(folder / "cache", keep_bytes)
+        yield application(journal, labels, pictures, sessions, hosts=["page.example"], zone=timezone.utc)
+
+
+def accounts_of(folder: Path, clock: Callable[[], float] = time.monotonic) -> Accounts:
+    """Return accounts of three people, one of each role, whose passwords are their names, twice, and hashed in no time."""
+    accounts = Accounts(folder / "page-accounts.json", PasswordHasher(1, 8, 1), clock)
+    for name, role in (("vera", "viewer"), ("oscar", "operator"), ("erika", "engineer")):
+        accounts.put(name, role, password_of(name))
+    return accounts
+
+
+def password_of(name: str) -> str:
+    """Return the password that accounts_of() gives a name."""
+    return f"{name}, {name}!"
+
+
+def token_in(html: str) -> str:
+    """Return what the forms of a view have to carry."""
+    return re.search(r'name="token" value="([0-9a-f]{64})"', html)[1]  # type: ignore[index]
+
+
+def sign_in(client: TestClient, name: str) -> None:
+    """Sign in, as the form does."""
+    form = {
+        "token": token_in(client.get("/sign-in").text),
+        "name": name,
+        "password": password_of(name),
+        "next": "/review",
+    }
+    answer = client.post("/sign-in", data=form, follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/review")
 
 
 def mean(pixels: np.ndarray) -> list[int]:

@@ -92,7 +92,8 @@ def test_the_example_loads_as_it_is_and_says_that_it_waits_for_its_folder() -> N
 
 def test_every_setting_that_the_example_offers_can_be_uncommented(tmp_path: Path) -> None:
     shutil.copy(EMBEDDED_CHECKPOINT, tmp_path / "prompts.safetensors")
-    (tmp_path / "db-password").write_text("x")
+    for name in ("db-password", "page.pem", "page.key"):
+        (tmp_path / name).write_text("x")
     offered = re.sub(r"#: (?!calibration|method|trigger)", "", EXAMPLE.read_text("utf-8"))  # each in place of another
     config = load(tmp_path, offered)
     assert config.mqtt is not None
@@ -383,7 +384,7 @@ stations:
         (STATION + "name: x\n", ":4:1: name: unknown key; did you mean 'agent: {name: ...}'?"),
         (
             STATION + "xyzzy: x\n",
-            "xyzzy: unknown key; known here: agent, database, mqtt, evidence, limits, labels, learn, health, stations",
+            "xyzzy: unknown key; known here: agent, database, mqtt, evidence, limits, labels, learn, health, page, stations",
         ),
         (STATION + "'a b': x\n", ":4:1: 'a b': unknown key"),
         (STATION + "limits: {batch_size: 1.5}", "limits.batch_size: is '1.5'; wants a whole number"),

@@ -151,6 +151,8 @@ COMMANDS = {
         "outbox retry",
         "outbox drop",
         "export",
+        "label",
+        "learn",
     ],
     "trainer": ["fit", "synthesize", "import", "evaluate", "compare", "calibrate", "materials", "pretrain"],
 }

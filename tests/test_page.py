@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing
-from datetime import timedelta, timezone
+from contextlib import ExitStack, closing
+from datetime import timedelta
 from pathlib import Path
 
 import cv2
@@ -16,10 +15,9 @@ from starlette.testclient import TestClient
 
 from edge_agent.core import Evaluation
 from edge_agent.journal.review import Selection, open_review
-from edge_agent.page.app import application
-from edge_agent.page.pictures import KINDS, Pictures
+from edge_agent.page.pictures import KINDS
 from tests.made import gradient
-from tests.pages import TEN, journal_of, mean, part, shift
+from tests.pages import TEN, journal_of, mean, page, part, shift
 
 UNKNOWN = "01234567-89ab-7def-8123-456789abcdef"
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
@@ -30,26 +28,21 @@ def shown(tmp_path_factory):
     """A page of the journal of a shift, and what that journal holds."""
     folder = tmp_path_factory.mktemp("page")
     held = journal_of(folder, shift())
-    with open_review(f"sqlite:///{folder}/journal.db") as journal:
-        app = application(journal, Pictures(folder / "cache", 1e6), zone=timezone.utc)
+    with page(folder) as app:
         yield TestClient(app, base_url="http://127.0.0.1"), held
 
 
 @pytest.fixture
-def page_of(tmp_path: Path) -> Iterator[object]:
+def page_of(tmp_path):
     """Gives the page of a journal of its own, and that journal's inspections."""
-    opened = []
+    with ExitStack() as opened:
 
-    def page(*inspections, keep_bytes: float = 1e6):
-        held = journal_of(tmp_path, inspections)
-        opening = open_review(f"sqlite:///{tmp_path}/journal.db")
-        app = application(opening.__enter__(), Pictures(tmp_path / "cache", keep_bytes), zone=timezone.utc)
-        opened.append(opening)
-        return TestClient(app, base_url="http://localhost"), held
+        def made(*inspections, keep_bytes: float = 1e6):
+            held = journal_of(tmp_path, inspections)
+            app = opened.enter_context(page(tmp_path, keep_bytes=keep_bytes))
+            return TestClient(app, base_url="http://localhost"), held
 
-    yield page
-    for opening in opened:
-        opening.__exit__(None, None, None)
+        yield made
 
 
 def titles(html: str) -> list[str]:

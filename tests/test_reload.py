@@ -19,8 +19,11 @@ import pytest
 
 from edge_agent.config.load import load_config
 from edge_agent.config.reload import change
+from edge_agent.detectors.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from edge_agent.inference.load import Loader
 from tests.agent import ALL_NOT_OK, ALL_OK, Daemon, part, station, write_config
 from tests.conftest import PATIENCE_S, wait_until
+from tests.taught import bank
 
 LEFT = [[[0, 0], [0.5, 0], [0.5, 1], [0, 1]]]
 
@@ -87,6 +90,30 @@ def test_every_picture_of_a_steady_flow_is_inspected_once_while_thresholds_and_m
     assert alarms == ["raised", "cleared", "raised"]
     again = next(index for index, row in enumerate(rows) if index and row["alarm"] == "raised")
     assert [row["evaluation"] for row in rows[again - 3 : again + 1]] == ["OK", "NotOK", "NotOK", "NotOK"]
+
+
+def test_another_checkpoint_of_the_same_model_takes_effect_between_two_pictures(tmp_path: Path) -> None:
+    made = bank(Loader())
+    digests = {}
+    for name, rows in (("one", 300), ("two", 200)):
+        some = Checkpoint(made.header, {**made.tensors, "bank": made.tensors["bank"][:rows]})
+        save_checkpoint(some, tmp_path / f"{name}.safetensors")
+        digests[name] = load_checkpoint(tmp_path / f"{name}.safetensors").sha256
+
+    def looks_with(name: str) -> Path:
+        detector = {"model": made.header["backbone"], "checkpoint": f"{name}.safetensors", "image_size": 64}
+        return write_config(tmp_path, station(threshold=ALL_OK, detector=detector))
+
+    with Daemon(looks_with("one")) as daemon, a_flow_of_pictures(tmp_path / "cam1", daemon) as names:
+        wait_until(lambda: len(daemon.rows) > 5, "it inspects")
+        looks_with("two")
+        reload(daemon, "config.yaml: cam1.detector.checkpoint")
+        wait_until(lambda: daemon.rows[-1]["checkpoint_sha256"] == digests["two"], "it looks with the other one")
+        daemon.stop()
+    with Daemon(looks_with("one")) as daemon:  # what came after the stop
+        daemon.has_inspected(*names)
+        daemon.stop()
+    assert Counter(daemon.inspected) == Counter(names)
 
 
 def test_a_bad_configuration_is_refused_with_all_its_errors_and_the_old_one_goes_on(tmp_path: Path) -> None:

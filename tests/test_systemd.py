@@ -292,6 +292,7 @@ def test_journald_gets_a_line_a_verdict_with_its_level_and_words_to_search_for(t
 
 SYSTEMD = Path(__file__).parents[1] / "deploy" / "systemd"
 UNITS = ("edge-agent.service", "edge-agent@.service")
+PAGE_UNIT = "edge-agent-page.service"
 
 
 def run(*command: object) -> subprocess.CompletedProcess[str]:
@@ -310,7 +311,7 @@ def analyze() -> str:
     return found
 
 
-@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("unit", [*UNITS, PAGE_UNIT])
 def test_systemd_finds_nothing_wrong_with_the_units(unit: str, analyze: str, tmp_path: Path) -> None:
     text = (SYSTEMD / unit).read_text()
     assert text.count("/opt/edge-agent/.venv/bin/edge-agent ") == 1  # which is not installed here
@@ -318,11 +319,11 @@ def test_systemd_finds_nothing_wrong_with_the_units(unit: str, analyze: str, tmp
     copy.write_text(text.replace("/opt/edge-agent/.venv/bin/edge-agent ", "/bin/true "))
     verified = run(analyze, "verify", copy)
     assert (verified.returncode, verified.stdout + verified.stderr) == (0, "")
-    copy.write_text(copy.read_text().replace("WatchdogSec=30", "WatchdogSec=soon"))
+    copy.write_text(copy.read_text().replace("RestartSec=5", "RestartSec=soon"))
     assert "Failed to parse" in run(analyze, "verify", copy).stderr
 
 
-@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("unit", [*UNITS, PAGE_UNIT])
 def test_the_units_expose_little(unit: str, analyze: str) -> None:
     judged = run(analyze, "security", "--offline=true", SYSTEMD / unit)
     level = re.search(r"Overall exposure level for .*: ([\d.]+)", judged.stdout)
@@ -341,6 +342,28 @@ def test_one_of_several_agents_is_confined_as_the_only_one_is() -> None:
         assert line.startswith("#") or here in several.splitlines()
 
 
+def test_the_page_is_confined_as_the_agent_is_and_has_its_user_and_folders() -> None:
+    agent, page = ((SYSTEMD / unit).read_text().splitlines() for unit in (UNITS[0], PAGE_UNIT))
+    assert "User=edge-agent" in page  # as DynamicUser= derives it for the agent from the unit's name
+    confined = (
+        "Protect",
+        "Private",
+        "Restrict",
+        "Capability",
+        "NoNew",
+        "Lock",
+        "SystemCall",
+        "StateDirectory",
+        "Dynamic",
+    )
+    wider = [line for line in agent if line.startswith(confined) and line not in page]
+    assert wider == [
+        "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK",
+        "SystemCallFilter=~@privileged",
+    ]
+    assert not any(line.startswith(("DeviceAllow", "SupplementaryGroups")) for line in page)
+
+
 def test_what_is_installed_stays_installed_and_goes_again(tmp_path: Path) -> None:
     root = tmp_path / "a root"
     for _ in range(2):
@@ -349,6 +372,7 @@ def test_what_is_installed_stays_installed_and_goes_again(tmp_path: Path) -> Non
         assert "systemctl enable --now edge-agent" in installed.stdout
     assert sorted(tree(root)) == [
         "etc/edge-agent/config.yaml",
+        "etc/systemd/system/edge-agent-page.service",
         "etc/systemd/system/edge-agent.service",
         "etc/systemd/system/edge-agent@.service",
         "etc/udev/rules.d/70-edge-agent-cameras.rules",

@@ -52,6 +52,7 @@ if [ -z "$root" ]; then
 fi
 put edge-agent.service /etc/systemd/system 644
 put edge-agent@.service /etc/systemd/system 644
+put edge-agent-page.service /etc/systemd/system 644
 put 70-edge-agent-cameras.rules /etc/udev/rules.d 644
 mkdir -p "$root/etc/edge-agent"
 if [ ! -e "$root/etc/edge-agent/config.yaml" ]; then
@@ -74,3 +75,4 @@ if [ ! -x "$root$program" ]; then
 fi
 echo "  edit /etc/edge-agent/config.yaml, and see what $program check --config /etc/edge-agent/config.yaml says"
 echo "  systemctl enable --now edge-agent, or, if an older one runs, systemctl restart edge-agent"
+echo "  for the page in a browser, see docs/page.md, then systemctl enable --now edge-agent-page"

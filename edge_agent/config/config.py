@@ -12,21 +12,21 @@ from typing import Any
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator
 
 from edge_agent.config.agent import AgentConfig
-from edge_agent.config.corrections import LabelsConfig, LearnConfig
 from edge_agent.config.database import DatabaseConfig, sqlite_url
-from edge_agent.config.evidence import EvidenceConfig
+from edge_agent.config.evidence import EvidenceConfig, LabelsConfig, LearnConfig
 from edge_agent.config.limits import LimitsConfig
 from edge_agent.config.station import StationConfig
 from edge_agent.errors import ConfigError
 from edge_agent.health.config import HealthConfig
 from edge_agent.mqtt.config import MqttConfig
+from edge_agent.page.config import PageConfig
 from edge_agent.settings.section import Section
 from edge_agent.settings.sinks import SinkSection
 from edge_agent.settings.values import invalid
 
 
 class Config(Section):
-    """The whole file. mqtt None: nothing is published, and no connection is opened. health None: nothing is served."""
+    """The whole file. mqtt None: nothing is published, and no connection is opened. health, page None: nothing is served."""
 
     # Defaults are validated because only validators know the folder of the file.
     agent: AgentConfig = Field(default_factory=dict, validate_default=True)
@@ -37,6 +37,7 @@ class Config(Section):
     labels: LabelsConfig = Field(default_factory=LabelsConfig)
     learn: LearnConfig = Field(default_factory=LearnConfig)
     health: HealthConfig | None = None
+    page: PageConfig | None = None
     stations: tuple[StationConfig, ...] = Field(examples=["[{name: cam1, source: {folder: ./incoming}}]"])
     _warnings: tuple[str, ...] = PrivateAttr(())
 

@@ -25,6 +25,8 @@ def describe(config: Config) -> str:
         lines.append("mqtt      nothing is published")
     if config.health:
         lines.append(f"health    http://127.0.0.1:{config.health.port}/metrics and /healthz")
+    if config.page:
+        lines.append(f"page      {config.page.describe()}")
     for station in config.stations:
         lines += ["", f"station   {station.name}", *(f"  {line}" for line in _station(station))]
     if config.warnings:

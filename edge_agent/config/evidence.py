@@ -1,8 +1,11 @@
-"""`evidence:`, which pictures are kept, where and for how long."""
+"""`evidence:`, `labels:` and `learn:`: which pictures are kept, for how long, and what is learnt from them."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from edge_agent.evidence.choices import Format, Kept
 from edge_agent.settings.section import Section
@@ -22,3 +25,15 @@ class EvidenceConfig(Section):
     format: Format = "jpg"
     keep_days: Positive = 30.0
     keep_gb: Positive = 20.0
+
+
+class LabelsConfig(Section):
+    """Labelled inspections and their pictures stay until `edge-agent learn` has used them, for keep_days at most."""
+
+    keep_days: Positive = 90.0
+
+
+class LearnConfig(Section):
+    """What `edge-agent learn` may change. flips: the largest share of the last 1000 kept pictures that get another verdict."""
+
+    flips: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.05

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pydantic import BaseModel
 
 from edge_agent.config.config import Config
+from edge_agent.config.detector import DetectorConfig
 from edge_agent.config.station import StationConfig
 
 LONGEST = 80  # characters of a value in the log
-FIXED = ("source", "detector")  # keys of a station that need a restart; the others are how it judges
+FIXED = "source"  # key of a station that needs a restart
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,8 @@ class Change:
 def change(running: Config, new: Config) -> Change:
     """Return how far a new configuration can take effect without a restart.
 
-    A station whose detector changes keeps all its settings until then, as thresholds belong to their detector.
+    A station whose detector changes keeps all its settings until then, as thresholds belong to their detector. Another
+    checkpoint on the same model takes effect now: it loads in a moment, which a model does not.
     """
     values = {key: pair for key, pair in _differing(running, new).items() if not key.startswith("stations")}
     waiting = list(values)
@@ -50,7 +52,7 @@ def change(running: Config, new: Config) -> Change:
             found = _differing(station, after)
             own = [f"{station.name}.{key}" for key in found]
             values |= zip(own, found.values(), strict=True)
-            held = [key for key in own if key.split(".")[1] in FIXED or station.detector != after.detector]
+            held = [key for key in own if key.split(".")[1] == FIXED or not _follows(station.detector, after.detector)]
             waiting += held
             changed += [key for key in own if key not in held]
         stations.append(_with_rules_of(station, after))
@@ -58,9 +60,16 @@ def change(running: Config, new: Config) -> Change:
 
 
 def _with_rules_of(station: StationConfig, after: StationConfig | None) -> StationConfig:
-    if after is None or station.detector != after.detector:
+    if after is None or not _follows(station.detector, after.detector):
         return station
-    return after.model_copy(update={key: getattr(station, key) for key in FIXED})
+    return after.model_copy(update={FIXED: station.source})
+
+
+def _follows(running: DetectorConfig, new: DetectorConfig) -> bool:
+    """Return whether a detector can be had in place of another at once: nothing but its checkpoint is another."""
+    if running.checkpoint is None or new.checkpoint is None:
+        return running == new
+    return running.model_copy(update={"checkpoint": new.checkpoint}) == new
 
 
 def _differing(one: BaseModel, other: BaseModel) -> dict[str, tuple[str, str]]:

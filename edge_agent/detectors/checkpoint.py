@@ -48,10 +48,16 @@ class Checkpoint:
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint. Raises CheckpointError when the file is missing, damaged, or no prompt checkpoint of edge-agent."""
     try:
-        data = path.read_bytes()
-        tensors = safetensors.torch.load(data)
+        return decoded(path.read_bytes(), path)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
+def decoded(data: bytes, path: Path | None) -> Checkpoint:
+    """Read the bytes of a checkpoint's file. path: for messages. Raises CheckpointError, as load_checkpoint does."""
+    path = path or Path("checkpoint")
+    try:
+        tensors = safetensors.torch.load(data)
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
         raise CheckpointError(
             f"{path}: not a prompt checkpoint of edge-agent, or damaged ({error}); copy it again or refit"
@@ -95,8 +101,12 @@ def unfitted_checkpoint(method: str, backbone: Backbone) -> Checkpoint:
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     """Write a checkpoint, whole or not at all: beside `path`, flushed, then renamed."""
-    data = safetensors.torch.save(
+    write_durably(path, encoded(checkpoint))
+
+
+def encoded(checkpoint: Checkpoint) -> bytes:
+    """Return the bytes of a checkpoint's file; the same header and tensors give the same ones."""
+    return safetensors.torch.save(
         {key: tensor.detach().cpu().contiguous() for key, tensor in checkpoint.tensors.items()},
         metadata={"header": json.dumps({"format": FORMAT, **checkpoint.header}, sort_keys=True)},
     )
-    write_durably(path, data)

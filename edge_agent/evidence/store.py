@@ -34,6 +34,7 @@ from edge_agent.core import Evaluation, Evidence, Inspection, SavedFile
 from edge_agent.evidence.choices import Format, Kept
 from edge_agent.evidence.overlay import draw
 from edge_agent.evidence.place import Place
+from edge_agent.io.clock import EARLIEST
 from edge_agent.io.drawings import OVERLAY, marked
 from edge_agent.io.files import sync_folder, write_durably
 from edge_agent.io.names import file_part
@@ -54,6 +55,7 @@ _ENCODING = {
     "jpg": [cv2.IMWRITE_JPEG_QUALITY, 92, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444],
     "webp": [cv2.IMWRITE_WEBP_QUALITY, 90],
 }
+_EARLIEST_DAY = EARLIEST.date().isoformat()
 _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _NAME = re.compile(
     r"\d{6}\.\d{3}_(?P<evaluation>OK|NotOK|NotDecidable|Undefined)_([A-Za-z0-9._-]+_)?(?P<id>[0-9a-f]{12})(_overlay)?\.(png|jpg|webp)",
@@ -167,16 +169,16 @@ class EvidenceStore:
     def sweep(self, now: datetime) -> list[str]:
         """Delete pictures that are too old or exceed the size limit, and return the URIs of deleted pictures.
 
-        Whole days are deleted once all of their pictures are older than keep_days, but for those on hold. When the pictures
-        take too many bytes, or the disk has too few left, OK pictures are deleted first, the oldest first. Cheap if there is
-        nothing to do.
+        Whole days are deleted once all of their pictures are older than keep_days, but for those on hold, and unless the clock
+        was not set when they were taken. When the pictures take too many bytes, or the disk has too few left, OK pictures are
+        deleted first, the oldest first. Cheap if there is nothing to do.
         """
         removed = self.take_removed()
         try:
             oldest_kept = _day(now, self._keep_days)
             with self._lock:
                 self._look_at_disk()
-                too_old = [batch for batch in self._usage() if batch.day < oldest_kept]
+                too_old = [batch for batch in self._usage() if _EARLIEST_DAY <= batch.day < oldest_kept]
             for batch in too_old:
                 self._remove(batch, float("inf"), removed)
             self._drop(removed)
@@ -194,7 +196,9 @@ class EvidenceStore:
         """Delete pictures until `wanted` more bytes fit into the limits, OK first, the oldest first."""
         with self._lock:
             excess, before = self._excess(wanted), len(removed)
-            batches = sorted(self._usage(), key=lambda batch: (not batch.ok, batch.day))
+            # Days to come are those of a clock that was wrong: as the newest, they would cost all that is taken after them.
+            tomorrow = _day(datetime.now(timezone.utc), -1)
+            batches = sorted(self._usage(), key=lambda batch: (not batch.ok, batch.day <= tomorrow, batch.day))
         for held_too in (False, True):
             for batch in batches:
                 if excess <= 0:

@@ -109,6 +109,13 @@ class Loader:
             self._arranged[key] = SquaresDetector(whole) if squares else whole
         return self._arranged[key]
 
+    def release(self, in_use: Sequence[Detector]) -> None:
+        """Forget the detectors that are not in use, so that their memory is freed; backbones stay. in_use: from arranged()."""
+        kept = {id(one) for one in in_use}
+        self._arranged = {key: one for key, one in self._arranged.items() if id(one) in kept}
+        singles = {id(single) for single, *_ in self._arranged}
+        self._detectors = {key: one for key, one in self._detectors.items() if id(one) in singles}
+
 
 def load_detector(
     model: str = EMBEDDED, checkpoint: str | Path | None = None, class_name: str = "object", device: str = "auto"

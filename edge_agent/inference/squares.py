@@ -45,10 +45,10 @@ class SquaresDetector:
         for image, mask in zip(images, keep, strict=True):
             places = squares(image.shape)
             if mask is not None and len(places) > 1:
-                places = [one for one in places if _cut_mask(mask, one, image.shape).any()] or places[:1]
+                places = [one for one in places if cut_mask(mask, one, image.shape).any()] or places[:1]
             places_of.append(places)
             views += [image[top:bottom, left:right] for top, bottom, left, right in places]
-            kept += [None if mask is None else _cut_mask(mask, one, image.shape) for one in places]
+            kept += [None if mask is None else cut_mask(mask, one, image.shape) for one in places]
         wait = self.one.start(views, kept)
 
         def readings() -> list[Reading]:
@@ -73,8 +73,17 @@ def squares(shape: Sequence[int]) -> list[Place]:
     return [(at, at + side, 0, short) if height > width else (0, short, at, at + side) for at in starts]
 
 
-def _cut_mask(mask: np.ndarray, place: Place, shape: Sequence[int]) -> np.ndarray:
-    """Return the part of a mask, of any size, that lies over a place in a picture of this shape; at least one cell."""
+def cut_mask(mask: np.ndarray, place: Place, shape: Sequence[int]) -> np.ndarray:
+    """Cut out the part of a mask that lies over a place in a picture.
+
+    Args:
+        mask: (h, w) bool of any size, stretched over the picture.
+        place: in pixels of the picture.
+        shape: (H, W, ...) of the picture.
+
+    Returns:
+        The part, of one cell at least.
+    """
     rows, columns = mask.shape[0] / shape[0], mask.shape[1] / shape[1]
     top, left = int(place[0] * rows), int(place[2] * columns)
     return mask[top : max(top + 1, round(place[1] * rows)), left : max(left + 1, round(place[3] * columns))]

@@ -11,23 +11,38 @@ log = logging.getLogger(__name__)
 
 LEAP = timedelta(days=1)
 DOUBT_S = 3600.0  # time enough to set it right again
+# No agent is older. An earlier time was given by a clock that was not set, so it says nothing of how old a thing is.
+EARLIEST = datetime(2024, 1, 1, tzinfo=timezone.utc)
 
 
 class CautiousClock:
     """Gives the time, UTC. After a leap of more than a day forward it goes on for an hour as if there had been none.
 
-    What a wrong year would delete does not come back when the year is set right. wall, tick: the clock, and seconds that
-    no setting of it changes.
+    What a wrong year would delete does not come back when the year is set right.
     """
 
     def __init__(
         self,
         wall: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
         tick: Callable[[], float] = time.monotonic,
+        last_known: datetime | None = None,
     ) -> None:
+        """Begin with the time of the clock, which is in doubt, too, if it is long after `last_known`.
+
+        Args:
+            wall: gives the time of the clock, aware.
+            tick: gives seconds that no setting of the clock changes.
+            last_known: a time that has been, such as that of the last inspection before this start; default None.
+        """
         self._wall, self._tick = wall, tick
         self._believed, self._at = wall(), tick()
         self._doubted_at: float | None = None
+        if last_known is not None and self._believed - last_known > LEAP:
+            log.info(
+                "the last inspection was on %s and the clock says %s: nothing is deleted for its age during the next hour",
+                f"{last_known:%Y-%m-%d %H:%M}", f"{self._believed:%Y-%m-%d %H:%M}",
+            )  # fmt: skip
+            self._believed, self._doubted_at = last_known, self._at
 
     def __call__(self) -> datetime:
         now, tick = self._wall(), self._tick()

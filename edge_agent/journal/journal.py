@@ -19,6 +19,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from edge_agent.core import AlarmEvent, Evaluation, Evidence, Inspection, Message, StoredFile
 from edge_agent.errors import JournalError, JournalOverwritten
+from edge_agent.io.clock import EARLIEST
 from edge_agent.journal.database import Database, journal_errors
 from edge_agent.journal.opening import open_database
 from edge_agent.journal.outbox import Outbox
@@ -64,7 +65,7 @@ class Journal:
         self._database, self._clock = database, clock
         self._write_lock = Lock()
         self._old, self._ok, self._others = (
-            PurgeSearch(),
+            PurgeSearch(start=(EARLIEST, 0)),
             PurgeSearch(inspection_is_ok),
             PurgeSearch(which=~inspection_is_ok),
         )
@@ -159,6 +160,12 @@ class Journal:
             found = connection.execute(query).all()
         return {station: AlarmEvent(alarm) is not AlarmEvent.CLEARED for station, alarm in found}
 
+    def last_inspected_at(self) -> datetime | None:
+        """Return when the newest inspection was recorded; None without any."""
+        newest = select(inspections.c.inspected_at).order_by(inspections.c.number.desc()).limit(1)
+        with self._reading() as connection:
+            return connection.scalar(newest)
+
     def inspections(
         self,
         station: str | None = None,
@@ -251,8 +258,8 @@ class Journal:
             labelled_since: inspections with a label said at this moment or later, aware, stay until it is learnt; None
                 (default) for all that have a label to be learnt.
 
-
-        When their pictures were taken does not matter: the clock of a camera may be wrong by decades.
+        When their pictures were taken does not matter: the clock of a camera may be wrong by decades. What was recorded
+        while the clock of this machine was not set stays.
         Inspections with waiting messages stay, and so does each station's last one that changed or repeated its alarm.
         A step that meets many of those may delete none and still report more: the next step continues behind them.
         """

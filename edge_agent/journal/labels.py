@@ -20,7 +20,7 @@ from edge_agent.errors import LabelRefused
 from edge_agent.journal.database import Database, journal_errors
 from edge_agent.journal.opening import attach_database
 from edge_agent.journal.rows import Label, LabelValue, label_of
-from edge_agent.journal.tables import inspections, label_holds, labels, learnt
+from edge_agent.journal.tables import inspections, label_holds, label_is_last, labels, learnt
 
 Box = tuple[int, int, int, int]
 
@@ -77,14 +77,17 @@ class Labels:
             known = _known(connection, {one.inspection for one in statements})
             return [_say(connection, one, known, who, moment) for one in statements]
 
-    def latest(self, inspections: Iterable[str]) -> dict[str, Label]:
-        """Return the label that holds, by the id of its inspection; none where nothing was said, or was undone."""
+    def latest(self, inspections: Iterable[str], undone_too: bool = False) -> dict[str, Label]:
+        """Return the label that holds, by the id of its inspection; none where nothing was said.
+
+        undone_too: whether one that undoes what was said before is returned, too; default no.
+        """
         ids = list(dict.fromkeys(inspections))
         found: list[Row[Any]] = []
         with journal_errors(self._database.name), self._database.readers.begin() as connection:
             for some in range(0, len(ids), AT_ONCE):
                 query = select(labels).where(labels.c.inspection.in_(ids[some : some + AT_ONCE]))
-                found += connection.execute(query.where(label_holds())).all()
+                found += connection.execute(query.where(label_is_last() if undone_too else label_holds())).all()
         return {row.inspection: label_of(row) for row in found}
 
     def history(self, inspection: str) -> list[Label]:

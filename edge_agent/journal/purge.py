@@ -43,10 +43,12 @@ class PurgeSearch:
     Attributes:
         within: condition that an index covers; None (default) for all inspections.
         which: further condition on those rows, which no index needs to cover; None (default) for no condition.
+        start: time and number that every pass begins after; None (default) to begin with the first.
     """
 
     within: ColumnElement[bool] | None = None
     which: ColumnElement[bool] | None = None
+    start: tuple[datetime, int] | None = None
     _position: tuple[datetime, int] | None = None  # inspected_at and number of the last row that was read
     _found: bool = False  # whether this pass has found any
 
@@ -69,8 +71,8 @@ class PurgeSearch:
         in_order = select(columns.number, columns.inspected_at).order_by(columns.inspected_at, columns.number)
         if self.within is not None:
             in_order = in_order.where(self.within)
-        if self._position is not None:
-            in_order = in_order.where(follows(columns.inspected_at, *self._position))
+        if position := self._position or self.start:
+            in_order = in_order.where(follows(columns.inspected_at, *position))
         until = in_order if before is None else in_order.where(columns.inspected_at < before)
         further = connection.execute(until.offset(LOOK - 1).limit(1)).first()
         # One upper bound: given two, a database may use the later one, and read on to there.

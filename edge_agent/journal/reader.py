@@ -115,13 +115,37 @@ class JournalReader:
             query = query.where(columns.station == station)
         page = query if since is None else query.where(columns.taken_at >= since)
         while rows := self._read(page):
-            found: dict[int, list[Row[Any]]] = {}
-            of_these = select(regions).where(regions.c.inspection.in_([row.number for row in rows]))
-            for region in self._read(of_these.order_by(regions.c.inspection, regions.c.position)):
-                found.setdefault(region.inspection, []).append(region)
-            said = self._labels([row.id for row in rows])
-            yield [recorded(row, found.get(row.number, ()), said.get(row.id)) for row in rows]
+            yield self._recorded_of(rows)
             page = query.where(follows(columns.taken_at, rows[-1].taken_at, rows[-1].number))
+
+    def of(self, ids: Sequence[str]) -> dict[str, RecordedInspection]:
+        """Return the inspections of these ids, as far as the journal has them."""
+        found: dict[str, RecordedInspection] = {}
+        for some in range(0, len(ids), PAGE):
+            for one in self._recorded(select(inspections).where(inspections.c.id.in_(ids[some : some + PAGE]))):
+                found[one.id] = one
+        return found
+
+    def newest_kept(self, station: str, count: int) -> list[RecordedInspection]:
+        """Return the last `count` inspections of a station whose pictures were kept, the newest first; none of a replay."""
+        columns = inspections.c
+        query = select(inspections).where(
+            columns.station == station, columns.image_uri.is_not(None), columns.simulated.is_(False)
+        )
+        return self._recorded(query.order_by(columns.taken_at.desc(), columns.number.desc()).limit(count))
+
+    def _recorded(self, query: Any) -> list[RecordedInspection]:
+        rows = self._read(query)
+        pages = [rows[some : some + PAGE] for some in range(0, len(rows), PAGE)]
+        return [one for page in pages for one in self._recorded_of(page)]
+
+    def _recorded_of(self, rows: Sequence[Row[Any]]) -> list[RecordedInspection]:
+        found: dict[int, list[Row[Any]]] = {}
+        of_these = select(regions).where(regions.c.inspection.in_([row.number for row in rows]))
+        for region in self._read(of_these.order_by(regions.c.inspection, regions.c.position)):
+            found.setdefault(region.inspection, []).append(region)
+        said = self._labels([row.id for row in rows])
+        return [recorded(row, found.get(row.number, ()), said.get(row.id)) for row in rows]
 
     def _labels(self, ids: Sequence[str]) -> dict[str, Label]:
         query = select(labels).where(labels.c.inspection.in_(ids), label_holds())

@@ -274,11 +274,15 @@ Index("ix_labels_inspection", labels.c.inspection, labels.c.number)
 Index("ix_labels_station", labels.c.station, labels.c.number)
 
 
+def label_is_last() -> ColumnElement[bool]:
+    """Return the condition that nothing was said of a label's inspection after it."""
+    later = labels.alias("later").c
+    return ~exists().where(later.inspection == labels.c.inspection, later.number > labels.c.number)
+
+
 def label_holds() -> ColumnElement[bool]:
     """Return the condition that a label is the last one of its inspection, and undoes nothing."""
-    later = labels.alias("later").c
-    superseded = exists().where(later.inspection == labels.c.inspection, later.number > labels.c.number)
-    return ~superseded & (labels.c.label != "none")
+    return label_is_last() & (labels.c.label != "none")
 
 
 def label_is_to_learn(since: datetime | None) -> ColumnElement[bool]:

@@ -11,7 +11,6 @@ from itertools import islice
 from typing import Protocol
 
 import numpy as np
-import uuid6
 
 from edge_agent.core import (
     Detector,
@@ -26,6 +25,7 @@ from edge_agent.core import (
     Verdict,
 )
 from edge_agent.line.contrast import contrast, shows_nothing
+from edge_agent.line.ids import new_id
 from edge_agent.line.judge import AlarmState, Rules, debounce, judge
 
 log = logging.getLogger(__name__)
@@ -120,7 +120,7 @@ class StartedBatch:
             timings = {"detect": detect_ms if seen else 0.0, "judge": (time.perf_counter() - begun) * 1e3}
             inspections.append(
                 Inspection(
-                    id=str(uuid6.uuid7()),
+                    id=new_id(),
                     frame=frame,
                     reading=seen,
                     verdict=replace(verdict, alarm=event),

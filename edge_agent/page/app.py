@@ -12,46 +12,58 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
 from edge_agent.errors import EdgeAgentError
+from edge_agent.journal.labels import Labels
 from edge_agent.journal.review import JournalReview
+from edge_agent.page.guard import Guard
 from edge_agent.page.pictures import Pictures
 from edge_agent.page.rendering import Templates
 from edge_agent.page.review import ReviewViews
 from edge_agent.page.safety import Safety
+from edge_agent.page.sessions import Sessions, Visit
 
 log = logging.getLogger(__name__)
 
 
 def application(
-    journal: JournalReview, pictures: Pictures, *, hosts: Collection[str] = (), zone: tzinfo | None = None
+    journal: JournalReview,
+    labels: Labels,
+    pictures: Pictures,
+    sessions: Sessions,
+    *,
+    hosts: Collection[str] = (),
+    zone: tzinfo | None = None,
 ) -> Starlette:
     """Return the page.
 
     Args:
         journal: what is shown.
+        labels: what people say of it.
         pictures: makes its pictures.
+        sessions: tells who asks.
         hosts: names under which browsers may ask for it, beside those of this machine itself; default none.
         zone: in which times are shown and read; None (default) for this machine's.
     """
     templates = Templates(zone)
+    guard = Guard(sessions, templates)
 
     def failed(request: Request, error: Exception) -> Response:
-        status = error.status_code if isinstance(error, HTTPException) else 503
-        said = error.detail if isinstance(error, HTTPException) else str(error)
-        if not isinstance(error, HTTPException):
-            log.error("page: %s", error)
-        return templates.answer("error.html", status, code=status, said=said)
+        if isinstance(error, HTTPException):
+            return guard.refusal(request, error.status_code, error.detail)
+        log.error("page: %s", error)
+        return guard.refusal(request, 503, str(error))
 
-    def start(request: Request) -> Response:
+    def start(visit: Visit) -> Response:
         return RedirectResponse("/review")
 
     return Starlette(
         routes=[
-            Route("/", start),
-            *ReviewViews(journal, pictures, templates, zone).routes(),
+            guard.get("/", start),
+            *ReviewViews(journal, labels, pictures, templates, zone).routes(guard),
+            *guard.sign_in_routes(),
             Mount("/static", StaticFiles(directory=Path(__file__).parent / "static")),
         ],
         middleware=[Middleware(Safety, hosts=hosts)],

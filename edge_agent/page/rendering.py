@@ -9,6 +9,8 @@ from starlette.responses import HTMLResponse
 
 from edge_agent.io.digits import told_apart
 from edge_agent.io.names import printable
+from edge_agent.page.accounts import Role
+from edge_agent.page.sessions import Visit
 
 
 class Templates:
@@ -35,14 +37,29 @@ class Templates:
             "field": lambda moment: f"{local(moment):%Y-%m-%dT%H:%M}" if moment else "",
             "printable": printable,
         }
-        self._environment.globals |= {"told_apart": told_apart, "zone": lambda: f"{local(datetime.now()):%Z, UTC%z}"}
+        self._environment.globals |= {
+            "Role": Role,
+            "told_apart": told_apart,
+            "zone": lambda: f"{local(datetime.now()):%Z, UTC%z}",
+        }
 
-    def answer(self, template: str, status: int = 200, **values: object) -> HTMLResponse:
+    def answer(self, template: str, visit: Visit, status: int = 200, **values: object) -> HTMLResponse:
         """Render a template as an answer. Every value is escaped.
 
         Args:
             template: name of a file of templates/.
+            visit: what was asked, and by whom.
             status: of HTTP; default 200.
             values: what the template names.
         """
-        return HTMLResponse(self._environment.get_template(template).render(values), status)
+        return HTMLResponse(self._environment.get_template(template).render(values, visit=visit), status)
+
+    def part(self, template: str, macro: str, *values: object) -> str:
+        """Return what a macro of a template makes of these values.
+
+        Args:
+            template: name of a file of templates/.
+            macro: its name.
+            values: its arguments.
+        """
+        return str(getattr(self._environment.get_template(template).module, macro)(*values))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -29,8 +30,17 @@ def listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def serve(app: ASGIApp, listening: socket.socket) -> None:
-    """Answer requests until SIGINT or SIGTERM."""
+def serve(app: ASGIApp, listening: socket.socket, tls: tuple[Path, Path] | None = None) -> None:
+    """Answer requests until SIGINT or SIGTERM.
+
+    Args:
+        app: what answers.
+        listening: the socket, as listen() returns it.
+        tls: files of the certificate and of its key; None (default) for no encryption.
+
+    Raises:
+        EdgeAgentError: the certificate and the key do not go together.
+    """
     for noisy in ("uvicorn.error", "uvicorn"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     config = uvicorn.Config(
@@ -45,5 +55,13 @@ def serve(app: ASGIApp, listening: socket.socket) -> None:
         proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=STOP_S,
+        ssl_certfile=tls and tls[0],
+        ssl_keyfile=tls and str(tls[1]),
     )
+    try:
+        config.load()
+    except OSError as error:
+        raise EdgeAgentError(
+            f"page.tls: {tls and tls[0]}: {error}: give a PEM certificate, and the key it was made with"
+        ) from error
     uvicorn.Server(config).run(sockets=[listening])

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from edge_agent.config.edit import with_values
 from edge_agent.config.places import parse
 from edge_agent.detectors.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from edge_agent.errors import EdgeAgentError
@@ -183,22 +184,10 @@ def _edited(text: str, wanted: Mapping[str, Any], name: str) -> str | None:
     """
     at = next(number for number, one in enumerate(wanted["stations"]) if one["name"] == name)
     station = wanted["stations"][at]
-    values: dict[Loc, Any] = {("stations", at, "calibration"): station["calibration"]}
-    values |= {("stations", at, "detector", key): value for key, value in station["detector"].items()}
-    for loc, value in values.items():
-        document = parse(text)
-        if loc not in document.values:
-            return None
-        old = document.data
-        for step in loc:
-            old = old[step]
-        line, column = document.values[loc]
-        lines = text.splitlines(keepends=True)
-        here = lines[line - 1]
-        if isinstance(old, str) and here[column - 1 :].startswith(old):
-            lines[line - 1] = here[: column - 1] + str(value) + here[column - 1 + len(old) :]
-        text = "".join(lines)
-    return text if parse(text).data == wanted else None
+    values: dict[Loc, str] = {("stations", at, "calibration"): str(station["calibration"])}
+    values |= {("stations", at, "detector", key): str(value) for key, value in station["detector"].items()}
+    edited = with_values(text, values)
+    return edited if edited and parse(edited).data == wanted else None
 
 
 def _keep_pictures(folder: Path, pictures: PictureSet, adding: bool) -> None:

@@ -8,7 +8,7 @@
   function viewer() {
     const shown = one("[data-viewer]"), controls = one("[data-controls]");
     if (!controls) return;
-    const fade = one("[data-fade]"), beside = one("[data-beside]"), map = one(".map", shown);
+    const fade = one("[data-fade]"), beside = one("[data-beside]"), map = one("[data-map]", shown);
     const place = () => {
       const side = beside.getAttribute("aria-pressed") === "true";
       shown.classList.toggle("beside", side);
@@ -64,7 +64,66 @@
     });
   }
 
+  // Draw a box around a defect, by finger or mouse, in pixels of the inspected picture.
+  function drawing() {
+    const form = one("[data-say]"), button = one("[data-draw]"), frames = all("[data-frames]").pop();
+    if (!form || !button || !frames) return;
+    const { width, height } = frames.viewBox.baseVal;
+    let start = null, box = null;
+    const at = (event) => {
+      const point = new DOMPoint(event.clientX, event.clientY).matrixTransform(frames.getScreenCTM().inverse());
+      return [Math.min(width, Math.max(0, point.x)), Math.min(height, Math.max(0, point.y))];
+    };
+    button.hidden = false;
+    button.addEventListener("click", () => {
+      const on = button.getAttribute("aria-pressed") !== "true";
+      button.setAttribute("aria-pressed", on);
+      frames.classList.toggle("drawing", on);
+      if (on) frames.scrollIntoView({ block: "nearest" });
+    });
+    frames.addEventListener("pointerdown", (event) => {
+      frames.setPointerCapture(event.pointerId);
+      start = at(event);
+      box = box || frames.appendChild(document.createElementNS("http://www.w3.org/2000/svg", "rect"));
+      box.setAttribute("class", "said");
+    });
+    frames.addEventListener("pointermove", (event) => {
+      if (!start) return;
+      const end = at(event);
+      const [x, y] = [0, 1].map((side) => Math.floor(Math.min(start[side], end[side])));
+      const [w, h] = [Math.ceil(Math.max(start[0], end[0])) - x, Math.ceil(Math.max(start[1], end[1])) - y];
+      Object.entries({ x, y, width: w, height: h }).forEach(([name, value]) => box.setAttribute(name, value));
+      one("[data-box]", form).value = w > 0 && h > 0 ? [x, y, w, h].join(",") : "";
+    });
+    for (const ended of ["pointerup", "pointercancel"]) frames.addEventListener(ended, () => { start = null; });
+  }
+
+  // Label the picture that has the focus in the grid, without leaving it.
+  function labelling() {
+    const list = one("[data-grid][data-token]");
+    if (!list) return;
+    const values = { g: "good", b: "defect", u: "none" };
+    document.addEventListener("keydown", async (event) => {
+      const value = values[event.key.toLowerCase()], link = document.activeElement.closest("[data-grid] a");
+      if (!value || !link || typing(event) || (value === "none" && !link.dataset.seen)) return;
+      event.preventDefault();
+      const said = one("[data-said]", link);
+      const body = new URLSearchParams({ token: list.dataset.token, seen: link.dataset.seen, value });
+      try {
+        const answer = await fetch(link.getAttribute("href"), { method: "POST", body, headers: { Accept: "application/json" } });
+        const told = await answer.json();
+        said.textContent = answer.ok ? (value === "none" ? "" : `${told.word} – ${told.who}`) : told.notice;
+        if (answer.ok) link.dataset.seen = told.seen;
+        said.className = `line said ${answer.ok ? value : ""}`;
+      } catch (failure) {
+        said.textContent = list.dataset.failed;
+      }
+    });
+  }
+
   viewer();
   keys();
+  drawing();
+  labelling();
   grid();
 })();

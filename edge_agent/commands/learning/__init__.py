@@ -1,0 +1,1 @@
+"""The commands for what people say of inspections: `label` and `learn`."""

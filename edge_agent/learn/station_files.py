@@ -1,0 +1,195 @@
+"""The files of a station that learns: each checkpoint beside the one before, and config.yaml, which names the one in use."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+from edge_agent.config.edit import with_values
+from edge_agent.config.places import parse
+from edge_agent.config.station import StationConfig
+from edge_agent.detectors.checkpoint import Checkpoint, encoded, load_checkpoint
+from edge_agent.errors import CheckpointError, ConfigError, EdgeAgentError
+from edge_agent.io.files import open_durably, write_durably
+from edge_agent.line.calibration import Calibration, read_calibration
+from edge_agent.settings.section import Loc
+
+_CHECKPOINT, _CALIBRATION = ".safetensors", "-calibration.json"
+
+
+@dataclass(frozen=True, slots=True)
+class StationFiles:
+    """Where a station has its files.
+
+    config: config.yaml, links followed. number: of the station in it. checkpoint, calibration: as config.yaml names them, and
+    the folder that they are in; calibration None: it has none.
+    """
+
+    config: Path
+    number: int
+    checkpoint: Path
+    calibration: Path | None
+
+    def with_corrections(self, made: Checkpoint, calibration: Calibration | None) -> Path:
+        """Write a checkpoint and its calibration beside those that are there, then have config.yaml name them.
+
+        Args:
+            made: the corrected bank.
+            calibration: the station's present one; None where it has none.
+
+        Returns:
+            The checkpoint's file.
+
+        Raises EdgeAgentError; config.yaml is then as it was.
+        """
+        base = re.sub(r"-\d+$", "", self.checkpoint.stem)
+        number = self._last_number(base) + 1
+        file = self.checkpoint.with_name(f"{base}-{number}{_CHECKPOINT}")
+        with _write_errors(file.parent):
+            write_durably(file, encoded(made))
+        to = None
+        if self.calibration and calibration:
+            to = self.calibration.with_name(f"{base}-{number}{_CALIBRATION}")
+            with _write_errors(to.parent):
+                write_durably(to, _calibration_bytes(calibration, made))
+        self._point_to(file, to)
+        return file
+
+    def back(self, which: str | None) -> Path:
+        """Have config.yaml name an earlier checkpoint, and its calibration; see `earlier`. Return the checkpoint's file."""
+        file, calibration = self.earlier(which)
+        self._point_to(file, calibration)
+        return file
+
+    def earlier(self, which: str | None) -> tuple[Path, Path | None]:
+        """Find an earlier checkpoint, and the calibration that was made with it.
+
+        which: the checkpoint: its file's name, or the beginning of its digest; None: the parent of the present one.
+        Raises EdgeAgentError.
+        """
+        there = self.checkpoints()
+        present = next(one for one in there if one.path and one.path.samefile(self.checkpoint))
+        wanted = which or str(present.header.get("parent_sha256", ""))
+        if not wanted:
+            raise EdgeAgentError(
+                f"{self.checkpoint.name} was not made from an earlier one: there is nothing to go back to"
+            )
+        found = [
+            one for one in there if one.path and (one.path.name == wanted or one.sha256.startswith(wanted.lower()))
+        ]
+        if len(found) != 1:
+            names = ", ".join(f"{one.path.name} ({one.sha256[:12]})" for one in there if one.path)
+            raise EdgeAgentError(
+                f"{which or wanted[:12]}: {'several checkpoints begin so' if found else 'no such checkpoint'} in"
+                f" {self.checkpoint.parent}; there are {names}"
+            )
+        file, calibration = found[0].path, None
+        assert file is not None
+        if self.calibration:
+            calibration = self._calibration_of(found[0].sha256)
+            if calibration is None:
+                raise EdgeAgentError(
+                    f"{self.calibration.parent}: holds no calibration of {file.name} any more: calibrate again with it"
+                )
+        return file, calibration
+
+    def checkpoints(self) -> Sequence[Checkpoint]:
+        """Return the checkpoints in the folder, in the order of their names."""
+        found = []
+        for path in sorted(self.checkpoint.parent.glob(f"*{_CHECKPOINT}")):
+            try:
+                found.append(load_checkpoint(path))
+            except CheckpointError:  # somebody else's
+                continue
+        return found
+
+    def require_writable(self) -> None:
+        """Raise EdgeAgentError when config.yaml or a folder cannot be written, before anything is made."""
+        for folder in {self.config.parent, self.checkpoint.parent, (self.calibration or self.checkpoint).parent}:
+            if not os.access(folder, os.W_OK):
+                raise EdgeAgentError(f"{folder}: user {os.geteuid()} may not write there: run the command as its owner")
+
+    def _last_number(self, base: str) -> int:
+        made = re.compile(rf"{re.escape(base)}(?:-(\d+))?(?:{re.escape(_CHECKPOINT)}|{re.escape(_CALIBRATION)})")
+        folders = {self.checkpoint.parent, (self.calibration or self.checkpoint).parent}
+        found = [made.fullmatch(one.name) for folder in folders for one in folder.iterdir()]
+        return max((int(one[1] or 1) for one in found if one), default=0)
+
+    def _calibration_of(self, checkpoint_sha256: str) -> Path | None:
+        assert self.calibration is not None
+        found: list[tuple[datetime, Path]] = []
+        for path in self.calibration.parent.glob("*.json"):
+            try:
+                made = read_calibration(path)
+            except ConfigError:
+                continue
+            if made.checkpoint_sha256 == checkpoint_sha256:
+                found.append((made.created, path))
+        return max(found)[1] if found else None
+
+    def _point_to(self, checkpoint: Path, calibration: Path | None) -> None:
+        """Have config.yaml name these files; whole or not at all, comments, mode and owner kept."""
+        text = self.config.read_bytes().decode("utf-8-sig")
+        data = parse(text).data["stations"][self.number]
+        values: dict[Loc, str] = {
+            ("stations", self.number, "detector", "checkpoint"): _renamed(data["detector"]["checkpoint"], checkpoint)
+        }
+        if calibration:
+            values["stations", self.number, "calibration"] = _renamed(data["calibration"], calibration)
+        edited = with_values(text, values)
+        if edited is None:
+            raise EdgeAgentError(
+                f"{self.config}: the lines of stations[{self.number}] cannot be changed by themselves (written over several lines, or"
+                " shared by an alias): write them by hand: "
+                + ", ".join(f"{loc[-1]}: {value}" for loc, value in values.items())
+            )
+        before = self.config.stat()
+        with _write_errors(self.config.parent), open_durably(self.config) as file:
+            os.fchmod(file.fileno(), before.st_mode & 0o7777)
+            if os.geteuid() == 0:
+                os.fchown(file.fileno(), before.st_uid, before.st_gid)
+            file.write(edited.encode())
+
+
+def station_files(config: Path, station: StationConfig) -> StationFiles:
+    """Find the files of a station that has a checkpoint of its own. Raises EdgeAgentError where it has none."""
+    config = config.resolve()
+    data = parse(config.read_bytes().decode("utf-8-sig")).data
+    number = next(at for at, one in enumerate(data["stations"]) if one["name"] == station.name)
+    if station.detector.checkpoint is None:
+        raise EdgeAgentError(
+            f"station {station.name} has no bank of good parts, so it cannot learn single corrections: `trainer station` makes it"
+            " one, and `trainer calibrate` sets a new threshold"
+        )
+    written = data["stations"][number].get("calibration")
+    calibration = None if written is None else config.parent / Path(written).expanduser()
+    return StationFiles(config, number, station.detector.checkpoint, calibration)
+
+
+def _renamed(written: str, file: Path) -> str:
+    """Return a path as it is written in config.yaml with another file's name."""
+    return f"{written[: len(written) - len(Path(written).name)]}{file.name}"
+
+
+def _calibration_bytes(before: Calibration, made: Checkpoint) -> bytes:
+    """Return a calibration for a corrected bank: patches of good parts only lower scores, so its promise holds as it was."""
+    now = datetime.now(timezone.utc)
+    after = before.model_copy(
+        update={"checkpoint_sha256": made.sha256, "created": now, "id": f"c-{now:%Y%m%d}-{made.sha256[:6]}"}
+    )
+    return after.model_dump_json(by_alias=True, indent=1).encode() + b"\n"
+
+
+@contextmanager
+def _write_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise EdgeAgentError(
+            f"{folder}: {error.strerror}: free some space, or let user {os.geteuid()} write there; the station is as it was"
+        ) from error

@@ -14,14 +14,16 @@ from argon2 import PasswordHasher
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from edge_agent.core import AlarmEvent, Evaluation, Inspection
+from edge_agent.core import MQTT, AlarmEvent, Evaluation, Inspection
 from edge_agent.evidence.store import EvidenceStore
 from edge_agent.journal.journal import Journal
 from edge_agent.journal.labels import open_labels
+from edge_agent.journal.reader import open_reader
 from edge_agent.journal.review import open_review
 from edge_agent.journal.rows import RecordedInspection
 from edge_agent.page.accounts import Accounts, Role
-from edge_agent.page.app import application
+from edge_agent.page.agent_state import AgentState
+from edge_agent.page.app import Line, application
 from edge_agent.page.pictures import Pictures
 from edge_agent.page.sessions import Sessions
 from tests.line import inspected
@@ -74,6 +76,8 @@ def page(
     exposed: bool = False,
     secure: bool = False,
     keep_bytes: float = 1e6,
+    stations: Sequence[str] | None = None,
+    agent: Callable[[], AgentState | None] = lambda: None,
 ) -> Iterator[Starlette]:
     """Give the page of FOLDER/journal.db, in UTC.
 
@@ -84,12 +88,16 @@ def page(
         exposed: whether accounts are needed even so.
         secure: whether cookies go over TLS alone.
         keep_bytes: of the cache.
+        stations: of the agent beside it; None for no agent.
+        agent: how that agent is.
     """
     url = f"sqlite:///{folder}/journal.db"
     sessions = Sessions(accounts, local=local, exposed=exposed, secure=secure)
-    with open_review(url) as journal, open_labels(url) as labels:
+    with open_review(url) as journal, open_labels(url) as labels, open_reader(url) as outbox:
         pictures = Pictures(folder / "cache", keep_bytes)
-        yield application(journal, labels, pictures, sessions, hosts=["page.example"], zone=timezone.utc)
+        line = None if stations is None else Line(stations, outbox, (MQTT,), agent)
+        hosts = ["page.example"]
+        yield application(journal, labels, pictures, sessions, hosts=hosts, zone=timezone.utc, line=line)
 
 
 def accounts_of(folder: Path, clock: Callable[[], float] = time.monotonic) -> Accounts:

@@ -19,6 +19,7 @@ from edge_agent.journal import sqlite
 from edge_agent.journal.journal import Journal
 from edge_agent.journal.purge import PurgeStep
 from edge_agent.journal.reader import open_reader
+from edge_agent.journal.review import Selection, open_review
 from tests.line import evidence, inspected, message, stored_file
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=timezone.utc)
@@ -250,3 +251,30 @@ def look(url: str) -> None:
     """The first step of a retention that finds nothing that may go."""
     with closing(Journal.open(url)) as journal:
         assert journal.purge_oldest(10) == PurgeStep(0, more=True)
+
+
+def test_looking_through_a_journal_ten_times_as_long_takes_no_more_steps(tmp_path: Path) -> None:
+    taken: list[dict[str, int]] = []
+    for count in (1000, 10_000):
+        url = f"sqlite:///{tmp_path}/{count}.db"
+        Journal.open(url).close()
+        fill(tmp_path / f"{count}.db", count, NOW)
+        with open_review(url) as journal:
+            newest = journal.page(Selection(which="all"), 1).inspections[0]
+            hour = Selection("cam0", NOW - DAY / 24, NOW)
+            looks: dict[str, Callable[[], object]] = {
+                "stations": journal.stations,
+                "worth a look": lambda: journal.page(Selection(), 10),
+                "the next page": lambda: journal.page(Selection(), 4, journal.page(Selection(), 4).older),
+                "of one station": lambda: journal.page(Selection("cam0"), 1),
+                "of one hour": partial(journal.page, hour, 60),
+                "of no station": lambda: journal.page(Selection("cam9"), 60),
+                "neighbours": partial(journal.neighbours, newest.id, Selection("cam0")),
+                "newest": lambda: journal.newest("cam3"),
+                "alarm": lambda: journal.standing_alarm("cam0", str.upper),
+                "counts": lambda: journal.counts("cam0", NOW - DAY / 24),
+            }
+            assert journal.page(Selection(), 10).older is not None
+            taken.append({name: steps(look) for name, look in looks.items()})
+    for name, count in taken[1].items():
+        assert count <= 1.1 * taken[0][name] + 3 * COUNTED, (name, taken)

@@ -87,7 +87,7 @@ def inspections(draw: st.DrawFn) -> Inspection:
 # Schemas
 
 
-@pytest.mark.parametrize("kind", ["alarm", "result", "state", "status"])
+@pytest.mark.parametrize("kind", ["acknowledged", "alarm", "result", "state", "status"])
 def test_the_schemas_are_schemas(kind: str) -> None:
     jsonschema.Draft202012Validator.check_schema(schema(kind))
     assert schema(kind)["properties"]["schema"] == {"const": f"edge-agent/{kind}/1"}
@@ -220,7 +220,7 @@ def test_topics_are_as_the_conventions_say() -> None:
     assert topic_level("") == "_"
 
 
-@given(st.text(), st.text(), st.sampled_from(["alarm", "result", "state", "status"]))
+@given(st.text(), st.text(), st.sampled_from(["acknowledged", "alarm", "result", "state", "status"]))
 def test_no_name_makes_a_topic_that_mqtt_forbids_or_that_lies_elsewhere(prefix: str, node: str, kind: str) -> None:
     made = topic(prefix, node, kind)
     assert not set(made) & set("+#$\0")

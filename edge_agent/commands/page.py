@@ -83,14 +83,17 @@ def _serve(config: Config, url: str, port: int | None, accounts: Accounts | None
     """Serve the page of a journal. url: of the journal. port: None for the configured one. accounts: None only looks."""
     from zoneinfo import ZoneInfo
 
+    from edge_agent.core import MQTT
     from edge_agent.journal.labels import open_labels
+    from edge_agent.journal.reader import open_reader
     from edge_agent.journal.review import open_review
 
     section = config.page
     assert section is not None
     with _needing_the_extra():
         from edge_agent.page.accounts import Role
-        from edge_agent.page.app import application
+        from edge_agent.page.agent_state import agent_state
+        from edge_agent.page.app import Line, application
         from edge_agent.page.pictures import Pictures
         from edge_agent.page.serve import listen, serve
         from edge_agent.page.sessions import Sessions
@@ -105,8 +108,15 @@ def _serve(config: Config, url: str, port: int | None, accounts: Accounts | None
     with (
         open_review(url) as journal,
         open_labels(url) as labels,
+        open_reader(url) as outbox,
         listen(section.host, section.port if port is None else port) as opened,
     ):
+        line = Line(
+            [station.name for station in config.stations],
+            outbox,
+            (MQTT,) if config.mqtt else (),
+            lambda: agent_state(config.health.port) if config.health else None,
+        )
         app = application(
             journal,
             labels,
@@ -114,6 +124,7 @@ def _serve(config: Config, url: str, port: int | None, accounts: Accounts | None
             sessions,
             hosts=[section.host, *section.hosts],
             zone=ZoneInfo(section.zone) if section.zone else None,
+            line=line if accounts else None,
         )
         print(f"{_address(section, opened.getsockname()[1])} (Ctrl-C ends)", flush=True)
         serve(app, opened, tls)

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, exists, select, true, update
+from sqlalchemy import ColumnElement, Row, exists, insert, select, true, update
 from sqlalchemy.engine import CursorResult
 
+from edge_agent.core import Message
 from edge_agent.journal.database import Database, journal_errors
 from edge_agent.journal.opening import attach_database
-from edge_agent.journal.rows import Label, RecordedInspection, label_of, recorded
+from edge_agent.journal.rows import Label, RecordedInspection, label_of, outbox_rows, recorded
 from edge_agent.journal.tables import deliveries, follows, inspections, label_holds, labels, outbox, regions
 
 PAGE = 1000  # rows per query
@@ -89,6 +90,29 @@ class JournalReader:
         """
         which = deliveries.c.dropped.is_not(None) if seqs is None else deliveries.c.sent_at.is_not(None) & _these(seqs)
         return self._change(which & _of(receiver), {"sent_at": None, "dropped": None})
+
+    def queue(self, message: Message, inspection: str) -> bool:
+        """Queue a message beside those of the agent, which sends it within seconds.
+
+        Args:
+            message: of an inspection that is recorded already.
+            inspection: its id.
+
+        Returns:
+            False if a message of this id is there already, or the journal has no such inspection: nothing was queued.
+        """
+        database, now = self._database, datetime.now(timezone.utc)
+        with journal_errors(database.name), database.exclusive(), database.writer.begin() as connection:
+            # Locked, so that of two processes the second sees the first one's message.
+            of = select(inspections.c.number).where(inspections.c.id == inspection).with_for_update()
+            number = connection.scalar(of)
+            if number is None or connection.scalar(select(exists().where(outbox.c.id == message.id))):
+                return False
+            connection.execute(insert(outbox), outbox_rows(number, [message], now))
+            seq = connection.scalar(select(outbox.c.seq).where(outbox.c.id == message.id))
+            if message.receivers:
+                connection.execute(insert(deliveries), [{"seq": seq, "receiver": one} for one in message.receivers])
+        return True
 
     def inspections(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,15 +10,11 @@ from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import ColumnElement, Row, func, literal_column, select
 
+from edge_agent.core import AlarmEvent
 from edge_agent.journal.database import Database, journal_errors
 from edge_agent.journal.opening import attach_database
 from edge_agent.journal.rows import RecordedInspection, recorded
-from edge_agent.journal.tables import follows, inspections, precedes, regions
-
-BORDERLINE = 0.9  # of the threshold: OK with a score from here on is worth a look
-worth_a_look = (inspections.c.evaluation != literal_column("'OK'")) | (
-    inspections.c.score >= inspections.c.threshold * literal_column(f"{BORDERLINE}")
-)
+from edge_agent.journal.tables import follows, inspections, line_alarm, outbox, precedes, regions, worth_a_look
 
 Which = Literal["look", "all"]  # look: not OK, and OK just below the threshold
 
@@ -38,6 +34,18 @@ class Selection:
     since: datetime | None = None
     until: datetime | None = None
     which: Which = "look"
+
+
+@dataclass(frozen=True, slots=True)
+class StandingAlarm:
+    """An alarm that was raised and not cleared yet.
+
+    raised: the inspection that raised it, as far as retention has kept it. acknowledged_by: who acknowledged it, and when.
+    """
+
+    raised: RecordedInspection
+    acknowledged_by: str | None
+    acknowledged_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +118,37 @@ class JournalReview:
         """Return the inspection of this id; None if there is none."""
         rows = self._read(select(inspections).where(inspections.c.id == id_))
         return self._recorded(rows)[0] if rows else None
+
+    def newest(self, station: str) -> RecordedInspection | None:
+        """Return the inspection of a station that was taken last; None if there is none."""
+        page = self.page(Selection(station, which="all"), 1)
+        return page.inspections[0] if page.inspections else None
+
+    def counts(self, station: str, since: datetime) -> tuple[int, int]:
+        """Return how many parts of a station were inspected since a moment, and how many of them were NotOK."""
+        columns = inspections.c
+        query = select(func.count()).where(columns.station == station, columns.taken_at >= since)
+        not_ok = query.where(worth_a_look, columns.evaluation == literal_column("'NotOK'"))
+        return int(self._read(query)[0][0]), int(self._read(not_ok)[0][0])
+
+    def standing_alarm(self, station: str, acknowledgement: Callable[[str], str]) -> StandingAlarm | None:
+        """Return the alarm of a station that is not cleared; None without one. Simulated ones do not count.
+
+        Args:
+            station: its name.
+            acknowledgement: returns the id of the message that acknowledges the alarm of an inspection, by its id.
+        """
+        columns = inspections.c
+        of_station = select(inspections).where(columns.station == station, line_alarm(columns))
+        newest_first = of_station.order_by(columns.number.desc()).limit(1)
+        last = self._read(newest_first)
+        if not last or last[0].alarm == AlarmEvent.CLEARED.value:
+            return None
+        raised = self._recorded(self._read(newest_first.where(columns.alarm == AlarmEvent.RAISED.value)) or last)[0]
+        said = self._read(
+            select(outbox.c.payload, outbox.c.created_at).where(outbox.c.id == acknowledgement(raised.id))
+        )
+        return StandingAlarm(raised, said[0].payload["by"] if said else None, said[0].created_at if said else None)
 
     def _position(self, id_: str) -> Position | None:
         columns = inspections.c

@@ -170,6 +170,10 @@ _columns = inspections.c
 _line_alarm = line_alarm(_columns)
 # A literal, not a bound parameter: a database uses a partial index only for a condition that equals the index's.
 inspection_is_ok = _columns.evaluation == literal_column("'OK'")
+# What people look through first: all that is not OK, and what is OK with a score not far below the threshold.
+worth_a_look = (_columns.evaluation != literal_column("'OK'")) | (
+    _columns.score >= _columns.threshold * literal_column("0.9")
+)
 Index("ix_inspections_station_taken_at", _columns.station, _columns.taken_at)
 Index("ix_inspections_taken_at", _columns.taken_at)
 # Retention goes by inspected_at: a camera's or a file's own time may be wrong by decades.
@@ -185,6 +189,17 @@ Index(
     sqlite_where=_line_alarm,
     postgresql_where=_line_alarm,
 )
+# The evaluation is in them too, so that counting NotOK looks up no row.
+for _name, _key in (("look", ()), ("station_look", (_columns.station,))):
+    Index(
+        f"ix_inspections_{_name}",
+        *_key,
+        _columns.taken_at,
+        _columns.number,
+        _columns.evaluation,
+        sqlite_where=worth_a_look,
+        postgresql_where=worth_a_look,
+    )
 for _uri in (_columns.image_uri, _columns.overlay_uri):
     _kept = _uri.is_not(None)
     Index(f"ix_inspections_{_uri.name}", _uri, sqlite_where=_kept, postgresql_where=_kept)

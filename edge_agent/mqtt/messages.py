@@ -58,6 +58,32 @@ def result_message(inspection: Inspection, evidence: Evidence) -> Message:
     return Message(own_id, "result", inspection.frame.station, head | findings)
 
 
+def acknowledgement_id(alarm: str) -> str:
+    """Return the id of the message that acknowledges an alarm. alarm: the id of the inspection that raised it."""
+    return _derived_id(alarm, "acknowledged")
+
+
+def acknowledged_message(alarm: str, station: str, who: str, moment: datetime, receivers: tuple[str, ...]) -> Message:
+    """Return what says that somebody has seen an alarm; it clears none.
+
+    Args:
+        alarm: the id of the inspection that raised it.
+        station: of that inspection.
+        who: has seen it.
+        moment: when, aware.
+        receivers: names of the receivers that are told.
+    """
+    payload: Payload = {
+        "schema": "edge-agent/acknowledged/1",
+        "id": acknowledgement_id(alarm),
+        "alarm_id": alarm,
+        "ts": timestamp(moment),
+        "station": station,
+        "by": who,
+    }
+    return Message(acknowledgement_id(alarm), "acknowledged", station, payload, receivers)
+
+
 def _findings(inspection: Inspection, evidence: Evidence) -> Payload:
     frame, verdict, trace = inspection.frame, inspection.verdict, inspection.trace
     return {
@@ -195,6 +221,6 @@ def encode(payload: Mapping[str, object]) -> bytes:
 
 
 def schema(kind: str) -> dict[str, Any]:
-    """The JSON schema of a kind of payload: alarm, result, state or status."""
+    """The JSON schema of a kind of payload: acknowledged, alarm, result, state or status."""
     loaded: dict[str, Any] = json.loads((files("edge_agent.mqtt") / "schemas" / f"{kind}.json").read_text("utf-8"))
     return loaded

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from datetime import tzinfo
 from pathlib import Path
 
@@ -12,13 +13,16 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
-from starlette.routing import Mount
+from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from edge_agent.errors import EdgeAgentError
 from edge_agent.journal.labels import Labels
+from edge_agent.journal.reader import JournalReader
 from edge_agent.journal.review import JournalReview
+from edge_agent.page.agent_state import AgentState
 from edge_agent.page.guard import Guard
+from edge_agent.page.live import LiveViews, Tiles
 from edge_agent.page.pictures import Pictures
 from edge_agent.page.rendering import Templates
 from edge_agent.page.review import ReviewViews
@@ -26,6 +30,20 @@ from edge_agent.page.safety import Safety
 from edge_agent.page.sessions import Sessions, Visit
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The agent beside the page.
+
+    stations: their names. outbox: takes what the agent is to send. receivers: of acknowledgements. agent: asks the agent how it
+    is; returns None where that cannot be known.
+    """
+
+    stations: Sequence[str]
+    outbox: JournalReader
+    receivers: tuple[str, ...]
+    agent: Callable[[], AgentState | None]
 
 
 def application(
@@ -36,6 +54,7 @@ def application(
     *,
     hosts: Collection[str] = (),
     zone: tzinfo | None = None,
+    line: Line | None = None,
 ) -> Starlette:
     """Return the page.
 
@@ -46,8 +65,9 @@ def application(
         sessions: tells who asks.
         hosts: names under which browsers may ask for it, beside those of this machine itself; default none.
         zone: in which times are shown and read; None (default) for this machine's.
+        line: the agent beside the page; None (default) only looks back.
     """
-    templates = Templates(zone)
+    templates = Templates(zone, has_line=line is not None)
     guard = Guard(sessions, templates)
 
     def failed(request: Request, error: Exception) -> Response:
@@ -57,12 +77,17 @@ def application(
         return guard.refusal(request, 503, str(error))
 
     def start(visit: Visit) -> Response:
-        return RedirectResponse("/review")
+        return RedirectResponse("/line" if line else "/review")
 
+    live: list[Route] = []
+    if line is not None:
+        tiles = Tiles(journal, line.stations, line.agent, zone)
+        live = LiveViews(tiles, journal, line.outbox, templates, sessions, line.receivers).routes(guard)
     return Starlette(
         routes=[
             guard.get("/", start),
             *ReviewViews(journal, labels, pictures, templates, zone).routes(guard),
+            *live,
             *guard.sign_in_routes(),
             Mount("/static", StaticFiles(directory=Path(__file__).parent / "static")),
         ],

@@ -16,8 +16,8 @@ from edge_agent.page.sessions import Visit
 class Templates:
     """Renders files of templates/ as answers."""
 
-    def __init__(self, zone: tzinfo | None) -> None:
-        """zone: in which times are shown; None for this machine's."""
+    def __init__(self, zone: tzinfo | None, *, has_line: bool) -> None:
+        """zone: in which times are shown; None for this machine's. has_line: whether there is a view of the line as it is now."""
         self._environment = Environment(
             loader=PackageLoader("edge_agent.page"),
             autoescape=True,
@@ -39,6 +39,7 @@ class Templates:
         }
         self._environment.globals |= {
             "Role": Role,
+            "has_line": has_line,
             "told_apart": told_apart,
             "zone": lambda: f"{local(datetime.now()):%Z, UTC%z}",
         }

@@ -121,8 +121,49 @@
     });
   }
 
+  // The line as it is now. Without news for OLD_S the tiles turn grey and say so: old never looks like good.
+  function live() {
+    const tiles = one("[data-live]");
+    if (!tiles) return;
+    const OLD_S = 5, old = one("[data-old]"), age = one("[data-age]");
+    const held = () => Object.fromEntries(all("[data-station]", tiles).map((tile) => [tile.dataset.station, tile]));
+    let heard = performance.now();
+    const listen = () => {
+      const events = new EventSource(tiles.dataset.live);
+      events.onmessage = (event) => {
+        const { order, tiles: changed } = JSON.parse(event.data);
+        const now = held();
+        for (const station of order) {
+          const tile = now[station] || document.createElement("div");
+          tile.dataset.station = station;
+          if (station in changed) replaceKeepingFocus(tile, changed[station]);
+          if (tiles.children[order.indexOf(station)] !== tile) tiles.insertBefore(tile, tiles.children[order.indexOf(station)] || null);
+        }
+        heard = performance.now();
+        show();
+      };
+      events.onerror = () => { events.close(); setTimeout(listen, 2000); };
+    };
+    const show = () => {
+      const seconds = Math.floor((performance.now() - heard) / 1000);
+      old.hidden = seconds < OLD_S;
+      tiles.classList.toggle("old", seconds >= OLD_S);
+      age.textContent = `${seconds} s`;
+    };
+    setInterval(show, 500);
+    listen();
+  }
+
+  function replaceKeepingFocus(tile, html) {
+    const at = all("a, button", tile).indexOf(document.activeElement);
+    tile.innerHTML = html;
+    const again = all("a, button", tile)[at];
+    if (again) again.focus();
+  }
+
   viewer();
   keys();
+  live();
   drawing();
   labelling();
   grid();

@@ -15,7 +15,7 @@ from edge_agent.backbones.efficientnet.tower import STRIDE, Scaling, Trunk
 from edge_agent.backbones.resize import pictures_to_tensor
 from edge_agent.errors import CheckpointError
 
-IMAGENET = Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+TENSORFLOW = Preprocessing(mean=(127 / 255,) * 3, std=(128 / 255,) * 3)  # as the weights were trained
 
 
 class EfficientNetLite(nn.Module):
@@ -27,7 +27,7 @@ class EfficientNetLite(nn.Module):
     text_width = text_depth = 0
     temperature = 1.0
     patch = STRIDE
-    preprocessing = IMAGENET
+    preprocessing = TENSORFLOW
 
     def __init__(self, name: str, scaling: Scaling, image_size: int, sha256: str = "") -> None:
         """Make one with random weights from torch's global generator.
@@ -41,8 +41,8 @@ class EfficientNetLite(nn.Module):
         super().__init__()
         self.trunk = Trunk(scaling).to(memory_format=torch.channels_last)  # a quarter less time on a CPU
         self.name, self.image_size, self.sha256 = name, image_size, sha256
-        self.register_buffer("mean", torch.tensor(IMAGENET.mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET.std).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(TENSORFLOW.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(TENSORFLOW.std).view(1, 3, 1, 1), persistent=False)
         self.mean: Tensor
         self.std: Tensor
 

@@ -13,11 +13,14 @@ import torch
 from edge_agent.backbones.backbone import Backbone
 from edge_agent.backbones.clip.model import Clip
 from edge_agent.backbones.clip.weights import assembled
+from edge_agent.backbones.efficientnet.family import EfficientNetFamily
 from edge_agent.backbones.tips.embedded import EMBEDDED_FOLDER
 from edge_agent.backbones.tips.model import TextShape, TextTower, Tips, VisionShape, VisionTower
 from edge_agent.backbones.tips.random_weights import VOCABULARY
 from edge_agent.backbones.tokenizer import Tokenizer
 from edge_agent.cli import main
+from edge_agent.detectors.checkpoint import Checkpoint
+from edge_agent.detectors.patchcore import PatchCore, describe
 from edge_agent.diagnostics.bench import fresh
 from edge_agent.errors import EdgeAgentError
 from edge_agent.inference.detector import PromptDetector
@@ -153,6 +156,24 @@ def test_clip_at_another_size_and_prompts_that_follow_the_picture_are_in_the_gra
     np.testing.assert_allclose(scores, reference(graph, noise(3, 48))[0], atol=TIGHT)
     assert maps.shape == (3, 48, 48)
     assert "Resize" not in made.operators  # of positions: no other runtime has torch's
+
+
+def test_a_bank_of_good_parts_is_in_the_graph_with_every_row():
+    backbone = EfficientNetFamily().load("efficientnet-lite0", [])
+    pictures = noise(8, 64)
+    with torch.inference_mode():
+        rows = describe(backbone.encode_image(backbone.pictures(list(pictures), 64), (4, 6)), (4, 6)).flatten(0, 1)
+    method = PatchCore(backbone, rows, (4, 6), scale=0.3, patch_scale=0.5)
+    header = {"method": "patchcore", "backbone": backbone.name, "backbone_sha256": backbone.sha256, "image_size": 64}
+    checkpoint = Checkpoint(header | THRESHOLDS | method.settings(), method.tensors())
+    detector = PromptDetector(backbone, checkpoint, "object")
+    graph = Graph(detector)
+    file = OnnxFile(export(detector, graph, **THRESHOLDS).onnx)
+    shown = np.random.default_rng(1).integers(0, 256, (3, 64, 64, 3), np.uint8)
+    assert_as_torch(file, graph, shown)
+    scores, _ = file.read_batch(shown)
+    for score, reading in zip(scores, detector.read(list(shown)), strict=True):
+        assert abs(score - reading.score) <= ALLOWED  # cells are searched there
 
 
 def test_a_detector_is_as_it_was_once_it_is_exported():

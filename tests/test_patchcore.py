@@ -13,6 +13,7 @@ from edge_agent.detectors.checkpoint import Checkpoint, load_checkpoint, save_ch
 from edge_agent.detectors.patchcore import BOOST, PatchCore, describe, picture_distance
 from edge_agent.errors import CheckpointError
 from edge_agent.inference.detector import PromptDetector
+from edge_agent.kernels.cells import Cells
 from edge_agent.kernels.nearest import CHUNK, reference
 from tests.test_a_new_backbone import NullBackbone
 
@@ -50,6 +51,40 @@ def test_distances_are_those_of_every_pair_whatever_the_chunks():
 def test_a_patch_that_is_in_the_bank_lies_at_no_distance():
     bank = F.normalize(torch.randn(8, 4), dim=1)
     assert reference(bank, bank).max() < 1e-3
+
+
+def clustered(count: int) -> torch.Tensor:
+    """As patches of parts are: many near a few."""
+    centres = torch.randn(40, 24)
+    return F.normalize(centres[torch.randint(40, (count,))] + 0.5 * torch.randn(count, 24), dim=1)
+
+
+def test_cells_find_no_row_nearer_than_the_nearest_and_hardly_any_farther():
+    torch.manual_seed(0)
+    bank, patches = clustered(3000), clustered(500)
+    found, exact = Cells(bank).nearest(patches), reference(patches, bank)
+    assert (found - exact).min() > -1e-5
+    assert (found / exact).log().mean() < 1e-3
+    assert (found > exact + 1e-5).float().mean() < 0.05
+
+
+@pytest.mark.parametrize("rows", [1, 150, 200])
+def test_cells_of_few_rows_are_searched_in_full(rows):
+    torch.manual_seed(0)
+    bank, patches = torch.randn(rows, 5), torch.randn(37, 5)
+    assert torch.allclose(Cells(bank).nearest(patches), reference(patches, bank), atol=1e-4)
+
+
+def test_cells_of_rows_that_are_all_the_same_are_one():
+    assert Cells(torch.ones(1000, 3)).nearest(torch.zeros(2, 3)).tolist() == pytest.approx([3**0.5] * 2)
+
+
+def test_a_picture_read_twice_has_the_same_score_and_map_to_the_last_bit(trunk):
+    torch.manual_seed(0)
+    detector = detector_of(PatchCore(trunk, clustered(400).repeat(1, 12)[:, :272], (4, 6)))
+    one, other = (detector.read([picture(1)])[0] for _ in range(2))
+    assert one.score == other.score
+    assert np.array_equal(one.heatmap, other.heatmap)
 
 
 def test_a_picture_of_the_bank_scores_nothing_and_another_one_more(trunk):

@@ -86,6 +86,9 @@ class Method(nn.Module):
     def precompute(self) -> None:
         """Compute what inspecting no longer changes, such as text features of prompts. Call under no_grad, before inspecting."""
 
+    def make_portable(self) -> None:
+        """Undo what `precompute` did for this machine alone: an exported graph is made of what is left."""
+
 
 def spread(count: int, depth: int) -> tuple[int, ...]:
     """Choose `count` blocks, evenly spaced in a tower of `depth` and with its last one, counted from 1: (6, 12, 18, 24) of 24."""

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from edge_agent.backbones.backbone import Backbone, ImageFeatures
 from edge_agent.detectors.method import Method, Scores
+from edge_agent.kernels.cells import Cells
 from edge_agent.kernels.nearest import nearest
 
 HIGHEST = 0.01  # share of a picture's patches, the farthest ones, whose mean distance is the picture's
@@ -73,6 +74,7 @@ class PatchCore(Method):
         self.defects: Tensor
         self.register_buffer("bank", bank)
         self.register_buffer("defects", bank[:0] if defects is None else defects)
+        self._cells: tuple[Cells, Cells | None] | None = None  # of bank and defects, where they are searched by cells
 
     @classmethod
     def fresh(cls, backbone: Backbone, class_name: str) -> PatchCore:
@@ -105,20 +107,25 @@ class PatchCore(Method):
         return {"layers": list(self.layers), "scale": self.scale, "patch_scale": self.patch_scale}
 
     def precompute(self) -> None:
-        """See Method. A CPU multiplies fp32 faster than fp16."""
+        """See Method. A CPU searches by cells."""
         if self.bank.device.type == "cpu":
-            self.bank, self.defects = self.bank.float(), self.defects.float()
+            self._cells = Cells(self.bank.float()), Cells(self.defects.float()) if len(self.defects) else None
+
+    def make_portable(self) -> None:
+        """See Method. Compares with every row."""
+        self._cells = None
+        self.bank, self.defects = self.bank.float(), self.defects.float()
 
     def forward(self, features: ImageFeatures) -> PatchCoreOutput:
         """See Method."""
         patches = describe(features, self.layers)
-        rows = patches.flatten(0, 1)
-        distances = nearest(rows, self.bank)
+        by_cells, defects_by_cells = self._cells or (None, None)
+        distances = _nearest(patches, self.bank, by_cells)
         if len(self.defects):
             # Never nearer than the good bank alone says: a defect can only make a patch count as farther.
-            to_defect = nearest(rows, self.defects).clamp(min=1e-6)
+            to_defect = _nearest(patches, self.defects, defects_by_cells).clamp(min=1e-6)
             distances = distances * (distances / to_defect).clamp(1.0, BOOST)
-        return PatchCoreOutput((distances / self.patch_scale).view(patches.shape[0], *features.grid))
+        return PatchCoreOutput((distances / self.patch_scale).unflatten(1, features.grid))
 
     def scores(self, output: PatchCoreOutput, keep: Tensor | None = None) -> Scores:
         """See Method."""
@@ -127,11 +134,21 @@ class PatchCore(Method):
         return Scores(_score(picture), _score(patches))
 
 
+def _nearest(patches: Tensor, bank: Tensor, cells: Cells | None) -> Tensor:
+    """Return the distances (B, N) of patches (B, N, D) to a bank, by its cells if there are any."""
+    if cells is None:
+        return nearest(patches.flatten(0, 1), bank).unflatten(0, patches.shape[:2])
+    return torch.stack([cells.nearest(one) for one in patches])  # of one picture: more do not fit a core's cache
+
+
 def describe(features: ImageFeatures, layers: Sequence[int]) -> Tensor:
     """Return the descriptors (B, N, D) fp32 of patches: each layer averaged over 3 x 3 patches and of length 1, joined."""
     parts = []
     for layer in layers:
         x = features.layers[layer].float().transpose(1, 2).unflatten(2, features.grid)
+        x = x.clone(
+            memory_format=torch.channels_last
+        )  # a convolution of one picture leaves strides that pooling is slow with
         x = F.avg_pool2d(x, SMOOTHED, 1, SMOOTHED // 2, count_include_pad=False)
         parts.append(F.normalize(x, dim=1).flatten(2).transpose(1, 2))
     return torch.cat(parts, dim=2)

@@ -54,6 +54,7 @@ class Graph(nn.Module):
         """Copy the detector, which reads in fp32 on a CPU. keep: (h, w) bool, see core.Detector.read."""
         super().__init__()
         self.method = copy.deepcopy(detector.method)
+        self.method.make_portable()
         self.backbone = cast(nn.Module, self.method.backbone)
         self.size = detector.info.image_size
         self.method.backbone.fix_grid(detector.grid)  # ONNX has no antialiased resize of positions

@@ -66,9 +66,9 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, outputs, h, w) of x (B, inputs, H, W)."""
-        inner = x if self.expand is None else F.relu6(self.expand(x))
-        found = self.project(F.relu6(self.depthwise(padded(inner, self.depthwise))))
-        return found + x if self.residual else found
+        inner = x if self.expand is None else F.relu6(self.expand(x), inplace=True)
+        found = self.project(F.relu6(self.depthwise(padded(inner, self.depthwise)), inplace=True))
+        return found.add_(x) if self.residual else found
 
 
 def padded(x: Tensor, convolution: nn.Conv2d) -> Tensor:
@@ -106,7 +106,7 @@ class Trunk(nn.Module):
     def forward(self, x: Tensor) -> list[Tensor]:
         """Return the output of each stage, (B, C, h, w), of pictures (B, 3, H, W) in the trunk's own normalisation."""
         outputs = []
-        x = F.relu6(self.stem(padded(x, self.stem)))
+        x = F.relu6(self.stem(padded(x, self.stem)), inplace=True)
         for stage in self.stages:
             x = stage(x)
             outputs.append(x)

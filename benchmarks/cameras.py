@@ -21,7 +21,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -45,7 +45,7 @@ class NoLedger:
     def seen(self, station: str, file: StoredFile) -> bool:
         raise AssertionError
 
-    def seen_stat(self, station: str, path: str, inode: int, size: int, mtime_ns: int) -> bool:
+    def seen_stats(self, station: str, files: Mapping[str, tuple[int, int, int]]) -> set[str]:
         raise AssertionError
 
 

@@ -185,15 +185,10 @@ class Ledger(Protocol):
         """Return whether this content was inspected: at this path, or in this very file under any path."""
         ...
 
-    def seen_stat(self, station: str, path: str, inode: int, size: int, mtime_ns: int) -> bool:
-        """Return whether the file at `path` was inspected, as far as its stat tells; its content need not be read.
+    def seen_stats(self, station: str, files: Mapping[str, tuple[int, int, int]]) -> set[str]:
+        """Return the paths of those files that were inspected, as far as their stat tells; their content need not be read.
 
-        Args:
-            station: name of the station.
-            path: of the file.
-            inode: number in its file system.
-            size: in bytes.
-            mtime_ns: nanoseconds since 1970.
+        files: by path, at most some thousand: inode, size in bytes, and time of modification in nanoseconds since 1970.
         """
         ...
 

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
@@ -54,8 +54,8 @@ class Remembered:
     def seen(self, station: str, file: StoredFile) -> bool:
         return file in self.files
 
-    def seen_stat(self, station: str, path: str, inode: int, size: int, mtime_ns: int) -> bool:
-        return path in [file.path for file in self.files]
+    def seen_stats(self, station: str, files: Mapping[str, tuple[int, int, int]]) -> set[str]:
+        return {file.path for file in self.files} & set(files)
 
 
 def camera(address: object, *, ledger: Remembered | None = None, **more: object) -> CameraSource:

@@ -11,7 +11,7 @@ import sqlite3
 import threading
 import time
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -202,6 +202,29 @@ def test_a_restart_gives_only_what_came_meanwhile(folder: Path, journal: Journal
         assert sorted(line.names(2)) == ["copy.png", "meanwhile.png"]
         assert line.nothing_more()
         assert line.source.counts().events["known"] == 2, "one was renamed, one was touched"
+
+
+def test_a_scan_asks_the_journal_for_hundreds_of_files_at_once_not_for_each(
+    folder: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(1200):
+        (folder / f"{number:04}.png").touch()
+        os.utime(folder / f"{number:04}.png", (LONG_AGO + number,) * 2)
+    asked: list[int] = []
+
+    def seen_stats(station: str, files: Mapping[str, tuple[int, int, int]]) -> set[str]:
+        asked.append(len(files))
+        return Journal.seen_stats(journal, station, files)
+
+    monkeypatch.setattr(journal, "seen_stats", seen_stats)
+    for first in ("0000.png", "0001.png"):  # the second time the ledger knows the first one
+        asked.clear()
+        frames = FolderSource("cam1", folder, journal, unchanged_s=0.0).frames(threading.Event())
+        frame = next(frames)
+        frames.close()
+        assert Path(frame.origin or "").name == first
+        assert asked == [500, 500, 200, 1]
+        record(journal, frame)
 
 
 def test_a_picture_in_the_place_of_another_is_new(folder: Path, journal: Journal) -> None:

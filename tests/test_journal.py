@@ -153,12 +153,12 @@ def test_the_ledger_knows_a_file_by_path_and_content_or_by_being_renamed(journal
 def test_the_ledger_knows_a_file_by_its_stat_alone_only_where_nothing_of_it_changed(journal: Journal) -> None:
     file = stored_file("/pictures/a.png", "content", inode=2**64 - 3, mtime_ns=5)
     journal.record(inspected(file=file), Evidence(), [])
-    assert journal.seen_stat("cam1", file.path, file.inode, file.size, file.mtime_ns)
-    assert not journal.seen_stat("cam2", file.path, file.inode, file.size, file.mtime_ns)
-    assert not journal.seen_stat("cam1", "/pictures/b.png", file.inode, file.size, file.mtime_ns)
-    assert not journal.seen_stat("cam1", file.path, 7, file.size, file.mtime_ns)
-    assert not journal.seen_stat("cam1", file.path, file.inode, 8, file.mtime_ns)
-    assert not journal.seen_stat("cam1", file.path, file.inode, file.size, 6)
+    assert journal.seen_stats("cam1", {file.path: (file.inode, file.size, file.mtime_ns)})
+    assert not journal.seen_stats("cam2", {file.path: (file.inode, file.size, file.mtime_ns)})
+    assert not journal.seen_stats("cam1", {"/pictures/b.png": (file.inode, file.size, file.mtime_ns)})
+    assert not journal.seen_stats("cam1", {file.path: (7, file.size, file.mtime_ns)})
+    assert not journal.seen_stats("cam1", {file.path: (file.inode, 8, file.mtime_ns)})
+    assert not journal.seen_stats("cam1", {file.path: (file.inode, file.size, 6)})
 
 
 def test_file_names_and_part_ids_that_are_not_text_are_kept_as_escapes(journal: Journal) -> None:
@@ -168,7 +168,7 @@ def test_file_names_and_part_ids_that_are_not_text_are_kept_as_escapes(journal: 
     unusual = replace(message(inspection), payload={"origin": file.path, "part_id": "SN\x001"})
     journal.record(inspection, Evidence(), [unusual])
     assert journal.seen("cam1", file)
-    assert journal.seen_stat("cam1", file.path, file.inode, file.size, file.mtime_ns)
+    assert journal.seen_stats("cam1", {file.path: (file.inode, file.size, file.mtime_ns)})
     (found,) = journal.inspections()
     assert (found.origin, found.part_id) == ("/pictures/Pr\\udcfcfung.png", "SN\\x001")
     assert journal.outbox(MQTT).pending(1)[0].message.payload == unusual.payload
@@ -307,7 +307,7 @@ def test_sources_the_recorder_and_the_sender_work_at_once(journal: Journal) -> N
     def look_up() -> None:
         while not done.is_set():
             for file in files:
-                journal.seen_stat("cam1", file.path, file.inode, file.size, file.mtime_ns)
+                journal.seen_stats("cam1", {file.path: (file.inode, file.size, file.mtime_ns)})
                 journal.seen("cam1", file)
 
     delivered: list[int] = []

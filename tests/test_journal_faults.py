@@ -344,7 +344,7 @@ def test_no_question_is_answered_by_reading_a_whole_table(path: Path) -> None:
             inspection = inspected(AlarmEvent.RAISED, file=stored_file())
             journal.record(inspection, Evidence(), [message(inspection)])
             journal.seen("cam1", stored_file())
-            journal.seen_stat("cam1", "/pictures/a.png", 1, 2, 3)
+            journal.seen_stats("cam1", {"/pictures/a.png": (1, 2, 3)})
             journal.outbox(MQTT).pending(10)
             journal.outbox(MQTT).mark_sent([1])
             journal.outbox(MQTT).outbox_depth()

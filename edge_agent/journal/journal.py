@@ -7,14 +7,14 @@ inspected again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from itertools import groupby
 from threading import Lock
 from typing import Any
 
-from sqlalchemy import Text, bindparam, cast, delete, exists, func, insert, select, update
+from sqlalchemy import Select, Text, bindparam, cast, delete, exists, func, insert, select, update
 from sqlalchemy.engine import Connection, Engine
 
 from edge_agent.core import AlarmEvent, Evaluation, Evidence, Inspection, Message, StoredFile
@@ -35,6 +35,8 @@ from edge_agent.journal.rows import (
     region_rows,
 )
 from edge_agent.journal.tables import (
+    as_nanoseconds,
+    as_text,
     deliveries,
     inspection_is_ok,
     inspections,
@@ -128,19 +130,23 @@ class Journal:
         with self._reading() as connection:
             return _seen(connection, station, file)
 
-    def seen_stat(self, station: str, path: str, inode: int, size: int, mtime_ns: int) -> bool:
-        """Return whether the file of this path and stat was inspected; if False, `seen` may still know its content.
+    def seen_stats(self, station: str, files: Mapping[str, tuple[int, int, int]]) -> set[str]:
+        """Return the paths of those files that were inspected; `seen` may still know the content of the others.
 
         Args:
             station: the station whose ledger is searched.
-            path: as in the ledger (StoredFile.path).
-            inode: of the file's stat.
-            size: bytes.
-            mtime_ns: time of modification in nanoseconds since 1970.
+            files: by path, as in the ledger (StoredFile.path): inode, size in bytes, and time of modification in nanoseconds
+                since 1970.
         """
-        same = _same_stat(station, inode, size, mtime_ns) & (ledger.c.path == path)
+        asked = {"station": station, "paths": list(files)}
         with self._reading() as connection:
-            return bool(connection.scalar(select(exists().where(same))))
+            rows = connection.execute(_STATS_OF, asked).all()
+        known = {(row.path, row.inode, row.size, row.mtime_ns) for row in rows}
+        return {
+            path
+            for path, (inode, size, mtime_ns) in files.items()
+            if (as_text(path), inode, size, as_nanoseconds(mtime_ns)) in known
+        }
 
     def outbox(self, receiver: str) -> Outbox:
         """Return the messages of one receiver, for the sender that delivers them."""
@@ -344,20 +350,22 @@ class Journal:
             yield connection
 
 
-def _same_stat(station: str, inode: int, size: int, mtime_ns: int) -> Any:
-    columns = ledger.c
-    return (
-        (columns.station == station)
-        & (columns.inode == inode)
-        & (columns.size == size)
-        & (columns.mtime_ns == mtime_ns)
-    )
+def _known_by(*columns: str) -> Select[Any]:
+    """Return the question whether the ledger has a row with these values, which are given by the names of the columns."""
+    return select(exists().where(*(ledger.c[name] == bindparam(name, type_=ledger.c[name].type) for name in columns)))
+
+
+# Made once: to make one takes several times as long as to answer it.
+_STATS_OF = select(ledger.c.path, ledger.c.inode, ledger.c.size, ledger.c.mtime_ns).where(
+    ledger.c.station == bindparam("station"), ledger.c.path.in_(bindparam("paths", expanding=True))
+)
+_SEEN_HERE = _known_by("station", "path", "sha256")
+_SEEN_RENAMED = _known_by("station", "inode", "size", "mtime_ns", "sha256")
 
 
 def _seen(connection: Connection, station: str, file: StoredFile) -> bool:
-    renamed = _same_stat(station, file.inode, file.size, file.mtime_ns) & (ledger.c.sha256 == file.sha256)
-    here = _same_content(station, file)
-    return any(connection.scalar(select(exists().where(known))) for known in (here, renamed))
+    row = ledger_row(station, file)
+    return any(connection.scalar(known, row) for known in (_SEEN_HERE, _SEEN_RENAMED))
 
 
 def _same_content(station: str, file: StoredFile) -> Any:

@@ -53,6 +53,16 @@ class Utc(TypeDecorator[datetime]):
         return (datetime.fromisoformat(value) if isinstance(value, str) else value).astimezone(timezone.utc)
 
 
+def as_text(value: str) -> str:
+    """Return what SafeText stores of a text."""
+    return value.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\x00")
+
+
+def as_nanoseconds(value: int) -> int:
+    """Return what Nanoseconds stores of a time."""
+    return min(max(value, -(2**63)), 2**63 - 1)
+
+
 class SafeText(TypeDecorator[str]):
     """Text from outside. Bytes that are not UTF-8 (in file names) and NUL, which no database stores, become escapes."""
 
@@ -60,9 +70,7 @@ class SafeText(TypeDecorator[str]):
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
-        if value is None:
-            return None
-        return value.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\x00")
+        return None if value is None else as_text(value)
 
 
 class Inode(TypeDecorator[int]):
@@ -85,7 +93,7 @@ class Nanoseconds(TypeDecorator[int]):
     cache_ok = True
 
     def process_bind_param(self, value: int | None, dialect: Dialect) -> int | None:
-        return None if value is None else min(max(value, -(2**63)), 2**63 - 1)
+        return None if value is None else as_nanoseconds(value)
 
 
 # SQLite numbers rows by itself only where the column's type is exactly INTEGER.

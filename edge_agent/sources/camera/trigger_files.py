@@ -117,7 +117,7 @@ class TriggerFiles:
     def _delete_recorded(self) -> None:
         for claimed, file in list(self._claimed.items()):
             try:
-                if self._ledger.seen_stat(self._station, file.path, file.inode, file.size, file.mtime_ns):
+                if self._ledger.seen_stats(self._station, {file.path: (file.inode, file.size, file.mtime_ns)}):
                     os.unlink(claimed)
                     del self._claimed[claimed]
             except FileNotFoundError:

@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from itertools import islice
@@ -36,6 +36,7 @@ DAY_S = 86400.0  # by more than this no file server's clock is wrong
 AGAIN_S = 1.0  # a file that was changed less than this after it was read was written once; some servers close twice
 MOST_WRITING_S = 600.0  # a file that is written for longer is reported
 UNWRITTEN = bytes(4096)  # the end of a file that was given its size before its content
+ASKED_AT_ONCE = 500  # files that the ledger is asked for in one query
 MOST_SEEN = 200_000  # files that are remembered; for those beyond, the ledger is asked at every scan
 MOST_RECENT = 4096  # files whose frames may not be recorded yet; a line holds a few hundred frames
 
@@ -238,6 +239,7 @@ class FolderSource:
         self._unreadable.begin_scan()
         self._passed_over.begin_scan()
         fresh: list[tuple[str, Stat]] = []
+        asked: dict[str, Stat] = {}  # not known in this run, but maybe to the ledger
         errors: list[OSError] = []
         for path in self._names.files(folder, errors, self._pass_over):
             yield
@@ -251,14 +253,20 @@ class FolderSource:
             if now is None:
                 continue
             before = self._seen.get(path)
-            if now == before or (before is None and self._is_recorded(path, now)):
+            if now == before:
                 self._seen.add(path, now)
                 continue
-            if before:  # what it is compared with when it is read
-                self._seen.add(path, before)
             if self._unreadable.has(path, now):
                 self._unreadable.add(path, now)
-            fresh.append((path, now))
+            if before:  # what it is compared with when it is read
+                self._seen.add(path, before)
+                fresh.append((path, now))
+                continue
+            asked[path] = now
+            if len(asked) == ASKED_AT_ONCE:
+                fresh += self._unrecorded(asked)
+                asked = {}
+        fresh += self._unrecorded(asked)
         # All with one time, however long the scan took, so that they are ready together and are read in order.
         moment = time.monotonic()
         for path, now in fresh:
@@ -389,7 +397,7 @@ class FolderSource:
             self._waiting.pop(path, None)
             return None
         is_event = how < How.FOUND
-        if not is_event and (now == before or (before is None and self._is_recorded(path, now))):
+        if not is_event and (now == before or (before is None and not self._unrecorded({path: now}))):
             self._done(path, now)
             return None
         try:
@@ -507,13 +515,18 @@ class FolderSource:
             fault=fault,
         )
 
-    def _is_recorded(self, path: str, now: Stat) -> bool:
-        try:
-            return self._ledger.seen_stat(self.station, pictures.printable(path), *now[:3])
-        except EdgeAgentError:
-            raise
-        except Exception:  # of a stat that no database can compare; its frame will say so
-            return False
+    def _unrecorded(self, files: Mapping[str, Stat]) -> list[tuple[str, Stat]]:
+        """Return the files that the ledger does not know by their stat; note that the others need not be read."""
+        known = self._ledger.seen_stats(
+            self.station, {pictures.printable(path): (now.inode, now.size, now.mtime_ns) for path, now in files.items()}
+        )
+        unrecorded = []
+        for path, now in files.items():
+            if pictures.printable(path) in known:
+                self._seen.add(path, now)
+            else:
+                unrecorded.append((path, now))
+        return unrecorded
 
 
 def _finished_scan(scan: Iterator[None]) -> bool:

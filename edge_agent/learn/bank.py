@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from edge_agent.core import Evaluation
 from edge_agent.detectors.checkpoint import Checkpoint, decoded, encoded
 from edge_agent.detectors.patchcore import BOOST, PatchCore
 from edge_agent.errors import CheckpointError, PictureError
@@ -124,8 +125,9 @@ class Learner:
                 patches_of(self._detector, seen_again(pixels, number), self._keep, self._in_squares)
                 for number in range(SEEN_AGAIN + 1)
             ]
-            if views[0].distance(nearest(views[0].rows, bank)) < self.distance_at_threshold:
-                return bank[:0].half()  # it is OK as it is
+            was_ok = one.inspection.verdict.evaluation is Evaluation.OK
+            if was_ok and views[0].distance(nearest(views[0].rows, bank)) < self.distance_at_threshold:
+                return bank[:0].half()  # and still is
             return good_rows(views, bank, MARGIN * self.distance_at_threshold)
         boxes = (
             [one.label.box] if one.label and one.label.box else [each.bbox for each in one.inspection.verdict.regions]

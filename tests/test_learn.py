@@ -23,6 +23,7 @@ from edge_agent.line.calibration import read_calibration
 from tests.agent import write_config
 from tests.drilled import part
 from tests.taught import Taught, bank, dusty, scratched, taught_station, verdicts
+from trainer.cli import main as trainer
 
 REFUSED = 3
 
@@ -255,3 +256,29 @@ def test_single_values_of_a_config_are_changed_where_they_stand() -> None:
     assert with_values(text, {("stations", 2, "file"): "new"}) is None
     assert with_values("stations:\n- &one {file: old}\n- *one\n", {at: "new"}) is None
     assert with_values('stations:\n- {file: "\\x6fld"}\n', {at: "new"}) is None
+
+
+def test_the_line_is_measured_and_calibrated_by_what_was_said(line: Taught, capsys: pytest.CaptureFixture[str]) -> None:
+    assert learn(line, "--dry-run") == 0
+    file = line.config.with_name("labels.csv")
+    said = {"good10": "good,", "dusty10": "good,", "scratch10": "defect,dent", "scratch11": "unsure,"}
+    file.write_text("id,label,kind\n" + "\n".join(f"{line.ids[name]},{words}" for name, words in said.items()))
+    assert main(["label", "--config", str(line.config), "--labels", str(file)]) == 0
+    capsys.readouterr()
+    assert trainer(["evaluate", "--labels", str(line.config), "--since", "2026-11-20"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "cam1: 4 inspected, 3 NotOK, 0 not decided",
+        "  false alarms   1, of 2 parts that were said to be good",
+        "  missed         0, of 1 that were said to be defective",
+        "  not sure       1",
+        "  nothing said   0 of the NotOK ones",
+        "  dent: 1 found, 0 missed",
+    ]
+    out = line.config.with_name("new.json")
+    arguments = ["--labels", "--config", str(line.config), "--false-alarm-rate", "0.4", "--out", str(out)]
+    assert trainer(["calibrate", *arguments]) == 0
+    told = capsys.readouterr()
+    assert "1 of the 2 good parts were false alarms" in told.err
+    assert "calibrated on 2 good pictures" in told.out
+    assert "missed         0 of 1 pictures of" in told.out
+    assert read_calibration(out).threshold > 0.6

@@ -12,7 +12,7 @@ from edge_agent.backbones.families import forms
 from edge_agent.backbones.tips.embedded import EMBEDDED
 from edge_agent.commands.arguments import count, windows, words
 from edge_agent.detectors.methods import unfitted_methods
-from trainer.commands.output import bar, print_left_out, writable
+from trainer.commands.output import bar, print_left_out, print_warnings, writable
 
 if TYPE_CHECKING:
     from trainer.calibrate.setup import ReadingSetup
@@ -23,8 +23,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     calibrate = commands.add_parser(
         "calibrate", help="find a threshold from good pictures, with a bound on false alarms"
     )
-    calibrate.add_argument(
-        "--good", type=Path, required=True, help="a folder of good pictures of the line, none of them fitted on"
+    pictures = calibrate.add_mutually_exclusive_group(required=True)
+    pictures.add_argument("--good", type=Path, help="a folder of good pictures of the line, none of them fitted on")
+    pictures.add_argument(
+        "--labels",
+        action="store_true",
+        help="in place of --good and --bad: the kept pictures of the station of --config that people labelled as good and as defects",
     )
     calibrate.add_argument(
         "--false-alarm-rate",
@@ -76,18 +80,21 @@ def _calibrate(options: argparse.Namespace) -> int:
     rate = options.false_alarm_rate
     writable(options.out)
     require_replaceable(options.out)
-    paths = good_pictures(options.good)
-    bad = defective_pictures(options.bad) if options.bad else []
+    if options.labels:
+        paths, bad = _labelled(options)
+    else:
+        paths = good_pictures(options.good)
+        bad = defective_pictures(options.bad) if options.bad else []
     setup = _setup(options)
     with bar(len(paths), "good pictures") as progress:
         readings = read_pictures(setup, paths, pictures_needed(rate), report=progress.update)
     print_left_out(readings.skipped, readings.copies)
     calibration = make_calibration(setup, readings, rate)
-    if options.bad:
+    if bad:
         with bar(len(bad), "defective pictures") as progress:
             bad_readings = read_pictures(setup, bad, 0, report=progress.update)
         print_left_out(bad_readings.skipped, bad_readings.copies)
-        defective = bad_scores(bad_readings, options.bad)
+        defective = bad_scores(bad_readings, options.bad or options.config)
     else:
         broken = {one.path for one in readings.skipped}
         whole = [path for path in paths if path not in broken]
@@ -102,6 +109,46 @@ def _calibrate(options: argparse.Namespace) -> int:
         f"wrote calibration {calibration.id} to {options.out}; to use it, set calibration: {options.out} for the station"
     )
     return 0
+
+
+def _labelled(options: argparse.Namespace) -> tuple[list[Path], list[Path]]:
+    """Return the kept pictures of a station that were said to be good, and those that were said to be defective."""
+    from edge_agent.config.load import load_config
+    from edge_agent.core import Evaluation
+    from edge_agent.errors import EdgeAgentError
+    from edge_agent.journal.labels import open_labels
+    from edge_agent.journal.reader import open_reader
+    from edge_agent.journal.rows import LabelValue
+    from edge_agent.learn.corrections import corrections
+
+    if not options.config:
+        raise EdgeAgentError("--labels needs a --config: whose journal has them")
+    if options.bad:
+        raise EdgeAgentError(
+            "--bad: with --labels, the defective pictures are those that were labelled so: leave it out"
+        )
+    config = load_config(options.config)
+    url, station = config.database.full_url(), config.station(options.station).name
+    with open_reader(url) as reader, open_labels(url) as labels:
+        found = corrections(reader, labels, station, {})
+    print_warnings(found.left_out)
+    by_value: dict[LabelValue, list[Path]] = {LabelValue.GOOD: [], LabelValue.DEFECT: []}
+    not_ok = 0
+    for one in found.pictures.values():
+        assert one.label is not None
+        by_value[one.label.value].append(one.path)
+        not_ok += one.label.value is LabelValue.GOOD and one.inspection.verdict.evaluation is Evaluation.NOT_OK
+    good = by_value[LabelValue.GOOD]
+    if not good:
+        raise EdgeAgentError(f"station {station}: no kept picture was said to be good: label some, then calibrate")
+    if not_ok:
+        print_warnings(
+            [
+                f"{not_ok} of the {len(good)} good parts were false alarms: the promise holds for parts like these. Label all parts of a"
+                " time, or the threshold becomes too high"
+            ]
+        )
+    return good, by_value[LabelValue.DEFECT]
 
 
 def _setup(options: argparse.Namespace) -> ReadingSetup:

@@ -9,6 +9,7 @@ from pathlib import Path
 from edge_agent.backbones.families import forms
 from edge_agent.backbones.tips.embedded import EMBEDDED
 from edge_agent.commands.arguments import count, seed, windows
+from edge_agent.commands.moments import moment
 from edge_agent.detectors.methods import few_shot_methods, unfitted_methods
 from trainer.commands.output import bar, print_skipped, print_warnings, writable
 
@@ -18,9 +19,17 @@ DRAWS = 5  # of a few good pictures, unless said otherwise
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command line of `trainer evaluate`."""
     evaluate = commands.add_parser("evaluate", help="measure a detector on labelled pictures")
-    evaluate.add_argument(
-        "--data", type=Path, required=True, help="MVTec layout or meta.json; a category or a folder of categories"
+    what = evaluate.add_mutually_exclusive_group(required=True)
+    what.add_argument("--data", type=Path, help="MVTec layout or meta.json; a category or a folder of categories")
+    what.add_argument(
+        "--labels",
+        type=Path,
+        metavar="CONFIG",
+        help="count false alarms and misses as people labelled them, in the journal of this config.yaml; needs --since",
     )
+    evaluate.add_argument("--since", type=moment, help="with --labels: 2026-11-20, 10:00, yesterday or 2h (ago)")
+    evaluate.add_argument("--until", type=moment, help="with --labels: before this moment; default: no limit")
+    evaluate.add_argument("--station", help="with --labels: only this station; default: all")
     evaluate.add_argument("--model", default=EMBEDDED, help=f"backbone: {forms()} (default %(default)s)")
     evaluate.add_argument("--checkpoint", type=Path, help="prompts fitted for it (default: the embedded model's own)")
     evaluate.add_argument(
@@ -58,7 +67,27 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--json", type=Path, metavar="FILE", help="write all figures and scores, for `trainer compare`"
     )
     evaluate.add_argument("--report", type=Path, metavar="FILE.html", help="write a page to read and print")
-    evaluate.set_defaults(run=_evaluate)
+    evaluate.set_defaults(run=lambda options: _as_labelled(options, evaluate) if options.labels else _evaluate(options))
+
+
+def _as_labelled(options: argparse.Namespace, command: argparse.ArgumentParser) -> int:
+    from edge_agent.config.load import load_config
+    from edge_agent.journal.reader import open_reader
+    from trainer.evaluate.as_labelled import as_labelled, lines
+
+    if options.since is None:
+        command.error("--labels needs --since: from when on")
+    config = load_config(options.labels)
+    if options.station:
+        config.station(options.station)
+    with open_reader(config.database.full_url()) as journal:
+        counted = as_labelled(journal.inspections(options.since, options.until, options.station))
+    for one in counted:
+        for line in lines(one):
+            print(line)
+    if not counted:
+        print("nothing was inspected in that time")
+    return 0
 
 
 def _evaluate(options: argparse.Namespace) -> int:

@@ -9,8 +9,13 @@ import cv2
 import numpy as np
 import pytest
 
+from edge_agent.detectors.checkpoint import save_checkpoint
+from edge_agent.detectors.clip.afclip import AfClip
 from edge_agent.errors import EdgeAgentError
+from edge_agent.inference.load import Loader
+from tests.test_memory import checkpoint_of
 from tests.test_station import part
+from tests.tiny_clip import saved
 from trainer.cli import main
 from trainer.data.examples import Example
 from trainer.few_shot.measure import Pool
@@ -95,12 +100,23 @@ def test_the_command_gives_mean_and_spread_and_what_promised_rates_miss(parts, t
         assert strict["good"] == (2 if "disc/train/good/0.png" in draw["shown"] else 3)
 
 
+def test_a_fitted_checkpoint_is_measured_with_memories_too(parts, tmp_path, capsys):
+    backbone = saved(tmp_path)
+    save_checkpoint(checkpoint_of(AfClip(Loader().backbone(backbone))), tmp_path / "fitted.safetensors")
+    command = ["evaluate", "--data", str(parts), "--checkpoint", str(tmp_path / "fitted.safetensors")]
+    assert main([*command, "--model", backbone, "--image-size", "48", "--shots", "1", "--draws", "1"]) == 0
+    assert (
+        "afclip/clip:ViT-tiny-8; percent; mean ± standard deviation of 1 draw of 1 good picture"
+        in capsys.readouterr().out
+    )
+
+
 def test_what_says_too_little_is_refused_with_the_remedy(parts, capsys):
     command = ["evaluate", "--data", str(parts)]
     for more, said in (
         (["--method", "patchcore"], "--method patchcore needs --shots K"),
         (["--draws", "3"], "--draws needs --shots K"),
-        (["--shots", "4"], "name it with --method patchcore"),
+        (["--shots", "4"], "name it with --method"),
         (["--shots", "4", "--method", "patchcore", "--baseline"], "--baseline cannot be given with --shots"),
     ):
         assert main([*command, *more]) == 1

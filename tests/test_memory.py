@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+import cv2
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from edge_agent.detectors.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from edge_agent.detectors.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, unfitted_checkpoint
 from edge_agent.detectors.clip.afclip import AfClip
 from edge_agent.detectors.clip.aprilgan import TEMPLATES, AprilGan
 from edge_agent.detectors.memory import FewShotMethod, Memory
-from edge_agent.errors import CheckpointError
+from edge_agent.detectors.winclip import WinClip, WindowFeatures
+from edge_agent.errors import CheckpointError, EdgeAgentError
 from edge_agent.inference.detector import PromptDetector
-from tests.tiny_clip import tiny_clip
+from edge_agent.inference.load import Loader
+from tests.tiny_clip import saved, tiny_clip
+from trainer.bank.bank import GoodPicture
+from trainer.bank.memory import make_memory
+from trainer.cli import main
 
 SIDE = 40  # five patches
-METHODS = (AfClip, AprilGan)
+METHODS = (AfClip, AprilGan, WinClip)
 
 
 @pytest.fixture(scope="module")
@@ -100,9 +108,62 @@ def test_a_damaged_memory_is_a_damaged_checkpoint(clip):
 
 
 def test_layers_that_the_backbone_does_not_have_are_refused(clip):
-    for kind in METHODS:
+    for kind in (AfClip, AprilGan):
         with pytest.raises(CheckpointError, match=r"layers \(9,\): clip:ViT-tiny-8 has layers 1 to 3"):
             kind(clip, layers=[9])
+
+
+def test_win_clip_associates_every_scale_with_its_own_and_averages_them(clip):
+    """Two by two patches and one window: of two numbers each, in pictures that differ in one patch."""
+    good = WindowFeatures(
+        torch.ones(1, 24),
+        torch.tensor([[[1.0, 0], [1, 0], [0, 1], [0, 1]]]),
+        {2: torch.tensor([[[[3.0, 4.0]]]])},
+        (2, 2),
+    )
+    other = WindowFeatures(
+        torch.ones(1, 24),
+        torch.tensor([[[1.0, 0], [-1, 0], [0, 1], [2, 2]]]),
+        {2: torch.tensor([[[[4.0, 3.0]]]])},
+        (2, 2),
+    )
+    method = WinClip(clip)
+    method.show([method.describe(good)])
+    window = (1 - 0.96) / 2  # their cosine is (12 + 12) / 25
+    patches = torch.tensor([[0, (1 - 0) / 2], [0, (1 - 0.5**0.5) / 2]])  # -1, 0 is nearest to 0, 1
+    assert torch.allclose(method._association(other), (patches + window) / 2, atol=1e-5)
+
+
+def test_the_command_makes_a_memory_that_inspects_and_says_its_threshold(tmp_path, capsys):
+    (tmp_path / "good").mkdir()
+    for seed in range(3):
+        cv2.imwrite(str(tmp_path / "good" / f"{seed}.png"), picture(seed))
+    backbone, out = saved(tmp_path), tmp_path / "memory.safetensors"
+    command = ["bank", "--good", str(tmp_path / "good"), "--out", str(out)]
+    assert main([*command, "--method", "winclip", "--model", backbone, "--image-size", "40"]) == 0
+    assert "of 3 good parts, for the model clip:ViT-tiny-8" in capsys.readouterr().out
+    checkpoint = load_checkpoint(out)
+    assert [one["name"] for one in checkpoint.header["good"]] == ["0.png", "1.png", "2.png"]
+    detector = Loader().detector(backbone, out)
+    assert detector.info.threshold == checkpoint.header["threshold"]
+    assert detector.read([picture(0)])[0].score < detector.info.threshold
+    assert main([*command, "--method", "afclip", "--model", backbone]) == 1
+    assert "afclip needs a fitted checkpoint first" in capsys.readouterr().err
+    method = AfClip(Loader().backbone(backbone))
+    save_checkpoint(checkpoint_of(method), tmp_path / "fitted.safetensors")
+    assert main([*command, "--checkpoint", str(tmp_path / "fitted.safetensors"), "--model", backbone]) == 0
+    assert load_checkpoint(out).header["method"] == "afclip"
+    assert len(load_checkpoint(out).tensors["memory.0"]) == 3 * 25
+
+
+def test_a_single_good_part_is_enough_and_more_than_a_memory_holds_are_refused(clip):
+    def shown(count: int) -> list[GoodPicture]:
+        return [GoodPicture(f"{seed}.png", "", partial(picture, seed)) for seed in range(count)]
+
+    base = unfitted_checkpoint("winclip", clip)
+    assert 0 < make_memory(base, clip, shown(1), image_size=SIDE).checkpoint.header["threshold"] < 1
+    with pytest.raises(EdgeAgentError, match=r"33 pictures are more than the 32 .*`trainer station`"):
+        make_memory(base, clip, shown(33), image_size=SIDE)
 
 
 def test_sentences_of_april_gan_are_thirty_five_for_each_state():

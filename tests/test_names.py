@@ -39,7 +39,7 @@ def test_every_method_is_offered_by_a_help_and_every_offered_one_is_in_the_list(
     assert {choice for _, choice in OFFERED} == set(METHODS)
     commands = {command for command, _ in OFFERED}
     assert commands == {f"edge-agent {one}" for one in ("bench", "export")} | {
-        f"trainer {one}" for one in ("fit", "import", "evaluate", "calibrate")
+        f"trainer {one}" for one in ("fit", "import", "evaluate", "calibrate", "bank")
     }
 
 
@@ -100,4 +100,5 @@ def test_commands_without_a_checkpoint_offer_the_methods_that_need_none():
     for command in ("edge-agent export", "trainer calibrate"):
         assert [choice for own, choice in OFFERED if own == command] == unfitted_methods(), command
     measured = [choice for own, choice in OFFERED if own == "trainer evaluate"]
-    assert measured == [*unfitted_methods(), *few_shot_methods()]
+    assert measured == list(dict.fromkeys([*unfitted_methods(), *few_shot_methods()]))
+    assert [choice for own, choice in OFFERED if own == "trainer bank"] == few_shot_methods()

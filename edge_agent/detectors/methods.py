@@ -136,8 +136,9 @@ METHODS: dict[str, MethodEntry] = {
             "arXiv 2303.14814",
             "own code",
             "14",
-            "no fitting at all; slow",
+            "no fitting at all, with or without a few good parts; slow",
             fitted=False,
+            few_shot=True,
         ),
         MethodEntry(
             "afclip",

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from edge_agent.backbones.backbone import Backbone
-from edge_agent.detectors.patchcore import describe, picture_distance
+from edge_agent.detectors.patchcore import SHARPNESS, describe, picture_distance
 from edge_agent.inference.squares import squares
 from edge_agent.kernels.nearest import nearest
 
@@ -21,6 +21,8 @@ BEYOND_SCALE = 0.01  # share of good parts that exceed the scale
 # What is known of any part beforehand: the logarithms of good parts' distances had standard deviations of 0.055 to 0.13 on
 # four sets of real pictures, with 4 and with 12 of them. It counts as much as so many pictures.
 SPREAD_BEFOREHAND, COUNTS_AS = 0.09, 10
+SPREAD = SHARPNESS * SPREAD_BEFOREHAND  # standard deviation that is expected of the log odds of good parts' scores
+LEAST, MOST = 1e-6, 1 - 1e-6  # probabilities whose odds are finite
 # A bank of n times as many parts lies so much nearer to the next good one: n to this power. On three sets of real pictures
 # it was 0.08 to 0.2 from one part to two, 0.08 to 0.17 from three to four, 0.10 to 0.14 from six to eight, and 0.10 from 12 to 16.
 NEARER = -0.1
@@ -109,3 +111,15 @@ def exceeded_by(share: float, values: np.ndarray, beforehand: float) -> float:
     variance = (COUNTS_AS * beforehand**2 + count * float(values.var())) / freedom
     reach = float(stdtrit(freedom, 1 - share)) * math.sqrt(variance * (1 + 1 / count))
     return float(values.mean()) + reach
+
+
+def exceeded_score(share: float, scores: np.ndarray) -> float:
+    """Estimate the score (in [0, 1]) that a share of good parts reaches, as if the log odds of scores were normal."""
+    odds = exceeded_by(share, log_odds(scores), SPREAD)
+    return float(np.float32(1 / (1 + np.exp(-odds))))
+
+
+def log_odds(scores: np.ndarray) -> np.ndarray:
+    """Return the logarithms of scores' odds, finite ones also of 0 and 1."""
+    likely = np.clip(scores.astype(np.float64), LEAST, MOST)
+    return np.log(likely / (1 - likely))

@@ -34,7 +34,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     evaluate.add_argument("--checkpoint", type=Path, help="prompts fitted for it (default: the embedded model's own)")
     evaluate.add_argument(
         "--method",
-        choices=[*unfitted_methods(), *few_shot_methods()],
+        choices=list(dict.fromkeys([*unfitted_methods(), *few_shot_methods()])),
         help="a method that needs no checkpoint, in place of one; one that compares with good parts takes --shots",
     )
     evaluate.add_argument(
@@ -101,7 +101,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     for out in (options.json, options.report):
         if out:
             writable(out)
-    if options.shots or options.draws or options.method in few_shot_methods():
+    if options.shots or options.draws or (options.method and options.method not in unfitted_methods()):
         return _few_shot(options)
     choice = ModelChoice(
         options.model,
@@ -146,16 +146,19 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _few_shot(options: argparse.Namespace) -> int:
     """Measure a method on several draws of a few good pictures."""
+    from edge_agent.detectors.checkpoint import load_checkpoint
     from edge_agent.inference.detector import PromptDetector
     from edge_agent.inference.load import Loader
     from edge_agent.inference.squares import SquaresDetector
-    from trainer.bank.bank import make_bank
+    from trainer.bank.memory import bank_maker
     from trainer.data.doubts import of_leftover
     from trainer.data.examples import Skipped, categories, read_examples, training_examples
     from trainer.few_shot.measure import Pool, Way, measure_few_shot
     from trainer.few_shot.record import few_shot_record, lines, write_few_shot
 
-    _require_few_shot(options)
+    base = load_checkpoint(options.checkpoint) if options.checkpoint else None
+    method = str(base.header["method"]) if base else options.method
+    _require_few_shot(options, method)
     draws = options.draws or DRAWS
     leftover: list[Path] = []
     skipped: list[Skipped] = []
@@ -163,10 +166,15 @@ def _few_shot(options: argparse.Namespace) -> int:
     print_warnings(of_leftover(leftover))
     training = categories(training_examples(options.data))
     backbone = Loader().backbone(options.model)
-    way = Way(
-        lambda pictures: make_bank(backbone, pictures, image_size=options.image_size, seed=options.seed),
-        lambda checkpoint: SquaresDetector(PromptDetector(backbone, checkpoint, "object")),
-    )
+    fitted_for = base.class_name if base else "object"
+
+    def way(category: str) -> Way:
+        noun = category if options.category_names else options.class_name or fitted_for
+        return Way(
+            bank_maker(method, base, backbone, class_name=noun, image_size=options.image_size, seed=options.seed),
+            lambda checkpoint: SquaresDetector(PromptDetector(backbone, checkpoint, noun)),
+        )
+
     pools = {name: Pool.of(examples, training.get(name, []), skipped) for name, examples in test.items()}
     for name, pool in pools.items():
         pool.require(name, options.shots)
@@ -177,7 +185,7 @@ def _few_shot(options: argparse.Namespace) -> int:
                 measure_few_shot(
                     name,
                     pool,
-                    way,
+                    way(name),
                     shots=options.shots,
                     draws=draws,
                     seed=options.seed,
@@ -187,7 +195,7 @@ def _few_shot(options: argparse.Namespace) -> int:
             )
     record = few_shot_record(
         results,
-        detector=f"{options.method}/{backbone.name}",
+        detector=f"{method}/{backbone.name}",
         model_sha256=backbone.sha256,
         folder=options.data,
         shots=options.shots,
@@ -204,18 +212,20 @@ def _few_shot(options: argparse.Namespace) -> int:
     return 0
 
 
-def _require_few_shot(options: argparse.Namespace) -> None:
+def _require_few_shot(options: argparse.Namespace, method: str | None) -> None:
     """Raise EdgeAgentError for options that say nothing of a method that compares with good parts, or too little."""
     from edge_agent.errors import EdgeAgentError
 
     known = " or ".join(few_shot_methods())
     if options.shots is None:
-        what = f"--method {options.method}" if options.method in few_shot_methods() else "--draws"
+        what = "--draws" if options.draws else f"--method {method}"
         raise EdgeAgentError(f"{what} needs --shots K: how many good pictures the method is shown")
-    if options.method not in few_shot_methods():
-        raise EdgeAgentError(f"--shots is for a method that compares with good parts: name it with --method {known}")
+    if method not in few_shot_methods():
+        raise EdgeAgentError(
+            f"--shots is for a method that compares with good parts: name it with --method, or its --checkpoint: {known}"
+        )
     for name, given in (
-        ("--checkpoint", options.checkpoint),
+        ("--checkpoint with --method", options.checkpoint and options.method),
         ("--baseline", options.baseline),
         ("--report", options.report),
         ("--windows", options.windows > 1),

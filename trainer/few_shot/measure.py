@@ -17,12 +17,11 @@ from edge_agent.detectors.checkpoint import Checkpoint
 from edge_agent.errors import EdgeAgentError, PictureError
 from edge_agent.io.pictures import MIN_SIDE, decode
 from trainer.bank.bank import Bank, GoodPicture
-from trainer.bank.good_parts import varied
+from trainer.bank.good_parts import exceeded_score, varied
 from trainer.calibrate.conformal import just_above, pictures_needed, threshold_rank
 from trainer.data.examples import Example, Skipped, pixels_digest
 from trainer.evaluate.measure import CategoryResult, evaluate
 from trainer.evaluate.metrics import FIGURES
-from trainer.station.choice import exceeded_score
 
 RATES = (Fraction(1, 100), Fraction(5, 100))  # false-alarm rates that are promised
 

@@ -8,18 +8,15 @@ from fractions import Fraction
 
 import numpy as np
 
-from edge_agent.detectors.patchcore import SHARPNESS
-from trainer.bank.good_parts import SPREAD_BEFOREHAND, exceeded_by
+from trainer.bank.good_parts import SPREAD, exceeded_score, log_odds
 from trainer.calibrate.conformal import just_above, pictures_needed, threshold_rank
 from trainer.evaluate.metrics import auroc
 from trainer.station.candidates import Candidate
 
 LOWEST_RATE = Fraction(1, 100)  # false-alarm rate that is promised where there are good parts enough
-SPREAD = SHARPNESS * SPREAD_BEFOREHAND  # standard deviation that is expected of the log odds of good parts' scores
 MOST_EXPECTED = 0.05  # of good parts above a threshold: where few are shown, a smaller share misses most defects
 FEWEST_COMPARED = 4  # good pictures, below which none is unlike the others
 UNLIKE = 5.0  # standard deviations above the median
-LEAST, MOST = 1e-6, 1 - 1e-6  # probabilities whose odds are finite
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,7 +37,7 @@ class Measured:
     @property
     def unlike(self) -> list[int]:
         """Numbers of the good pictures that look unlike the others, the most unlike first: perhaps they are not good."""
-        odds = _log_odds(self.candidate.scores)
+        odds = log_odds(self.candidate.scores)
         if len(odds) < FEWEST_COMPARED:
             return []
         median = float(np.median(odds))
@@ -87,17 +84,6 @@ def measured(candidate: Candidate, rate: Fraction) -> Measured:
         missed=candidate.bad < threshold,
         separation=auroc(truth, scores),
     )
-
-
-def exceeded_score(share: float, scores: np.ndarray) -> float:
-    """Estimate the score (in [0, 1]) that a share of good parts reaches, as if the log odds of scores were normal."""
-    odds = exceeded_by(share, _log_odds(scores), SPREAD)
-    return float(np.float32(1 / (1 + np.exp(-odds))))
-
-
-def _log_odds(scores: np.ndarray) -> np.ndarray:
-    likely = np.clip(scores.astype(np.float64), LEAST, MOST)
-    return np.log(likely / (1 - likely))
 
 
 def best(found: Sequence[Measured]) -> Measured:

@@ -1,0 +1,61 @@
+"""`trainer bank`: a checkpoint with a bank or a memory of good parts, from their pictures."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from edge_agent.backbones.families import forms
+from edge_agent.backbones.tips.embedded import EMBEDDED
+from edge_agent.commands.arguments import count, seed, words
+from edge_agent.detectors.methods import few_shot_methods
+from trainer.commands.output import bar, print_left_out, writable
+
+TRUNK = "efficientnet-lite0"  # of a bank, unless said otherwise: it comes with the install
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command line of `trainer bank`."""
+    bank = commands.add_parser(
+        "bank", help="make a checkpoint that compares with a few good parts, from their pictures"
+    )
+    bank.add_argument("--good", type=Path, required=True, help="a folder of pictures of good parts; one is enough")
+    bank.add_argument("--out", type=Path, required=True, help="the checkpoint, FILE.safetensors")
+    which = bank.add_mutually_exclusive_group(required=True)
+    which.add_argument("--method", choices=few_shot_methods(), help="a method that needs no fitted checkpoint")
+    which.add_argument("--checkpoint", type=Path, help="a fitted one that the memory of good parts is added to")
+    bank.add_argument("--model", help=f"backbone: {forms()} (default: the checkpoint's, or {TRUNK} for a bank)")
+    bank.add_argument("--class-name", type=words, help="what the pictures show (default: as fitted, else object)")
+    bank.add_argument("--image-size", type=count, help="pixels a side at which they are read (default: as fitted)")
+    bank.add_argument("--seed", type=seed, default=0, help="of a bank's subset (default 0)")
+    bank.set_defaults(run=_bank)
+
+
+def _bank(options: argparse.Namespace) -> int:
+    from edge_agent.detectors.checkpoint import load_checkpoint, save_checkpoint
+    from edge_agent.detectors.patchcore import PatchCore
+    from edge_agent.inference.load import Loader
+    from trainer.bank.memory import bank_maker
+    from trainer.data.examples import good_pictures
+    from trainer.io.files import write_errors
+    from trainer.station.pictures import picture_set
+
+    writable(options.out)
+    base = load_checkpoint(options.checkpoint) if options.checkpoint else None
+    method = str(base.header["method"]) if base else options.method
+    usual = str(base.header["backbone"]) if base else TRUNK if method == PatchCore.name else EMBEDDED
+    backbone = Loader().backbone(options.model or usual)
+    class_name = options.class_name or (base.class_name if base else "object")
+    make = bank_maker(method, base, backbone, class_name=class_name, image_size=options.image_size, seed=options.seed)
+    pictures = picture_set(good_pictures(options.good), [], options.seed)
+    print_left_out(pictures.skipped, pictures.copies)
+    with bar(len(pictures.good), "reading") as progress:
+        made = make(pictures.good, report=progress.update).checkpoint
+    with write_errors(options.out):
+        save_checkpoint(made, options.out)
+    shown = len(pictures.good)
+    print(
+        f"wrote {options.out} of {shown} good part{'s' * (shown > 1)}, for the model {backbone.name}: its threshold"
+        f" {made.header['threshold']:.3f} is where 1 in 100 good parts is expected; `trainer calibrate` makes it sure"
+    )
+    return 0

@@ -41,7 +41,7 @@ class Templates:
             "Role": Role,
             "has_line": has_line,
             "told_apart": told_apart,
-            "zone": lambda: f"{local(datetime.now()):%Z, UTC%z}",
+            "zone": lambda: _name_of(local(datetime.now())),
         }
 
     def answer(self, template: str, visit: Visit, status: int = 200, **values: object) -> HTMLResponse:
@@ -64,3 +64,9 @@ class Templates:
             values: its arguments.
         """
         return str(getattr(self._environment.get_template(template).module, macro)(*values))
+
+
+def _name_of(moment: datetime) -> str:
+    """Return the zone of a moment: CET (UTC+01:00)."""
+    offset = f"{moment:%z}"
+    return f"{moment.tzname()} (UTC{offset[:3]}:{offset[3:5]})"

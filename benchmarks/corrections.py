@@ -134,9 +134,9 @@ def _category(folder: Path, loader: Loader, options: argparse.Namespace) -> None
     scores = before.scores(others)
     count = min(options.taught, len(others) // 2)
     worst = np.argsort(-scores)
-    # Of the parts that are not taught, half as many are false alarms, too.
-    before = replace(before, threshold=float(scores[worst[min(len(others) - 1, count + count // 2 - 1)]]))
-    pick = np.sort(worst[: count + count // 2 : 1])[: count + count // 2]
+    # Of the parts that are not taught, a quarter as many are false alarms, too.
+    before = replace(before, threshold=float(scores[worst[min(len(others) - 1, count + count // 4 - 1)]]))
+    pick = np.sort(worst[: count + count // 4])
     chosen = np.random.default_rng(1).permutation(pick)[:count]
     taught = [others[at] for at in chosen]
     rest = [one for at, one in enumerate(others) if at not in set(chosen.tolist())]
@@ -167,9 +167,9 @@ def _category(folder: Path, loader: Loader, options: argparse.Namespace) -> None
 def _gate(name: str, before: Looks, bad: Sequence[np.ndarray]) -> None:
     """Label some defects as what they are, and say of another photograph of one of them that it is good."""
     random = np.random.default_rng(4)
-    found = [one for one in bad if before.rejected([one])][:20]
+    found = [one for one in bad if before.rejected([one])][:10]
     refused = lost = 0
-    tried = found[:8]
+    tried = found[:5]
     for at, liar in enumerate(tried):
         said = [labelled(number, one, LabelValue.DEFECT) for number, one in enumerate(found)]
         said.append(labelled(1000 + at, photographed(liar, random), LabelValue.GOOD))
@@ -222,14 +222,17 @@ def _many(name: str, before: Looks, good: Sequence[np.ndarray], bad: Sequence[np
             own = good[int(random.integers(len(good)))]
             marked = paint_picture(random, photographed(own, random), good[int(random.integers(len(good)))])[0]
             said.append(labelled(at, marked, LabelValue.GOOD))
-        now = now.taught(said)
-        print(f"{name:14} {taught + len(said):5} marks said to be good: {now.size} patches", flush=True)
-    print(
-        f"{name:14} after {many}: {before.size} -> {now.size} patches; {speed(before):.0f} -> {speed(now):.0f} pictures a second;"
-        f" good parts rejected {before.rejected(good)} -> {now.rejected(good)} of {len(good)}; real defects found"
-        f" {before.rejected(bad)} -> {now.rejected(bad)} of {len(bad)}",
-        flush=True,
-    )
+        begun = time.perf_counter()
+        now, done = now.taught(said), taught + len(said)
+        each = (time.perf_counter() - begun) / len(said)
+        print(f"{name:14} {done:5} marks said to be good: {now.size} patches, {each:.1f} s each", flush=True)
+        if done in (100, 300, many):
+            print(
+                f"{name:14} after {done}: {speed(before):.0f} -> {speed(now):.0f} pictures a second; good parts rejected"
+                f" {before.rejected(good)} -> {now.rejected(good)} of {len(good)}; real defects found {before.rejected(bad)} ->"
+                f" {now.rejected(bad)} of {len(bad)}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,10 @@ from edge_agent import build
 from edge_agent.cli import main
 from edge_agent.config.edit import with_values
 from edge_agent.config.load import load_config
+from edge_agent.core import Detector
 from edge_agent.detectors.checkpoint import Checkpoint, load_checkpoint
 from edge_agent.inference.load import Loader
+from edge_agent.journal.journal import Journal
 from edge_agent.journal.labels import open_labels
 from edge_agent.learn.candidate import make_candidate
 from edge_agent.learn.patches import seen_again
@@ -167,12 +170,16 @@ def test_a_picture_that_is_gone_or_was_changed_is_named_and_left_out(
     (changed,) = evidence.rglob("*scratch10*")
     gone.unlink()
     changed.write_bytes(b"something else")
-    assert learn(line, dusty10="good", scratch10="defect") == 0
+    with closing(Journal.open(line.url)) as journal:
+        journal.clear_uris([next(evidence.rglob("*scratch11*")).as_uri()])  # as retention does
+    assert learn(line, dusty10="good", scratch10="defect", scratch11="defect") == 0
     said = capsys.readouterr()
     assert "left out: dusty10" in said.err
     assert "No such file" in said.err
     assert "left out: scratch10" in said.err
     assert "was changed since it was inspected" in said.err
+    assert "left out: scratch11" in said.err
+    assert "its picture was not kept" in said.err
     assert "nothing to learn" in said.out
 
 
@@ -282,3 +289,22 @@ def test_the_line_is_measured_and_calibrated_by_what_was_said(line: Taught, caps
     assert "calibrated on 2 good pictures" in told.out
     assert "missed         0 of 1 pictures of" in told.out
     assert read_calibration(out).threshold > 0.6
+
+
+def test_detectors_that_are_no_longer_in_use_are_forgotten_and_their_backbone_stays(
+    tmp_path: Path, line: Taught
+) -> None:
+    loader = Loader()
+    checkpoint = line.config.with_name("cam1.safetensors")
+
+    def looks(side: int) -> Detector:
+        return loader.arranged(loader.detector("efficientnet-lite0", checkpoint, image_size=side))
+
+    used, other = looks(64), looks(96)
+    backbone = loader.backbone("efficientnet-lite0")
+    loader.release([used])
+    assert looks(64) is used
+    assert looks(96) is not other
+    loader.release([])
+    assert looks(64) is not used
+    assert loader.backbone("efficientnet-lite0") is backbone

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -197,6 +197,7 @@ def registry(
     undecided: Mapping[str, int],
     reloads: Mapping[str, int],
     periodic: Periodic,
+    not_recording: Callable[[], str | None],
     commands: MqttTriggers | None = None,
 ) -> CollectorRegistry:
     """Return what /metrics shows: one small collector for each part.
@@ -214,6 +215,7 @@ def registry(
         undecided: by station, how many of its last inspections were NotDecidable.
         reloads: by outcome.
         periodic: failures and timing of periodic tasks.
+        not_recording: gives why the journal takes nothing now; None while it does.
         commands: MQTT commands by outcome; None without.
     """
     from edge_agent.health import metrics
@@ -223,9 +225,11 @@ def registry(
         "frames": lambda: metrics.frames(line, sources, meter),
         "connections": lambda: metrics.connections(sources),
         "steps": lambda: metrics.steps([*line.stages, periodic.stage], meter),
-        "outbox": lambda: metrics.outbox({sink.receiver: journal.outbox(sink.receiver) for sink in sinks.values()}),
+        "outbox": metrics.in_time(
+            lambda: metrics.outbox({sink.receiver: journal.outbox(sink.receiver) for sink in sinks.values()})
+        ),
         "evidence": lambda: metrics.evidence(store, line),
-        "recording": lambda: metrics.recording(line),
+        "recording": lambda: metrics.recording(not_recording(), line),
         "disk": lambda: metrics.disk([config.agent.data_dir, config.evidence.folder]),
         "gpu": metrics.gpu,
         "stages": lambda: metrics.stages(watchdog),

@@ -147,7 +147,12 @@ class Agent:
         """Return the counts since the start in one line."""
         counts = self._line.counts
         counted = f"{counts.inspected} inspected, {counts.not_ok} NotOK, {counts.not_decidable} NotDecidable"
-        return f"not recording: {self._line.not_recording}; {counted}" if self._line.not_recording else counted
+        reason = self._not_recording()
+        return f"not recording: {reason}; {counted}" if reason else counted
+
+    def _not_recording(self) -> str | None:
+        """Return why the journal takes nothing now, or cannot be asked what is new; None while it is well."""
+        return self._line.not_recording or self._journal.unread
 
     def reload(self) -> None:
         """Read the configuration again and judge by it from the next batch on; a bad one is refused with its errors."""
@@ -197,6 +202,7 @@ class Agent:
                     self._undecided.lengths,
                     self._reloads,
                     self._periodic,
+                    self._not_recording,
                     self._commands,
                 )
                 around.enter_context(serving(self._config.health.port, registry, self._health))
@@ -207,7 +213,7 @@ class Agent:
             self._is_ready.is_set(),
             self._sources,
             self._undecided.lengths,
-            self._line.not_recording,
+            self._not_recording(),
             self._store.fault,
         )
 

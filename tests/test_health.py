@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from edge_agent.health.metrics import register
+from edge_agent.health.metrics import in_time, register
 from edge_agent.health.server import serving
 from edge_agent.health.systemd import Notifier
 from edge_agent.health.watchdog import Watchdog
@@ -182,6 +182,31 @@ def test_a_collector_that_fails_is_counted_and_the_others_go_on(port: int, caplo
             assert found["collector_failures_total", "broken"] == times
             assert found["collector_failures_total", "good"] == 0
     assert caplog.text.count("the metrics of broken cannot be collected: no such disk") == 1
+
+
+def test_metrics_of_a_database_that_does_not_answer_are_left_out_and_it_is_not_asked_again_meanwhile(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("edge_agent.health.metrics.SLOW_S", 0.05)
+    free, asked = threading.Event(), []
+
+    def slow() -> Iterator[Metric]:
+        asked.append(1)
+        free.wait(PATIENCE_S)
+        yield GaugeMetricFamily("edge_agent_slow", "", 7)
+
+    registry = register(CollectorRegistry(), {"outbox": in_time(slow)})
+    for times in (1, 2):
+        found = samples(generate_latest(registry).decode())
+        assert ("slow",) not in found
+        assert found["collector_failures_total", "outbox"] == times
+    assert len(asked) == 1
+    assert (
+        caplog.text.count("the metrics of outbox cannot be collected: the journal has not answered within 0.05 s") == 1
+    )
+    assert "Traceback" not in caplog.text
+    free.set()
+    wait_until(lambda: ("slow",) in samples(generate_latest(registry).decode()), "it is asked again once it answers")
 
 
 def test_an_agent_that_hangs_or_is_not_ready_is_not_well(port: int) -> None:

@@ -53,9 +53,11 @@ def test_a_server_that_went_away_costs_no_inspection_once_it_is_back(postgresql:
             journal.record(after, evidence(), [message(after)])
         with pytest.raises(JournalError, match="check that the server runs"):
             journal.outbox(MQTT).pending(1)
+        assert "check that the server runs" in str(journal.unread)
         postgresql.start()
         assert journal.record(after, evidence(), [message(after)])
         assert [row.message.payload["inspection"] for row in journal.outbox(MQTT).pending(9)] == [before.id, after.id]
+        assert journal.unread is None
         # The new connection holds the schema again.
         assert "another agent uses schema" in refusal(postgresql_url)
 

@@ -230,7 +230,7 @@ def test_a_journal_that_refuses_for_a_while_loses_nothing_and_says_why_until_it_
     assert [one.frame.seq for one in kept.recorded] == list(range(5))
     assert reasons == [None, "disk full", "disk full", "disk full", None, None, None, None]
     assert line.counts.journal_failures == 3
-    figures = {sample.name: sample.value for metric in recording(line) for sample in metric.samples}
+    figures = {sample.name: sample.value for metric in recording(line.not_recording, line) for sample in metric.samples}
     assert figures == {"edge_agent_recording": 1, "edge_agent_journal_failures_total": 3}
     assert caplog.messages.count("the journal records again") == 1
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import shutil
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ from prometheus_client.registry import Collector
 
 from edge_agent import __version__
 from edge_agent.core import Evidence, Inspection, Outbox, Sink, Source
+from edge_agent.errors import EdgeAgentError, JournalError
 from edge_agent.health.drift import DriftWatch
 from edge_agent.health.watchdog import Watchdog
 from edge_agent.line.heartbeat import Stage
@@ -31,6 +33,7 @@ from edge_agent.line.line import Line
 log = logging.getLogger(__name__)
 
 Collect = Callable[[], Iterable[Metric]]
+SLOW_S = 2.0  # less than what collects metrics waits for, which is 10 s with Prometheus
 BUCKETS = tuple(step / 20 for step in range(1, 20))  # of scores: as fine as thresholds are chosen by hand
 
 
@@ -47,7 +50,8 @@ class Guarded(Collector):
                 yield from list(collector())  # all of it or nothing
             except Exception as error:
                 if not self.failures[name]:
-                    log.warning("the metrics of %s cannot be collected: %s", name, error, exc_info=error)
+                    unexpected = None if isinstance(error, EdgeAgentError) else error
+                    log.warning("the metrics of %s cannot be collected: %s", name, error, exc_info=unexpected)
                 self.failures[name] += 1
         failed = _counter("collector_failures", "Times that metrics could not be collected.", "collector")
         for name, times in self.failures.items():
@@ -57,6 +61,35 @@ class Guarded(Collector):
     def describe(self) -> Iterable[Metric]:
         """Nothing: what is not known before it is collected need not be collected to be registered."""
         return ()
+
+
+def in_time(collect: Collect) -> Collect:
+    """Return a collector that fails after SLOW_S, for one that asks a database, which may not answer for minutes.
+
+    Until it is answered it is not asked again, so that questions do not pile up.
+    """
+    asking: list[threading.Thread] = []
+
+    def collected() -> Iterable[Metric]:
+        answers: list[list[Metric] | Exception] = []
+
+        def ask() -> None:
+            try:
+                answers.append(list(collect()))
+            except Exception as error:
+                answers.append(error)
+
+        if not (asking and asking[0].is_alive()):
+            asking[:] = [threading.Thread(target=ask, name="metrics", daemon=True)]
+            asking[0].start()
+            asking[0].join(SLOW_S)
+        if not answers:
+            raise JournalError(f"the journal has not answered within {SLOW_S:g} s")
+        if isinstance(answers[0], Exception):
+            raise answers[0]
+        return answers[0]
+
+    return collected
 
 
 class Meter:
@@ -175,12 +208,10 @@ def evidence(store: Any, line: Line) -> Iterator[Metric]:
     yield CounterMetricFamily("edge_agent_sink_failures", "Sinks that failed.", line.counts.sink_failures)
 
 
-def recording(line: Line) -> Iterator[Metric]:
-    yield GaugeMetricFamily(
-        "edge_agent_recording",
-        "0 while the journal takes nothing, so that nothing is inspected.",
-        not line.not_recording,
-    )
+def recording(reason: str | None, line: Line) -> Iterator[Metric]:
+    """Collect whether the journal records. reason: why it does not now; None while it does."""
+    text = "0 while the journal takes nothing, so that nothing is inspected."
+    yield GaugeMetricFamily("edge_agent_recording", text, reason is None)
     yield CounterMetricFamily(
         "edge_agent_journal_failures", "Attempts to record that the journal refused.", line.counts.journal_failures
     )

@@ -71,6 +71,7 @@ class Journal:
             PurgeSearch(inspection_is_ok),
             PurgeSearch(which=~inspection_is_ok),
         )
+        self.unread: str | None = None  # why the last question could not be answered; None: it was
         self._closed = False
         self._overwritten = False  # by another program
 
@@ -339,8 +340,13 @@ class Journal:
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
-        with self._transaction(self._database.readers) as connection:
-            yield connection
+        try:
+            with self._transaction(self._database.readers) as connection:
+                yield connection
+        except JournalError as error:
+            self.unread = str(error)
+            raise
+        self.unread = None
 
     @contextmanager
     def _transaction(self, engine: Engine) -> Iterator[Connection]:

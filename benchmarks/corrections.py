@@ -1,6 +1,6 @@
 """Measure what corrections do: whether taught false alarms come back, and what is still found.
 
-    python -m benchmarks.corrections --data DIR [--taught 20] [--shots 16] [--many 1000] [--sets cookie ...]
+    python -m benchmarks.corrections --data DIR [--taught 20] [--shots 16] [--defects 60] [--many 1000] [--sets cookie ...]
 
 For every category of MVTec layout a bank is made of some good parts. The threshold is set so that so many of the other good
 parts are false alarms; these are taught. Counted before and after: the taught parts, photographed again five times each
@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--taught", type=int, default=20)
     parser.add_argument("--shots", type=int, default=16)
+    parser.add_argument("--defects", type=int, default=60, help="about so many real ones, evenly spaced")
     parser.add_argument("--many", type=int, default=0)
     parser.add_argument("--sets", nargs="+")
     options = parser.parse_args()
@@ -122,7 +123,8 @@ def _category(folder: Path, loader: Loader, options: argparse.Namespace) -> None
     examples = read_examples(folder)
     spare = [one.picture for one in read_examples(folder, "train")] if (folder / "train").is_dir() else []
     good = sorted([*spare, *(one.picture for one in examples if not one.defective)])
-    bad = [decode(one.picture) for one in examples if one.defective]
+    defective = [one.picture for one in examples if one.defective]
+    bad = [decode(one) for one in defective[:: max(1, len(defective) // options.defects)]]
     order = np.random.default_rng(0).permutation(len(good))
     shots = min(options.shots, len(good) // 2)
     shown = [good[at] for at in order[:shots]]

@@ -6,7 +6,7 @@ says how many each brought: so each correction can be taken back by itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,17 @@ from edge_agent.inference.detector import PromptDetector
 from edge_agent.journal.rows import LabelValue
 from edge_agent.kernels.nearest import nearest
 from edge_agent.learn.corrections import Corrections, KeptPicture
-from edge_agent.learn.patches import MARGIN, SEEN_AGAIN, defect_rows, distance_at, good_rows, patches_of, seen_again
+from edge_agent.learn.patches import (
+    MARGIN,
+    SEEN_AGAIN,
+    GrowingBank,
+    Patches,
+    defect_rows,
+    distance_at,
+    good_rows,
+    patches_of,
+    seen_again,
+)
 
 ROWS_OF = {LabelValue.GOOD.value: "bank", LabelValue.DEFECT.value: "defects"}  # which tensor a label's patches are in
 
@@ -31,8 +41,8 @@ def require_bank(checkpoint: Checkpoint, station: str) -> None:
     method = checkpoint.header["method"]
     if method != PatchCore.name:
         raise CheckpointError(
-            f"station {station} looks with {method}, which has no bank of good parts and cannot learn single corrections: "
-            "`trainer station` makes it one from good parts, and `trainer calibrate` sets a new threshold"
+            f"station {station} looks with {method}, which cannot learn single corrections; a bank of good parts can: `trainer station`"
+            " makes one, and `trainer calibrate` sets a new threshold"
         )
 
 
@@ -71,19 +81,21 @@ class Learner:
         The same parent and corrections give the same bytes.
         """
         base = without(self._parent, found.withdrawn | {one.inspection.id for one in found.to_learn})
-        tensors = dict(base.tensors)
+        tensors, bank = dict(base.tensors), GrowingBank(base.tensors["bank"])
         learnt: list[dict[str, Any]] = list(base.header["corrections"])
         nothing: list[str] = []
         # Good parts first: what is told of defects is compared with all that is good.
         for one in sorted(found.to_learn, key=lambda one: _label(one) == LabelValue.DEFECT.value):
             label = _label(one)
-            rows = self._rows(one, tensors)
+            rows = self._rows(one, bank)
             if label == LabelValue.DEFECT.value and not len(rows):
                 nothing.append(
                     f"{one.name}: the place that is said to be defective looks like good parts to the bank: draw a box around the"
                     " defect, or take a finer picture"
                 )
             tensors[ROWS_OF[label]] = torch.cat([tensors[ROWS_OF[label]], rows])
+            if label == LabelValue.GOOD.value:
+                bank.add(rows)
             box = one.label.box if one.label else None
             learnt.append(
                 {
@@ -114,26 +126,25 @@ class Learner:
             return 0.0
         return BOOST * float(nearest(rows.float(), checkpoint.tensors["bank"].float()).max())
 
-    def _rows(self, one: KeptPicture, tensors: Mapping[str, Tensor]) -> Tensor:
-        bank = tensors["bank"].float()
+    def _rows(self, one: KeptPicture, bank: GrowingBank) -> Tensor:
+        none = self._parent.tensors["bank"][:0].half()
         try:
             pixels = self._decode(one)
         except PictureError:  # it was there a moment ago
-            return bank[:0].half()
-        if _label(one) == LabelValue.GOOD.value:
-            views = [
-                patches_of(self._detector, seen_again(pixels, number), self._keep, self._in_squares)
-                for number in range(SEEN_AGAIN + 1)
-            ]
-            was_ok = one.inspection.verdict.evaluation is Evaluation.OK
-            if was_ok and views[0].distance(nearest(views[0].rows, bank)) < self.distance_at_threshold:
-                return bank[:0].half()  # and still is
-            return good_rows(views, bank, MARGIN * self.distance_at_threshold)
-        boxes = (
-            [one.label.box] if one.label and one.label.box else [each.bbox for each in one.inspection.verdict.regions]
-        )
-        patches = patches_of(self._detector, pixels, self._keep, self._in_squares)
-        return defect_rows(patches, bank, self._patch_scale, boxes)
+            return none
+        patches = self._patches(pixels)
+        if _label(one) == LabelValue.DEFECT.value:
+            box = one.label.box if one.label else None
+            boxes = [box] if box else [each.bbox for each in one.inspection.verdict.regions]
+            return defect_rows(patches, bank, self._patch_scale, boxes)
+        was_ok = one.inspection.verdict.evaluation is Evaluation.OK
+        if was_ok and patches.distance(bank.distances(patches.rows)) < self.distance_at_threshold:
+            return none  # and still is
+        again = [self._patches(seen_again(pixels, number)) for number in range(1, SEEN_AGAIN + 1)]
+        return good_rows([patches, *again], bank, MARGIN * self.distance_at_threshold)
+
+    def _patches(self, pixels: np.ndarray) -> Patches:
+        return patches_of(self._detector, pixels, self._keep, self._in_squares)
 
 
 def without(checkpoint: Checkpoint, inspections: Collection[str]) -> Checkpoint:

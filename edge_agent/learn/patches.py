@@ -14,6 +14,7 @@ from edge_agent.detectors.patchcore import SHARPNESS, PatchCore, describe, pictu
 from edge_agent.inference.detector import PromptDetector
 from edge_agent.inference.squares import Place, cut_mask, squares
 from edge_agent.kernels import scoring
+from edge_agent.kernels.cells import Cells
 from edge_agent.kernels.nearest import nearest
 
 SEEN_AGAIN = 4  # pictures of the same part that a camera might take next, which are to be OK, too
@@ -39,6 +40,23 @@ class Patches:
     def distance(self, distances: Tensor) -> float:
         """Return the distance of the picture, that of its highest view, from those of its patches (N,)."""
         return max(float(picture_distance(distances[None, None, self.views == view])) for view in self.views.unique())
+
+
+class GrowingBank:
+    """Patches of good parts, as corrections add to them: those that were there are searched by cells, the added ones by rows."""
+
+    def __init__(self, rows: Tensor) -> None:
+        """rows: (M, D) of the bank as it is."""
+        self._cells, self._added = Cells(rows.float()), rows[:0].float()
+
+    def add(self, rows: Tensor) -> None:
+        """Add patches (K, D)."""
+        self._added = torch.cat([self._added, rows.float()])
+
+    def distances(self, rows: Tensor) -> Tensor:
+        """Return the distance (N,) of patches (N, D) fp32 to the nearest one."""
+        found = self._cells.nearest(rows)
+        return torch.minimum(found, nearest(rows, self._added)) if len(self._added) else found
 
 
 def patches_of(detector: PromptDetector, pixels: np.ndarray, keep: np.ndarray | None, in_squares: bool) -> Patches:
@@ -78,10 +96,8 @@ def patches_of(detector: PromptDetector, pixels: np.ndarray, keep: np.ndarray | 
 def seen_again(pixels: np.ndarray, number: int) -> np.ndarray:
     """Return a picture (H, W, 3) uint8 RGB as a camera may see the same part again: shifted, in other light, with noise.
 
-    number: the same one gives the same picture; 0 is the picture itself.
+    number: the same one gives the same picture.
     """
-    if number == 0:
-        return pixels
     random = np.random.default_rng(number)
     height, width = pixels.shape[:2]
     x, y = random.uniform(-0.012, 0.012, 2) * (width, height)
@@ -99,12 +115,12 @@ def distance_at(threshold: float, scale: float) -> float:
     return float(scale * (likely / (1 - likely)) ** (1 / SHARPNESS))
 
 
-def good_rows(views: Sequence[Patches], bank: Tensor, most: float) -> Tensor:
+def good_rows(views: Sequence[Patches], bank: GrowingBank, most: float) -> Tensor:
     """Choose the patches that make pictures of a good part look like the bank: the farthest ones, until each is near enough.
 
     Args:
         views: of the same part, seen again and again.
-        bank: (M, D) fp32.
+        bank: what they are to look like.
         most: distance of a picture that each of them is to stay below.
 
     Returns:
@@ -112,7 +128,7 @@ def good_rows(views: Sequence[Patches], bank: Tensor, most: float) -> Tensor:
     """
     rows = torch.cat([one.rows for one in views])
     ends = np.cumsum([0, *(len(one.rows) for one in views)])
-    distances = nearest(rows, bank)
+    distances = torch.cat([bank.distances(one.rows) for one in views])
     chosen: list[Tensor] = []
     while len(chosen) < MOST_GOOD:
         far = [
@@ -125,22 +141,22 @@ def good_rows(views: Sequence[Patches], bank: Tensor, most: float) -> Tensor:
         row = rows[int(torch.where(open_, distances, -1.0).argmax())].half()
         chosen.append(row)
         distances = torch.minimum(distances, nearest(rows, row[None].float()))
-    return torch.stack(chosen) if chosen else bank[:0].half()
+    return torch.stack(chosen) if chosen else rows[:0].half()
 
 
-def defect_rows(patches: Patches, bank: Tensor, patch_scale: float, boxes: Sequence[Box]) -> Tensor:
+def defect_rows(patches: Patches, bank: GrowingBank, patch_scale: float, boxes: Sequence[Box]) -> Tensor:
     """Choose the patches of a defect: of the marked place, or of all where none is marked, those that stand out most.
 
     Args:
         patches: of the picture.
-        bank: (M, D) fp32, of good parts.
+        bank: of good parts.
         patch_scale: see PatchCore.
         boxes: of the marked places; may be empty.
 
     Returns:
         (K, D) fp16, K at most MOST_DEFECT; none where the place looks like good parts.
     """
-    distances = nearest(patches.rows, bank)
+    distances = bank.distances(patches.rows)
     inside = torch.from_numpy(_inside(patches.centres, boxes))
     highest = float(distances[inside].max())
     chosen = inside & (distances >= max(STANDS_OUT * highest, LIKE_GOOD * patch_scale))

@@ -9,12 +9,14 @@ import pytest
 import torch
 
 from edge_agent.backbones.clip.model import Clip
+from edge_agent.detectors.clip import crane
 from edge_agent.detectors.clip.afclip import gathered
 from edge_agent.detectors.memory import FewShotMethod, Memory
 from edge_agent.detectors.method import Method
 from edge_agent.kernels import scoring
 from tests.parity import vectors
 from trainer.importing import afclip, aprilgan
+from trainer.importing import object_prompts as objects
 
 
 @pytest.fixture(scope="module")
@@ -164,3 +166,98 @@ def test_without_a_memory_nothing_is_far(clip):
     shown(method, config)
     method.memory = Memory()
     assert torch.equal(method.scores(method(encoded(method, config, 2)[0])).patches, plain.patches)
+
+
+def object_prompts(clip: Clip, kind: objects.Kind, config: dict, **shapes: tuple[int, ...]) -> Method:
+    """A method of published names with the recipe's numbers; shapes: of the learned tokens."""
+    width = clip.text_width
+    known = {name: torch.zeros(*shape, width) for name, shape in shapes.items()}
+    known |= {
+        f"{objects.DEEP}.{number}": torch.zeros(config.get("deep_tokens", 4), width) for number in range(config["deep"])
+    }
+    own = vectors.drawn(objects.published_shapes(kind, known, clip), f"{kind.title.lower()}.")
+    first = config.get("values_from", config.get("stream_from"))
+    return objects.from_published(kind, clip, own, values_from=first).eval()
+
+
+@pytest.mark.parametrize("held", [False, True])
+@files("anomalyclip")
+def test_anomaly_clip(clip, file, batch, held):
+    arrays, config = vectors.load(file)
+    tokens = (1, 1, 12)
+    method = object_prompts(clip, objects.ANOMALYCLIP, config, ctx_pos=tokens, ctx_neg=tokens)
+    if held:
+        method = again(method, clip)
+    features = encoded(method, config, batch)
+    found = [method(one) for one in features]
+    scores = [method.scores(one) for one in found]
+    vectors.meet([one.globals[:, -1] for one in features], "global", arrays, config)
+    vectors.meet([one.values[:, None] for one in features], "patches", arrays, config)
+    vectors.meet(found[0].text[None], "text", arrays, config)
+    vectors.meet([one.picture for one in scores], "score", arrays, config)
+    last = {"patch_map": arrays["patch_map"][:, -1]}  # of the last block, the only one that we read
+    vectors.meet([one.patches.flatten(1) for one in scores], "patch_map", last, config)
+    if config["feats"] == [4]:
+        vectors.meet([stretched(one.patches, config) for one in scores], "map", arrays, config)
+        vectors.meet([smoothed(one.patches, config) for one in scores], "smoothed", arrays, config)
+
+
+@files("crane")
+def test_crane(clip, file, batch):
+    arrays, config = vectors.load(file)
+    tokens = (1, 1, 12)
+    method = again(object_prompts(clip, objects.CRANE, config, ctx_pos=tokens, ctx_neg=tokens), clip)
+    found = [method(one) for one in encoded(method, config, batch)]
+    scores = [method.scores(one) for one in found]
+    vectors.meet([one.whole for one in found], "global", arrays, config)
+    vectors.meet([one.features[:, None] for one in found], "patches", arrays, config)
+    vectors.meet(found[0].text[None], "text", arrays, config)
+    logits = [one.features @ one.states.mT / 0.07 for one in found]
+    sets = arrays["patch_logits"].shape[1]  # all the same
+    vectors.meet([one[:, None].expand(-1, sets, -1, -1) for one in logits], "patch_logits", arrays, config)
+    vectors.meet([crane.pooled(one.features, one.patches) for one in found], "pooled", arrays, config)
+    vectors.meet([one.picture for one in scores], "score", arrays, config)
+    vectors.meet([stretched(one.patches, config) for one in scores], "map", arrays, config)
+    vectors.meet([smoothed(one.patches, config) for one in scores], "smoothed", arrays, config)
+
+
+@files("glocalclip")
+def test_glocal_clip(clip, file, batch):
+    arrays, config = vectors.load(file)
+    normal, own = (1, 1, config["n_ctx"]), (1, 1, config["ab_ctx"])
+    shapes = {"ctx_global_pos": normal, "ctx_global_neg": own, "ctx_local_pos": normal, "ctx_local_neg": own}
+    method = again(object_prompts(clip, objects.GLOCALCLIP, config, **shapes), clip)
+    features = encoded(method, config, batch)
+    found = [method(one) for one in features]
+    scores = [method.scores(one) for one in found]
+    sets = len(config["feats"])  # all the same
+    vectors.meet([one.globals[:, -1] for one in features], "global", arrays, config)
+    vectors.meet([one.values for one in features], "patches", arrays, config)
+    vectors.meet(found[0].text[None], "text", arrays, config)
+    vectors.meet([one.picture for one in scores], "score", arrays, config)
+    vectors.meet([one.patches.flatten(1)[:, None].expand(-1, sets, -1) for one in scores], "patch_map", arrays, config)
+    vectors.meet([sets * stretched(one.patches, config) for one in scores], "map", arrays, config)
+    vectors.meet([sets * smoothed(one.patches, config) for one in scores], "smoothed", arrays, config)
+
+
+@pytest.mark.parametrize("held", [False, True])
+@files("faprompt")
+def test_fa_prompt(clip, file, batch, held):
+    arrays, config = vectors.load(file)
+    shapes = {"ctx_pos": (1, 1, 5), "ctx_neg": (1, config["prompts"], 2)}
+    method = object_prompts(clip, objects.FAPROMPT, config, **shapes)
+    if held:
+        method = again(method, clip)
+    features = encoded(method, config, batch)
+    found = [method(one) for one in features]
+    scores = [method.scores(one) for one in found]
+    vectors.meet([one.globals[:, -1] for one in features], "global", arrays, config)
+    vectors.meet([one.values for one in features], "patches", arrays, config)
+    vectors.meet([one.text[0].expand(batch, -1, -1) for one in found], "text1", arrays, config)
+    vectors.meet([one.text[1] for one in found], "text2", arrays, config)
+    vectors.meet([one.bias for one in found], "bias", arrays, config)
+    vectors.meet([one.patches[0].flatten(1) for one in found], "patch_map1", arrays, config)
+    vectors.meet([one.patches[1].flatten(1) for one in found], "patch_map2", arrays, config)
+    vectors.meet([one.picture for one in scores], "score", arrays, config)
+    vectors.meet([stretched(one.patches, config) for one in scores], "map", arrays, config)
+    vectors.meet([smoothed(one.patches, config) for one in scores], "smoothed", arrays, config)

@@ -14,6 +14,7 @@ from edge_agent.inference.load import Loader
 from tests import tiny_clip
 from trainer.cli import main
 from trainer.importing import afclip, aprilgan
+from trainer.importing import object_prompts as objects
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,28 @@ def april_gan(clip: Clip) -> dict:
     return {aprilgan.MAPS: drawn(aprilgan.published_shapes(clip))}
 
 
-PUBLISHED = {"afclip": af_clip, "aprilgan": april_gan}
+def object_prompts(kind: objects.Kind, *more: str, **shapes: tuple[int, ...]):
+    """What one of the methods on object prompts publishes, with `more` tensors that nothing reads."""
+
+    def content(clip: Clip) -> dict:
+        known = {name: torch.zeros(*shape, clip.text_width) for name, shape in shapes.items()}
+        known |= {f"{objects.DEEP}.{number}": torch.zeros(4, clip.text_width) for number in range(8)}
+        own = drawn(objects.published_shapes(kind, known, clip))
+        return {objects.PROMPTS: own | {name: torch.zeros(2) for name in more}}
+
+    return content
+
+
+PAIR, UNREAD = {"ctx_pos": (1, 1, 12), "ctx_neg": (1, 1, 12)}, ("token_prefix_pos", "tokenized_prompts_neg")
+LOCAL = {f"ctx_{place}_{state}": (1, 1, 13) for place in ("global", "local") for state in ("pos", "neg")}
+PUBLISHED = {
+    "afclip": af_clip,
+    "aprilgan": april_gan,
+    "anomalyclip": object_prompts(objects.ANOMALYCLIP, f"{objects.PROJECTIONS}.0.weight", *UNREAD, **PAIR),
+    "crane": object_prompts(objects.CRANE, *UNREAD, **PAIR),
+    "glocalclip": object_prompts(objects.GLOCALCLIP, *UNREAD, **LOCAL),
+    "faprompt": object_prompts(objects.FAPROMPT, *UNREAD, ctx_pos=(1, 1, 5), ctx_neg=(1, 10, 2)),
+}
 
 
 @pytest.fixture(params=PUBLISHED)
@@ -71,7 +93,7 @@ def test_it_is_imported_and_inspects(method, backbone, tmp_path, capsys):
 def test_what_does_not_fit_is_named(method, backbone, tmp_path, capsys):
     content = published(method, backbone, tmp_path / "authors.pth")
     part = content[list(content)[-1]]
-    name = next(iter(part))
+    name = list(part)[1]
     part[name] = part[name][..., :-1]
     torch.save(content, tmp_path / "authors.pth")
     assert imported(method, backbone, tmp_path / "authors.pth", tmp_path / "own.safetensors") == 1

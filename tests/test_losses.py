@@ -11,16 +11,24 @@ import torch
 from edge_agent.backbones.tips.model import Tips
 from edge_agent.detectors import cops, tipsomaly, vip2clip
 from edge_agent.detectors.clip.afclip import AfClip, AfClipOutput
+from edge_agent.detectors.clip.anomalyclip import AnomalyClip, AnomalyClipOutput
 from edge_agent.detectors.clip.aprilgan import AprilGan, AprilGanOutput
+from edge_agent.detectors.clip.crane import Crane, CraneOutput
+from edge_agent.detectors.clip.faprompt import FaPrompt, FaPromptOutput
+from edge_agent.detectors.clip.glocalclip import GlocalClip
 from edge_agent.inference.load import Loader
 from tests.tiny_clip import tiny_clip
 from trainer.fit.losses import (
     afclip_losses,
     alignment,
+    anomalyclip_losses,
     aprilgan_losses,
     both_dice,
     cops_losses,
+    crane_losses,
+    faprompt_losses,
     focal,
+    glocalclip_losses,
     map_loss,
     mean_where,
     tipsomaly_losses,
@@ -232,3 +240,46 @@ def test_the_loss_of_april_gan_by_hand():
         expected -= ((1 - bad) ** 2 * math.log(bad) + good**2 * math.log(1 - good)) / 2
         expected += (1 - (8 * bad + 1) / (4 * bad + 4 + 1) + 1 - 1 / (4 * good + 1)) / 2
     assert value(parts["map"]) == pytest.approx(expected, rel=1e-5)
+
+
+# Two pictures of one patch each, the first is defective; their patches and what a map's loss is for them.
+PATCHES, BAD = torch.tensor([0.8, 0.3]).view(2, 1, 1), torch.tensor([1.0, 0.0])
+MASKS = BAD.view(2, 1, 1).expand(2, 2, 2)
+PICTURE = torch.tensor([[0.0, math.log(3)], [math.log(4), 0.0]])  # probabilities of anomalous: 3/4 and 1/5
+CROSS_ENTROPY = -(math.log(3 / 4) + math.log(4 / 5)) / 2
+FOCAL = -(0.2**2 * math.log(0.8) + 0.3**2 * math.log(0.7)) / 2
+DICE = ((1 - (8 * 0.8 + 1) / (4 * 0.8 + 4 + 1)) + (1 - 1 / (4 * 0.3 + 1))) / 2
+NORMAL_DICE = ((1 - 1 / (4 * 0.2 + 1)) + (1 - (8 * 0.7 + 1) / (4 * 0.7 + 4 + 1))) / 2
+
+
+def test_the_losses_of_anomaly_clip_and_glocal_clip_by_hand():
+    text = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8], [0.0, 1.0]])
+    found = AnomalyClipOutput(text, PICTURE, PATCHES)
+    one = anomalyclip_losses(AnomalyClip(tiny_clip()), found, MASKS, BAD)
+    assert value(one["picture"]) == pytest.approx(CROSS_ENTROPY, rel=1e-5)
+    assert value(one["map"]) == pytest.approx(4 * (FOCAL + DICE + NORMAL_DICE), rel=1e-5)
+    two = glocalclip_losses(GlocalClip(tiny_clip()), found, MASKS, BAD)
+    assert value(two["map"]) == pytest.approx(FOCAL + DICE + NORMAL_DICE, rel=1e-5)
+    assert value(two["pairs"]) == pytest.approx(0.4**2 + 0.8**2, rel=1e-5)  # only the normal states differ
+
+
+def test_the_losses_of_crane_by_hand():
+    unused = torch.zeros(2, 2)
+    found = CraneOutput(unused, PICTURE / 7, PATCHES, unused, unused, unused)
+    parts = crane_losses(Crane(tiny_clip()), found, MASKS, BAD)
+    assert value(parts["picture"]) == pytest.approx(0.2 * CROSS_ENTROPY, rel=1e-5)  # at 0.01, 7 times as sharp
+    assert value(parts["map"]) == pytest.approx(4 * 2 * (FOCAL + DICE), rel=1e-5)
+
+
+def test_the_losses_of_fa_prompt_by_hand():
+    kinds = torch.tensor([[[1.0, 0.0], [0.6, 0.8], [0.0, -1.0]]]).expand(2, -1, -1)
+    bias = torch.tensor([[5.0, 5.0], [0.1, 0.3]])  # only the good picture's counts
+    found = FaPromptOutput((PICTURE, PICTURE), (PATCHES, PATCHES), bias, PICTURE, kinds)
+    parts = faprompt_losses(FaPrompt(tiny_clip()), found, MASKS, BAD)
+    assert value(parts["map"]) == pytest.approx(1.5 * (FOCAL + DICE + NORMAL_DICE), rel=1e-5)
+    assert value(parts["picture"]) == pytest.approx(CROSS_ENTROPY, rel=1e-5)
+    bad, good = (3 / 4 + 0.8) / 2, (1 / 5 + 0.3) / 2
+    scored = -((1 - bad) ** 2 * math.log(bad) + good**2 * math.log(1 - good)) / 2
+    assert value(parts["score"]) == pytest.approx(scored, rel=1e-5)
+    assert value(parts["kinds"]) == pytest.approx(0.1 * (0.6 + 0.0 + 0.8), rel=1e-5)
+    assert value(parts["bias"]) == pytest.approx((0.01 + 0.09) / 2, rel=1e-5)

@@ -14,6 +14,7 @@ from edge_agent.backbones.clip.model import Clip
 from edge_agent.backbones.clip.weights import assembled
 
 MODEL = "ViT-tiny-8"
+EVEN = "ViT-tiny-even24-8"  # its tokens are as long as its features
 CONFIG: dict = {
     "embed_dim": 24,
     "quick_gelu": True,
@@ -24,13 +25,19 @@ CONFIG: dict = {
 
 @cache
 def register() -> None:
-    """Make clip:ViT-tiny-8@FILE a known name in this process."""
+    """Make clip:ViT-tiny-8@FILE and the one with longer tokens known names in this process."""
     import open_clip
 
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, f"{MODEL}.json")
-        path.write_text(json.dumps(CONFIG))
-        open_clip.add_model_config(path)
+        for model, config in ((MODEL, CONFIG), (EVEN, even())):
+            path = Path(folder, f"{model}.json")
+            path.write_text(json.dumps(config))
+            open_clip.add_model_config(path)
+
+
+def even(text_width: int = CONFIG["embed_dim"]) -> dict:
+    """The configuration with tokens of another length."""
+    return CONFIG | {"text_cfg": CONFIG["text_cfg"] | {"width": text_width}}
 
 
 def weights(seed: int = 0, config: dict = CONFIG) -> dict[str, Tensor]:
@@ -48,16 +55,16 @@ def tiny_clip(seed: int = 0, text_width: int = 16) -> Clip:
     """Build a CLIP that was never saved, so has no digest. text_width: of its tokens; its features are 24 long."""
     from open_clip.tokenizer import SimpleTokenizer
 
-    config = CONFIG | {"text_cfg": CONFIG["text_cfg"] | {"width": text_width}}
+    config = even(text_width)
     model = assembled(config, weights(seed, config), "made here")
     return Clip(model, SimpleTokenizer(), f"clip:{MODEL}").eval().requires_grad_(False)
 
 
-def saved(folder: Path) -> str:
+def saved(folder: Path, model: str = MODEL) -> str:
     """Save one in a folder and return the name by which every command takes it."""
     import safetensors.torch
 
     register()
-    path = folder / "tiny.safetensors"
-    safetensors.torch.save_file(weights(), path)
-    return f"clip:{MODEL}@{path}"
+    path = folder / f"{model}.safetensors"
+    safetensors.torch.save_file(weights(config=CONFIG if model == MODEL else even()), path)
+    return f"clip:{model}@{path}"

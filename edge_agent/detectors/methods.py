@@ -86,6 +86,30 @@ def _aprilgan() -> type[Method]:
     return AprilGan
 
 
+def _anomalyclip() -> type[Method]:
+    from edge_agent.detectors.clip.anomalyclip import AnomalyClip
+
+    return AnomalyClip
+
+
+def _crane() -> type[Method]:
+    from edge_agent.detectors.clip.crane import Crane
+
+    return Crane
+
+
+def _glocalclip() -> type[Method]:
+    from edge_agent.detectors.clip.glocalclip import GlocalClip
+
+    return GlocalClip
+
+
+def _faprompt() -> type[Method]:
+    from edge_agent.detectors.clip.faprompt import FaPrompt
+
+    return FaPrompt
+
+
 DEFAULT_METHOD = "tipsomaly"  # of the prompts that come with the embedded model
 
 METHODS: dict[str, MethodEntry] = {
@@ -160,6 +184,46 @@ METHODS: dict[str, MethodEntry] = {
             "1, with good parts and their search",
             "one to four good parts, with maps that text has a say in",
             few_shot=True,
+            on_clip=True,
+        ),
+        MethodEntry(
+            "crane",
+            _crane,
+            "Crane",
+            "arXiv 2504.11055",
+            "MIT, published prompts of 577 kB",
+            "1.3",
+            "no good parts and no fitting of your own: its prompts can be imported",
+            on_clip=True,
+        ),
+        MethodEntry(
+            "anomalyclip",
+            _anomalyclip,
+            "AnomalyCLIP",
+            "arXiv 2310.18961",
+            "MIT",
+            "1.2",
+            "no good parts; what all papers compare with",
+            on_clip=True,
+        ),
+        MethodEntry(
+            "glocalclip",
+            _glocalclip,
+            "GlocalCLIP",
+            "arXiv 2411.06071",
+            "MIT",
+            "1.2",
+            "as AnomalyCLIP, with a pair of prompts for maps alone",
+            on_clip=True,
+        ),
+        MethodEntry(
+            "faprompt",
+            _faprompt,
+            "FAPrompt",
+            "ICCV 2025",
+            "MIT",
+            "1.2 and 10 prompts",
+            "as AnomalyCLIP, with kinds of anomaly; slower",
             on_clip=True,
         ),
     )

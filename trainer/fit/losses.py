@@ -7,10 +7,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edge_agent.detectors import cops, vip2clip
-from edge_agent.detectors.clip import afclip, aprilgan
+from edge_agent.detectors.clip import afclip, anomalyclip, aprilgan, crane, faprompt, glocalclip
+from edge_agent.detectors.clip.method import TEMPERATURE
 from edge_agent.detectors.tipsomaly import Tipsomaly, TipsomalyOutput
 from edge_agent.kernels import scoring
 
+CRANE_TEMPERATURE, CRANE_BLOCKS = (
+    0.01,
+    4,
+)  # of Crane's loss of the picture; blocks that its loss of the map is summed over
 SMOOTH = 1e-5  # keeps the logarithm finite, as the authors' focal loss does
 
 
@@ -155,6 +160,75 @@ def aprilgan_losses(
     """
     blocks = aprilgan.stretched_probability(found.logits, masks.shape[-1]).unbind(dim=1)
     return {"map": torch.stack([focal(one, masks) + dice(one, masks) for one in blocks]).sum()}
+
+
+def anomalyclip_losses(
+    method: anomalyclip.AnomalyClip, found: anomalyclip.AnomalyClipOutput, masks: Tensor, bad: Tensor
+) -> dict[str, Tensor]:
+    """Compute AnomalyCLIP's losses: cross-entropy of the picture, and 4 times map_loss of the map stretched bilinearly.
+
+    Args: see recipes.FitRecipe.
+    """
+    stretched = scoring.resize_bilinear(found.patches, masks.shape[-1])
+    return {"picture": F.cross_entropy(found.picture, bad.long()), "map": 4 * map_loss(stretched, masks)}
+
+
+def glocalclip_losses(
+    method: glocalclip.GlocalClip, found: anomalyclip.AnomalyClipOutput, masks: Tensor, bad: Tensor
+) -> dict[str, Tensor]:
+    """Compute GlocalCLIP's losses: AnomalyCLIP's with map_loss once, and squared distances of the pairs of each state.
+
+    Its hinge on different states has the margin 0, as published, and so is always 0.
+
+    Args: see recipes.FitRecipe.
+    """
+    whole, local = found.text.unflatten(0, (2, 2))  # each (2, D)
+    stretched = scoring.resize_bilinear(found.patches, masks.shape[-1])
+    return {
+        "picture": F.cross_entropy(found.picture, bad.long()),
+        "map": map_loss(stretched, masks),
+        "pairs": (whole - local).square().sum(),
+    }
+
+
+def crane_losses(method: crane.Crane, found: crane.CraneOutput, masks: Tensor, bad: Tensor) -> dict[str, Tensor]:
+    """Compute Crane's losses, each weighted as published.
+
+    Args: see recipes.FitRecipe.
+
+    Returns by name:
+    picture: 0.2 times the cross-entropy of the fused feature at temperature 0.01. map: twice focal and Dice of the anomalous map,
+    each patch repeated over its part of the mask, for each of four blocks, which in the published code are all the last one.
+    """
+    sharper = TEMPERATURE / CRANE_TEMPERATURE
+    repeated = scoring.resize_nearest(found.patches, masks.shape[-1])
+    return {
+        "picture": 0.2 * F.cross_entropy(sharper * found.picture, bad.long()),
+        "map": CRANE_BLOCKS * 2 * (focal(repeated, masks) + dice(repeated, masks)),
+    }
+
+
+def faprompt_losses(
+    method: faprompt.FaPrompt, found: faprompt.FaPromptOutput, masks: Tensor, bad: Tensor
+) -> dict[str, Tensor]:
+    """Compute FAPrompt's losses.
+
+    Args: see recipes.FitRecipe.
+
+    Returns by name:
+    map: map_loss of the first pass and half of that of the second, stretched bilinearly. picture: cross-entropy of the picture's
+    logits. score: focal loss of the picture's score. kinds: a tenth of the sum of absolute cosines of the kinds of anomaly, each
+    pair once, mean over pictures. bias: mean square of a good picture's bias, summed over them.
+    """
+    first, second = (map_loss(scoring.resize_bilinear(one, masks.shape[-1]), masks) for one in found.patches)
+    alike = (found.kinds @ found.kinds.mT).abs().triu(1).sum(dim=(1, 2)).mean()
+    return {
+        "map": first + second / 2,
+        "picture": F.cross_entropy(found.picture, bad.long()),
+        "score": focal(method.scores(found).picture[:, None, None], bad[:, None, None]),
+        "kinds": 0.1 * alike,
+        "bias": (found.bias.square().mean(dim=1) * (1 - bad)).sum(),
+    }
 
 
 def mean_where(x: Tensor, chosen: Tensor) -> Tensor:

@@ -9,7 +9,11 @@ from typing import Any
 from torch import Tensor
 
 from edge_agent.detectors.clip.afclip import AfClip
+from edge_agent.detectors.clip.anomalyclip import AnomalyClip
 from edge_agent.detectors.clip.aprilgan import AprilGan
+from edge_agent.detectors.clip.crane import Crane
+from edge_agent.detectors.clip.faprompt import FaPrompt
+from edge_agent.detectors.clip.glocalclip import GlocalClip
 from edge_agent.detectors.cops import Cops
 from edge_agent.detectors.tipsomaly import Tipsomaly
 from edge_agent.detectors.vip2clip import ViP2Clip
@@ -47,5 +51,9 @@ RECIPES: Mapping[str, FitRecipe] = {
     ViP2Clip.name: FitRecipe(10, 8, (0.9, 0.999), {"": 1e-3, "fgp.": 1e-5}, losses.vip2clip_losses),
     Cops.name: FitRecipe(10, 8, (0.5, 0.999), {"": 1e-3}, losses.cops_losses),
     AfClip.name: FitRecipe(2, 8, (0.5, 0.999), {"": 1e-4}, losses.afclip_losses),
+    AnomalyClip.name: FitRecipe(15, 8, (0.5, 0.999), {"": 1e-3}, losses.anomalyclip_losses),
+    Crane.name: FitRecipe(5, 8, (0.6, 0.999), {"": 1e-3}, losses.crane_losses),
+    GlocalClip.name: FitRecipe(15, 8, (0.5, 0.999), {"": 1e-3}, losses.glocalclip_losses),
+    FaPrompt.name: FitRecipe(10, 8, (0.5, 0.999), {"": 1e-3}, losses.faprompt_losses),
     AprilGan.name: FitRecipe(3, 8, (0.5, 0.999), {"": 1e-3}, losses.aprilgan_losses),
 }

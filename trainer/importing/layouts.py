@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from edge_agent.detectors.clip.afclip import AfClip
+from edge_agent.detectors.clip.anomalyclip import AnomalyClip
 from edge_agent.detectors.clip.aprilgan import AprilGan
+from edge_agent.detectors.clip.crane import Crane
+from edge_agent.detectors.clip.faprompt import FaPrompt
+from edge_agent.detectors.clip.glocalclip import GlocalClip
 from edge_agent.detectors.cops import Cops
 from edge_agent.detectors.tipsomaly import Tipsomaly
 from edge_agent.detectors.vip2clip import ViP2Clip
@@ -13,6 +17,7 @@ from trainer.importing.afclip import AfClipLayout
 from trainer.importing.aprilgan import AprilGanLayout
 from trainer.importing.cops import CopsLayout
 from trainer.importing.layout import Layout
+from trainer.importing.object_prompts import ANOMALYCLIP, CRANE, FAPROMPT, GLOCALCLIP, ObjectPromptsLayout
 from trainer.importing.tipsomaly import TipsomalyLayout
 from trainer.importing.vip2clip import ViP2ClipLayout
 
@@ -22,4 +27,8 @@ LAYOUTS: Mapping[str, Layout] = {
     Cops.name: CopsLayout(),
     AfClip.name: AfClipLayout(),
     AprilGan.name: AprilGanLayout(),
+    AnomalyClip.name: ObjectPromptsLayout(ANOMALYCLIP),
+    Crane.name: ObjectPromptsLayout(CRANE),
+    GlocalClip.name: ObjectPromptsLayout(GLOCALCLIP),
+    FaPrompt.name: ObjectPromptsLayout(FAPROMPT),
 }

@@ -153,6 +153,9 @@ COMMANDS = {
         "export",
         "label",
         "learn",
+        "page",
+        "page passwd",
+        "report",
     ],
     "trainer": ["fit", "synthesize", "import", "evaluate", "compare", "calibrate", "materials", "pretrain"],
 }

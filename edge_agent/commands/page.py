@@ -90,7 +90,7 @@ def _serve(config: Config, url: str, port: int | None, accounts: Accounts | None
 
     section = config.page
     assert section is not None
-    with _needing_the_extra():
+    with needing_the_extra():
         from edge_agent.page.accounts import Role
         from edge_agent.page.agent_state import agent_state
         from edge_agent.page.app import Line, application
@@ -120,7 +120,7 @@ def _serve(config: Config, url: str, port: int | None, accounts: Accounts | None
         app = application(
             journal,
             labels,
-            Pictures(_cache(), section.cache_mb * 1e6),
+            Pictures(picture_cache(), section.cache_mb * 1e6),
             sessions,
             hosts=[section.host, *section.hosts],
             zone=ZoneInfo(section.zone) if section.zone else None,
@@ -161,13 +161,13 @@ def _password(name: str) -> str:
 
 
 def _accounts(config: Config) -> Accounts:
-    with _needing_the_extra():
+    with needing_the_extra():
         from edge_agent.page.accounts import Accounts
     return Accounts(config.agent.data_dir / ACCOUNTS)
 
 
 @contextmanager
-def _needing_the_extra() -> Iterator[None]:
+def needing_the_extra() -> Iterator[None]:
     """Say how to install what an import lacks."""
     try:
         yield
@@ -180,7 +180,7 @@ def _address(section: PageConfig, port: int) -> str:
     return f"{'https' if section.tls else 'http'}://{f'[{name}]' if ':' in name else name}:{port}/"
 
 
-def _cache() -> Path:
+def picture_cache() -> Path:
     """Return the folder of small pictures: systemd's CacheDirectory=, else one of this user."""
     from platformdirs import user_cache_path
 

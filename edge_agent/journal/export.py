@@ -134,13 +134,16 @@ def _saved(column: str, file: SavedFile | None) -> dict[str, object]:
     return {f"{column}_uri": file.uri if file else None, f"{column}_sha256": file.sha256 if file else None}
 
 
+def disarmed(text: str) -> str:
+    """Return text from outside as a cell: what a spreadsheet would run as a formula gets a ' in front."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
 def _cell(column: str, value: object) -> object:
     """Return a value as its cell; text from outside that a spreadsheet would run as a formula gets a ' in front."""
     if isinstance(value, datetime):
         return value.isoformat()
-    if column in FROM_OUTSIDE and isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
-        return f"'{value}"
-    return value
+    return disarmed(value) if column in FROM_OUTSIDE and isinstance(value, str) else value
 
 
 def _write_csv(pages: Pages, file: IO[bytes]) -> int:

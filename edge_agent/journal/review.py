@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,9 +15,22 @@ from edge_agent.core import AlarmEvent
 from edge_agent.journal.database import Database, journal_errors
 from edge_agent.journal.opening import attach_database
 from edge_agent.journal.rows import RecordedInspection, recorded
-from edge_agent.journal.tables import follows, inspections, line_alarm, outbox, precedes, regions, worth_a_look
+from edge_agent.journal.tables import (
+    follows,
+    inspections,
+    label_holds,
+    labels,
+    line_alarm,
+    outbox,
+    precedes,
+    regions,
+    worth_a_look,
+)
 
-Which = Literal["look", "all"]  # look: not OK, and OK just below the threshold
+# look: not OK, and OK just below the threshold. false_alarm: not OK, and said to be good. missed: OK, and said to be a defect.
+Which = Literal["look", "not_ok", "false_alarm", "missed", "all"]
+MOST_LABELS = 10_000  # the newest, that are searched for false alarms and misses
+AT_ONCE = 500  # values in one query
 
 
 class Position(NamedTuple):
@@ -46,6 +60,25 @@ class StandingAlarm:
     raised: RecordedInspection
     acknowledged_by: str | None
     acknowledged_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class StationNumbers:
+    """What a station did in a period.
+
+    parts, not_ok, undecided: inspections, those that are NotOK, and those that are neither that nor OK. false_alarms, confirmed:
+    NotOK ones that were said to be good, or defects. missed: OK ones that were said to be defects. kinds: of defects that were
+    said, the most frequent first.
+    """
+
+    station: str
+    parts: int
+    not_ok: int
+    undecided: int
+    false_alarms: int
+    confirmed: int
+    missed: int
+    kinds: Sequence[tuple[str, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +112,8 @@ class JournalReview:
             limit: most inspections of the page, at least 1.
             older: begin behind this inspection, towards older ones; as ReviewPage.older. None (default): at the newest.
         """
+        if chosen.which in ("false_alarm", "missed"):
+            return self._labelled_page(chosen, limit, older)
         columns = inspections.c
         query = select(inspections).order_by(columns.taken_at.desc(), columns.number.desc())
         query = query.where(*_conditions(chosen)).limit(limit + 1)
@@ -103,6 +138,10 @@ class JournalReview:
         columns, own = inspections.c, self._position(id_)
         if own is None:
             return None, None
+        if chosen.which in ("false_alarm", "missed"):
+            ids = [row.id for row in self._labelled(chosen)]
+            at = ids.index(id_) if id_ in ids else None
+            return (None, None) if at is None else (next(iter(ids[at + 1 :]), None), ids[at - 1] if at else None)
         found = select(columns.id).where(*_conditions(chosen)).limit(1)
         before = found.where(precedes(columns.taken_at, *own))
         after = found.where(follows(columns.taken_at, *own))
@@ -118,6 +157,19 @@ class JournalReview:
         """Return the inspection of this id; None if there is none."""
         rows = self._read(select(inspections).where(inspections.c.id == id_))
         return self._recorded(rows)[0] if rows else None
+
+    def numbers(self, chosen: Selection) -> list[StationNumbers]:
+        """Count what the stations of a selection did in its time; reads every inspection of that time."""
+        columns = inspections.c
+        conditions = [*_of_station(chosen), *_of_time(chosen)]
+        of_evaluations = select(columns.station, columns.evaluation, func.count().label("count")).where(*conditions)
+        counted = self._read(of_evaluations.group_by(columns.station, columns.evaluation))
+        of_labels = select(
+            columns.station, columns.evaluation, labels.c.label, labels.c.kind, func.count().label("count")
+        )
+        of_labels = of_labels.join(inspections, columns.id == labels.c.inspection).where(label_holds(), *conditions)
+        said = self._read(of_labels.group_by(columns.station, columns.evaluation, labels.c.label, labels.c.kind))
+        return [_numbers(name, counted, said) for name in sorted({row.station for row in counted})]
 
     def newest(self, station: str) -> RecordedInspection | None:
         """Return the inspection of a station that was taken last; None if there is none."""
@@ -150,6 +202,36 @@ class JournalReview:
         )
         return StandingAlarm(raised, said[0].payload["by"] if said else None, said[0].created_at if said else None)
 
+    def _labelled_page(self, chosen: Selection, limit: int, older: Position | None) -> ReviewPage:
+        found = self._labelled(chosen)
+        if older is not None:
+            found = [row for row in found if (row.taken_at, row.number) < older]
+        numbers = [row.number for row in found[:limit]]
+        rows = self._read(select(inspections).where(inspections.c.number.in_(numbers)))
+        rows = sorted(rows, key=lambda row: (row.taken_at, row.number), reverse=True)
+        more = Position(rows[-1].taken_at, rows[-1].number) if len(found) > limit else None
+        return ReviewPage(self._recorded(rows), more)
+
+    def _labelled(self, chosen: Selection) -> list[Row[Any]]:
+        """Return id, number and time of the false alarms or misses of a selection, the newest first.
+
+        It goes from the labels to their inspections, as these are many and those are few.
+        """
+        columns, value = inspections.c, "good" if chosen.which == "false_alarm" else "defect"
+        is_ok = columns.evaluation == literal_column("'OK'")
+        query = select(labels.c.inspection).where(label_holds(), labels.c.label == value)
+        if chosen.station is not None:
+            query = query.where(labels.c.station == chosen.station)
+        ids = [row.inspection for row in self._read(query.order_by(labels.c.number.desc()).limit(MOST_LABELS))]
+        wanted = [~is_ok if chosen.which == "false_alarm" else is_ok, *_of_time(chosen)]
+        found: list[Row[Any]] = []
+        for some in range(0, len(ids), AT_ONCE):
+            of_these = select(columns.id, columns.number, columns.taken_at).where(
+                columns.id.in_(ids[some : some + AT_ONCE])
+            )
+            found += self._read(of_these.where(*wanted))
+        return sorted(found, key=lambda row: (row.taken_at, row.number), reverse=True)
+
     def _position(self, id_: str) -> Position | None:
         columns = inspections.c
         rows = self._read(select(columns.taken_at, columns.number).where(columns.id == id_))
@@ -180,5 +262,41 @@ def open_review(url: str) -> Iterator[JournalReview]:
 
 def _conditions(chosen: Selection) -> list[ColumnElement[bool]]:
     """Return the conditions of a selection but those of its time."""
-    of_station = [] if chosen.station is None else [inspections.c.station == chosen.station]
-    return [*of_station, worth_a_look] if chosen.which == "look" else of_station
+    if chosen.which == "all":
+        return _of_station(chosen)
+    not_ok = [inspections.c.evaluation == literal_column("'NotOK'")] if chosen.which == "not_ok" else []
+    return [*_of_station(chosen), worth_a_look, *not_ok]
+
+
+def _of_station(chosen: Selection) -> list[ColumnElement[bool]]:
+    return [] if chosen.station is None else [inspections.c.station == chosen.station]
+
+
+def _of_time(chosen: Selection) -> list[ColumnElement[bool]]:
+    since = [] if chosen.since is None else [inspections.c.taken_at >= chosen.since]
+    return since if chosen.until is None else [*since, inspections.c.taken_at < chosen.until]
+
+
+def _numbers(station: str, counted: Sequence[Row[Any]], said: Sequence[Row[Any]]) -> StationNumbers:
+    """Add up the counts of one station: by evaluation, and by evaluation, label and kind."""
+    by_evaluation = {row.evaluation: row[-1] for row in counted if row.station == station}
+    of_labels = [row for row in said if row.station == station]
+    kinds: Counter[str] = Counter()
+    for row in of_labels:
+        if row.kind is not None:
+            kinds[row.kind] += row[-1]
+
+    def labelled(evaluation: str, label: str) -> int:
+        return sum(row[-1] for row in of_labels if (row.evaluation, row.label) == (evaluation, label))
+
+    parts, not_ok = sum(by_evaluation.values()), by_evaluation.get("NotOK", 0)
+    return StationNumbers(
+        station,
+        parts,
+        not_ok,
+        parts - not_ok - by_evaluation.get("OK", 0),
+        labelled("NotOK", "good"),
+        labelled("NotOK", "defect"),
+        labelled("OK", "defect"),
+        kinds.most_common(),
+    )

@@ -25,6 +25,7 @@ from edge_agent.page.guard import Guard
 from edge_agent.page.live import LiveViews, Tiles
 from edge_agent.page.pictures import Pictures
 from edge_agent.page.rendering import Templates
+from edge_agent.page.report import NumbersViews
 from edge_agent.page.review import ReviewViews
 from edge_agent.page.safety import Safety
 from edge_agent.page.sessions import Sessions, Visit
@@ -87,6 +88,7 @@ def application(
         routes=[
             guard.get("/", start),
             *ReviewViews(journal, labels, pictures, templates, zone).routes(guard),
+            *NumbersViews(journal, templates, zone).routes(guard),
             *live,
             *guard.sign_in_routes(),
             Mount("/static", StaticFiles(directory=Path(__file__).parent / "static")),

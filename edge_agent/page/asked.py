@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone, tzinfo
+from typing import get_args
 from urllib.parse import urlencode
 
 from starlette.exceptions import HTTPException
@@ -14,7 +15,7 @@ from edge_agent.journal.review import Position, Selection, Which
 
 ID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"  # of an inspection
 EPOCH = datetime.fromtimestamp(0, timezone.utc)
-_WHICH: Mapping[str, Which] = {"look": "look", "all": "all"}
+_WHICH: Mapping[str, Which] = {which: which for which in get_args(Which)}
 
 
 def inspection_id(text: str) -> str:
@@ -36,7 +37,7 @@ def selection(query: Mapping[str, str], zone: tzinfo | None) -> Selection:
     """
     which = _WHICH.get(query.get("show") or "look")
     if which is None:
-        raise HTTPException(400, "show is look or all")
+        raise HTTPException(400, f"show is one of {', '.join(_WHICH)}")
     since, until = (_moment(query.get(key, ""), zone) for key in ("since", "until"))
     if since is not None and until is not None and until <= since:
         raise HTTPException(400, "The end of the period is not after its beginning.")

@@ -55,6 +55,10 @@ class Templates:
         """
         return HTMLResponse(self._environment.get_template(template).render(values, visit=visit), status)
 
+    def text(self, template: str, **values: object) -> str:
+        """Render a template that is no answer. template: name of a file of templates/. values: what it names, escaped."""
+        return self._environment.get_template(template).render(values)
+
     def part(self, template: str, macro: str, *values: object) -> str:
         """Return what a macro of a template makes of these values.
 

@@ -1,0 +1,132 @@
+"""What happened in a period: the numbers of a view, and a report that can be printed and sent."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from contextlib import closing
+
+import pytest
+from starlette.testclient import TestClient
+
+from edge_agent.cli import main
+from edge_agent.core import Evaluation
+from edge_agent.journal.labels import Statement, open_labels
+from edge_agent.journal.review import Selection, open_review
+from edge_agent.journal.rows import LabelValue
+from tests.pages import journal_of, page, part, shift
+
+HOUR = ["--since", "2026-11-20T10:00Z", "--until", "2026-11-20T11:00Z"]
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory):
+    """The folder of a journal in which a false alarm, two defects and a miss were labelled, and one label undone."""
+    folder = tmp_path_factory.mktemp("report")
+    held = journal_of(folder, [*shift(), part(30, Evaluation.NOT_OK, 0.7, station="=1+1")])
+    good, defect, none = LabelValue.GOOD, LabelValue.DEFECT, LabelValue.NONE
+    said = [
+        (1, good, None),
+        (4, defect, "dent"),
+        (5, defect, "dent"),
+        (0, defect, "=cmd()"),
+        (2, good, None),
+        (2, none, None),
+    ]
+    with open_labels(f"sqlite:///{folder}/journal.db") as labels:
+        for place, value, kind in said:
+            labels.say(Statement(held[place].id, value, kind), "anna")
+    return folder, held
+
+
+def test_numbers_count_what_people_said_and_nothing_that_was_undone(labelled):
+    folder, _ = labelled
+    with open_review(f"sqlite:///{folder}/journal.db") as journal:
+        numbers = {one.station: one for one in journal.numbers(Selection())}
+        hour = {one.station: one for one in journal.numbers(Selection("cam1", shift()[5].frame.taken_at))}
+    cam1, cam2 = numbers["cam1"], numbers["cam2"]
+    assert (cam1.parts, cam1.not_ok, cam1.undecided) == (4, 2, 0)
+    assert (cam1.false_alarms, cam1.confirmed, cam1.missed) == (1, 1, 1)
+    assert dict(cam1.kinds) == {"dent": 1, "=cmd()": 1}
+    assert (cam2.parts, cam2.not_ok, cam2.confirmed) == (2, 1, 1)
+    assert hour["cam1"].parts == 1
+
+
+@pytest.mark.parametrize(
+    ("which", "parts"),
+    [
+        ("not_ok", ["SN-bad-3", "SN30", "SN-bad-2", "SN-bad-1"]),
+        ("false_alarm", ["SN-bad-1"]),
+        ("missed", ["SN0"]),
+        ("look", ["SN-bad-3", "SN30", "SN-bad-2", "SN-border", "SN-bad-1"]),
+    ],
+)
+def test_a_selection_holds_what_it_is_called(labelled, which, parts):
+    folder, held = labelled
+    names = {held[0].part_id: "SN0", held[6].part_id: "SN30"}
+    with open_review(f"sqlite:///{folder}/journal.db") as journal:
+        found, older = [], None
+        while True:  # one at a time, so that each page begins behind the one before
+            some = journal.page(Selection(which=which), 1, older)
+            found += [names.get(one.part_id, one.part_id) for one in some.inspections]
+            if (older := some.older) is None:
+                break
+        assert found == parts
+        if which in ("false_alarm", "missed"):
+            (only,) = journal.page(Selection(which=which), 9).inspections
+            assert journal.neighbours(only.id, Selection(which=which)) == (None, None)
+
+
+def test_the_rejects_of_an_hour_with_their_pictures_and_which_were_false_alarms(
+    labelled, tmp_path, capsys, monkeypatch
+):
+    folder, held = labelled
+    monkeypatch.setenv("CACHE_DIRECTORY", str(tmp_path / "cache"))
+    out = tmp_path / "report.html"
+    assert main(["report", "--journal", f"{folder}/journal.db", *HOUR, "--only", "not_ok", "--out", str(out)]) == 0
+    assert "cam1: 3 parts, 1 NotOK; labelled: 1 false alarms, 0 confirmed, 1 missed" in capsys.readouterr().out
+    html = out.read_text()
+    assert re.findall(r"<b>(.*?)</b>", html) == [held[6].part_id, "SN-bad-2", "SN-bad-1"]
+    assert html.count('src="data:image/jpeg;base64,') == 3
+    assert re.search(r"Good part.*anna", html)
+    assert not re.search(r"<script|https?://|<link", html)
+
+
+def test_the_same_as_csv_has_no_formula_in_it(labelled, tmp_path):
+    folder, _ = labelled
+    out = tmp_path / "report.csv"
+    assert main(["report", "--journal", f"{folder}/journal.db", *HOUR, "--out", str(out)]) == 0
+    with out.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 4
+    assert [row["label"] for row in rows].count("good") == 1
+    with page(folder) as app:
+        text = (
+            TestClient(app, base_url="http://127.0.0.1")
+            .get("/numbers.csv?since=2026-11-20T00:00&until=2026-11-21T00:00")
+            .text
+        )
+    assert not re.search(r"(^|,)=", text, re.MULTILINE)
+    assert {row["station"]: row["parts"] for row in csv.DictReader(io.StringIO(text))} == {
+        "'=1+1": "1",
+        "cam1": "4",
+        "cam2": "2",
+    }
+
+
+def test_the_numbers_of_a_day_are_a_view_and_longer_periods_are_the_commands(labelled):
+    folder, _ = labelled
+    with page(folder) as app, closing(TestClient(app, base_url="http://127.0.0.1")) as client:
+        html = client.get("/numbers?since=2026-11-20T00:00&until=2026-11-21T00:00").text
+        assert re.search(r"<th>cam1</th><td>4</td><td>2</td><td>50.00 %</td>", html)
+        assert "Nothing was inspected in this time" in client.get("/numbers").text
+        assert client.get("/numbers?since=2020-01-01T00:00").status_code == 400
+
+
+@pytest.mark.parametrize("wrong", [["--until", "2026-11-20T10:00Z"], ["--out", "report.pdf"]])
+def test_a_report_that_cannot_be_is_refused(labelled, wrong, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["report", "--journal", "x.db", *HOUR, *wrong])
+    assert ended.value.code == 2
+    assert re.search("is not after --since|ends in .html or .csv", capsys.readouterr().err)

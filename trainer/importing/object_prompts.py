@@ -77,7 +77,13 @@ class ObjectPromptsLayout:
 
 
 def published_shapes(kind: Kind, known: Mapping[str, Tensor], backbone: Backbone) -> Shapes:
-    """Return the shapes of a kind's tensors by the authors' names, for as many tokens and blocks as there are in `known`."""
+    """Return the shapes of a method's tensors by the authors' names, for as many tokens and blocks as a file has.
+
+    Args:
+        kind: the method's names.
+        known: the file's tensors.
+        backbone: that they are to be used with.
+    """
     names = [name for name in known if name.startswith(f"{DEEP}.")]
     tokens = max((known[name].shape[0] for name in names if known[name].ndim), default=1)
     return kind.own(known, backbone) | {

@@ -241,7 +241,8 @@ def test_every_answer_forbids_what_the_page_does_not_need(shown, address):
 
 def test_the_templates_have_no_script_and_no_style_of_their_own():
     folder = Path("edge_agent/page/templates")
-    for path in (Path(__file__).parents[1] / folder).iterdir():
+    served = {path for path in (Path(__file__).parents[1] / folder).iterdir() if path.name != "report.html"}
+    for path in served:  # a report is a file of its own, which the page never serves
         assert not re.search(r"\sstyle=|\son[a-z]+=|<style|javascript:|https?://", path.read_text()), path
 
 

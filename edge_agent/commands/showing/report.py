@@ -10,7 +10,7 @@ from pathlib import Path
 from edge_agent.commands.arguments import config_option
 from edge_agent.commands.exits import OK
 from edge_agent.commands.moments import local, moment
-from edge_agent.commands.page import needing_the_extra, picture_cache
+from edge_agent.commands.showing.page import needing_the_extra, picture_cache
 from edge_agent.errors import ConfigError, EdgeAgentError
 
 ONLY = ("not_ok", "false_alarm", "missed", "all")  # journal.review.Which, which takes time to import

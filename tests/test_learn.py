@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import json
 from collections.abc import Iterator
 from contextlib import closing
@@ -17,9 +18,11 @@ from edge_agent.config.edit import with_values
 from edge_agent.config.load import load_config
 from edge_agent.core import Detector
 from edge_agent.detectors.checkpoint import Checkpoint, load_checkpoint
+from edge_agent.errors import EdgeAgentError
 from edge_agent.inference.load import Loader
 from edge_agent.journal.journal import Journal
-from edge_agent.journal.labels import open_labels
+from edge_agent.journal.labels import Statement, open_labels
+from edge_agent.journal.rows import LabelValue
 from edge_agent.learn.candidate import make_candidate
 from edge_agent.learn.patches import seen_again
 from edge_agent.line.calibration import read_calibration
@@ -151,6 +154,27 @@ def test_the_way_back_leads_to_the_parent_or_to_any_other(line: Taught, capsys: 
     capsys.readouterr()
     assert learn(line, "--back", "cafe") == 1
     assert "cafe: no such checkpoint" in capsys.readouterr().err
+
+
+def test_a_station_without_a_calibration_learns_and_two_people_at_once_are_told_of_each_other(
+    line: Taught, loader: Loader
+) -> None:
+    text = line.config.read_text().replace("calibration: cam1-calibration.json", "threshold: 0.5  # ours")
+    line.config.write_text(text)
+    with open_labels(line.url) as labels:
+        labels.say(Statement(line.ids["dusty10"], LabelValue.GOOD), "anna")
+        first, second = (make_candidate(load_config(line.config), line.config, "cam1", loader=loader) for _ in range(2))
+        with line.config.open() as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            with pytest.raises(EdgeAgentError, match="somebody else changes the station right now"):
+                first.use(labels)
+        assert first.use(labels).name == "cam1-2.safetensors"
+        with pytest.raises(EdgeAgentError, match=r"names cam1-2\.safetensors by now, no longer cam1\.safetensors"):
+            second.use(labels)
+    assert line.config.read_text() == text.replace("cam1.safe", "cam1-2.safe")
+    assert verdicts(line, loader, [dusty(10)]) == [False]
+    assert learn(line, "--back") == 0
+    assert line.config.read_text() == text
 
 
 def test_what_is_taken_back_is_unlearnt(line: Taught, capsys: pytest.CaptureFixture[str]) -> None:

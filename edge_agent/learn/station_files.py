@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -45,8 +46,12 @@ class StationFiles:
         Returns:
             The checkpoint's file.
 
-        Raises EdgeAgentError; config.yaml is then as it was.
+        Raises EdgeAgentError, also where config.yaml names another checkpoint by now; it is then as it was.
         """
+        with self._alone():
+            return self._with_corrections(made, calibration)
+
+    def _with_corrections(self, made: Checkpoint, calibration: Calibration | None) -> Path:
         base = re.sub(r"-\d+$", "", self.checkpoint.stem)
         number = self._last_number(base) + 1
         file = self.checkpoint.with_name(f"{base}-{number}{_CHECKPOINT}")
@@ -62,9 +67,10 @@ class StationFiles:
 
     def back(self, which: str | None) -> Path:
         """Have config.yaml name an earlier checkpoint, and its calibration; see `earlier`. Return the checkpoint's file."""
-        file, calibration = self.earlier(which)
-        self._point_to(file, calibration)
-        return file
+        with self._alone():
+            file, calibration = self.earlier(which)
+            self._point_to(file, calibration)
+            return file
 
     def earlier(self, which: str | None) -> tuple[Path, Path | None]:
         """Find an earlier checkpoint, and the calibration that was made with it.
@@ -113,6 +119,23 @@ class StationFiles:
         for folder in {self.config.parent, self.checkpoint.parent, (self.calibration or self.checkpoint).parent}:
             if not os.access(folder, os.W_OK):
                 raise EdgeAgentError(f"{folder}: user {os.geteuid()} may not write there: run the command as its owner")
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep others from changing the station meanwhile, and make sure that nobody has."""
+        with self.config.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise EdgeAgentError(
+                    f"{self.config}: somebody else changes the station right now: try again"
+                ) from error
+            written = parse(file.read().decode("utf-8-sig")).data["stations"][self.number]["detector"]["checkpoint"]
+            if Path(written).name != self.checkpoint.name:
+                raise EdgeAgentError(
+                    f"{self.config}: names {written} by now, no longer {self.checkpoint.name}: run the command again"
+                )
+            yield
 
     def _last_number(self, base: str) -> int:
         made = re.compile(rf"{re.escape(base)}(?:-(\d+))?(?:{re.escape(_CHECKPOINT)}|{re.escape(_CALIBRATION)})")

@@ -16,6 +16,7 @@ from edge_agent.errors import ConfigError
 from edge_agent.evidence.store import EvidenceStore
 from edge_agent.inference.detector import PromptDetector
 from edge_agent.inference.load import Loader
+from edge_agent.inference.together import Fusion
 from edge_agent.journal.journal import Journal
 from edge_agent.line.calibration import Calibration, least_contrast
 from edge_agent.line.inspect import MessageBuilder, Station
@@ -46,7 +47,25 @@ def detector(wanted: DetectorConfig, loader: Loader, calibration: Calibration | 
     squares = wanted.squares
     if squares is None:
         squares = calibration is None or calibration.squares
-    return loader.arranged(single_detector(wanted, loader), wanted.windows, squares)
+    return together(wanted, loader.arranged(single_detector(wanted, loader), wanted.windows, squares), loader, squares)
+
+
+def together(wanted: DetectorConfig, bank: Detector, loader: Loader, squares: bool) -> Detector:
+    """Return what looks with a bank and with what the section has beside it; the bank alone where that is nothing.
+
+    Args:
+        wanted: the station's section.
+        bank: reads pictures with its bank.
+        loader: loads the other one.
+        squares: whether elongated pictures are read in squares.
+
+    Raises CheckpointError.
+    """
+    for beside in wanted.together:
+        other = loader.detector(beside.model, beside.checkpoint, wanted.class_name, wanted.device, wanted.precision)
+        fusion = Fusion.of((wanted.header() or {})["together"])
+        return loader.together(loader.arranged(other, wanted.windows, squares), bank, fusion)
+    return bank
 
 
 def single_detector(wanted: DetectorConfig, loader: Loader) -> PromptDetector:

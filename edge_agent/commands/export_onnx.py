@@ -81,6 +81,10 @@ def export_onnx(options: argparse.Namespace) -> int:
     else:
         config = Config.model_validate({"stations": [{"name": "export", "source": {"folder": "."}}]})
     chosen = _station(config, options)
+    if chosen.detector.together:
+        raise EdgeAgentError(
+            f"station {chosen.name} looks with two models together, and one ONNX file holds one: export a station that looks with one"
+        )
     loader = build.loader(config)
     station = build.station(chosen, loader, config.sha256)
     rules = station.rules

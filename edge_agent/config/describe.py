@@ -46,6 +46,7 @@ def _station(station: StationConfig) -> Iterator[str]:
     yield f"watches   {station.source.describe()}"
     prompts = f", checkpoint {detector.checkpoint}" if detector.checkpoint else ""
     prompts += f", method {detector.method}" if detector.method else ""
+    prompts += "".join(f", together with model {one.model}" for one in detector.together)
     size = f" at {detector.image_size} pixels" if detector.image_size else ""
     near = f", in {detector.windows} x {detector.windows} windows too" if detector.windows > 1 else ""
     yield f"looks at  {detector.class_name!r} with model {detector.model}{size}{near}{prompts}; {_device(detector)}"

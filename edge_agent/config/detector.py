@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from edge_agent.backbones.families import family_of
@@ -54,6 +54,13 @@ def _check_header(checkpoint: Path) -> None:
         raise invalid(f"{checkpoint} is of the method {header['method']!r}; this version knows {known}")
 
 
+class Beside(Section):
+    """A detector with prompts that looks together with a bank: its model and checkpoint; None is the one that comes with it."""
+
+    model: Model = EMBEDDED
+    checkpoint: ReadableFile | None = None
+
+
 class DetectorConfig(Section):
     """The detector of a station; stations with equal sections share one.
 
@@ -61,7 +68,8 @@ class DetectorConfig(Section):
     method: one that needs no checkpoint, instead of a checkpoint. checkpoint: None is the one that comes with the model.
     class_name: what is in the picture, in one or two words. image_size: side in pixels at which pictures are read; None is
     as fitted. windows: number of windows along each side that are read besides the whole picture; 1 is none. squares: whether
-    elongated pictures are read in squares; None: as the station's calibration was made, yes without one.
+    elongated pictures are read in squares; None: as the station's calibration was made, yes without one. together: what looks
+    beside this one; it is written as a list of both, `[{model: embedded}, {model: M, checkpoint: BANK}]`, in place of their keys.
     """
 
     model: Model = EMBEDDED
@@ -73,6 +81,22 @@ class DetectorConfig(Section):
     image_size: Annotated[int, Field(ge=32, le=2048)] | None = None
     windows: Annotated[int, Field(ge=1, le=MAX_WINDOWS)] = 1
     squares: bool | None = None
+    together: Annotated[tuple[Beside, ...], Field(max_length=1)] = Field(default=(), validate_default=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bank_is_the_last(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping) or "together" not in data:
+            return data
+        both = data["together"]
+        if not isinstance(both, Sequence) or len(both) != 2 or not all(isinstance(one, Mapping) for one in both):
+            raise invalid(
+                "together wants two detectors: [{model: embedded}, {model: efficientnet-lite0, checkpoint: BANK}]"
+            )
+        first, last = both
+        if twice := [key for key in (*Beside.model_fields, "method") if key in data]:
+            raise invalid(f"has together, whose detectors say their own {twice[0]}: remove {twice[0]}")
+        return {**data, **last, "together": [first]}
 
     @field_validator("checkpoint")
     @classmethod
@@ -89,6 +113,22 @@ class DetectorConfig(Section):
         if checkpoint is not None:
             _check_header(checkpoint)
         return checkpoint
+
+    @field_validator("together")
+    @classmethod
+    def _check_together(cls, together: tuple[Beside, ...], info: ValidationInfo) -> tuple[Beside, ...]:
+        checkpoint = info.data.get("checkpoint")
+        if "checkpoint" not in info.data:  # its own error is told
+            return together
+        made = checkpoint is not None and "together" in read_header(checkpoint)
+        if together and not made:
+            raise invalid("wants a bank that was made for it by `trainer station` as the second detector's checkpoint")
+        if made and not together:
+            raise invalid(
+                f"is missing: {checkpoint} was made to look together with another: together: [{{model: embedded}},"
+                " {model: ..., checkpoint: ...}]"
+            )
+        return together
 
     @field_validator("image_size")
     @classmethod

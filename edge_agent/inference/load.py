@@ -18,6 +18,7 @@ from edge_agent.detectors.checkpoint import load_checkpoint, unfitted_checkpoint
 from edge_agent.errors import CheckpointError, DeviceMissing
 from edge_agent.inference.detector import PromptDetector
 from edge_agent.inference.squares import SquaresDetector
+from edge_agent.inference.together import Fusion, TogetherDetector
 from edge_agent.inference.windowed import WindowedDetector
 
 
@@ -29,6 +30,7 @@ class Loader:
         self._folders = search_folders() if folders is None else folders
         self._backbones: dict[tuple[str, str, torch.dtype], Backbone] = {}
         self._detectors: dict[tuple[object, ...], PromptDetector] = {}
+        self._together: dict[tuple[Detector, Detector], Detector] = {}
         self._arranged: dict[tuple[PromptDetector, int, bool], Detector] = {}
 
     def backbone(self, model: str = EMBEDDED, device: str = "auto", dtype: torch.dtype = torch.float32) -> Backbone:
@@ -115,6 +117,13 @@ class Loader:
         self._arranged = {key: one for key, one in self._arranged.items() if id(one) in kept}
         singles = {id(single) for single, *_ in self._arranged}
         self._detectors = {key: one for key, one in self._detectors.items() if id(one) in singles}
+
+    def together(self, other: Detector, bank: Detector, fusion: Fusion) -> Detector:
+        """Return what looks with both; see TogetherDetector. Raises CheckpointError."""
+        key = other, bank
+        if key not in self._together:
+            self._together[key] = TogetherDetector(other, bank, fusion)
+        return self._together[key]
 
 
 def load_detector(

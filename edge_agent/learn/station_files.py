@@ -189,6 +189,11 @@ def station_files(config: Path, station: StationConfig) -> StationFiles:
             f"station {station.name} has no bank of good parts, so it cannot learn single corrections: `trainer station` makes it"
             " one, and `trainer calibrate` sets a new threshold"
         )
+    if station.detector.together:
+        raise EdgeAgentError(
+            f"station {station.name} looks with a bank and with prompts together, whose weights single corrections would change: add"
+            " good parts with `trainer station --add`"
+        )
     written = data["stations"][number].get("calibration")
     calibration = None if written is None else config.parent / Path(written).expanduser()
     return StationFiles(config, number, station.detector.checkpoint, calibration)

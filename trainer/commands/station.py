@@ -110,7 +110,7 @@ def _station(options: argparse.Namespace) -> int:
             this = station_there.as_it_is(compared, pictures, options.seed, loader, progress.update)
             as_it_is = measured(this, allowed)
             found.append(as_it_is)
-    chosen = best(found)
+    chosen = best(found, pictures.painted)
     if not chosen.usable:
         raise EdgeAgentError(
             f"{options.good or options.add}: good parts reach the highest score there is, so no threshold rejects fewer than"

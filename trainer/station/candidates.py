@@ -5,25 +5,33 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
+import edge_agent
 from edge_agent.backbones.tips.embedded import EMBEDDED
 from edge_agent.core import Detector, Reading
 from edge_agent.detectors.checkpoint import Checkpoint
+from edge_agent.detectors.patchcore import SHARPNESS
 from edge_agent.errors import EdgeAgentError
 from edge_agent.inference.detector import PromptDetector
 from edge_agent.inference.load import Loader
 from edge_agent.inference.squares import SquaresDetector
+from edge_agent.inference.together import TogetherDetector, log_odds, resized
+from edge_agent.io.pictures import decode
 from edge_agent.line.calibration import brightness
 from edge_agent.line.contrast import contrast
 from trainer.bank.bank import make_bank
+from trainer.station.fusion import Said, fitted
 from trainer.station.pictures import PictureSet
 
 TRUNKS = ("efficientnet-lite0", "efficientnet-lite2")
 BATCH = 8  # pictures read at once
 TIMED = 16  # pictures that the speed is measured on, at least
+OTHER_THINGS = Path(edge_agent.__file__).parent / "samples"  # pictures of many products
+OTHERS = 6  # of them that are read
 
 Report = Callable[[int], object]
 
@@ -34,8 +42,9 @@ class Candidate:
 
     words: for a person. detector: as the station will have it. section: of config.yaml, but for the checkpoint.
     checkpoint: to be written beside the config; None where none is needed. scores, peaks, brightness, contrast: (n,) of the
-    good pictures, each read without having been shown. bad: (m,) scores of the defective ones. speed: pictures a second.
-    reader: gives the detector that a good picture, by its number, was read with.
+    good pictures, each read without having been shown. maps: theirs. bad: (m,) scores of the defective ones. speed: pictures a
+    second. reader: gives the detector that a good picture, by its number, was read with. apart: how far good parts lie from
+    each other, as a share of how far pictures of other things do; None without a bank.
     """
 
     words: str
@@ -46,9 +55,11 @@ class Candidate:
     peaks: np.ndarray
     brightness: np.ndarray
     contrast: np.ndarray
+    maps: Sequence[np.ndarray]
     bad: np.ndarray
     speed: float
     reader: Callable[[int], Detector]
+    apart: float | None = None
 
 
 def candidates(pictures: PictureSet, class_name: str, seed: int, loader: Loader, report: Report) -> Iterator[Candidate]:
@@ -62,9 +73,10 @@ def candidates(pictures: PictureSet, class_name: str, seed: int, loader: Loader,
         report: called with 1 for every picture that was read.
     """
     zero_shot = loader.arranged(loader.detector(EMBEDDED, class_name=class_name))
-    yield candidate_of(
+    shipped = candidate_of(
         "as shipped, no good parts shown", zero_shot, {}, None, pictures, lambda number: zero_shot, report
     )
+    yield shipped
     for trunk in TRUNKS:
         backbone = loader.backbone(trunk)
         bank = make_bank(backbone, pictures.good, seed=seed, report=report)
@@ -76,7 +88,44 @@ def candidates(pictures: PictureSet, class_name: str, seed: int, loader: Loader,
             return folds[fold[number]]
 
         words = f"bank of {len(pictures.good)} good part{'s' * (len(pictures.good) > 1)}, {trunk}"
-        yield candidate_of(words, whole, {"model": trunk}, bank.checkpoint, pictures, reader, report)
+        alone = candidate_of(words, whole, {"model": trunk}, bank.checkpoint, pictures, reader, report)
+        alone = replace(alone, apart=apart(alone.scores, whole))
+        yield alone
+        yield together(shipped, alone)
+
+
+def together(other: Candidate, bank: Candidate) -> Candidate:
+    """Return both as one candidate, from what each of them said. other: with prompts, as shipped."""
+    first, second = (Said(one.scores, one.maps, one.bad) for one in (other, bank))
+    fusion = fitted(first, second, other.detector.info)
+    maps = [fusion.map(resized(one, two.shape), two) for one, two in zip(other.maps, bank.maps, strict=True)]
+    assert bank.checkpoint is not None
+    header = {**bank.checkpoint.header, "together": fusion.written()}
+    return replace(
+        bank,
+        words=f"both: as shipped, and {bank.words}",
+        detector=TogetherDetector(other.detector, bank.detector, fusion),
+        section={"together": [{"model": EMBEDDED}, dict(bank.section)]},
+        checkpoint=Checkpoint(header, bank.checkpoint.tensors),
+        scores=fusion.score(other.scores.astype(np.float64), bank.scores.astype(np.float64)),
+        peaks=np.array([one.max() for one in maps], np.float32),
+        maps=maps,
+        bad=fusion.score(other.bad.astype(np.float64), bank.bad.astype(np.float64)),
+        speed=1 / (1 / other.speed + 1 / bank.speed),
+        reader=lambda number: TogetherDetector(other.reader(number), bank.reader(number), fusion),
+    )
+
+
+def apart(scores: np.ndarray, bank: Detector) -> float:
+    """Return how far good parts lie from the bank of the others, as a share of how far pictures of other things lie from it.
+
+    Args:
+        scores: (n,) of good pictures, each read with a bank without it.
+        bank: of all of them.
+    """
+    others = [one.score for one in bank.read([decode(path) for path in sorted(OTHER_THINGS.glob("*.jpg"))[:OTHERS]])]
+    own, far = (np.exp(np.median(log_odds(np.asarray(each, np.float64))) / SHARPNESS) for each in (scores, others))
+    return float(own / far)
 
 
 def steps(pictures: PictureSet) -> int:
@@ -126,6 +175,7 @@ def candidate_of(
         checkpoint=checkpoint,
         scores=np.clip(values[:, 0], 0, 1),
         peaks=np.clip(values[:, 1], 0, 1),
+        maps=[one.heatmap for one in good_read],
         brightness=np.array(light, np.float32)[:, 0],
         contrast=np.array(light, np.float32)[:, 1],
         bad=np.clip(np.array([one.score for one in bad_read], np.float32), 0, 1),

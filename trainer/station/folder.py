@@ -5,6 +5,7 @@ Files of an earlier station stay: each has a number in its name, and config.yaml
 
 from __future__ import annotations
 
+import copy
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -13,13 +14,13 @@ from typing import Any
 
 import yaml
 
+from edge_agent import build
+from edge_agent.config.detector import DetectorConfig
 from edge_agent.config.edit import with_values
 from edge_agent.config.places import parse
-from edge_agent.detectors.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from edge_agent.detectors.checkpoint import Checkpoint, save_checkpoint
 from edge_agent.errors import EdgeAgentError
-from edge_agent.inference.detector import PromptDetector
 from edge_agent.inference.load import Loader
-from edge_agent.inference.squares import SquaresDetector
 from edge_agent.io.names import config_name
 from edge_agent.settings.section import Loc
 from trainer.calibrate.calibration import make_calibration, write_calibration
@@ -116,20 +117,19 @@ def write_station(
     Raises EdgeAgentError.
     """
     candidate, last = chosen.candidate, last_number(out, name)
-    section = dict(candidate.section)
+    section: dict[str, Any] = copy.deepcopy(dict(candidate.section))
     with write_errors(out, "free some space, or name another --out, and run the command again"):
         (out / INCOMING).mkdir(parents=True, exist_ok=True)
         _keep_pictures(out / PICTURES, pictures, adding)
-        detector = candidate.detector
         if candidate.checkpoint:
             file = out / checkpoint_name(name, last + 1)
             parent = {"parent_sha256": parent_sha256} if parent_sha256 else {}
             made = Checkpoint({**candidate.checkpoint.header, **parent}, candidate.checkpoint.tensors)
             save_checkpoint(made, file)
-            # The calibration names the digest of the file.
-            backbone = loader.backbone(str(section["model"]))
-            detector = SquaresDetector(PromptDetector(backbone, load_checkpoint(file), class_name))
-            section["checkpoint"] = file.name
+            (section["together"][-1] if "together" in section else section)["checkpoint"] = file.name
+    # As the agent will: the calibration names the digest of the file.
+    own = DetectorConfig.model_validate({"class_name": class_name, **section}, context={"folder": out.absolute()})
+    detector = build.detector(own, loader)
     readings = Readings(
         len(candidate.scores),
         candidate.scores,
@@ -185,7 +185,8 @@ def _edited(text: str, wanted: Mapping[str, Any], name: str) -> str | None:
     at = next(number for number, one in enumerate(wanted["stations"]) if one["name"] == name)
     station = wanted["stations"][at]
     values: dict[Loc, str] = {("stations", at, "calibration"): str(station["calibration"])}
-    values |= {("stations", at, "detector", key): str(value) for key, value in station["detector"].items()}
+    own = station["detector"]
+    values |= {("stations", at, "detector", key): one for key, one in own.items() if isinstance(one, str)}
     edited = with_values(text, values)
     return edited if edited and parse(edited).data == wanted else None
 

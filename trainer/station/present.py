@@ -118,7 +118,8 @@ def as_it_is(
         again = make_bank(
             backbone, shown, image_size=int(header["image_size"]), seed=int(header.get("seed", seed)), report=report
         )
-        folds = [SquaresDetector(PromptDetector(backbone, one, config.detector.class_name)) for one in again.folds]
+        alone = [SquaresDetector(PromptDetector(backbone, one, config.detector.class_name)) for one in again.folds]
+        folds = [build.together(config.detector, one, loader, squares=True) for one in alone]
         readers = {digest: folds[fold] for digest, fold in zip(present.shown, again.fold, strict=True)}
     parts = f", from {len(present.shown)} good part{'s' * (len(present.shown) > 1)}" if present.shown else ""
     return candidate_of(

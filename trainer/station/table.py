@@ -64,6 +64,11 @@ def notes(found: Sequence[Measured], chosen: Measured, pictures: PictureSet) -> 
             f"Unlike the other good parts: {names}{more}. Look whether they are good; a defect that is shown as good is never found"
             " again. If they are not, take them out and run the command again."
         )
+    if not all(one.alike for one in found):
+        yield (
+            "The good parts look as little like each other as like other things: a bank of them finds what is new, and not what is"
+            " defective."
+        )
     if pictures.painted:
         yield (
             f"Defects: {bad} painted ones, as no real ones were given (--bad FOLDER). Painted defects tell which way of looking is"

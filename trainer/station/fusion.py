@@ -13,8 +13,8 @@ from edge_agent.inference.together import Fusion, Mix, log_odds, resized
 from trainer.bank.good_parts import BEYOND_SCALE, COUNTS_AS, SPREAD_BEFOREHAND, exceeded_by
 from trainer.evaluate.metrics import auroc
 
-BEFOREHAND = 0.3  # weight of the prompts' scores before any defect is read; it counts as much as COUNTS_AS defects
-OF_MAPS = 0.5  # weight of the prompts' map
+BEFOREHAND = 0.35  # weight of the prompts' scores before any defect is read; it counts as much as COUNTS_AS defects
+OF_MAPS = 0.3  # weight of the prompts' map
 SPREAD = SHARPNESS * SPREAD_BEFOREHAND  # of the log odds of good parts' scores, before any is read
 BEST_KNOWN = 98.0  # percent: a better separation of a few defects is not told from this one
 

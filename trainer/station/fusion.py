@@ -8,14 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_agent.core import DetectorInfo
-from edge_agent.detectors.patchcore import SHARPNESS
 from edge_agent.inference.together import Fusion, Mix, log_odds, resized
-from trainer.bank.good_parts import BEYOND_SCALE, COUNTS_AS, SPREAD_BEFOREHAND, exceeded_by
+from trainer.bank.good_parts import BEYOND_SCALE, COUNTS_AS, SPREAD, exceeded_by
 from trainer.evaluate.metrics import auroc
 
 BEFOREHAND = 0.35  # weight of the prompts' scores before any defect is read; it counts as much as COUNTS_AS defects
 OF_MAPS = 0.3  # weight of the prompts' map
-SPREAD = SHARPNESS * SPREAD_BEFOREHAND  # of the log odds of good parts' scores, before any is read
 BEST_KNOWN = 98.0  # percent: a better separation of a few defects is not told from this one
 
 

@@ -21,12 +21,13 @@ import torch
 from torch import Tensor
 
 from benchmarks.embedded import half
-from edge_agent.core import Detector
-from edge_agent.detectors.patchcore import SHARPNESS, default_layers, picture_distance
+from edge_agent.core import Detector, Reading
+from edge_agent.detectors.patchcore import SHARPNESS, PatchCore, default_layers, picture_distance
 from edge_agent.inference.load import Loader
-from edge_agent.inference.squares import squares
+from edge_agent.inference.squares import join, squares
 from edge_agent.io.pictures import decode
-from edge_agent.kernels.nearest import nearest
+from edge_agent.kernels.cells import Cells
+from edge_agent.kernels.fused import heatmaps
 from trainer.bank.bank import SIZE
 from trainer.bank.coreset import coreset
 from trainer.bank.good_parts import (
@@ -44,6 +45,8 @@ from trainer.data.examples import Example, read_examples, read_mask
 from trainer.evaluate.metrics import auroc
 
 CELLS = 64  # cells a side at which maps and masks are compared
+SIDE = 224  # pixels a side of a square's map
+FARTHEST = 3.0  # no two descriptors of two layers lie farther apart
 
 
 def main() -> None:
@@ -142,21 +145,22 @@ def _draw(
     size: int,
 ) -> tuple[float, float, float, float]:
     """Return image and pixel AUROC, and good parts rejected and defects missed of 100, of one draw."""
-    bank = coreset(torch.cat(list(rows)), size).float()
+    bank = Cells(coreset(torch.cat(list(rows)), size).float())
     scores, maps = [], []
     for one in own:
         description, shape = known[one.picture]
         with torch.inference_mode():
-            found = nearest(description.rows.float(), bank).view(description.patches.shape[:3])
+            found = torch.stack([bank.nearest(one.float().flatten(0, 1)) for one in description.patches])
+            found = found.view(description.patches.shape[:3])
         scores.append(float(picture_distance(found).max()))
-        maps.append(_stitched(found.numpy(), shape))
+        maps.append(_stitched(found, shape))
     truth = np.array([one.defective for one in own])
     fold = fold_of(len(shown))
     if len(shown) > 1:
         left = []
         for number, one in enumerate(shown):
             others = [rows[at] for at in range(len(shown)) if fold[at] != fold[number]]
-            farther = one.distances(coreset(torch.cat(others), size).float())[0]
+            farther = one.distances(Cells(coreset(torch.cat(others), size).float()))[0]
             left.append(nearer(len(others), len(shown)) * farther)
         whole = scale(left)
         logs = SHARPNESS * np.log(np.array(left) / whole)  # the log odds of scores
@@ -173,16 +177,11 @@ def _draw(
     return auroc(truth, np.array(scores)), _pixel(own, maps), float(rejected), float(missed)
 
 
-def _stitched(found: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """Lay the maps (V, h, w) of a picture's squares over it; the higher value counts where two overlap."""
-    places = squares(shape)
-    whole = np.zeros((CELLS * 4, CELLS * 4), np.float32)
-    for cells, (top, bottom, left, right) in zip(found, places, strict=True):
-        rows = slice(round(4 * CELLS * top / shape[0]), max(1, round(4 * CELLS * bottom / shape[0])))
-        columns = slice(round(4 * CELLS * left / shape[1]), max(1, round(4 * CELLS * right / shape[1])))
-        part = whole[rows, columns]
-        np.maximum(part, cv2.resize(cells, part.shape[::-1], interpolation=cv2.INTER_LINEAR), out=part)
-    return cv2.resize(cv2.GaussianBlur(whole, (0, 0), 4), (CELLS, CELLS), interpolation=cv2.INTER_AREA)
+def _stitched(found: Tensor, shape: Sequence[int]) -> np.ndarray:
+    """Return the map (CELLS, CELLS) of a picture by the distances (V, h, w) of its squares, joined as a detector joins them."""
+    maps = heatmaps(found / FARTHEST, SIDE, PatchCore.sigma).numpy()
+    joined = join(shape, squares(shape), [Reading(0.0, one) for one in maps])
+    return cv2.resize(joined.heatmap, (CELLS, CELLS), interpolation=cv2.INTER_AREA)
 
 
 def _pixel(own: Sequence[Example], maps: Sequence[np.ndarray]) -> float:

@@ -21,8 +21,9 @@ from trainer.bank.bank import GoodPicture, make_bank
 from trainer.bank.coreset import POOL, coreset
 from trainer.bank.good_parts import fold_of, scale, varied
 from trainer.cli import main
-from trainer.station import candidates
+from trainer.station import candidates, pictures
 from trainer.station.choice import false_alarm_rate
+from trainer.station.pictures import picture_set
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -127,6 +128,17 @@ def test_a_folder_with_other_files_in_it_is_left_alone(tmp_path, capsys):
     assert "part0.png, which this command did not make" in capsys.readouterr().err
     assert main(["station", "--good", str(good), "--name", "../x", "--out", str(tmp_path / "station")]) == 1
     assert "letters, digits" in capsys.readouterr().err
+
+
+def test_every_picture_is_decoded_and_painted_once_while_they_fit(tmp_path, monkeypatch):
+    files = sorted(folder(tmp_path / "good", [part(0), part(1)]).iterdir())
+    made = picture_set(files, [])
+    assert made.good[0].decode() is made.good[0].decode()
+    assert made.bad[1].decode() is made.bad[1].decode()
+    monkeypatch.setattr(pictures, "KEPT_BYTES", part(0).nbytes)
+    made = picture_set(files, [])
+    assert made.good[0].decode() is made.good[0].decode()
+    assert made.good[1].decode() is not made.good[1].decode()
 
 
 def test_a_coreset_covers_what_all_patches_cover():

@@ -54,7 +54,7 @@ class SquaresDetector:
         def readings() -> list[Reading]:
             read = iter(wait())
             return [
-                _joined(image.shape, places, [next(read) for _ in places])
+                join(image.shape, places, [next(read) for _ in places])
                 for image, places in zip(images, places_of, strict=True)
             ]
 
@@ -89,8 +89,14 @@ def cut_mask(mask: np.ndarray, place: Place, shape: Sequence[int]) -> np.ndarray
     return mask[top : max(top + 1, round(place[1] * rows)), left : max(left + 1, round(place[3] * columns))]
 
 
-def _joined(shape: Sequence[int], places: Sequence[Place], readings: Sequence[Reading]) -> Reading:
-    """Join the readings of the squares of one picture of this shape."""
+def join(shape: Sequence[int], places: Sequence[Place], readings: Sequence[Reading]) -> Reading:
+    """Join the readings of the squares of one picture to one reading of all of it; see SquaresDetector.
+
+    Args:
+        shape: of the picture, (H, W, ...).
+        places: of the squares, as `squares` gives them or some of those.
+        readings: one for each square, with maps of one size.
+    """
     if places == [(0, shape[0], 0, shape[1])]:
         return readings[0]
     rows, columns = readings[0].heatmap.shape

@@ -12,6 +12,8 @@ from torch import Tensor
 from edge_agent.backbones.backbone import Backbone
 from edge_agent.detectors.checkpoint import Checkpoint
 from edge_agent.detectors.patchcore import PatchCore, default_layers
+from edge_agent.inference.thread_batches import read_in_threads
+from edge_agent.kernels.cells import Cells
 from trainer.bank.coreset import coreset
 from trainer.bank.good_parts import FEW, Described, described, fold_of, mirrored, nearer, scale, varied
 
@@ -60,23 +62,30 @@ def make_bank(
         report: called with 1 for every picture; default nothing.
     """
     layers, side = default_layers(backbone), image_size or backbone.image_size
-    good: list[Described] = []
-    rows: list[Tensor] = []  # of each picture: those that a bank may hold
-    for one in pictures:
-        pixels = one.decode()
-        good.append(described(backbone, pixels, side, layers))
-        again = mirrored(pixels) if len(pictures) < FEW else []
-        rows.append(torch.cat([good[-1].rows, *(described(backbone, each, side, layers).rows for each in again)]))
-        report(1)
+
+    def look(part: slice) -> list[tuple[Described, Tensor]]:
+        return [_looked_at(one, backbone, side, layers, len(pictures) < FEW, report) for one in pictures[part]]
+
+    good, rows = zip(*read_in_threads(look, len(pictures), large=True), strict=True)
     fold = fold_of(len(good))
     asked = list(zip(good, fold, strict=True))
     if len(good) == 1:
         asked = [(described(backbone, varied(pictures[0].decode(), number), side, layers), 0) for number in range(4)]
     # Each fold is compared with the others; a single picture with itself.
     shown = [[at for at in range(len(good)) if fold[at] != left] or [0] for left in range(max(fold) + 1)]
-    banks = [coreset(torch.cat([rows[at] for at in some]), size, seed) for some in shown]
+    subsets = [*shown, list(range(len(good)))] if len(good) > 1 else shown
+
+    def choose(part: slice) -> list[Tensor]:
+        return [coreset(torch.cat([rows[at] for at in some]), size, seed) for some in subsets[part]]
+
+    banks = read_in_threads(choose, len(subsets), large=True)
     share = [nearer(len(some), len(good)) for some in shown]
-    distances = [[share[at] * one for one in picture.distances(banks[at].float())] for picture, at in asked]
+    cells = [Cells(bank.float()) for bank in banks[: len(shown)]]
+
+    def compare(part: slice) -> list[list[float]]:
+        return [[share[at] * one for one in picture.distances(cells[at])] for picture, at in asked[part]]
+
+    distances = read_in_threads(compare, len(asked), large=True)
     whole, highest = (scale(each) for each in zip(*distances, strict=True))
 
     def checkpoint(bank: Tensor, some: Sequence[int], share: float) -> Checkpoint:
@@ -94,7 +103,23 @@ def make_bank(
         }
         return Checkpoint(header | method.settings(), method.tensors())
 
-    folds = [checkpoint(*one) for one in zip(banks, shown, share, strict=True)]
+    folds = [checkpoint(*one) for one in zip(banks[: len(shown)], shown, share, strict=True)]
     if len(good) == 1:
         return Bank(folds[0], folds, fold)
-    return Bank(checkpoint(coreset(torch.cat(rows), size, seed), range(len(good)), 1.0), folds, fold)
+    return Bank(checkpoint(banks[-1], subsets[-1], 1.0), folds, fold)
+
+
+def _looked_at(
+    one: GoodPicture,
+    backbone: Backbone,
+    side: int,
+    layers: Sequence[int],
+    also_mirrored: bool,
+    report: Callable[[int], object],
+) -> tuple[Described, Tensor]:
+    """Describe a picture; with it the rows that a bank may hold of it."""
+    pixels = one.decode()
+    own = described(backbone, pixels, side, layers)
+    again = mirrored(pixels) if also_mirrored else []
+    report(1)
+    return own, torch.cat([own.rows, *(described(backbone, each, side, layers).rows for each in again)])

@@ -14,7 +14,7 @@ from torch import Tensor
 from edge_agent.backbones.backbone import Backbone
 from edge_agent.detectors.patchcore import SHARPNESS, describe, picture_distance
 from edge_agent.inference.squares import squares
-from edge_agent.kernels.nearest import nearest
+from edge_agent.kernels.cells import Cells
 
 FOLDS = 4
 BEYOND_SCALE = 0.01  # share of good parts that exceed the scale
@@ -40,10 +40,11 @@ class Described:
         """(V h w, D)."""
         return self.patches.flatten(0, 2)
 
-    def distances(self, bank: Tensor) -> tuple[float, float]:
+    def distances(self, bank: Cells) -> tuple[float, float]:
         """Return the distance of the picture, that of its highest square, and the highest distance of a patch."""
         with torch.inference_mode():
-            found = nearest(self.rows.float(), bank).view(self.patches.shape[:3])
+            found = torch.stack([bank.nearest(one.float().flatten(0, 1)) for one in self.patches])
+            found = found.view(self.patches.shape[:3])
             return float(picture_distance(found).max()), float(found.max())
 
 

@@ -17,6 +17,7 @@ from trainer.bank.good_parts import varied
 from trainer.data.examples import Skipped, pixels_digest
 from trainer.data.painted_pictures import paint_picture
 
+KEPT_BYTES = 256_000_000  # of decoded pictures, which every candidate reads again
 MOST_GOOD = 200  # pictures that are used; of more, so many evenly spaced ones are taken
 
 
@@ -60,6 +61,24 @@ class PictureSet:
         return varied(pixels) if len(self.good) == 1 else pixels
 
 
+class Kept:
+    """Pictures that were made once and are kept for the next time, the first ones, as many as KEPT_BYTES hold."""
+
+    def __init__(self) -> None:
+        self._pictures: dict[object, np.ndarray] = {}
+        self._bytes = 0
+
+    def get(self, key: object, make: Callable[[], np.ndarray]) -> np.ndarray:
+        """Return the picture of a key, which `make` makes (H, W, 3) uint8 RGB where it is not kept. It is not to be changed."""
+        if key not in self._pictures:
+            pixels = make()
+            if self._bytes + pixels.nbytes > KEPT_BYTES:
+                return pixels
+            self._bytes += pixels.nbytes
+            self._pictures[key] = pixels
+        return self._pictures[key]
+
+
 def picture_set(good: Sequence[Path], bad: Sequence[Path], seed: int = 0) -> PictureSet:
     """Look through the pictures.
 
@@ -70,11 +89,12 @@ def picture_set(good: Sequence[Path], bad: Sequence[Path], seed: int = 0) -> Pic
 
     Raises EdgeAgentError when no good picture can be read, or a picture lies in both folders.
     """
+    kept = Kept()
     skipped: list[Skipped] = []
     copies: list[tuple[Path, Path]] = []
     seen: dict[bytes, Path] = {}
     for path in good:
-        if (digest := _digest(path, skipped)) is None:
+        if (digest := _digest(path, kept, skipped)) is None:
             continue
         if digest in seen:
             copies.append((path, seen[digest]))
@@ -86,7 +106,7 @@ def picture_set(good: Sequence[Path], bad: Sequence[Path], seed: int = 0) -> Pic
     defective: list[BadPicture] = []
     seen_bad: dict[bytes, Path] = {}
     for path in bad:
-        if (digest := _digest(path, skipped)) is None:
+        if (digest := _digest(path, kept, skipped)) is None:
             continue
         if digest in seen_bad:
             copies.append((path, seen_bad[digest]))
@@ -96,31 +116,34 @@ def picture_set(good: Sequence[Path], bad: Sequence[Path], seed: int = 0) -> Pic
             raise EdgeAgentError(
                 f"{path}: is the same picture as {seen[digest]}, which is said to be good: take it out of one of the two folders"
             )
-        defective.append(BadPicture(path, measure(path)["sha256"], partial(_decoded, path)))
+        defective.append(BadPicture(path, measure(path)["sha256"], partial(_decoded, path, kept)))
     paths = list(seen.values())
     if len(paths) > MOST_GOOD:
         paths = [paths[at * len(paths) // MOST_GOOD] for at in range(MOST_GOOD)]
-    pictures = [GoodPicture(path.name, measure(path)["sha256"], partial(_decoded, path)) for path in paths]
+    pictures = [GoodPicture(path.name, measure(path)["sha256"], partial(_decoded, path, kept)) for path in paths]
     if not defective:
         defective = [
-            BadPicture(path, one.sha256, partial(_painted, path, paths[(at + 1) % len(paths)], seed + at), at)
+            BadPicture(path, one.sha256, partial(_painted, path, paths[(at + 1) % len(paths)], seed + at, kept), at)
             for at, (path, one) in enumerate(zip(paths, pictures, strict=True))
         ]
     return PictureSet(pictures, paths, defective, skipped, copies, len(seen) - len(paths))
 
 
-def _decoded(path: Path) -> np.ndarray:
-    return decode(path, min_side=MIN_SIDE)
+def _decoded(path: Path, kept: Kept) -> np.ndarray:
+    return kept.get(path, lambda: decode(path, min_side=MIN_SIDE))
 
 
-def _painted(path: Path, donor: Path, seed: int) -> np.ndarray:
-    return paint_picture(np.random.default_rng(seed), _decoded(path), _decoded(donor))[0]
+def _painted(path: Path, donor: Path, seed: int, kept: Kept) -> np.ndarray:
+    def paint() -> np.ndarray:
+        return paint_picture(np.random.default_rng(seed), _decoded(path, kept), _decoded(donor, kept))[0]
+
+    return kept.get((path, seed), paint)
 
 
-def _digest(path: Path, skipped: list[Skipped]) -> bytes | None:
+def _digest(path: Path, kept: Kept, skipped: list[Skipped]) -> bytes | None:
     """Return the digest of a picture's pixels; None where it cannot be read, which is noted."""
     try:
-        pixels = _decoded(path)
+        pixels = _decoded(path, kept)
     except PictureError as error:
         skipped.append(Skipped.by(error, path))
         return None

@@ -20,6 +20,7 @@ from edge_agent.backbones.tips.random_weights import VOCABULARY
 from edge_agent.backbones.tokenizer import Tokenizer
 from edge_agent.cli import main
 from edge_agent.detectors.checkpoint import Checkpoint
+from edge_agent.detectors.clip.afclip import AfClip
 from edge_agent.detectors.patchcore import PatchCore, describe
 from edge_agent.diagnostics.bench import fresh
 from edge_agent.errors import EdgeAgentError
@@ -30,6 +31,7 @@ from edge_agent.onnx import export as onnx_export
 from edge_agent.onnx import golden
 from edge_agent.onnx.export import Graph, export, reference, resized
 from edge_agent.onnx.run import OnnxFile
+from tests.test_memory import checkpoint_of, shown
 from tests.tiny_clip import CONFIG, weights
 
 pytestmark = pytest.mark.skipif(
@@ -156,6 +158,20 @@ def test_clip_at_another_size_and_prompts_that_follow_the_picture_are_in_the_gra
     np.testing.assert_allclose(scores, reference(graph, noise(3, 48))[0], atol=TIGHT)
     assert maps.shape == (3, 48, 48)
     assert "Resize" not in made.operators  # of positions: no other runtime has torch's
+
+
+def test_a_method_whose_text_is_fixed_is_in_the_graph_with_its_memory():
+    clip = small_clip()
+    torch.manual_seed(0)
+    detector = PromptDetector(clip, checkpoint_of(shown(AfClip(clip), 0)), "object", image_size=48)
+    graph = Graph(detector)
+    file = OnnxFile(export(detector, graph, **THRESHOLDS).onnx)
+    pictures = noise(3, 48)
+    scores, maps = file.read_batch(pictures)
+    wanted_scores, wanted_maps = reference(graph, pictures)
+    assert np.ptp(wanted_maps) > 0.005
+    assert np.abs(scores - wanted_scores).max() <= TIGHT
+    assert np.abs(maps - wanted_maps).max() <= TIGHT
 
 
 def test_a_bank_of_good_parts_is_in_the_graph_with_every_row():

@@ -125,7 +125,7 @@ class Agent:
         stages: list[Watched] = [*self._line.stages, self._periodic.stage]
         stages += [stage for sink in self._sinks.values() for stage in sink.stages]
         stages += [self._commands.stage] if self._commands else []
-        self._watchdog = Watchdog(stages, self._notifier, self.status, self._patience_s)
+        self._watchdog = Watchdog(stages, self._notifier, self.status, self._patience_s, self._line.feeding)
 
     def run(self, stop: Event, reload_asked: Event) -> None:
         """Inspect until `stop` is set, and read the configuration again whenever `reload_asked` is.

@@ -159,6 +159,29 @@ def test_a_detector_that_hangs_stops_the_pings_and_its_place_is_logged(
     assert "self.free.wait()" in caplog.text
 
 
+def test_a_source_that_hangs_is_said_and_stops_the_pings_only_if_no_other_works(
+    manager: Manager, caplog: pytest.LogCaptureFixture
+) -> None:
+    sources = [Stage("source cam1"), Stage("source cam2")]
+    watchdog = Watchdog(sources, Notifier(manager.address), lambda: "7 inspected", -1.0, sources)  # late at once
+    sources[0].beat()
+    watchdog.look()
+    manager.until("STATUS", "hangs: source cam1; 7 inspected")
+    assert watchdog.pings == 1
+    assert "the source cam1 hangs: silent for 0 s; the others go on; check its disk or share" in caplog.text
+    assert watchdog.health(True)[0] is False
+    sources[1].beat()
+    watchdog.look()
+    manager.until("STATUS", "hangs: source cam1, source cam2")
+    assert watchdog.pings == 1
+    sources[1].rest()
+    detector = Stage("detector")
+    both = Watchdog([*sources, detector], Notifier(manager.address), lambda: "", -1.0, sources)
+    detector.beat()
+    both.look()
+    assert both.pings == 0
+
+
 def test_a_writer_that_hangs_stops_the_pings(manager: Manager) -> None:
     free = threading.Event()
 

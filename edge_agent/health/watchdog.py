@@ -21,7 +21,12 @@ class Watchdog:
     """pings: how many were sent. hanging: the stages that are silent for longer than they may be."""
 
     def __init__(
-        self, stages: Sequence[Watched], notifier: Notifier, status: Callable[[], str], patience_s: float = PATIENCE_S
+        self,
+        stages: Sequence[Watched],
+        notifier: Notifier,
+        status: Callable[[], str],
+        patience_s: float = PATIENCE_S,
+        sources: Sequence[Watched] = (),
     ) -> None:
         """Watch threads by their heartbeats.
 
@@ -30,8 +35,9 @@ class Watchdog:
             notifier: the service manager.
             status: gives the counts in a line for `systemctl status`; must not wait for anything.
             patience_s: seconds that a stage may be silent.
+            sources: those of the stages that one station alone depends on.
         """
-        self.stages, self._notifier, self._status = stages, notifier, status
+        self.stages, self._notifier, self._status, self._sources = stages, notifier, status, sources
         for stage in stages:
             stage.patience_s = patience_s
         self._said: set[str] = set()  # stages whose hanging was logged
@@ -70,18 +76,31 @@ class Watchdog:
     def look(self) -> None:
         """Send a ping and the status, or say what hangs."""
         hanging = self.hanging
+        is_lost = self._needs_restart(hanging)
+        then = (
+            "the service manager gets no more signs of life" if is_lost else "the others go on; check its disk or share"
+        )
         for stage in hanging:
             if stage.name not in self._said:
                 log.critical(
-                    "the %s hangs: silent for %.0f s; the service manager gets no more signs of life\n%s",
-                    stage.name, stage.silent_s, _where(stage.thread_id),
-                )  # fmt: skip
+                    "the %s hangs: silent for %.0f s; %s\n%s", stage.name, stage.silent_s, then, _where(stage.thread_id)
+                )
         self._said = {stage.name for stage in hanging}
-        if hanging:
-            self._notifier.send(status_line(f"hangs: {', '.join(stage.name for stage in hanging)}"))
+        said = f"hangs: {', '.join(stage.name for stage in hanging)}"
+        if is_lost:
+            self._notifier.send(status_line(said))
             return
-        self._notifier.send("WATCHDOG=1", status_line(self._status()))
+        self._notifier.send("WATCHDOG=1", status_line(f"{said}; {self._status()}" if hanging else self._status()))
         self.pings += 1
+
+    def _needs_restart(self, hanging: Sequence[Watched]) -> bool:
+        """Return whether the agent has to be started again because of these stages.
+
+        Not for some of several sources: they wait for a dead network share, most likely, where a restart would not help
+        them, and would stop the other stations again and again.
+        """
+        alone = [stage for stage in hanging if stage in self._sources]
+        return len(alone) < len(hanging) or 0 < len(alone) == len(self._sources)
 
 
 @contextmanager

@@ -68,7 +68,8 @@ class Counts:
 class Line:
     """The threads of the daemon: one for each source, the detector on the caller's, and a writer that keeps and records.
 
-    stages: heartbeats of detector, writer and sources. newest_at: by station, when its newest frame came (monotonic seconds).
+    stages: heartbeats of detector, writer and sources. feeding: those of the sources alone.
+    newest_at: by station, when its newest frame came (monotonic seconds).
     not_recording: why the journal takes nothing now; None while it does.
     """
 
@@ -114,8 +115,8 @@ class Line:
         self._set_aside = 0  # inspections in a row that could not be recorded in any form
         self._picture_s = self._warm_picture_s = picture_s
         self._detecting, self._writing = Stage("detector"), Stage("writer")
-        self._feeding = [Stage(f"source {source.station}") for source in sources]
-        self.stages = (self._detecting, self._writing, *self._feeding)
+        self.feeding = [Stage(f"source {source.station}") for source in sources]
+        self.stages = (self._detecting, self._writing, *self.feeding)
         # Where a batch is read while the next begins, that next one has to be there already.
         capacity = 2 * batch if any_overlaps(stations.values()) else batch
         self.inbox = Inbox(capacity, stations=len(sources))
@@ -147,7 +148,7 @@ class Line:
             threading.Thread(
                 target=self._read_source, args=(source, stop, stage), name=f"source-{source.station}", daemon=True
             )
-            for source, stage in zip(self._sources, self._feeding, strict=True)
+            for source, stage in zip(self._sources, self.feeding, strict=True)
         ]
         writer = threading.Thread(target=self._write, args=(stop,), name="writer")
         for thread in (*feeders, writer):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import re
 import stat
@@ -412,3 +413,40 @@ def test_passwd_adds_changes_lists_and_removes_accounts(tmp_path, capsys, monkey
     assert passwd() == (0, "engineer  anna\n")
     assert passwd("anna", "--remove") == (0, "anna is removed, and signed out\n")
     assert passwd("anna", "--remove")[0] == 78
+
+
+# The journal fails
+
+
+def test_a_journal_that_another_process_writes_costs_a_label_but_shows_everything(guarded, shop, monkeypatch):
+    client, held = guarded
+    folder = shop[0]
+    monkeypatch.setattr("edge_agent.journal.sqlite.BUSY_MS", 100)
+    sign_in(client, "oscar")
+    address = f"/inspection/{held[0].id}"
+    before = labels_of(folder, held[0])
+    form = {
+        "token": token_in(client.get(address).text),
+        "value": "good",
+        "seen": str(before[-1].number) if before else "",
+    }
+    with open(f"{folder}/journal.db.writing", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        answer = client.post(address, data=form)
+        assert answer.status_code == 503
+        assert "another process has been writing" in answer.text
+        assert client.get("/review").status_code == 200
+    assert labels_of(folder, held[0]) == before
+    assert client.post(address, data=form).status_code == 303
+
+
+def test_a_journal_that_is_gone_is_said_and_nothing_is_made_in_its_place(tmp_path):
+    journal_of(tmp_path, shift()[:1])
+    with page(tmp_path) as app:
+        client = TestClient(app, base_url="http://127.0.0.1")
+        for file in tmp_path.glob("journal.db*"):
+            file.unlink()
+        answer = client.get("/review")
+    assert answer.status_code == 503
+    assert "unable to open" in answer.text
+    assert not (tmp_path / "journal.db").exists()

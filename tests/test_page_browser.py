@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
-from contextlib import closing
+import time
+import urllib.request
+from contextlib import ExitStack, closing
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -17,7 +20,7 @@ from edge_agent.core import AlarmEvent, Evaluation
 from edge_agent.evidence.store import EvidenceStore
 from edge_agent.journal.journal import Journal
 from edge_agent.journal.labels import open_labels
-from tests.conftest import wait_until
+from tests.conftest import PATIENCE_S, slowness, wait_until
 from tests.line import inspected
 from tests.made import gradient
 from tests.pages import journal_of, part, shift
@@ -245,3 +248,16 @@ def test_a_tile_shows_the_newest_part_within_seconds_and_goes_gray_without_news(
     tab.locator("[data-old]").wait_for()
     assert tab.locator(".tiles.old").count() == 1
     assert "grayscale" in tab.evaluate("getComputedStyle(document.querySelector('.tile')).filter")
+
+
+def test_three_hundred_connections_that_say_nothing_hold_nobody_up(served):
+    address, _, held = served
+    host, port = address.removeprefix("http://").split(":")
+    with ExitStack() as slow:
+        for number in range(300):
+            one = slow.enter_context(socket.create_connection((host, int(port))))
+            one.sendall(b"GET /review HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " if number % 2 else b"P")
+        begun = time.monotonic()
+        with urllib.request.urlopen(f"{address}/inspection/{held[0].id}", timeout=PATIENCE_S) as answer:
+            assert answer.status == 200
+        assert time.monotonic() - begun < 5 * slowness()

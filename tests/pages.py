@@ -21,11 +21,11 @@ from edge_agent.journal.labels import open_labels
 from edge_agent.journal.reader import open_reader
 from edge_agent.journal.review import open_review
 from edge_agent.journal.rows import RecordedInspection
-from edge_agent.page.accounts import Accounts, Role
+from edge_agent.page.access.accounts import Accounts, Role
+from edge_agent.page.access.sessions import Sessions
 from edge_agent.page.agent_state import AgentState
 from edge_agent.page.app import Line, application
 from edge_agent.page.pictures import Pictures
-from edge_agent.page.sessions import Sessions
 from tests.line import inspected
 from tests.made import gradient
 

@@ -14,7 +14,7 @@ from edge_agent.cli import main
 from edge_agent.config.load import load_config
 from edge_agent.errors import ConfigError
 from edge_agent.journal.labels import open_labels
-from edge_agent.page.accounts import Role
+from edge_agent.page.access.accounts import Role
 from tests.pages import accounts_of, journal_of, page, password_of, shift, sign_in, token_in
 
 BROWSER = {"accept": "text/html"}
@@ -126,7 +126,7 @@ def test_an_old_session_is_nobodys(shop, monkeypatch):
 
 
 def test_after_some_failures_a_name_has_to_wait_twice_as_long_each_time_even_with_the_right_password(tmp_path):
-    from edge_agent.page.accounts import TooManyFailures
+    from edge_agent.page.access.accounts import TooManyFailures
 
     now = [1000.0]
     accounts = accounts_of(tmp_path, lambda: now[0])

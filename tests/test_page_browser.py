@@ -261,3 +261,15 @@ def test_three_hundred_connections_that_say_nothing_hold_nobody_up(served):
         with urllib.request.urlopen(f"{address}/inspection/{held[0].id}", timeout=PATIENCE_S) as answer:
             assert answer.status == 200
         assert time.monotonic() - begun < 5 * slowness()
+
+
+def test_a_dragged_threshold_says_at_once_what_it_would_have_done(tab):
+    tab.goto("/threshold?station=cam1")
+    before = tab.locator("[data-asked=last]").inner_text()
+    tab.locator("[data-drag]").focus()
+    tab.keyboard.press("Home")
+    assert tab.locator("[data-asked=threshold]").inner_text() == "0.000"
+    assert int(tab.locator("[data-asked=last]").inner_text()) > int(before)
+    tab.get_by_label("Threshold").first.fill("1")
+    assert tab.locator("[data-asked=last]").inner_text() == "0"
+    assert tab.evaluate(EXAMINE) == []

@@ -17,7 +17,7 @@ from edge_agent.core import MQTT, AlarmEvent, Evaluation
 from edge_agent.journal.journal import Journal
 from edge_agent.journal.review import open_review
 from edge_agent.mqtt.messages import acknowledgement_id, delivery, schema
-from edge_agent.page.accounts import Role
+from edge_agent.page.access.accounts import Role
 from edge_agent.page.agent_state import AgentState, agent_state
 from tests.line import inspected
 from tests.pages import journal_of, page, token_in

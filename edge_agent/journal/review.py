@@ -82,6 +82,19 @@ class StationNumbers:
 
 
 @dataclass(frozen=True, slots=True)
+class Scores:
+    """Scores of a station by the model and checkpoint of its newest part, as those of others cannot be compared.
+
+    threshold: of that part. last: of the last parts, the newest first. good, defects: of all parts that were said to be so.
+    """
+
+    threshold: float
+    last: Sequence[float]
+    good: Sequence[float]
+    defects: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
 class ReviewPage:
     """Some inspections, the newest first. older: where the next page begins, None when this is the last."""
 
@@ -170,6 +183,28 @@ class JournalReview:
         of_labels = of_labels.join(inspections, columns.id == labels.c.inspection).where(label_holds(), *conditions)
         said = self._read(of_labels.group_by(columns.station, columns.evaluation, labels.c.label, labels.c.kind))
         return [_numbers(name, counted, said) for name in sorted({row.station for row in counted})]
+
+    def scores(self, station: str, limit: int) -> Scores:
+        """Return the scores of a station's last inspections, and of those that were labelled.
+
+        Args:
+            station: its name; it has inspected something.
+            limit: most of the last inspections.
+        """
+        columns = inspections.c
+        newest_first = select(columns.score, columns.threshold, columns.model_sha256, columns.checkpoint_sha256)
+        newest_first = newest_first.where(columns.station == station)
+        rows = self._read(newest_first.order_by(columns.taken_at.desc(), columns.number.desc()).limit(limit))
+        made_by = rows[0].model_sha256, rows[0].checkpoint_sha256
+        last = [
+            row.score for row in rows if row.score is not None and (row.model_sha256, row.checkpoint_sha256) == made_by
+        ]
+        said = select(labels.c.label, columns.score).join(inspections, columns.id == labels.c.inspection)
+        said = said.where(labels.c.station == station, label_holds(), columns.score.is_not(None))
+        said = said.where(columns.model_sha256 == made_by[0], columns.checkpoint_sha256 == made_by[1])
+        known = self._read(said.order_by(labels.c.number.desc()).limit(MOST_LABELS))
+        good, defects = ([row.score for row in known if row.label == label] for label in ("good", "defect"))
+        return Scores(rows[0].threshold, last, good, defects)
 
     def newest(self, station: str) -> RecordedInspection | None:
         """Return the inspection of a station that was taken last; None if there is none."""

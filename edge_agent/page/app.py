@@ -20,15 +20,16 @@ from edge_agent.errors import EdgeAgentError
 from edge_agent.journal.labels import Labels
 from edge_agent.journal.reader import JournalReader
 from edge_agent.journal.review import JournalReview
+from edge_agent.page.access.guard import Guard
+from edge_agent.page.access.safety import Safety
+from edge_agent.page.access.sessions import Sessions, Visit
 from edge_agent.page.agent_state import AgentState
-from edge_agent.page.guard import Guard
 from edge_agent.page.live import LiveViews, Tiles
 from edge_agent.page.pictures import Pictures
 from edge_agent.page.rendering import Templates
 from edge_agent.page.report import NumbersViews
 from edge_agent.page.review import ReviewViews
-from edge_agent.page.safety import Safety
-from edge_agent.page.sessions import Sessions, Visit
+from edge_agent.page.threshold import ThresholdViews
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +90,7 @@ def application(
             guard.get("/", start),
             *ReviewViews(journal, labels, pictures, templates, zone).routes(guard),
             *NumbersViews(journal, templates, zone).routes(guard),
+            *ThresholdViews(journal, templates).routes(guard),
             *live,
             *guard.sign_in_routes(),
             Mount("/static", StaticFiles(directory=Path(__file__).parent / "static")),

@@ -23,11 +23,11 @@ from edge_agent.journal.reader import JournalReader
 from edge_agent.journal.review import JournalReview, StandingAlarm
 from edge_agent.journal.rows import RecordedInspection
 from edge_agent.mqtt.messages import acknowledged_message, acknowledgement_id
+from edge_agent.page.access.guard import Guard
+from edge_agent.page.access.sessions import Sessions, Visit
 from edge_agent.page.agent_state import AgentState
 from edge_agent.page.asked import inspection_id
-from edge_agent.page.guard import Guard
 from edge_agent.page.rendering import Templates
-from edge_agent.page.sessions import Sessions, Visit
 
 log = logging.getLogger(__name__)
 

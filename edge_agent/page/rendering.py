@@ -9,8 +9,8 @@ from starlette.responses import HTMLResponse
 
 from edge_agent.io.digits import told_apart
 from edge_agent.io.names import printable
-from edge_agent.page.accounts import Role
-from edge_agent.page.sessions import Visit
+from edge_agent.page.access.accounts import Role
+from edge_agent.page.access.sessions import Visit
 
 
 class Templates:

@@ -20,11 +20,11 @@ from edge_agent.journal.export import disarmed
 from edge_agent.journal.labels import Labels
 from edge_agent.journal.review import JournalReview, Selection, StationNumbers
 from edge_agent.journal.rows import RecordedInspection
+from edge_agent.page.access.guard import Guard
+from edge_agent.page.access.sessions import Visit
 from edge_agent.page.asked import Addresses, selection
-from edge_agent.page.guard import Guard
 from edge_agent.page.pictures import Pictures
 from edge_agent.page.rendering import Templates
-from edge_agent.page.sessions import Visit
 
 LONGEST = timedelta(days=32)  # of a period that the view counts: it reads every inspection of it
 MOST = 500  # pictures in a report

@@ -16,11 +16,11 @@ from edge_agent.errors import LabelRefused, PictureError
 from edge_agent.journal.labels import Labels, Statement
 from edge_agent.journal.review import JournalReview, Selection
 from edge_agent.journal.rows import Label, LabelValue, RecordedInspection
+from edge_agent.page.access.guard import Guard
+from edge_agent.page.access.sessions import Visit
 from edge_agent.page.asked import Addresses, inspection_id, position, selection
-from edge_agent.page.guard import Guard
 from edge_agent.page.pictures import KINDS, Pictures
 from edge_agent.page.rendering import Templates
-from edge_agent.page.sessions import Visit
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from edge_agent.errors import ConfigError, EdgeAgentError
 
 if TYPE_CHECKING:
     from edge_agent.config.config import Config
-    from edge_agent.page.accounts import Accounts
+    from edge_agent.page.access.accounts import Accounts
     from edge_agent.page.config import PageConfig
 
 ROLES = ("viewer", "operator", "engineer")  # page.accounts.Role, which takes time to import
@@ -91,12 +91,12 @@ def _serve(config: Config, url: str, port: int | None, accounts: Accounts | None
     section = config.page
     assert section is not None
     with needing_the_extra():
-        from edge_agent.page.accounts import Role
+        from edge_agent.page.access.accounts import Role
+        from edge_agent.page.access.sessions import Sessions
         from edge_agent.page.agent_state import agent_state
         from edge_agent.page.app import Line, application
         from edge_agent.page.pictures import Pictures
         from edge_agent.page.serve import listen, serve
-        from edge_agent.page.sessions import Sessions
     sessions = Sessions(
         accounts,
         local=Role[section.local.upper()] if accounts else Role.VIEWER,
@@ -162,7 +162,7 @@ def _password(name: str) -> str:
 
 def _accounts(config: Config) -> Accounts:
     with needing_the_extra():
-        from edge_agent.page.accounts import Accounts
+        from edge_agent.page.access.accounts import Accounts
     return Accounts(config.agent.data_dir / ACCOUNTS)
 
 

@@ -11,7 +11,7 @@ from itsdangerous import BadData, URLSafeTimedSerializer
 from starlette.requests import Request
 from starlette.responses import Response
 
-from edge_agent.page.accounts import Account, Accounts, Role
+from edge_agent.page.access.accounts import Account, Accounts, Role
 
 COOKIE, SECURE_COOKIE = "edge-agent", "__Host-edge-agent"
 LOCAL = "this machine"  # who says what is said without an account

@@ -18,9 +18,9 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from edge_agent.errors import EdgeAgentError
-from edge_agent.page.accounts import Role, TooManyFailures
+from edge_agent.page.access.accounts import Role, TooManyFailures
+from edge_agent.page.access.sessions import Sessions, Visit
 from edge_agent.page.rendering import Templates
-from edge_agent.page.sessions import Sessions, Visit
 
 log = logging.getLogger(__name__)
 

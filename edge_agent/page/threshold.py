@@ -1,0 +1,108 @@
+"""What another threshold would have done: to the last parts of a station, and to those of which people have said what they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.routing import Route
+
+from edge_agent.journal.review import JournalReview, Scores
+from edge_agent.page.access.guard import Guard
+from edge_agent.page.access.sessions import Visit
+from edge_agent.page.bound import upper_bound
+from edge_agent.page.rendering import Templates
+
+LAST = 1000  # parts
+BINS = 50  # of the histogram, from 0 to 1
+MOST_BOUNDS = 100  # rejected good parts up to which the promise is worked out
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a threshold would have done.
+
+    not_ok: of the last parts. rejected: of the good ones. promised: the rate of good parts that will be rejected does not exceed
+    it, at 95 %; None with no good part, or with many rejected. found: of the defects.
+    """
+
+    threshold: float
+    not_ok: int
+    rejected: int
+    promised: float | None
+    found: int
+
+
+class ThresholdViews:
+    """Answers for /threshold."""
+
+    def __init__(self, journal: JournalReview, templates: Templates) -> None:
+        self._journal, self._templates = journal, templates
+
+    def routes(self, guard: Guard) -> list[Route]:
+        """Return the addresses of the views. guard: stands before them."""
+        return [guard.get("/threshold", self.threshold)]
+
+    def threshold(self, visit: Visit) -> Response:
+        """Show the scores of a station, and what a threshold would have done."""
+        stations = self._journal.stations()
+        station = visit.request.query_params.get("station") or next(iter(stations), "")
+        if station not in stations:
+            raise HTTPException(404, "The journal knows no such station.")
+        scores = self._journal.scores(station, LAST)
+        now = scores.threshold
+        asked = _fraction(visit.request.query_params.get("threshold"), now)
+        return self._templates.answer(
+            "threshold.html",
+            visit,
+            station=station,
+            stations=stations,
+            scores=scores,
+            now=outcome(scores, now),
+            asked=outcome(scores, asked),
+            bars=bars(scores),
+            bounds=bounds(len(scores.good)),
+        )
+
+
+def outcome(scores: Scores, threshold: float) -> Outcome:
+    """Return what a threshold would have done to these scores."""
+    rejected = sum(score >= threshold for score in scores.good)
+    limits = bounds(len(scores.good))
+    return Outcome(
+        threshold,
+        sum(score >= threshold for score in scores.last),
+        rejected,
+        limits[rejected] if rejected < len(limits) else None,
+        sum(score >= threshold for score in scores.defects),
+    )
+
+
+@lru_cache(maxsize=64)
+def bounds(good: int) -> Sequence[float]:
+    """Return for each count of rejected good parts, from 0 on, the rate that is promised. good: how many there are."""
+    return [upper_bound(count, good) for count in range(min(good, MOST_BOUNDS))]
+
+
+def bars(scores: Scores) -> list[tuple[int, int, int]]:
+    """Return for each of BINS bins how many of the last parts are in it, how many good ones, and how many defects."""
+    return [(_within(scores.last, one), _within(scores.good, one), _within(scores.defects, one)) for one in range(BINS)]
+
+
+def _within(scores: Sequence[float], one: int) -> int:
+    return sum(min(int(score * BINS), BINS - 1) == one for score in scores)
+
+
+def _fraction(text: str | None, otherwise: float) -> float:
+    if not text:
+        return otherwise
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise HTTPException(400, "A threshold is a number from 0 to 1.")
+    return value

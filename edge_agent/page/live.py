@@ -195,4 +195,6 @@ class LiveViews:
             self._viewers -= 1
 
     def _rendered(self, visit: Visit) -> dict[str, str]:
-        return {tile.station: self._templates.part("tiles.html", "tile", tile, visit) for tile in self._tiles.now()}
+        return {
+            tile.station: self._templates.part("tiles.html", "tile", visit, tile, visit) for tile in self._tiles.now()
+        }

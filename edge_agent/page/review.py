@@ -99,7 +99,7 @@ class ReviewViews:
             return self._answered(visit, 400, str(error))
         log.info("page: %s says %s of inspection %s", said.who, said.value.value, inspection.id)
         if _wants_json(visit):
-            word = self._templates.part("parts.html", "word", said)
+            word = self._templates.part("parts.html", "word", visit, said)
             return JSONResponse({"word": word, "who": said.who, "seen": seen_after(said)})
         return RedirectResponse(f"{visit.request.url.path}{_query(visit)}", 303)
 

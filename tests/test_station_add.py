@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from tests.drilled import folder, part
 from trainer.cli import main
 from trainer.station import candidates
 from trainer.station.folder import config_text
+from trainer.station.present import present_station
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -99,6 +101,15 @@ def test_a_part_that_was_taken_out_of_the_folder_is_forgotten(copied, capsys):
     assert "as it is" not in said.out
     made = load_checkpoint(copied / "station" / "cam1-2.safetensors")
     assert [one["name"] for one in made.header["good"]] == ["part1.png", "part2.png", "part3.png"]
+
+
+def test_what_was_learnt_is_not_lost_without_a_word(four):
+    there = present_station(four / "station", None)
+    assert list(there.cautions()) == []
+    header = {**there.header, "corrections": [{"inspection": "1"}, {"inspection": "2"}]}
+    (said,) = replace(there, header=header).cautions()
+    assert "has learnt 2 corrections" in said
+    assert "edge-agent learn --station cam1" in said
 
 
 def test_made_anew_it_holds_the_new_pictures_alone(copied, capsys):

@@ -63,6 +63,11 @@ class Present:
                 "some good parts of the station's bank are no longer in its folder of pictures: they were taken out, so it is"
                 " replaced without being compared"
             )
+        if count := len((self.header or {}).get("corrections", ())):
+            yield (
+                f"the station has learnt {count} correction{'s' * (count > 1)}, which a new bank does not hold: if it gets one, run"
+                f" `edge-agent learn --station {self.config.name}` again"
+            )
         if self.config.include or self.config.ignore:
             yield f"station {self.config.name} looks at a part of the picture (include, ignore); here all of it counts"
 

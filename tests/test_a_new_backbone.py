@@ -75,7 +75,7 @@ class NullBackbone(nn.Module):
     def embed_words(self, words):
         raise NotImplementedError
 
-    def encode_prompts(self, prompts, deep=None, *, begun=False):
+    def encode_prompts(self, prompts, deep=None, *, begun=False, inserted=None, norm=None):
         raise NotImplementedError
 
 

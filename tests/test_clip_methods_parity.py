@@ -11,11 +11,12 @@ import torch
 from edge_agent.backbones.clip.model import Clip
 from edge_agent.detectors.clip import crane
 from edge_agent.detectors.clip.afclip import gathered
+from edge_agent.detectors.clip.vcpclip import both_maps
 from edge_agent.detectors.memory import FewShotMethod, Memory
 from edge_agent.detectors.method import Method
 from edge_agent.kernels import scoring
 from tests.parity import vectors
-from trainer.importing import afclip, aprilgan
+from trainer.importing import afclip, aprilgan, vcpclip
 from trainer.importing import object_prompts as objects
 
 
@@ -261,3 +262,30 @@ def test_fa_prompt(clip, file, batch, held):
     vectors.meet([one.picture for one in scores], "score", arrays, config)
     vectors.meet([stretched(one.patches, config) for one in scores], "map", arrays, config)
     vectors.meet([smoothed(one.patches, config) for one in scores], "smoothed", arrays, config)
+
+
+@files("vcpclip")
+def test_vcp_clip(clip, file, batch):
+    arrays, config = vectors.load(file)
+    prefixes = {vcpclip.MAPS: "linear", vcpclip.CLASSES: "pre", vcpclip.ATTENTION: "post", vcpclip.FIRST: "model"}
+    own: dict = {}
+    for part, shapes in vcpclip.published_shapes(clip).items():
+        own |= vectors.drawn(shapes, f"vcpclip.{prefixes[part]}.")
+    method = vcpclip.vcpclip_from_published(clip, own, worst=config["worst"] / config["size"] ** 2).eval()
+    assert method.settings()["positions"] == config["positions"]
+    method = again(method, clip)
+    features = encoded(method, config, batch)
+    found = [method(one) for one in features]
+    scores = [method.scores(one) for one in found]
+    maps = [both_maps(one) for one in found]
+    vectors.meet([one.image for one in features], "global", arrays, config)
+    vectors.meet([one.class_tokens for one in found], "class_tokens", arrays, config)
+    vectors.meet([one.text for one in found], "text", arrays, config)
+    vectors.meet([one.attended for one in found], "post", arrays, config)
+    vectors.meet([one.raw.flatten(3) for one in found], "raw_patch_logits", arrays, config)
+    vectors.meet([one.new.flatten(3) for one in found], "new_patch_logits", arrays, config)
+    vectors.meet([one[0] for one in maps], "map_raw", arrays, config)
+    vectors.meet([one[1] for one in maps], "map_new", arrays, config)
+    vectors.meet([one.patches for one in scores], "map", arrays, config)
+    vectors.meet([smoothed(one.patches, config) for one in scores], "smoothed", arrays, config)
+    vectors.meet([2 * one.picture for one in scores], "score_raw", arrays, config)

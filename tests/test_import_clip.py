@@ -13,14 +13,14 @@ from edge_agent.detectors.checkpoint import load_checkpoint
 from edge_agent.inference.load import Loader
 from tests import tiny_clip
 from trainer.cli import main
-from trainer.importing import afclip, aprilgan
+from trainer.importing import afclip, aprilgan, vcpclip
 from trainer.importing import object_prompts as objects
 
 
 @pytest.fixture(scope="module")
 def backbone(tmp_path_factory) -> str:
     """The name of a small CLIP in a file."""
-    return tiny_clip.saved(tmp_path_factory.mktemp("clip"))
+    return tiny_clip.saved(tmp_path_factory.mktemp("clip"), tiny_clip.EVEN)
 
 
 def drawn(shapes: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
@@ -35,6 +35,12 @@ def af_clip(clip: Clip) -> dict:
 
 def april_gan(clip: Clip) -> dict:
     return {aprilgan.MAPS: drawn(aprilgan.published_shapes(clip))}
+
+
+def vcp_clip(clip: Clip) -> dict:
+    parts = {part: drawn(shapes) for part, shapes in vcpclip.published_shapes(clip).items()}
+    tower = parts.pop(vcpclip.FIRST)
+    return {**tower, "visual.conv1.weight": torch.zeros(2), **parts}
 
 
 def object_prompts(kind: objects.Kind, *more: str, **shapes: tuple[int, ...]):
@@ -54,6 +60,7 @@ LOCAL = {f"ctx_{place}_{state}": (1, 1, 13) for place in ("global", "local") for
 PUBLISHED = {
     "afclip": af_clip,
     "aprilgan": april_gan,
+    "vcpclip": vcp_clip,
     "anomalyclip": object_prompts(objects.ANOMALYCLIP, f"{objects.PROJECTIONS}.0.weight", *UNREAD, **PAIR),
     "crane": object_prompts(objects.CRANE, *UNREAD, **PAIR),
     "glocalclip": object_prompts(objects.GLOCALCLIP, *UNREAD, **LOCAL),

@@ -16,6 +16,7 @@ from edge_agent.detectors.clip.aprilgan import AprilGan, AprilGanOutput
 from edge_agent.detectors.clip.crane import Crane, CraneOutput
 from edge_agent.detectors.clip.faprompt import FaPrompt, FaPromptOutput
 from edge_agent.detectors.clip.glocalclip import GlocalClip
+from edge_agent.detectors.clip.vcpclip import VcpClip, VcpClipOutput
 from edge_agent.inference.load import Loader
 from tests.tiny_clip import tiny_clip
 from trainer.fit.losses import (
@@ -32,6 +33,7 @@ from trainer.fit.losses import (
     map_loss,
     mean_where,
     tipsomaly_losses,
+    vcpclip_losses,
     vip2clip_losses,
 )
 
@@ -283,3 +285,12 @@ def test_the_losses_of_fa_prompt_by_hand():
     assert value(parts["score"]) == pytest.approx(scored, rel=1e-5)
     assert value(parts["kinds"]) == pytest.approx(0.1 * (0.6 + 0.0 + 0.8), rel=1e-5)
     assert value(parts["bias"]) == pytest.approx((0.01 + 0.09) / 2, rel=1e-5)
+
+
+def test_the_loss_of_vcp_clip_by_hand():
+    """Both branches say the same in one block, so that the loss counts twice."""
+    logits = torch.stack([torch.zeros(2), torch.logit(PATCHES.flatten())], dim=1).view(2, 1, 2, 1, 1)
+    unused = torch.zeros(2, 2)
+    method = VcpClip(tiny_clip(text_width=24))
+    parts = vcpclip_losses(method, VcpClipOutput(unused, unused, unused, logits, logits, 2), MASKS, BAD)
+    assert value(parts["map"]) == pytest.approx(2 * (FOCAL + DICE), rel=1e-5)

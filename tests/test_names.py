@@ -46,7 +46,7 @@ def test_every_method_is_offered_by_a_help_and_every_offered_one_is_in_the_list(
 @pytest.fixture(scope="module")
 def small(tmp_path_factory) -> str:
     """The name of a small CLIP in a file."""
-    return tiny_clip.saved(tmp_path_factory.mktemp("clip"))
+    return tiny_clip.saved(tmp_path_factory.mktemp("clip"), tiny_clip.EVEN)
 
 
 @pytest.mark.parametrize("method", [choice for command, choice in OFFERED if command == "edge-agent bench"])

@@ -159,7 +159,15 @@ class Backbone(Protocol):
         """Embed words to tokens (n, W), inputs of the text tower, without positions and begin or end tokens."""
         ...
 
-    def encode_prompts(self, prompts: Tensor, deep: Tensor | None = None, *, begun: bool = False) -> Tensor:
+    def encode_prompts(
+        self,
+        prompts: Tensor,
+        deep: Tensor | None = None,
+        *,
+        begun: bool = False,
+        inserted: Tensor | None = None,
+        norm: nn.Module | None = None,
+    ) -> Tensor:
         """Encode prompts (B, L, W), none of their tokens padding, to (B, D), not normalised.
 
         Begin and end tokens are added where the model has them.
@@ -168,6 +176,8 @@ class Backbone(Protocol):
             prompts: as tokens.
             deep: (K, n, W), tokens that replace the prompts' first n at text blocks 2 .. K + 1.
             begun: the prompts have a begin token of their own, perhaps not as their first: none is added.
+            inserted: (text_depth, n, W), tokens without positions that stand after the first one, others in each block.
+            norm: applied to what is read, before the tower's own last norm; default none.
         """
         ...
 

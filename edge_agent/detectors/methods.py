@@ -110,6 +110,12 @@ def _faprompt() -> type[Method]:
     return FaPrompt
 
 
+def _vcpclip() -> type[Method]:
+    from edge_agent.detectors.clip.vcpclip import VcpClip
+
+    return VcpClip
+
+
 DEFAULT_METHOD = "tipsomaly"  # of the prompts that come with the embedded model
 
 METHODS: dict[str, MethodEntry] = {
@@ -204,6 +210,16 @@ METHODS: dict[str, MethodEntry] = {
             "MIT",
             "1.2",
             "no good parts; what all papers compare with",
+            on_clip=True,
+        ),
+        MethodEntry(
+            "vcpclip",
+            _vcpclip,
+            "VCP-CLIP",
+            "arXiv 2407.12276",
+            "MIT",
+            "1.1 and 2 prompts",
+            "no good parts; where a defect is matters more than whether there is one",
             on_clip=True,
         ),
         MethodEntry(

@@ -56,15 +56,19 @@ class Perception(nn.Module):
     of projected patches is the projection of their mean. Keys have no bias, which would not change the softmax.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, text_width: int | None = None) -> None:
+        """Create random parameters. width: of patches and results. text_width: of text features; default the same."""
         super().__init__()
-        self.query = nn.Linear(width, width)
+        self.query = nn.Linear(text_width or width, width)
         self.key = nn.Linear(width, width, bias=False)
         self.value = nn.Linear(width, width)
         self.out = nn.Linear(width, width)
 
     def forward(self, text: Tensor, patches: Tensor) -> Tensor:
-        """Return (B, K, 2, D) unit, the text features after attending to K layers. text: (B, 2, D) unit. patches: (B, K, N, D) unit."""
+        """Return (B, K, 2, D) unit, the text features after attending to K layers.
+
+        text: (B, 2, text_width) unit. patches: (B, K, N, D) unit.
+        """
         B, K, _, D = patches.shape
         key, value = (layer.weight.view(HEADS, D // HEADS, D) for layer in (self.key, self.value))  # (h, d, D)
         queries = torch.einsum("bshd,hdc->bshc", self.query(text).view(B, 2, HEADS, -1), key)  # (B, 2, h, D)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edge_agent.detectors import cops, vip2clip
-from edge_agent.detectors.clip import afclip, anomalyclip, aprilgan, crane, faprompt, glocalclip
+from edge_agent.detectors.clip import afclip, anomalyclip, aprilgan, crane, faprompt, glocalclip, vcpclip
 from edge_agent.detectors.clip.method import TEMPERATURE
 from edge_agent.detectors.tipsomaly import Tipsomaly, TipsomalyOutput
 from edge_agent.kernels import scoring
@@ -229,6 +229,21 @@ def faprompt_losses(
         "kinds": 0.1 * alike,
         "bias": (found.bias.square().mean(dim=1) * (1 - bad)).sum(),
     }
+
+
+def vcpclip_losses(
+    method: vcpclip.VcpClip, found: vcpclip.VcpClipOutput, masks: Tensor, bad: Tensor
+) -> dict[str, Tensor]:
+    """Compute VCP-CLIP's loss: focal and Dice of the anomalous maps of both branches and of each block, summed.
+
+    Args: see recipes.FitRecipe.
+    """
+    maps = [
+        one
+        for branch in (found.raw, found.new)
+        for one in aprilgan.stretched_probability(branch, masks.shape[-1]).unbind(dim=1)
+    ]
+    return {"map": torch.stack([focal(one, masks) + dice(one, masks) for one in maps]).sum()}
 
 
 def mean_where(x: Tensor, chosen: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from edge_agent.detectors.clip.aprilgan import AprilGan
 from edge_agent.detectors.clip.crane import Crane
 from edge_agent.detectors.clip.faprompt import FaPrompt
 from edge_agent.detectors.clip.glocalclip import GlocalClip
+from edge_agent.detectors.clip.vcpclip import VcpClip
 from edge_agent.detectors.cops import Cops
 from edge_agent.detectors.tipsomaly import Tipsomaly
 from edge_agent.detectors.vip2clip import ViP2Clip
@@ -55,5 +56,6 @@ RECIPES: Mapping[str, FitRecipe] = {
     Crane.name: FitRecipe(5, 8, (0.6, 0.999), {"": 1e-3}, losses.crane_losses),
     GlocalClip.name: FitRecipe(15, 8, (0.5, 0.999), {"": 1e-3}, losses.glocalclip_losses),
     FaPrompt.name: FitRecipe(10, 8, (0.5, 0.999), {"": 1e-3}, losses.faprompt_losses),
+    VcpClip.name: FitRecipe(10, 32, (0.5, 0.999), {"": 2e-5, "logs": 1e-2}, losses.vcpclip_losses),
     AprilGan.name: FitRecipe(3, 8, (0.5, 0.999), {"": 1e-3}, losses.aprilgan_losses),
 }

@@ -10,6 +10,7 @@ from torch import Tensor
 from edge_agent.backbones.backbone import Backbone
 from edge_agent.backbones.clip.names import EXAMPLE
 from edge_agent.detectors.clip.aprilgan import LAYERS, AprilGan
+from edge_agent.detectors.method import spread
 from trainer.importing.layout import Parts
 from trainer.importing.tensors import checked_shapes
 
@@ -60,6 +61,7 @@ def aprilgan_from_published(backbone: Backbone, known: Mapping[str, Tensor], cla
     Raises CheckpointError naming what does not fit.
     """
     floats = checked_shapes(known, published_shapes(backbone), AprilGanLayout.title, backbone)
-    method = AprilGan(backbone, class_name, activation="gelu", positions="bicubic antialias")
+    layers = spread(LAYERS, backbone.depth)  # as many as there are maps, even of a shallower tower
+    method = AprilGan(backbone, class_name, layers=layers, activation="gelu", positions="bicubic antialias")
     method.load_state_dict({name.replace("fc.", "maps."): value for name, value in floats.items()})
     return method

@@ -10,6 +10,7 @@ from edge_agent.detectors.clip.aprilgan import AprilGan
 from edge_agent.detectors.clip.crane import Crane
 from edge_agent.detectors.clip.faprompt import FaPrompt
 from edge_agent.detectors.clip.glocalclip import GlocalClip
+from edge_agent.detectors.clip.vcpclip import VcpClip
 from edge_agent.detectors.cops import Cops
 from edge_agent.detectors.tipsomaly import Tipsomaly
 from edge_agent.detectors.vip2clip import ViP2Clip
@@ -19,6 +20,7 @@ from trainer.importing.cops import CopsLayout
 from trainer.importing.layout import Layout
 from trainer.importing.object_prompts import ANOMALYCLIP, CRANE, FAPROMPT, GLOCALCLIP, ObjectPromptsLayout
 from trainer.importing.tipsomaly import TipsomalyLayout
+from trainer.importing.vcpclip import VcpClipLayout
 from trainer.importing.vip2clip import ViP2ClipLayout
 
 LAYOUTS: Mapping[str, Layout] = {
@@ -27,6 +29,7 @@ LAYOUTS: Mapping[str, Layout] = {
     Cops.name: CopsLayout(),
     AfClip.name: AfClipLayout(),
     AprilGan.name: AprilGanLayout(),
+    VcpClip.name: VcpClipLayout(),
     AnomalyClip.name: ObjectPromptsLayout(ANOMALYCLIP),
     Crane.name: ObjectPromptsLayout(CRANE),
     GlocalClip.name: ObjectPromptsLayout(GLOCALCLIP),

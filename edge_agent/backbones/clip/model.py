@@ -217,14 +217,23 @@ class Clip(nn.Module):
         ids = torch.tensor(self.tokenizer.encode(words), dtype=torch.long, device=self.device)
         return self.model.token_embedding(ids)
 
-    def encode_prompts(self, prompts: Tensor, deep: Tensor | None = None, *, begun: bool = False) -> Tensor:
+    def encode_prompts(
+        self,
+        prompts: Tensor,
+        deep: Tensor | None = None,
+        *,
+        begun: bool = False,
+        inserted: Tensor | None = None,
+        norm: nn.Module | None = None,
+    ) -> Tensor:
         """See Backbone. Begin and end are added, and the feature is the end token's; deep: replaces the n tokens after begin."""
         _require_room(self.context - 2 + begun - prompts.shape[1], self.context)
         begin, end = (
             self.model.token_embedding(self.ends).to(prompts.dtype).expand(prompts.shape[0], -1, -1).chunk(2, dim=1)
         )
         x = torch.cat([prompts, end] if begun else [begin, prompts, end], dim=1)
-        return self._encode_tokens(x, torch.full((x.shape[0],), x.shape[1] - 1, device=x.device), deep)
+        ends = torch.full((x.shape[0],), x.shape[1] - 1, device=x.device)
+        return self._encode_tokens(x, ends, deep, inserted, norm)
 
     def _embed(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """Embed pictures: the first block's tokens (B, 1 + N, width of the tower), class token first, and their grid (h, w)."""
@@ -259,23 +268,38 @@ class Clip(nn.Module):
     def _patches(self, tokens: Tensor) -> Tensor:
         return self.project(tokens[:, 1:])  # (B, N, D)
 
-    def _encode_tokens(self, x: Tensor, ends: Tensor, deep: Tensor | None = None) -> Tensor:
+    def _encode_tokens(
+        self,
+        x: Tensor,
+        ends: Tensor,
+        deep: Tensor | None = None,
+        inserted: Tensor | None = None,
+        norm: nn.Module | None = None,
+    ) -> Tensor:
         """Encode tokens to (B, D), not normalised. The tower is causal, so x may end at the last end token.
 
         Args:
             x: (B, L, W), without positions.
             ends: (B,) int64, the positions of the end tokens, whose features are returned.
-            deep: see Backbone.encode_prompts.
+            deep, inserted, norm: see Backbone.encode_prompts.
         """
+        x = x + self.model.positional_embedding[: x.shape[1]].to(x.dtype)
+        if inserted is not None:
+            more = inserted.shape[1]
+            x = torch.cat([x[:, :1], x.new_zeros(x.shape[0], more, x.shape[2]), x[:, 1:]], dim=1)
+            ends = ends + more
         length = x.shape[1]
-        x = x + self.model.positional_embedding[:length].to(x.dtype)
         mask = self.model.attn_mask[:length, :length]
         for number, block in enumerate(self.model.transformer.resblocks):
             if deep is not None and 0 < number <= len(deep):
                 own = deep[number - 1].to(x.dtype).expand(x.shape[0], -1, -1)  # (B, n, W)
                 x = torch.cat([x[:, :1], own, x[:, 1 + own.shape[1] :]], dim=1)
+            if inserted is not None:
+                own = inserted[number].to(x.dtype).expand(x.shape[0], -1, -1)
+                x = torch.cat([x[:, :1], own, x[:, 1 + own.shape[1] :]], dim=1)
             x = block(x, attn_mask=mask)
-        x = self.model.ln_final(x[torch.arange(x.shape[0], device=x.device), ends])  # (B, W)
+        x = x[torch.arange(x.shape[0], device=x.device), ends]  # (B, W)
+        x = self.model.ln_final(x if norm is None else norm(x))
         projection = self.model.text_projection
         return projection(x) if isinstance(projection, nn.Module) else x @ projection
 

@@ -130,7 +130,15 @@ class EfficientNetLite(nn.Module):
         """See Backbone: it has none."""
         self._no_text()
 
-    def encode_prompts(self, prompts: Tensor, deep: Tensor | None = None, *, begun: bool = False) -> Tensor:
+    def encode_prompts(
+        self,
+        prompts: Tensor,
+        deep: Tensor | None = None,
+        *,
+        begun: bool = False,
+        inserted: Tensor | None = None,
+        norm: nn.Module | None = None,
+    ) -> Tensor:
         """See Backbone: it has none."""
         self._no_text()
 

@@ -459,8 +459,18 @@ class Tips(nn.Module):
         ids, paddings = tokenizer([words])
         return text.token_embedding(ids[paddings == 0].to(self.device)) * text.shape.width**0.5
 
-    def encode_prompts(self, prompts: Tensor, deep: Tensor | None = None, *, begun: bool = False) -> Tensor:
+    def encode_prompts(
+        self,
+        prompts: Tensor,
+        deep: Tensor | None = None,
+        *,
+        begun: bool = False,
+        inserted: Tensor | None = None,
+        norm: nn.Module | None = None,
+    ) -> Tensor:
         """See Backbone. TIPS has no begin and end tokens."""
+        if inserted is not None or norm is not None:
+            refuse(self.name, "tokens after a begin token")
         return self._texts()[0].encode(prompts, prompts.new_zeros(prompts.shape[:2], dtype=torch.bool), deep)
 
     def _texts(self) -> tuple[TextTower, Tokenizer]:

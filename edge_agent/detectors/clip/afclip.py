@@ -90,7 +90,7 @@ class AfClip(ClipMethod, FewShotMethod):
         Raises CheckpointError for a backbone without raw outputs, and for layers that it does not have.
         """
         super().__init__(backbone, activation=activation, positions=positions)
-        self.raw = tuple(dict.fromkeys(spread(LAYERS, backbone.depth) if layers is None else layers))
+        self.raw = tuple(dict.fromkeys(spread(LAYERS, backbone.depth))) if layers is None else tuple(layers)
         if not self.raw or not all(1 <= layer <= backbone.depth for layer in self.raw):
             raise CheckpointError(f"AF-CLIP with layers {self.raw}: {backbone.name} has layers 1 to {backbone.depth}")
         self.prompt = nn.Parameter(PROMPT_STD * torch.randn(prompt, backbone.text_width))

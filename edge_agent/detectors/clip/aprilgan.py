@@ -86,7 +86,7 @@ class AprilGan(ClipMethod, FewShotMethod):
         Raises CheckpointError for a backbone without raw outputs, and for layers that it does not have.
         """
         super().__init__(backbone, activation=activation, positions=positions)
-        self.raw = tuple(dict.fromkeys(spread(LAYERS, backbone.depth) if layers is None else layers))
+        self.raw = tuple(dict.fromkeys(spread(LAYERS, backbone.depth))) if layers is None else tuple(layers)
         if not self.raw or not all(1 <= layer <= backbone.depth for layer in self.raw):
             raise CheckpointError(f"APRIL-GAN with layers {self.raw}: {backbone.name} has layers 1 to {backbone.depth}")
         self.maps = nn.ModuleList(nn.Linear(backbone.tower_width, backbone.width) for _ in self.raw)

@@ -103,7 +103,13 @@ class TogetherDetector:
 
 
 def mixed(other: Reading, bank: Reading, fusion: Fusion) -> Reading:
-    """Return what two readings of one picture say together; `other` is of the detector with prompts."""
+    """Return what two readings of one picture say together, with a heatmap of the bank's size.
+
+    Args:
+        other: of the detector with prompts.
+        bank: of the one with the bank.
+        fusion: how they are mixed.
+    """
     score = fusion.score(np.float64(other.score), np.float64(bank.score))
     return Reading(float(score), fusion.map(resized(other.heatmap, bank.heatmap.shape), bank.heatmap))
 

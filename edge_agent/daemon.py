@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Event
@@ -17,6 +17,7 @@ from edge_agent.core import Evidence, Inspection, SinkContext, Watched
 from edge_agent.errors import EdgeAgentError
 from edge_agent.evidence.retention import Retention
 from edge_agent.health.drift import DriftWatch
+from edge_agent.health.squeezed import SqueezedPictures
 from edge_agent.health.systemd import Notifier
 from edge_agent.health.undecided import UndecidedRows
 from edge_agent.health.watchdog import Watchdog, watching
@@ -100,8 +101,8 @@ class Agent:
         self._sinks = {key: section.build(context) for key, section in config.sinks().items()}
         self._meter = build.meter() if config.health else None
         self._drift = DriftWatch(self._drifted)
-        self._undecided = UndecidedRows()
-        self._expect(config)
+        self._undecided, self._squeezed = UndecidedRows(), SqueezedPictures()
+        self._expect(config, stations)
         self._periodic = Periodic(
             [Task("retention", RETENTION_S, self._retention.run), Task("drift", DRIFT_S, self._drift.look)]
         )
@@ -115,7 +116,7 @@ class Agent:
             self._store,
             journal,
             build.message_builder(list(self._sinks.values())),
-            [one for one in (*self._sinks.values(), self._meter, self._drift, self._undecided) if one],
+            [one for one in (*self._sinks.values(), self._meter, self._drift, self._undecided, self._squeezed) if one],
             alarms={name: AlarmState(active) for name, active in alarms.items()},
             batch=config.limits.batch_size,
             max_wait_s=config.limits.max_wait_ms / 1e3,
@@ -237,7 +238,7 @@ class Agent:
 
     def _follow(self, planned: Change, stations: dict[str, Station]) -> None:
         self._config = planned.config
-        self._line.change(stations, lambda: self._expect(planned.config))
+        self._line.change(stations, lambda: self._expect(planned.config, stations))
         self._detectors = [one.detector for one in stations.values()]
         self._loader.release(self._detectors)
         for key in planned.waiting:
@@ -245,7 +246,8 @@ class Agent:
         self._reloads["done"] += 1
         log.info("reloaded %s: %s", self._path, ", ".join(map(planned.shown, planned.changed)) or "nothing has changed")
 
-    def _expect(self, config: Config) -> None:
+    def _expect(self, config: Config, stations: Mapping[str, Station]) -> None:
+        self._squeezed.expect({one.name for one in stations.values() if not one.detector.info.squares})
         self._drift.expect({one.name: one.calibration for one in config.stations})
 
     def _drifted(self, station: str, quantities: tuple[str, ...]) -> None:

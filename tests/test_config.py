@@ -25,7 +25,7 @@ from edge_agent.config.load import default_path, load_config
 from edge_agent.detectors.header import read_header
 from edge_agent.errors import ConfigError
 from edge_agent.line.calibration import read_calibration
-from tests.made import unprivileged_folder
+from tests.made import gradient, png, unprivileged_folder
 
 EXAMPLE = Path(__file__).parents[1] / "config.yaml"
 MINIMAL = "stations: [{name: cam1, source: {folder: in}}]\n"
@@ -781,6 +781,27 @@ def test_a_folder_that_may_not_be_read_is_an_error_for_check_alone_as_a_running_
             ConfigError, match=r"config\.yaml:3:20: stations\[0\]\.source\.folder: .*/in cannot be read \(Perm"
         ):
             load_config(folder / "config.yaml", thorough=True)
+
+
+@pytest.mark.parametrize(
+    ("shape", "more", "is_told"),
+    [
+        ((32, 96), "  detector: {squares: false}\n", True),
+        ((32, 47), "  detector: {squares: false}\n", False),
+        ((32, 96), "", False),
+        ((32, 96), "  calibration: calibration.json\n", True),  # made before pictures were read in squares
+    ],
+)
+def test_check_tells_of_pictures_that_are_squeezed_into_a_square(
+    tmp_path: Path, shape: tuple[int, int], more: str, is_told: bool
+) -> None:
+    calibration_file(tmp_path)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").write_bytes(png(gradient(*shape)))
+    text = "'a.png' has 96 x 32 pixels and is squeezed into a square, which hides small defects: set squares: true"
+    assert not any(text in one for one in load(tmp_path, STATION + more).warnings), "a start opens no picture"
+    said = load_config(tmp_path / "config.yaml", thorough=True).warnings
+    assert any(text in one and "stations[0].detector: " in one for one in said) is is_told
 
 
 # In plain words

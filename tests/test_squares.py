@@ -7,10 +7,23 @@ import itertools
 import numpy as np
 import pytest
 
-from edge_agent.core import Reading
+from edge_agent.core import Evidence, Reading
+from edge_agent.health.squeezed import SqueezedPictures
 from edge_agent.inference.load import load_detector
 from edge_agent.inference.squares import SquaresDetector, squares
 from tests.detectors import SynchronousDetector, info
+from tests.line import inspected
+
+
+def test_a_station_that_squeezes_elongated_pictures_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    watch = SqueezedPictures()
+    watch.expect({"cam1"})
+    for station, shape in (("cam2", (32, 96)), ("cam1", (32, 47)), ("cam1", (32, 96)), ("cam1", (96, 32))):
+        watch.write(inspected(station=station, pixels=np.zeros((*shape, 3), np.uint8)), Evidence())
+    assert caplog.messages == [
+        "station cam1: a picture of 96 x 32 pixels is squeezed into a square, which hides small defects: set detector: "
+        "{squares: true} and calibrate again"
+    ]
 
 
 class Brightest(SynchronousDetector):

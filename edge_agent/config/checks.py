@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,28 @@ def unreadable_folders(config: Config) -> Iterator[tuple[Loc, str]]:
             yield loc, f"{folder.path} cannot be read ({error.strerror}): {remedy}"
 
 
+def squeezed_pictures(config: Config) -> Iterator[tuple[Loc, str]]:
+    """Yield stations that squeeze elongated pictures into a square, as far as the first few in their folders tell."""
+    from edge_agent.inference.squares import is_elongated
+    from edge_agent.io.pictures import size_by_header
+    from edge_agent.sources.names import Names
+
+    for i, _, folder in _watched(config):
+        detector, made = config.stations[i].detector, config.stations[i].calibration
+        reads_squares = detector.squares if detector.squares is not None else made is None or made.squares
+        if reads_squares or not folder.holds_pictures:
+            continue
+        for path in islice(Names(recursive=folder.recursive).files(os.fspath(folder.path), []), LOOKED_AT):
+            size = size_by_header(path)
+            if size and is_elongated(size):
+                text = (
+                    f"{os.path.basename(path)!r} has {size[0]} x {size[1]} pixels and is squeezed into a square, which hides "
+                    "small defects: set squares: true, and calibrate again"
+                )
+                yield ("stations", i, "detector"), text
+                break
+
+
 CHECKS = (  # of a config that is valid section by section
     _check_own_pictures_not_watched,
     _check_trigger_folders_not_shared,
@@ -166,6 +189,7 @@ CHECKS = (  # of a config that is valid section by section
     _check_defects_can_count,
     _check_prompts_fit,
 )
+LOOKED_AT = 20  # pictures in a folder whose headers are read
 LEAST_SHARE = 1e-4  # of the picture: a hundredth of it along each side, far less than one patch of a detector
 
 

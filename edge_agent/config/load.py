@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from edge_agent.config.checks import CHECKS, contradictions, unreadable_folders, warnings
+from edge_agent.config.checks import CHECKS, contradictions, squeezed_pictures, unreadable_folders, warnings
 from edge_agent.config.config import Config
 from edge_agent.config.errors import empty_values, problems_of
 from edge_agent.config.places import Document, Problem, parse, shown
@@ -56,7 +56,8 @@ def load_config(path: Path, *, thorough: bool = False) -> Config:
         problems += [problem for check in checks for problem in _placed(check(config), document)]
     if problems or config is None:
         raise ConfigError("\n".join(_lines(path, problems)))
-    config._warnings = tuple(_lines(path, _placed(warnings(config), document)))
+    found = [*warnings(config), *(squeezed_pictures(config) if thorough else ())]
+    config._warnings = tuple(_lines(path, _placed(iter(found), document)))
     return config
 
 

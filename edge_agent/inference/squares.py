@@ -61,12 +61,17 @@ class SquaresDetector:
         return readings
 
 
+def is_elongated(shape: Sequence[int]) -> bool:
+    """Return whether a picture of shape (H, W, ...) is better read in squares."""
+    return max(shape[:2]) >= ELONGATED * min(shape[:2])
+
+
 def squares(shape: Sequence[int]) -> list[Place]:
     """Return the squares that a picture of shape (H, W, ...) is read in: one place, all of it, unless it is elongated."""
     height, width = shape[:2]
-    short, long = min(height, width), max(height, width)
-    if long < ELONGATED * short:
+    if not is_elongated(shape):
         return [(0, height, 0, width)]
+    short, long = min(height, width), max(height, width)
     count = min(-(-long // short), MAX_SQUARES)
     side = max(short, -(-long // count))
     starts = [round(at * (long - side) / (count - 1)) for at in range(count)]

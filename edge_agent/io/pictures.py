@@ -256,6 +256,15 @@ def jpeg_size(data: bytes) -> tuple[int, int] | None:
         return None
 
 
+def size_by_header(path: str | os.PathLike[str]) -> tuple[int, int] | None:
+    """Return (width, height) of a stored picture by its header; None if that cannot be read."""
+    try:
+        with Image.open(path) as picture:
+            return picture.size
+    except Exception:  # as decoders do
+        return None
+
+
 def max_bytes(max_megapixels: float) -> int:
     """Return the most bytes that a file of so many pixels can need: raw 16-bit RGBA, and 16 MiB more."""
     return int(max_megapixels * 8e6) + (16 << 20)

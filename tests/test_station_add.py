@@ -17,7 +17,7 @@ from edge_agent.inference import load
 from edge_agent.line.calibration import read_calibration
 from tests.drilled import folder, part
 from trainer.cli import main
-from trainer.station import candidates
+from trainer.station import before_after, candidates
 from trainer.station.folder import config_text
 from trainer.station.present import present_station
 
@@ -120,6 +120,20 @@ def test_made_anew_it_holds_the_new_pictures_alone(copied, capsys):
     assert len(list((copied / "station" / "pictures" / "good").iterdir())) == 3
     assert not (copied / "station" / "pictures" / "bad").exists()
     assert (copied / "station" / "cam1.safetensors").exists()
+
+
+@pytest.mark.parametrize(("when", "said"), [("candidates", "looks as it did"), ("compared", "is complete in")])
+def test_interrupted_it_says_what_there_is(copied, capsys, monkeypatch, when, said):
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    config = copied / "station" / "config.yaml"
+    before = config.read_text()
+    monkeypatch.setattr(candidates, "TRUNKS", ())
+    monkeypatch.setattr(candidates if when == "candidates" else before_after, when, interrupted)
+    assert add(copied, "--try", str(copied / "more")) == 130
+    assert said in capsys.readouterr().err
+    assert (config.read_text() == before) is (when == "candidates")
 
 
 @pytest.mark.parametrize(

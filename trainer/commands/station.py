@@ -53,7 +53,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="the share of good parts that may be called NotOK (default: 0.01, or the lowest that so many pictures allow)",
     )
     station.add_argument("--seed", type=seed, default=0, help="seed of all random numbers (default 0)")
-    station.set_defaults(run=_station)
+    station.set_defaults(run=_station, kept=_kept, written=False)
 
 
 def _station(options: argparse.Namespace) -> int:
@@ -130,6 +130,7 @@ def _station(options: argparse.Namespace) -> int:
         adding=there is not None,
         parent_sha256=there.checkpoint_sha256() if there else None,
     )
+    options.written = True
     if chosen is as_it_is:
         print(
             "Nothing that was tried is better than the station as it is: it keeps its checkpoint, with a new threshold."
@@ -152,6 +153,15 @@ def _station(options: argparse.Namespace) -> int:
         print(f"the station as it was: {earlier_config(options.out, last)}; to go back, copy it over {CONFIG}")
     print(f"to run it: edge-agent run --config {options.out / CONFIG}")
     return 0
+
+
+def _kept(options: argparse.Namespace) -> str:
+    """Say what an interrupted command leaves."""
+    if options.written:
+        return f"the station is complete in {options.out}; what was left was to inspect the pictures of --try"
+    if (options.out / "config.yaml").exists():
+        return f"the station in {options.out} looks as it did: give the same command to start again"
+    return "no station was written: give the same command to start again"
 
 
 def _print_rate(asked: Fraction | None, allowed: Fraction, good: int) -> None:

@@ -26,9 +26,12 @@ from edge_agent.backbones.clip.weights import find_weights, load_clip
 from edge_agent.backbones.weights.fetch import fetch
 from edge_agent.backbones.weights.listing import list_models
 from edge_agent.backbones.weights.store import PINS
+from edge_agent.config.load import load_config
+from edge_agent.diagnostics.doctor import _models
 from edge_agent.errors import CheckpointError
 from edge_agent.inference.load import Loader
 from tests import tiny_clip
+from tests.agent import station, write_config
 from tests.weights_server import serving
 
 SENTENCES = ["a photo of a broken part"]
@@ -273,6 +276,24 @@ def test_what_open_clip_downloaded_itself_is_found_too():
     path = clip_weights.OPEN_CLIP_CACHE / "vit_b_16-laion400m_e32-55e67d44.pt"
     path.touch()
     assert find_weights(parse_clip("clip:ViT-B-16/laion400m_e32")) == path
+
+
+def test_the_doctor_warns_of_weights_that_only_this_user_has_in_a_cache(tmp_path, monkeypatch):
+    model = "clip:ViT-B-16/laion400m_e32"
+    path = clip_weights.OPEN_CLIP_CACHE / "vit_b_16-laion400m_e32-55e67d44.pt"
+    path.touch()
+    config = load_config(write_config(tmp_path, station(detector={"model": model, "method": "winclip"})))
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+    (found,) = _models(config)
+    said = f"{model} is in your cache alone ({path}), where no service looks: sudo edge-agent models fetch {model}"
+    assert (found.state, found.text) == ("warning", said)
+    fetched = tmp_path / "data" / "models" / published(parse_clip(model)).folder
+    fetched.mkdir(parents=True)
+    (fetched / SAFETENSORS).touch()
+    assert not [*_models(config)]
+    (fetched / SAFETENSORS).unlink()
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))  # the doctor of the service itself does not find it
+    assert not [*_models(config)]
 
 
 def test_a_fetch_from_a_folder_or_a_mirror_is_pinned_and_found(tmp_path):

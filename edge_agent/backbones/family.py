@@ -101,6 +101,13 @@ class Family(ABC):
             return False
         return all(self.installed_bytes(folder / known.folder) is None for folder in folders)
 
+    def only_cached(self, name: str, folders: Sequence[Path]) -> Path | None:
+        """Return the file that the backbone is read from where that is in a cache of this user, which no service reads; else None.
+
+        name: of this family. folders: where fetched backbones lie; one that is there is taken first.
+        """
+        return None
+
     @abstractmethod
     def load(self, name: str, folders: Sequence[Path]) -> Backbone:
         """Load a backbone: fp32, frozen, on the CPU, never from the network.

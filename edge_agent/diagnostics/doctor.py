@@ -116,15 +116,18 @@ def _gpu() -> Iterator[Finding]:
 
 def _models(config: Config) -> Iterator[Finding]:
     """Yield models that only this user finds."""
+    if "STATE_DIRECTORY" in os.environ:  # as a service, which does not look there
+        return
     own, folders = own_folder(), search_folders(config.agent.data_dir)
     for_service = [folder for folder in folders if folder != own]
     for model in dict.fromkeys(station.detector.model for station in config.stations):
         family = family_of(model)
-        if (
-            "STATE_DIRECTORY" not in os.environ
-            and family.is_absent(model, for_service)
-            and not family.is_absent(model, [own])
-        ):
+        if cached := family.only_cached(model, folders):
+            remedy = f"sudo edge-agent models fetch {model}"
+            yield Finding(
+                "models", "warning", f"{model} is in your cache alone ({cached}), where no service looks: {remedy}"
+            )
+        elif family.is_absent(model, for_service) and not family.is_absent(model, [own]):
             remedy = f"sudo edge-agent models fetch {model} --from {own}"
             yield Finding("models", "warning", f"{model} is in {own} alone, where no service looks; for one: {remedy}")
 

@@ -10,6 +10,7 @@ from edge_agent.backbones.clip.names import EXAMPLE, LICENCE, PREFIX, SAFETENSOR
 from edge_agent.backbones.family import Family, Row
 from edge_agent.backbones.weights.published import Published
 from edge_agent.backbones.weights.store import read_pins
+from edge_agent.errors import CheckpointError
 
 if TYPE_CHECKING:
     from edge_agent.backbones.clip.model import Clip
@@ -55,6 +56,19 @@ class ClipFamily(Family):
             return None
         pins = (read_pins(folder / name.replace(":", "/")).get(SAFETENSORS) for folder in folders)
         return next((pin for pin in pins if pin), None)
+
+    def only_cached(self, name: str, folders: Sequence[Path]) -> Path | None:
+        """See Family."""
+        wanted = parse_clip(name)
+        if wanted.path is not None:
+            return None
+        from edge_agent.backbones.clip.weights import find_weights
+
+        try:
+            found = find_weights(wanted, folders)
+        except CheckpointError:
+            return None
+        return None if any(folder in found.parents for folder in folders) else found
 
     def load(self, name: str, folders: Sequence[Path]) -> Clip:
         """See Family."""

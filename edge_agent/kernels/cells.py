@@ -1,17 +1,20 @@
 """Finds how far patches lie from the nearest row of a bank on a CPU, in a fraction of the time that all products take.
 
 The rows are grouped into cells around centres (k-means), and a patch is compared with the rows of the cells nearest to it:
-an inverted file, as faiss calls it. What is found can be farther than the nearest row, by less than a thousandth on average,
-and is never nearer.
+an inverted file, as faiss calls it. The patches that turn out the farthest, which decide on a picture, are compared with every
+row. What is found for the others can be farther than the nearest row, by less than a thousandth on average, and is never nearer.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
 
 PROBED = 8  # cells whose rows a patch is compared with
 CELLS = 0.64  # cells for each square root of rows: 64 for 10,000
+EXACT = 0.03  # share of a picture's patches, the farthest ones, that are compared with every row
 ROUNDS = 5  # of k-means
 
 
@@ -23,16 +26,17 @@ class Cells:
         count = max(1, round(CELLS * len(bank) ** 0.5))
         self.centres, cell = _grouped(bank, count if count > PROBED else 1)
         sizes = torch.bincount(cell).tolist()
-        rows = bank[cell.argsort(stable=True)]
+        self.bank = bank[cell.argsort(stable=True)]
+        self.bank_squares = self.bank.square().sum(dim=1)
+        self.rows = [one.T for one in self.bank.split(sizes)]
+        self.row_squares = self.bank_squares.split(sizes)
         self.squares = self.centres.square().sum(dim=1)
-        self.rows = [one.T for one in rows.split(sizes)]
-        self.row_squares = rows.square().sum(dim=1).split(sizes)
 
     def nearest(self, patches: Tensor) -> Tensor:
         """Return the distance (N,) fp32 of patches (N, D) fp32 of one picture to the nearest row in the cells nearest to each."""
         squares = patches.square().sum(dim=1)
         if len(self.rows) == 1:
-            smallest = torch.addmm(self.row_squares[0], patches, self.rows[0], alpha=-2).amin(dim=1)
+            smallest = self._of_all_rows(patches)
         else:
             to_centres = torch.addmm(self.squares, patches, self.centres.T, alpha=-2)
             probed = min(PROBED, len(self.rows))
@@ -46,7 +50,13 @@ class Cells:
             ]
             smallest = squares.new_full(squares.shape, float("inf"))
             smallest.scatter_reduce_(0, patch, torch.cat(found), "amin")
+            far = (smallest + squares).topk(math.ceil(EXACT * len(patches))).indices
+            smallest[far] = self._of_all_rows(patches[far])
         return (smallest + squares).clamp(min=0).sqrt()
+
+    def _of_all_rows(self, patches: Tensor) -> Tensor:
+        """Return squared distances less the patches' own squares."""
+        return torch.addmm(self.bank_squares, patches, self.bank.T, alpha=-2).amin(dim=1)
 
 
 def _grouped(bank: Tensor, count: int) -> tuple[Tensor, Tensor]:

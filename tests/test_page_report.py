@@ -130,3 +130,16 @@ def test_a_report_that_cannot_be_is_refused(labelled, wrong, capsys):
         main(["report", "--journal", "x.db", *HOUR, *wrong])
     assert ended.value.code == 2
     assert re.search("is not after --since|ends in .html or .csv", capsys.readouterr().err)
+
+
+def test_what_comes_from_outside_never_becomes_markup_in_a_report(tmp_path, monkeypatch):
+    hostile = "<script>alert(1)</script>"
+    monkeypatch.setenv("CACHE_DIRECTORY", str(tmp_path / "cache"))
+    one = part(0, Evaluation.NOT_OK, 0.9, part_id=hostile, station=hostile)
+    journal_of(tmp_path, [one])
+    with open_labels(f"sqlite:///{tmp_path}/journal.db") as labels:
+        labels.say(Statement(one.id, LabelValue.DEFECT, hostile), hostile)
+    out = tmp_path / "report.html"
+    assert main(["report", "--journal", f"{tmp_path}/journal.db", "--since", "2026-11-01", "--out", str(out)]) == 0
+    assert "<script" not in out.read_text()
+    assert out.read_text().count("&lt;script&gt;") >= 4

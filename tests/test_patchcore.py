@@ -153,6 +153,32 @@ def test_a_damaged_bank_is_refused_in_a_sentence(trunk, damage):
         PromptDetector(trunk, Checkpoint(header, method.tensors()), "object").read([picture(1)])
 
 
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"bank": torch.ones(9, 5)},
+        {"bank": torch.ones(272)},
+        {"bank": torch.ones(0, 272)},
+        {"defects": torch.ones(2, 5)},
+        {"defects": torch.ones(2)},
+    ],
+)
+def test_a_bank_of_descriptors_of_another_width_is_refused_when_it_is_loaded(trunk, tensors):
+    method = bank_of(trunk, picture(0))
+    header = {"method": "patchcore", "backbone": trunk.name, "backbone_sha256": trunk.sha256, "image_size": SIDE}
+    header |= {"fitted_on": "good parts", "threshold": 0.5, "map_threshold": 0.5} | method.settings()
+    with pytest.raises(CheckpointError, match=r"damaged .* copy it again or refit"):
+        PromptDetector(trunk, Checkpoint(header, method.tensors() | tensors), "object")
+
+
+def test_a_bank_of_another_backbone_is_refused_by_name(trunk):
+    method = bank_of(trunk, picture(0))
+    header = {"method": "patchcore", "backbone": "efficientnet-lite2", "backbone_sha256": "0" * 64, "image_size": SIDE}
+    header |= {"fitted_on": "good parts", "threshold": 0.5, "map_threshold": 0.5} | method.settings()
+    with pytest.raises(CheckpointError, match=r"efficientnet-lite2.*efficientnet-lite0"):
+        PromptDetector(trunk, Checkpoint(header, method.tensors()), "object")
+
+
 def test_a_tower_of_transformer_blocks_has_a_bank_too():
     backbone = NullBackbone()
     features = ImageFeatures(

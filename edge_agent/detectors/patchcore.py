@@ -64,8 +64,6 @@ class PatchCore(Method):
         super().__init__(backbone)
         if bank.ndim != 2 or not len(bank):
             raise ValueError(f"a bank of shape {tuple(bank.shape)}")
-        if not layers or not all(1 <= layer <= backbone.depth for layer in layers):
-            raise ValueError(f"layers {layers} of a backbone of {backbone.depth}")
         if not (scale > 0 and patch_scale > 0):
             raise ValueError(f"scales {scale} and {patch_scale}")
         self.layers = layers
@@ -80,8 +78,7 @@ class PatchCore(Method):
     def fresh(cls, backbone: Backbone, class_name: str) -> PatchCore:
         """See Method. The bank is random, for timing."""
         layers = default_layers(backbone)
-        width = describe(backbone.encode_image(_gray(backbone), layers), layers).shape[2]
-        bank = F.normalize(torch.randn(FRESH, len(layers), width // len(layers)), dim=2).flatten(1)
+        bank = F.normalize(torch.randn(FRESH, len(layers), _width(backbone, layers) // len(layers)), dim=2).flatten(1)
         return cls(backbone, bank.to(backbone.device), layers)
 
     @classmethod
@@ -89,10 +86,15 @@ class PatchCore(Method):
         cls, backbone: Backbone, header: Mapping[str, Any], tensors: Mapping[str, Tensor], class_name: str
     ) -> PatchCore:
         """See methods.restore. class_name: makes no difference."""
+        layers = tuple(int(layer) for layer in header["layers"])
+        width = _width(backbone, layers)
+        for name in ("bank", "defects"):
+            if tensors[name].ndim != 2 or tensors[name].shape[1] != width:
+                raise ValueError(f"{name} of shape {tuple(tensors[name].shape)}, descriptors of {width}")
         return cls(
             backbone,
             tensors["bank"].to(backbone.device),
-            tuple(int(layer) for layer in header["layers"]),
+            layers,
             scale=float(header["scale"]),
             patch_scale=float(header["patch_scale"]),
             defects=tensors["defects"].to(backbone.device),
@@ -177,6 +179,10 @@ def _score(relative: Tensor) -> Tensor:
     return odds / (1 + odds)
 
 
-def _gray(backbone: Backbone) -> Tensor:
+def _width(backbone: Backbone, layers: Sequence[int]) -> int:
+    """Return how many numbers a descriptor has."""
+    if not layers or not all(1 <= layer <= backbone.depth for layer in layers):
+        raise ValueError(f"layers {tuple(layers)} of a backbone of {backbone.depth}")
     side = backbone.patch * 4
-    return torch.zeros(1, 3, side, side, device=backbone.device)
+    gray = torch.zeros(1, 3, side, side, device=backbone.device)
+    return describe(backbone.encode_image(gray, layers), layers).shape[2]

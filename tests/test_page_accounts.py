@@ -5,7 +5,11 @@ from __future__ import annotations
 import fcntl
 import json
 import re
+import ssl
 import stat
+import subprocess
+import threading
+import urllib.request
 
 import pytest
 from starlette.testclient import TestClient
@@ -15,6 +19,9 @@ from edge_agent.config.load import load_config
 from edge_agent.errors import ConfigError
 from edge_agent.journal.labels import open_labels
 from edge_agent.page.access.accounts import Role
+from edge_agent.page.serve import listen, server
+from tests.conftest import PATIENCE_S
+from tests.mosquitto import program
 from tests.pages import accounts_of, journal_of, page, password_of, shift, sign_in, token_in
 
 BROWSER = {"accept": "text/html"}
@@ -450,3 +457,42 @@ def test_a_journal_that_is_gone_is_said_and_nothing_is_made_in_its_place(tmp_pat
     assert answer.status_code == 503
     assert "unable to open" in answer.text
     assert not (tmp_path / "journal.db").exists()
+
+
+def test_the_page_is_encrypted_by_its_own_certificate_and_starts_with_none_that_does_not_fit(tmp_path, capsys):
+    openssl = program("openssl")
+    for name in ("page", "other"):
+        files = ["-keyout", tmp_path / f"{name}.key", "-out", tmp_path / f"{name}.pem"]
+        request = [
+            openssl,
+            "req",
+            "-x509",
+            "-nodes",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-subj",
+            "/CN=localhost",
+        ]
+        subprocess.run([*map(str, [*request, *files])], check=True, capture_output=True)
+    journal_of(tmp_path, shift()[:1])
+    path = config_of(tmp_path, f"agent: {{data_dir: {tmp_path}}}\npage: {{tls: {{cert: page.pem, key: other.key}}}}\n")
+    assert main(["page", "--config", str(path), "--port", "0"]) == 1
+    said = capsys.readouterr()
+    assert "give a PEM certificate, and the key it was made with" in said.err
+    assert "https://" not in said.out
+
+    trusting = ssl.create_default_context(cafile=str(tmp_path / "page.pem"))
+    with page(tmp_path, secure=True) as app, listen("127.0.0.1", 0) as opened:
+        ready = server(app, (tmp_path / "page.pem", tmp_path / "page.key"))
+        thread = threading.Thread(target=ready.run, args=([opened],))
+        thread.start()
+        try:
+            address = f"https://localhost:{opened.getsockname()[1]}/review"
+            with urllib.request.urlopen(address, context=trusting, timeout=PATIENCE_S) as answer:
+                assert answer.status == 200
+                assert "Secure" in answer.headers["set-cookie"]
+        finally:
+            ready.should_exit = True
+            thread.join()

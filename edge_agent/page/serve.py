@@ -1,4 +1,4 @@
-"""Serves the page over HTTP until it is told to stop."""
+"""Makes the server that gives the page over HTTP, encrypted or not."""
 
 from __future__ import annotations
 
@@ -30,12 +30,11 @@ def listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def serve(app: ASGIApp, listening: socket.socket, tls: tuple[Path, Path] | None = None) -> None:
-    """Answer requests until SIGINT or SIGTERM.
+def server(app: ASGIApp, tls: tuple[Path, Path] | None = None) -> uvicorn.Server:
+    """Return what answers requests once it is run with a socket of listen(), until SIGINT or SIGTERM.
 
     Args:
         app: what answers.
-        listening: the socket, as listen() returns it.
         tls: files of the certificate and of its key; None (default) for no encryption.
 
     Raises:
@@ -64,4 +63,4 @@ def serve(app: ASGIApp, listening: socket.socket, tls: tuple[Path, Path] | None 
         raise EdgeAgentError(
             f"page.tls: {tls and tls[0]}: {error}: give a PEM certificate, and the key it was made with"
         ) from error
-    uvicorn.Server(config).run(sockets=[listening])
+    return uvicorn.Server(config)

@@ -96,7 +96,7 @@ def _serve(config: Config, url: str, port: int | None, accounts: Accounts | None
         from edge_agent.page.agent_state import agent_state
         from edge_agent.page.app import Line, application
         from edge_agent.page.pictures import Pictures
-        from edge_agent.page.serve import listen, serve
+        from edge_agent.page.serve import listen, server
     sessions = Sessions(
         accounts,
         local=Role[section.local.upper()] if accounts else Role.VIEWER,
@@ -126,8 +126,9 @@ def _serve(config: Config, url: str, port: int | None, accounts: Accounts | None
             zone=ZoneInfo(section.zone) if section.zone else None,
             line=line if accounts else None,
         )
+        ready = server(app, tls)
         print(f"{_address(section, opened.getsockname()[1])} (Ctrl-C ends)", flush=True)
-        serve(app, opened, tls)
+        ready.run(sockets=[opened])
     return OK
 
 

@@ -54,8 +54,15 @@ def taught_station(
         bank: what it looks with.
         pictures: by name.
         threshold: of its calibration.
+
+    With `together` in the bank's header it looks with the embedded model, too.
     """
     save_checkpoint(bank, folder / "cam1.safetensors")
+    looks = (
+        "together: [{model: embedded}, {model: efficientnet-lite0, checkpoint: cam1.safetensors}]"
+        if "together" in bank.header
+        else "model: efficientnet-lite0\n      checkpoint: cam1.safetensors  # made in November"
+    )
     made = load_checkpoint(folder / "cam1.safetensors")
     calibration = Calibration.model_validate(
         {
@@ -78,8 +85,7 @@ def taught_station(
     config_file = folder / "config.yaml"
     config_file.write_text(
         "# our line\nagent: {data_dir: data}\nevidence: {originals: all, overlays: none}\nstations:\n  - name: cam1\n"
-        "    source: {folder: in}\n    detector:\n      model: efficientnet-lite0\n"
-        "      checkpoint: cam1.safetensors  # made in November\n    calibration: cam1-calibration.json\n"
+        f"    source: {{folder: in}}\n    detector:\n      {looks}\n    calibration: cam1-calibration.json\n"
     )
     config = load_config(config_file)
     station = build.station(config.stations[0], loader, config.sha256)

@@ -20,6 +20,7 @@ from edge_agent.core import Detector
 from edge_agent.detectors.checkpoint import Checkpoint, load_checkpoint
 from edge_agent.errors import EdgeAgentError
 from edge_agent.inference.load import Loader
+from edge_agent.inference.together import Fusion, Mix
 from edge_agent.journal.journal import Journal
 from edge_agent.journal.labels import Statement, open_labels
 from edge_agent.journal.rows import LabelValue
@@ -332,3 +333,21 @@ def test_detectors_that_are_no_longer_in_use_are_forgotten_and_their_backbone_st
     loader.release([])
     assert looks(64) is not used
     assert loader.backbone("efficientnet-lite0") is backbone
+
+
+def test_a_bank_that_looks_together_with_another_detector_learns_what_both_call_wrong(
+    tmp_path: Path, loader: Loader, of_three: Checkpoint
+) -> None:
+    other = loader.detector().info
+    mix = Mix(0.3, 0.7, 0.0)
+    fusion = Fusion(mix, mix, other.model_sha256, other.checkpoint_sha256)
+    both = Checkpoint({**of_three.header, "together": fusion.written()}, of_three.tensors)
+    pictures = {"good10": part(10), "dusty10": dusty(10), "scratch10": scratched(10)}
+    line = taught_station(tmp_path, loader, both, pictures)
+    assert verdicts(line, loader, pictures.values()) == [False, True, True]
+    text = line.config.read_text()
+    assert learn(line, dusty10="good", scratch10="defect") == 0
+    assert line.config.read_text() == text.replace("cam1.safe", "cam1-2.safe").replace("cam1-cal", "cam1-2-cal")
+    assert verdicts(line, loader, pictures.values()) == [False, False, True]
+    assert learn(line, "--back") == 0
+    assert line.config.read_text() == text

@@ -112,8 +112,13 @@ class Loader:
         return self._arranged[key]
 
     def release(self, in_use: Sequence[Detector]) -> None:
-        """Forget the detectors that are not in use, so that their memory is freed; backbones stay. in_use: from arranged()."""
+        """Forget the detectors that are not in use, so that their memory is freed; backbones stay.
+
+        in_use: from arranged() or together(), whose both parts stay, too.
+        """
         kept = {id(one) for one in in_use}
+        self._together = {key: one for key, one in self._together.items() if id(one) in kept}
+        kept |= {id(part) for both in self._together for part in both}
         self._arranged = {key: one for key, one in self._arranged.items() if id(one) in kept}
         singles = {id(single) for single, *_ in self._arranged}
         self._detectors = {key: one for key, one in self._detectors.items() if id(one) in singles}

@@ -85,6 +85,25 @@ class TogetherDetector:
         self.info = replace(bank.info, name=f"{other.info.name} + {bank.info.name}")
         self.overlaps = other.overlaps and bank.overlaps
 
+    def with_bank(self, bank: Detector) -> TogetherDetector:
+        """Return the same with another bank, on the scale of the one that it has."""
+        return TogetherDetector(self._both[0], bank, self._fusion)
+
+    def of_bank(self, score: float, image: np.ndarray, keep: np.ndarray | None = None) -> float:
+        """Return the bank's score, in [0, 1], at which both give a picture `score`; 1 where the bank has no say.
+
+        Args:
+            score: of both, in [0, 1].
+            image: (H, W, 3) uint8 RGB.
+            keep: see core.Detector; default all of it.
+        """
+        mix = self._fusion.score
+        if mix.bank <= 0:
+            return 1.0
+        other = np.float64(self._both[0].read([image], [keep])[0].score)
+        odds = (log_odds(np.float64(score)) - mix.other * log_odds(other) - mix.offset) / mix.bank
+        return float(1 / (1 + np.exp(-odds)))
+
     def warm_up(self, batch: int) -> None:
         """See core.Detector."""
         for one in self._both:

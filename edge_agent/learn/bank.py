@@ -22,6 +22,7 @@ from edge_agent.journal.rows import LabelValue
 from edge_agent.kernels.nearest import nearest
 from edge_agent.learn.corrections import Corrections, KeptPicture
 from edge_agent.learn.patches import (
+    LEAST,
     MARGIN,
     SEEN_AGAIN,
     GrowingBank,
@@ -58,6 +59,7 @@ class Learner:
         keep: np.ndarray | None = None,
         in_squares: bool = True,
         decode: Callable[[KeptPicture], np.ndarray],
+        of_bank: Callable[[np.ndarray], float] | None = None,
     ) -> None:
         """Take what the station looks with.
 
@@ -68,12 +70,14 @@ class Learner:
             keep: the station's mask, see core.Detector; default None.
             in_squares: whether elongated pictures are read in squares; default yes.
             decode: gives the pixels of a kept picture.
+            of_bank: returns the score of the bank alone at which a picture reaches the threshold; default the threshold itself.
         """
         self._detector, self._parent = detector, parent
         self._keep, self._in_squares, self._decode = keep, in_squares, decode
-        scale = float(parent.header["scale"])
+        self._of_bank = of_bank or (lambda pixels: threshold)
+        self._scale = float(parent.header["scale"])
         self._patch_scale = float(parent.header["patch_scale"])
-        self.distance_at_threshold = distance_at(threshold, scale)
+        self.distance_at_threshold = distance_at(threshold, self._scale)
 
     def corrected(self, found: Corrections) -> tuple[Checkpoint, list[str]]:
         """Return the corrected bank, and a sentence for each correction that brought no patch.
@@ -137,11 +141,12 @@ class Learner:
             box = one.label.box if one.label else None
             boxes = [box] if box else [each.bbox for each in one.inspection.verdict.regions]
             return defect_rows(patches, bank, self._patch_scale, boxes)
+        most = distance_at(self._of_bank(pixels), self._scale)
         was_ok = one.inspection.verdict.evaluation is Evaluation.OK
-        if was_ok and patches.distance(bank.distances(patches.rows)) < self.distance_at_threshold:
+        if was_ok and patches.distance(bank.distances(patches.rows)) < most:
             return none  # and still is
         again = [self._patches(seen_again(pixels, number)) for number in range(1, SEEN_AGAIN + 1)]
-        return good_rows([patches, *again], bank, MARGIN * self.distance_at_threshold)
+        return good_rows([patches, *again], bank, max(MARGIN * most, LEAST * self._scale))
 
     def _patches(self, pixels: np.ndarray) -> Patches:
         return patches_of(self._detector, pixels, self._keep, self._in_squares)

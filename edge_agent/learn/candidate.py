@@ -14,6 +14,7 @@ from edge_agent.config.station import StationConfig
 from edge_agent.detectors.checkpoint import Checkpoint, load_checkpoint
 from edge_agent.inference.detector import PromptDetector
 from edge_agent.inference.load import Loader
+from edge_agent.inference.together import TogetherDetector
 from edge_agent.journal.labels import Labels, open_labels
 from edge_agent.journal.reader import open_reader
 from edge_agent.journal.rows import Label
@@ -97,6 +98,7 @@ def make_candidate(
         keep=before.keep,
         in_squares=before.detector.info.squares,
         decode=decode,
+        of_bank=lambda pixels: _of_bank(before, pixels),
     )
     checkpoint, nothing = learner.corrected(found)
     compared: list[Compared] = []
@@ -118,10 +120,19 @@ def make_candidate(
     return Candidate(station, files, found, checkpoint, compared, against, [*found.left_out, *nothing])
 
 
+def _of_bank(station: Station, pixels: np.ndarray) -> float:
+    """Return the score of the station's bank at which a picture reaches the threshold."""
+    if isinstance(station.detector, TogetherDetector):
+        return station.detector.of_bank(station.rules.threshold, pixels, station.keep)
+    return station.rules.threshold
+
+
 def _with(station: Station, single: PromptDetector, checkpoint: Checkpoint) -> Station:
     """Return a station that looks with another bank, and as before otherwise. single: what it reads one square with."""
     info = station.detector.info
     detector = PromptDetector(
         single.method.backbone, checkpoint, "", image_size=single.info.image_size, dtype=single.dtype
     )
-    return replace(station, detector=Loader([]).arranged(detector, info.windows, info.squares))
+    bank = Loader([]).arranged(detector, info.windows, info.squares)
+    own = station.detector.with_bank(bank) if isinstance(station.detector, TogetherDetector) else bank
+    return replace(station, detector=own)

@@ -19,6 +19,7 @@ from edge_agent.kernels.nearest import nearest
 
 SEEN_AGAIN = 4  # pictures of the same part that a camera might take next, which are to be OK, too
 MARGIN = 0.85  # of the distance at the threshold: what a good part that was learnt stays below
+LEAST = 0.5  # of the scale of pictures: as near as good parts are to each other; nothing is brought nearer
 MOST_GOOD, MOST_DEFECT = 256, 16  # patches of one picture
 STANDS_OUT = 0.6  # of the highest distance in the marked place: patches from there on are of the defect
 LIKE_GOOD = 0.5  # of the scale of patches: nearer ones look like good parts, and are not learnt as a defect

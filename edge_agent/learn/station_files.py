@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 from edge_agent.config.edit import with_values
 from edge_agent.config.places import parse
@@ -28,13 +29,14 @@ class StationFiles:
     """Where a station has its files.
 
     config: config.yaml, links followed. number: of the station in it. checkpoint, calibration: as config.yaml names them, and
-    the folder that they are in; calibration None: it has none.
+    the folder that they are in; calibration None: it has none. named_at: where in config.yaml the checkpoint is named.
     """
 
     config: Path
     number: int
     checkpoint: Path
     calibration: Path | None
+    named_at: Loc
 
     def with_corrections(self, made: Checkpoint, calibration: Calibration | None) -> Path:
         """Write a checkpoint and its calibration beside those that are there, then have config.yaml name them.
@@ -130,7 +132,7 @@ class StationFiles:
                 raise EdgeAgentError(
                     f"{self.config}: somebody else changes the station right now: try again"
                 ) from error
-            written = parse(file.read().decode("utf-8-sig")).data["stations"][self.number]["detector"]["checkpoint"]
+            written = _value_at(parse(file.read().decode("utf-8-sig")).data, self.named_at)
             if Path(written).name != self.checkpoint.name:
                 raise EdgeAgentError(
                     f"{self.config}: names {written} by now, no longer {self.checkpoint.name}: run the command again"
@@ -158,12 +160,11 @@ class StationFiles:
     def _point_to(self, checkpoint: Path, calibration: Path | None) -> None:
         """Have config.yaml name these files; whole or not at all, comments, mode and owner kept."""
         text = self.config.read_bytes().decode("utf-8-sig")
-        data = parse(text).data["stations"][self.number]
-        values: dict[Loc, str] = {
-            ("stations", self.number, "detector", "checkpoint"): _renamed(data["detector"]["checkpoint"], checkpoint)
-        }
+        data = parse(text).data
+        values: dict[Loc, str] = {self.named_at: _renamed(_value_at(data, self.named_at), checkpoint)}
         if calibration:
-            values["stations", self.number, "calibration"] = _renamed(data["calibration"], calibration)
+            at = ("stations", self.number, "calibration")
+            values[at] = _renamed(_value_at(data, at), calibration)
         edited = with_values(text, values)
         if edited is None:
             raise EdgeAgentError(
@@ -189,14 +190,17 @@ def station_files(config: Path, station: StationConfig) -> StationFiles:
             f"station {station.name} has no bank of good parts, so it cannot learn single corrections: `trainer station` makes it"
             " one, and `trainer calibrate` sets a new threshold"
         )
-    if station.detector.together:
-        raise EdgeAgentError(
-            f"station {station.name} looks with a bank and with prompts together, whose weights single corrections would change: add"
-            " good parts with `trainer station --add`"
-        )
     written = data["stations"][number].get("calibration")
     calibration = None if written is None else config.parent / Path(written).expanduser()
-    return StationFiles(config, number, station.detector.checkpoint, calibration)
+    # A bank that looks together with another detector is the second of a list.
+    at: Loc = ("together", 1, "checkpoint") if station.detector.together else ("checkpoint",)
+    return StationFiles(config, number, station.detector.checkpoint, calibration, ("stations", number, "detector", *at))
+
+
+def _value_at(data: Any, loc: Loc) -> str:
+    for step in loc:
+        data = data[step]
+    return str(data)
 
 
 def _renamed(written: str, file: Path) -> str:

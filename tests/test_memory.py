@@ -20,7 +20,8 @@ from edge_agent.inference.detector import PromptDetector
 from edge_agent.inference.load import Loader
 from tests.tiny_clip import saved, tiny_clip
 from trainer.bank.bank import GoodPicture
-from trainer.bank.memory import make_memory
+from trainer.bank.good_parts import exceeded_score
+from trainer.bank.memory import SPREAD_SHOWN, make_memory
 from trainer.cli import main
 
 SIDE = 40  # five patches
@@ -154,6 +155,13 @@ def test_the_command_makes_a_memory_that_inspects_and_says_its_threshold(tmp_pat
     assert main([*command, "--checkpoint", str(tmp_path / "fitted.safetensors"), "--model", backbone]) == 0
     assert load_checkpoint(out).header["method"] == "afclip"
     assert len(load_checkpoint(out).tensors["memory.0"]) == 3 * 25
+
+
+def test_a_memorys_threshold_expects_less_spread_than_a_banks():
+    """A score that is the distance itself spreads less than one that is its fourth power: else most defects are missed."""
+    scores = np.array([0.20, 0.24, 0.26, 0.21])
+    memory, bank = exceeded_score(0.01, scores, SPREAD_SHOWN), exceeded_score(0.01, scores)
+    assert 0.26 < memory < 0.36 < bank
 
 
 def test_a_single_good_part_is_enough_and_more_than_a_memory_holds_are_refused(clip):

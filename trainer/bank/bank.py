@@ -15,7 +15,7 @@ from edge_agent.detectors.patchcore import PatchCore, default_layers
 from edge_agent.inference.thread_batches import read_in_threads
 from edge_agent.kernels.cells import Cells
 from trainer.bank.coreset import coreset
-from trainer.bank.good_parts import FEW, Described, described, fold_of, mirrored, nearer, scale, varied
+from trainer.bank.good_parts import FEW, SPREAD, Described, described, fold_of, mirrored, nearer, scale, varied
 
 SIZE = 3000  # rows of a bank: more brought less than half a point of image AUROC
 
@@ -34,12 +34,13 @@ class Bank:
     """A bank of good parts.
 
     checkpoint: of all pictures. folds: one for each fold, made without its pictures; scores are as the whole bank would give
-    them, which lies nearer (see nearer). fold: of each picture.
+    them, which lies nearer (see nearer). fold: of each picture. spread: see exceeded_score.
     """
 
     checkpoint: Checkpoint
     folds: Sequence[Checkpoint]
     fold: Sequence[int]
+    spread: float = SPREAD
 
 
 def make_bank(

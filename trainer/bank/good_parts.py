@@ -114,9 +114,15 @@ def exceeded_by(share: float, values: np.ndarray, beforehand: float) -> float:
     return float(values.mean()) + reach
 
 
-def exceeded_score(share: float, scores: np.ndarray) -> float:
-    """Estimate the score (in [0, 1]) that a share of good parts reaches, as if the log odds of scores were normal."""
-    odds = exceeded_by(share, log_odds(scores), SPREAD)
+def exceeded_score(share: float, scores: np.ndarray, spread: float = SPREAD) -> float:
+    """Estimate the score that a share of good parts reaches, as if the log odds of scores were normal.
+
+    Args:
+        share: in (0, 1).
+        scores: (n,) in [0, 1], of good parts.
+        spread: standard deviation of the log odds that is expected beforehand; default that of banks' scores.
+    """
+    odds = exceeded_by(share, log_odds(scores), spread)
     return float(np.float32(1 / (1 + np.exp(-odds))))
 
 

@@ -168,23 +168,24 @@ def measure_few_shot(
         left_out |= {one.path: one for one in result.skipped}
         scores = np.array(list(_unseen_scores(bank, way, shown)), np.float32)
         figures = {name: result.figures[name].value for name in FIGURES}
-        points = [operating_point(scores, rate, result) for rate in RATES]
+        points = [operating_point(scores, rate, result, bank.spread) for rate in RATES]
         found.append(Draw([one.picture for one in shown], figures, points))
     return FewShotResult(category, pool.from_training, found, list(left_out.values()))
 
 
-def operating_point(shown: np.ndarray, rate: Fraction, result: CategoryResult) -> OperatingPoint:
+def operating_point(shown: np.ndarray, rate: Fraction, result: CategoryResult, spread: float) -> OperatingPoint:
     """Set the threshold by the shown pictures, and count what it does to the measured ones.
 
     Args:
         shown: (K,) scores of the shown good pictures, each read with a memory that does not hold it.
         rate: false-alarm rate to promise. With too few pictures for it the threshold is where the rate is expected.
         result: of the measured pictures.
+        spread: see exceeded_score.
     """
     certain = len(shown) >= pictures_needed(rate)
     threshold = just_above(shown, threshold_rank(len(shown), rate) if certain else 1)
     if not certain:
-        threshold = max(threshold, exceeded_score(float(rate), shown))
+        threshold = max(threshold, exceeded_score(float(rate), shown, spread))
     alarms = result.scores.astype(np.float32) >= np.float32(threshold)
     return OperatingPoint(
         rate=rate,

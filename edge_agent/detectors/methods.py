@@ -20,18 +20,19 @@ class MethodEntry:
     """One method of the list.
 
     name: as the class has it. load: imports the class, and torch with it. title, paper, licence (of the authors' code), cost
-    (against one pass of its backbone) and purpose: for a person. fitted: it inspects with what a checkpoint holds; the others
-    need none. from_good_parts: its checkpoint is a bank of good parts, and no prompts that `trainer fit` fits. few_shot: it can
-    be shown a few good parts besides; a checkpoint then holds their memory. on_clip: it needs a CLIP.
+    (against one pass of its backbone) and purpose: for a person, empty where nobody said. fitted: it inspects with what a
+    checkpoint holds; the others need none. from_good_parts: its checkpoint is a bank of good parts, and no prompts that
+    `trainer fit` fits. few_shot: it can be shown a few good parts besides; a checkpoint then holds their memory. on_clip: it
+    needs a CLIP.
     """
 
     name: str
     load: Callable[[], type[Method]]
-    title: str
-    paper: str
-    licence: str
-    cost: str
-    purpose: str
+    title: str = ""
+    paper: str = ""
+    licence: str = ""
+    cost: str = ""
+    purpose: str = ""
     fitted: bool = True
     from_good_parts: bool = False
     few_shot: bool = False

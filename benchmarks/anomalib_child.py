@@ -11,7 +11,6 @@ import sys
 import time
 
 import numpy as np
-import timm
 import torch
 from anomalib.models.image.patchcore.torch_model import PatchcoreModel
 
@@ -20,6 +19,8 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 def main() -> None:
     """Build a bank and read pictures with it."""
+    import timm
+
     asked = json.load(sys.stdin)
     trunk = timm.create_model(asked["trunk"]).eval()
     published = torch.load(asked["weights"], weights_only=True, map_location="cpu").values()

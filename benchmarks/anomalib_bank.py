@@ -3,6 +3,7 @@
     uv venv anomalib-env && uv pip install --python anomalib-env/bin/python anomalib timm
     python -m benchmarks.anomalib_bank --data DIR --anomalib anomalib-env/bin/python [--shots 16] [--rows 3000]
 
+The trunk is timm's efficientnet_lite0 with our weights; it pads as torch does, as anomalib cannot trace TensorFlow's padding.
 Both read the same squares of the same decoded pictures, one picture at a time, in turn in one run; each in a process of its own
 environment, as anomalib is no dependency of this project. Good parts are drawn as benchmarks/good_parts.py draws them, the first
 draw of half a. Prints image AUROC in percent, seconds to build a bank (one bank: ours without the folds of a calibration) and
@@ -131,7 +132,7 @@ def _theirs(
     assert shipped is not None
     (weights,) = shipped.glob("*.pth")
     asked = {
-        "trunk": "tf_efficientnet_lite0",
+        "trunk": "efficientnet_lite0",
         "weights": str(weights),
         "layers": [f"blocks.{layer - 1}" for layer in layers],
         "side": backbone.image_size,

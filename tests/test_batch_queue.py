@@ -175,6 +175,7 @@ def on_a_gpu_that_is_not_there(module: nn.Module, fake: FakeTensorMode) -> None:
                     weights[name] = nn.Parameter(ghost, False) if weights is part._parameters else ghost
 
 
+@pytest.mark.skipif(torch.__version__.startswith("2.6."), reason="the fake tensors of torch 2.6 ask for a driver")
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize(
     ("backbone", "method"),

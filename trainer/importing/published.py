@@ -126,7 +126,8 @@ def _unpickled(path: Path, data: bytes) -> Any:
 
 
 def _refusal(name: str) -> str:
-    """Say what was refused and what to do. name: what the file would import."""
+    """Say what was refused and what to do. name: what the file would import; torch before 2.7 says builtins.eval for eval."""
+    name = name.removeprefix("builtins.")
     if name.startswith(_PLAIN_DATA):
         return (
             f"holds {name} besides tensors, as training scripts save beside the prompts; only tensors are read, so it was refused"

@@ -20,7 +20,7 @@ from edge_agent.backbones.tips.random_weights import VOCABULARY
 from edge_agent.backbones.tokenizer import Tokenizer
 from edge_agent.cli import main
 from edge_agent.detectors.checkpoint import Checkpoint
-from edge_agent.detectors.clip.afclip import AfClip
+from edge_agent.detectors.clip.aprilgan import AprilGan
 from edge_agent.detectors.patchcore import PatchCore, describe
 from edge_agent.diagnostics.bench import fresh
 from edge_agent.errors import EdgeAgentError
@@ -163,7 +163,7 @@ def test_clip_at_another_size_and_prompts_that_follow_the_picture_are_in_the_gra
 def test_a_method_whose_text_is_fixed_is_in_the_graph_with_its_memory():
     clip = small_clip()
     torch.manual_seed(0)
-    detector = PromptDetector(clip, checkpoint_of(shown(AfClip(clip), 0)), "object", image_size=48)
+    detector = PromptDetector(clip, checkpoint_of(shown(AprilGan(clip), 0)), "object", image_size=48)
     graph = Graph(detector)
     file = OnnxFile(export(detector, graph, **THRESHOLDS).onnx)
     pictures = noise(3, 48)

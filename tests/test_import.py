@@ -293,12 +293,11 @@ def test_settings_saved_beside_the_prompts_are_refused_with_how_to_save_without_
 
 def test_prompts_of_anomalyclip_are_not_taken_for_those_of_cops(tmp_path):
     learned = {"ctx_pos": (1, 1, 12, 8), "ctx_neg": (1, 1, 12, 8), "compound_prompts_text.0": (4, 8)}
+    learned["compound_prompt_projections.0.weight"] = (8, 8)
     source = tmp_path / "anomalyclip.pth"
     torch.save({"prompt_learner": drawn(learned)}, source)
     for method in ("tipsomaly", "cops"):
-        with pytest.raises(
-            CheckpointError, match=r"not prompts as the authors of Tipsomaly, ViP2-CLIP, CoPS, .* publish"
-        ):
+        with pytest.raises(CheckpointError, match=r"holds prompts of AnomalyCLIP, not of .*: say --method anomalyclip"):
             read_published(source, method)
 
 

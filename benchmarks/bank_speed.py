@@ -53,12 +53,14 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=24, help="of them the bank is made")
     options = parser.parse_args()
     threads = torch.get_num_threads()
-    files = good_pictures(options.good)[: options.pictures]
+    files = good_pictures(options.good)[: options.pictures + 1]
     backbone = Loader().backbone(options.trunk, "cpu")
     side, layers = backbone.image_size, default_layers(backbone)
-    described_ones = [described(backbone, decode(file), side, layers) for file in files]
+    described_ones = [
+        described(backbone, decode(file), side, layers) for file in files[1:]
+    ]  # not of the one that is read
     patches = torch.cat([one.rows for one in described_ones])
-    print(f"{options.trunk} at {side}, {threads} threads, {len(files)} pictures, {len(patches)} patches")
+    print(f"{options.trunk} at {side}, {threads} threads, {len(described_ones)} pictures, {len(patches)} patches")
     for size in options.rows:
         started = time.process_time()
         rows = coreset(patches, size)

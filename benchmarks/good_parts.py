@@ -31,13 +31,11 @@ from edge_agent.kernels.fused import heatmaps
 from trainer.bank.bank import SIZE
 from trainer.bank.coreset import coreset
 from trainer.bank.good_parts import (
-    FEW,
     SPREAD_BEFOREHAND,
     Described,
     described,
     exceeded_by,
     fold_of,
-    mirrored,
     nearer,
     scale,
 )
@@ -107,13 +105,6 @@ def _banks(
     for path in {*paths, *spare}:
         pixels = decode(path)
         known[path] = described(backbone, pixels, side, layers), pixels.shape
-    turned: dict[Path, list[Described]] = {}
-
-    def rows_of(path: Path, few: bool) -> Tensor:
-        if few and path not in turned:
-            turned[path] = [described(backbone, pixels, side, layers) for pixels in mirrored(decode(path))]
-        return torch.cat([one.rows for one in (known[path][0], *(turned[path] if few else ()))])
-
     good = sorted(spare or [one.picture for one in examples if not one.defective])
     records: list[dict[str, object]] = []
     for shots in options.shots:
@@ -124,8 +115,7 @@ def _banks(
             shown = [good[at] for at in np.random.default_rng([draw, shots]).permutation(len(good))[:shots]]
             own = [one for one in examples if one.picture not in shown]
             own = [one for one in own if one.defective or half(one.picture.name) == options.half]
-            bank_rows = [rows_of(path, shots < FEW) for path in shown]
-            rows.append(_draw([known[path][0] for path in shown], bank_rows, own, known, options.size))
+            rows.append(_draw([known[path][0] for path in shown], own, known, options.size))
         mean, spread = np.mean(rows, axis=0), np.std(rows, axis=0)
         names = ("image", "pixel", "rejected", "missed")
         record: dict[str, object] = {"category": category, "looks_with": trunk, "shots": shots, "draws": options.draws}
@@ -139,13 +129,12 @@ def _banks(
 
 def _draw(
     shown: Sequence[Described],
-    rows: Sequence[Tensor],
     own: Sequence[Example],
     known: dict[Path, tuple[Described, tuple[int, ...]]],
     size: int,
 ) -> tuple[float, float, float, float]:
     """Return image and pixel AUROC, and good parts rejected and defects missed of 100, of one draw."""
-    bank = Cells(coreset(torch.cat(list(rows)), size).float())
+    bank = Cells(coreset(torch.cat([one.rows for one in shown]), size).float())
     scores, maps = [], []
     for one in own:
         description, shape = known[one.picture]
@@ -159,7 +148,7 @@ def _draw(
     if len(shown) > 1:
         left = []
         for number, one in enumerate(shown):
-            others = [rows[at] for at in range(len(shown)) if fold[at] != fold[number]]
+            others = [shown[at].rows for at in range(len(shown)) if fold[at] != fold[number]]
             farther = one.distances(Cells(coreset(torch.cat(others), size).float()))[0]
             left.append(nearer(len(others), len(shown)) * farther)
         whole = scale(left)

@@ -14,7 +14,6 @@ import torch
 from edge_agent.cli import main as agent
 from edge_agent.detectors.checkpoint import load_checkpoint
 from edge_agent.inference import load
-from edge_agent.inference.detector import PromptDetector
 from edge_agent.line.calibration import read_calibration
 from tests.drilled import folder, part
 from trainer.bank.bank import GoodPicture, make_bank
@@ -162,16 +161,6 @@ def test_a_picture_left_out_is_read_as_the_bank_of_all_pictures_would_read_it():
     bank = make_bank(backbone, pictures, image_size=64, size=50)
     farther = bank.folds[0].header["scale"] / bank.checkpoint.header["scale"]
     assert farther == pytest.approx((3 / 2) ** 0.1)
-
-
-@pytest.mark.parametrize(("count", "known"), [(1, True), (8, False)])
-def test_few_parts_are_known_mirrored_too(count, known):
-    backbone = load.Loader().backbone("efficientnet-lite0")
-    pictures = [GoodPicture(str(seed), "", lambda seed=seed: part(seed)) for seed in range(count)]
-    bank = make_bank(backbone, pictures, image_size=64, size=5000)
-    mirrored = np.ascontiguousarray(part(0)[:, ::-1])
-    (reading,) = PromptDetector(backbone, bank.checkpoint, "part").read([mirrored])
-    assert (reading.score < 0.001) == known
 
 
 def test_every_picture_is_in_one_fold_and_few_are_each_by_themselves():

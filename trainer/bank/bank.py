@@ -15,7 +15,7 @@ from edge_agent.detectors.patchcore import PatchCore, default_layers
 from edge_agent.inference.thread_batches import read_in_threads
 from edge_agent.kernels.cells import Cells
 from trainer.bank.coreset import coreset
-from trainer.bank.good_parts import FEW, SPREAD, Described, described, fold_of, mirrored, nearer, scale, varied
+from trainer.bank.good_parts import SPREAD, Described, described, fold_of, nearer, scale, varied
 
 SIZE = 3000  # rows of a bank: more brought less than half a point of image AUROC
 
@@ -64,10 +64,14 @@ def make_bank(
     """
     layers, side = default_layers(backbone), image_size or backbone.image_size
 
-    def look(part: slice) -> list[tuple[Described, Tensor]]:
-        return [_looked_at(one, backbone, side, layers, len(pictures) < FEW, report) for one in pictures[part]]
+    def look(part: slice) -> list[Described]:
+        found = []
+        for one in pictures[part]:
+            found.append(described(backbone, one.decode(), side, layers))
+            report(1)
+        return found
 
-    good, rows = zip(*read_in_threads(look, len(pictures), large=True), strict=True)
+    good = read_in_threads(look, len(pictures), large=True)
     fold = fold_of(len(good))
     asked = list(zip(good, fold, strict=True))
     if len(good) == 1:
@@ -77,7 +81,7 @@ def make_bank(
     subsets = [*shown, list(range(len(good)))] if len(good) > 1 else shown
 
     def choose(part: slice) -> list[Tensor]:
-        return [coreset(torch.cat([rows[at] for at in some]), size, seed) for some in subsets[part]]
+        return [coreset(torch.cat([good[at].rows for at in some]), size, seed) for some in subsets[part]]
 
     banks = read_in_threads(choose, len(subsets), large=True)
     share = [nearer(len(some), len(good)) for some in shown]
@@ -108,19 +112,3 @@ def make_bank(
     if len(good) == 1:
         return Bank(folds[0], folds, fold)
     return Bank(checkpoint(banks[-1], subsets[-1], 1.0), folds, fold)
-
-
-def _looked_at(
-    one: GoodPicture,
-    backbone: Backbone,
-    side: int,
-    layers: Sequence[int],
-    also_mirrored: bool,
-    report: Callable[[int], object],
-) -> tuple[Described, Tensor]:
-    """Describe a picture; with it the rows that a bank may hold of it."""
-    pixels = one.decode()
-    own = described(backbone, pixels, side, layers)
-    again = mirrored(pixels) if also_mirrored else []
-    report(1)
-    return own, torch.cat([own.rows, *(described(backbone, each, side, layers).rows for each in again)])

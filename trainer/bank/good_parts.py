@@ -23,10 +23,9 @@ BEYOND_SCALE = 0.01  # share of good parts that exceed the scale
 SPREAD_BEFOREHAND, COUNTS_AS = 0.09, 10
 SPREAD = SHARPNESS * SPREAD_BEFOREHAND  # standard deviation that is expected of the log odds of good parts' scores
 LEAST, MOST = 1e-6, 1 - 1e-6  # probabilities whose odds are finite
-# A bank of n times as many parts lies so much nearer to the next good one: n to this power. On three sets of real pictures
-# it was 0.08 to 0.2 from one part to two, 0.08 to 0.17 from three to four, 0.10 to 0.14 from six to eight, and 0.10 from 12 to 16.
+# A bank of n times as many parts lies so much nearer to the next good one: n to this power. On three sets of real pictures it was
+# 0.05 to -0.15 from one part to two (mean -0.07), -0.03 to -0.16 from three to four (-0.11), and -0.09 to -0.24 beyond (-0.14).
 NEARER = -0.1
-FEW = 8  # good pictures, below which the bank holds them mirrored, too
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,11 +66,6 @@ def fold_of(count: int) -> list[int]:
     """Return the fold of each of `count` pictures: each by itself where they are few, else FOLDS folds in turn."""
     folds = min(count, FOLDS)
     return [at % folds for at in range(count)]
-
-
-def mirrored(pixels: np.ndarray) -> list[np.ndarray]:
-    """Return a picture (H, W, 3) uint8 RGB mirrored left to right, top to bottom, and both: more of what good parts look like."""
-    return [cv2.flip(pixels, around) for around in (1, 0, -1)]
 
 
 def nearer(shown: int, parts: int) -> float:

@@ -187,3 +187,26 @@ def refuse(name: str, what: str) -> NoReturn:
     raise CheckpointError(
         f"{name} has no {what}, which this method needs: take a CLIP, such as clip:ViT-L-14-336/openai"
     )
+
+
+class WithoutRawOutputs:
+    """What a backbone says that can be run in one way only and gives no raw outputs of its blocks. Satisfies a part of Backbone."""
+
+    name: str
+
+    @property
+    def tower_width(self) -> int:
+        """See Backbone."""
+        return 0
+
+    @property
+    def activation(self) -> None:
+        """See Backbone: there is no choice."""
+
+    def run_as(self, activation: Activation, positions: Positions) -> NoReturn:
+        """See Backbone: there is no choice."""
+        refuse(self.name, "other activation")
+
+    def project(self, tokens: Tensor) -> NoReturn:
+        """See Backbone."""
+        refuse(self.name, "raw outputs of blocks")

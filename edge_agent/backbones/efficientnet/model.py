@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edge_agent.backbones.backbone import Activation, ImageFeatures, Positions, Preprocessing, refuse
+from edge_agent.backbones.backbone import ImageFeatures, Preprocessing, WithoutRawOutputs, refuse
 from edge_agent.backbones.efficientnet.tower import STRIDE, Scaling, Trunk
 from edge_agent.backbones.resize import pictures_to_tensor
 from edge_agent.errors import CheckpointError
@@ -18,7 +18,7 @@ from edge_agent.errors import CheckpointError
 TENSORFLOW = Preprocessing(mean=(127 / 255,) * 3, std=(128 / 255,) * 3)  # as the weights were trained
 
 
-class EfficientNetLite(nn.Module):
+class EfficientNetLite(WithoutRawOutputs, nn.Module):
     """An EfficientNet-Lite trunk (see Backbone). Its blocks are the stages 1 to 6, its patches 8 pixels a side.
 
     All that a text tower would do raises CheckpointError.
@@ -69,23 +69,6 @@ class EfficientNetLite(nn.Module):
     def pictures(self, images: Sequence[np.ndarray], size: int) -> Tensor:
         """See Backbone."""
         return (pictures_to_tensor(images, size, self.device) - self.mean) / self.std
-
-    @property
-    def tower_width(self) -> int:
-        """See Backbone: it gives no raw outputs."""
-        return 0
-
-    @property
-    def activation(self) -> None:
-        """See Backbone: there is no choice."""
-
-    def run_as(self, activation: Activation, positions: Positions) -> NoReturn:
-        """See Backbone: there is no choice."""
-        refuse(self.name, "other activation")
-
-    def project(self, tokens: Tensor) -> NoReturn:
-        """See Backbone: it gives no raw outputs."""
-        refuse(self.name, "raw outputs of blocks")
 
     def encode_image(
         self,

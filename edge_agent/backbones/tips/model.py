@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edge_agent.backbones.appearance import Appearance
-from edge_agent.backbones.backbone import Activation, ImageFeatures, Positions, Preprocessing, refuse
+from edge_agent.backbones.backbone import ImageFeatures, Preprocessing, WithoutRawOutputs, refuse
 from edge_agent.backbones.contrast import Contrast
 from edge_agent.backbones.resize import pictures_to_tensor
 from edge_agent.backbones.tips.files import TEXT, TOKENIZER, VISION, BackboneFiles
@@ -324,7 +324,7 @@ def sinusoids(length: int, width: int, device: torch.device | None = None) -> Te
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
-class Tips(nn.Module):
+class Tips(WithoutRawOutputs, nn.Module):
     """A TIPS backbone (see Backbone): vision tower, temperature, text tower and tokenizer."""
 
     def __init__(
@@ -405,23 +405,6 @@ class Tips(nn.Module):
     def pictures(self, images: Sequence[np.ndarray], size: int) -> Tensor:
         """See Backbone. Bilinear with antialias, in [0, 1], no normalisation."""
         return pictures_to_tensor(images, size, self.device)
-
-    @property
-    def tower_width(self) -> int:
-        """See Backbone: it gives no raw outputs."""
-        return 0
-
-    @property
-    def activation(self) -> None:
-        """See Backbone: there is no choice."""
-
-    def run_as(self, activation: Activation, positions: Positions) -> NoReturn:
-        """See Backbone: there is no choice."""
-        refuse(self.name, "other activation")
-
-    def project(self, tokens: Tensor) -> NoReturn:
-        """See Backbone: it gives no raw outputs."""
-        refuse(self.name, "raw outputs of blocks")
 
     def encode_image(
         self,

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from edge_agent.backbones.backbone import Activation, Backbone, ImageFeatures, Positions
-from edge_agent.detectors.clip.method import TEMPERATURE, run_as
-from edge_agent.detectors.clip.object_prompts import DEEP_TOKENS, ObjectPrompts, pair_logits, tokens_of
+from edge_agent.detectors.clip.method import TEMPERATURE
+from edge_agent.detectors.clip.object_prompts import DEEP_TOKENS, ObjectPrompts, pair_logits, stored, tokens_of
 from edge_agent.detectors.method import Scores
 from edge_agent.kernels import scoring
 from edge_agent.kernels.fused import compare
@@ -68,14 +68,10 @@ class AnomalyClip(ObjectPrompts):
         cls, backbone: Backbone, header: Mapping[str, Any], tensors: Mapping[str, Tensor], class_name: str
     ) -> AnomalyClip:
         """See methods.restore. The class name is not used."""
-        deep = tensors["deep"]
         method = cls(
             backbone,
             context=tensors["context"].shape[1],
-            deep=len(deep),
-            deep_tokens=deep.shape[1],
-            values_from=int(header["values_from"]),
-            **run_as(header),
+            **stored(header, tensors),
         )
         method.load_state_dict(tensors)
         return method

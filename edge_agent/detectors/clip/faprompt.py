@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edge_agent.backbones.backbone import Activation, Backbone, ImageFeatures, Positions
-from edge_agent.detectors.clip.method import TEMPERATURE, run_as
-from edge_agent.detectors.clip.object_prompts import DEEP_TOKENS, ObjectPrompts, pair_logits, tokens_of
+from edge_agent.detectors.clip.method import TEMPERATURE
+from edge_agent.detectors.clip.object_prompts import DEEP_TOKENS, ObjectPrompts, pair_logits, stored, tokens_of
 from edge_agent.detectors.method import Scores
 from edge_agent.kernels import scoring
 
@@ -85,17 +85,14 @@ class FaPrompt(ObjectPrompts):
         cls, backbone: Backbone, header: Mapping[str, Any], tensors: Mapping[str, Tensor], class_name: str
     ) -> FaPrompt:
         """See methods.restore. The class name is not used."""
-        deep, own = tensors["deep"], tensors["own"]
+        own = tensors["own"]
         method = cls(
             backbone,
             context=len(tensors["context"]),
             own=own.shape[1],
             kinds=len(own),
             top=bool(header["top"]),
-            deep=len(deep),
-            deep_tokens=deep.shape[1],
-            values_from=int(header["values_from"]),
-            **run_as(header),
+            **stored(header, tensors),
         )
         method.load_state_dict(tensors)
         return method

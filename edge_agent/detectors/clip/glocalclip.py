@@ -10,8 +10,7 @@ from torch import Tensor
 
 from edge_agent.backbones.backbone import Activation, Backbone, Positions
 from edge_agent.detectors.clip.anomalyclip import AnomalyClip
-from edge_agent.detectors.clip.method import run_as
-from edge_agent.detectors.clip.object_prompts import DEEP_TOKENS, tokens_of
+from edge_agent.detectors.clip.object_prompts import DEEP_TOKENS, stored, tokens_of
 from edge_agent.kernels import scoring
 
 CONTEXT, OWN = 13, 13  # learned tokens of a pair, and further ones of its anomalous state, as published for VisA
@@ -61,15 +60,11 @@ class GlocalClip(AnomalyClip):
         cls, backbone: Backbone, header: Mapping[str, Any], tensors: Mapping[str, Tensor], class_name: str
     ) -> GlocalClip:
         """See methods.restore. The class name is not used."""
-        deep = tensors["deep"]
         method = cls(
             backbone,
             context=tensors["context"].shape[1],
             own=tensors["own"].shape[1],
-            deep=len(deep),
-            deep_tokens=deep.shape[1],
-            values_from=int(header["values_from"]),
-            **run_as(header),
+            **stored(header, tensors),
         )
         method.load_state_dict(tensors)
         return method

@@ -5,11 +5,14 @@ AnomalyCLIP made them; Crane, GlocalCLIP and FAPrompt begin with them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from edge_agent.backbones.backbone import Backbone
-from edge_agent.detectors.clip.method import TEMPERATURE, ClipMethod
+from edge_agent.detectors.clip.method import TEMPERATURE, ClipMethod, run_as
 from edge_agent.errors import CheckpointError
 from edge_agent.kernels import scoring
 
@@ -70,6 +73,13 @@ class ObjectPrompts(ClipMethod):
         """Encode learned tokens (B, n, W) followed by words (m, W) to (B, D), not normalised."""
         prompts = torch.cat([tokens, words.expand(tokens.shape[0], -1, -1)], dim=1)
         return self.backbone.encode_prompts(prompts, self.deep)
+
+
+def stored(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Return the arguments of ObjectPrompts.start and ClipMethod that a checkpoint holds."""
+    deep = tensors["deep"]
+    sizes = {"deep": len(deep), "deep_tokens": deep.shape[1], "values_from": int(header["values_from"])}
+    return sizes | run_as(header)
 
 
 def tokens_of(count: int, backbone: Backbone, *more: int) -> nn.Parameter:

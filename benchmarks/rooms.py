@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 ORDER: Mapping[str, tuple[str, ...]] = {
     "edge_agent": (
         "errors", "core", "io", "settings", "backbones", "kernels", "detectors", "inference", "line", "journal", "evidence",
-        "mqtt", "sources", "health", "page", "config", "onnx", "build", "learn", "replay", "diagnostics", "daemon", "commands",
+        "mqtt", "sources", "health", "config", "onnx", "build", "learn", "page", "replay", "diagnostics", "daemon", "commands",
         "cli",
     ),
     "trainer": (

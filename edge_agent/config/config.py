@@ -19,7 +19,7 @@ from edge_agent.config.station import StationConfig
 from edge_agent.errors import ConfigError
 from edge_agent.health.config import HealthConfig
 from edge_agent.mqtt.config import MqttConfig
-from edge_agent.page.config import PageConfig
+from edge_agent.settings.page import PageConfig
 from edge_agent.settings.section import Section
 from edge_agent.settings.sinks import SinkSection
 from edge_agent.settings.values import invalid

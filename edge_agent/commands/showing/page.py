@@ -19,7 +19,7 @@ from edge_agent.errors import ConfigError, EdgeAgentError
 if TYPE_CHECKING:
     from edge_agent.config.config import Config
     from edge_agent.page.access.accounts import Accounts
-    from edge_agent.page.config import PageConfig
+    from edge_agent.settings.page import PageConfig
 
 ROLES = ("viewer", "operator", "engineer")  # page.accounts.Role, which takes time to import
 ACCOUNTS = "page-accounts.json"  # in agent.data_dir

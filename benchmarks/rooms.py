@@ -16,12 +16,12 @@ ROOT = Path(__file__).parents[1]
 # Lowest first: a room may import those before it in its package, and the trainer any of the agent.
 ORDER: Mapping[str, tuple[str, ...]] = {
     "edge_agent": (
-        "errors", "core", "io", "settings", "backbones", "kernels", "detectors", "inference", "line", "journal", "evidence",
-        "mqtt", "sources", "health", "config", "onnx", "build", "learn", "page", "replay", "diagnostics", "daemon", "commands",
-        "cli",
+        "errors", "core", "io", "settings", "backbones", "kernels", "detectors", "inference", "importing", "line", "journal",
+        "evidence", "mqtt", "sources", "health", "config", "onnx", "build", "learn", "page", "replay", "diagnostics", "daemon",
+        "commands", "cli",
     ),
     "trainer": (
-        "io", "synthesis", "data", "evaluate", "fit", "importing", "calibrate", "pretrain", "report", "bank", "station",
+        "io", "synthesis", "data", "evaluate", "fit", "calibrate", "pretrain", "report", "bank", "station",
         "few_shot", "commands", "cli", "__main__",
     ),
 }  # fmt: skip

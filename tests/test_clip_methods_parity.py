@@ -14,10 +14,10 @@ from edge_agent.detectors.clip.afclip import gathered
 from edge_agent.detectors.clip.vcpclip import both_maps
 from edge_agent.detectors.memory import FewShotMethod, Memory
 from edge_agent.detectors.method import Method
+from edge_agent.importing import afclip, aprilgan, vcpclip
+from edge_agent.importing import object_prompts as objects
 from edge_agent.kernels import scoring
 from tests.parity import vectors
-from trainer.importing import afclip, aprilgan, vcpclip
-from trainer.importing import object_prompts as objects
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from edge_agent.detectors.cops import DRAWS, Cops, samples
 from edge_agent.detectors.cops_parts import distances, pooled, scaled
 from edge_agent.detectors.methods import restore
 from edge_agent.errors import CheckpointError
+from edge_agent.importing.cops import DEEP_BLOCKS, cops_from_published, published_shapes
 from edge_agent.inference.detector import PromptDetector
 from edge_agent.inference.load import Loader
 from tests.learned import (
@@ -30,7 +31,6 @@ from tests.learned import (
 from tests.tiny_clip import tiny_clip
 from trainer import synthesis
 from trainer.fit.losses import cops_losses
-from trainer.importing.cops import DEEP_BLOCKS, cops_from_published, published_shapes
 
 
 @pytest.fixture(scope="module")

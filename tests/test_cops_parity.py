@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from edge_agent.detectors.cops import Cops
+from edge_agent.importing.cops import cops_from_published, published_shapes
 from edge_agent.kernels import scoring
 from tests.parity import recipe, vectors
-from trainer.importing.cops import cops_from_published, published_shapes
 
 FILES = ("cops", "cops_k3")
 

@@ -23,6 +23,11 @@ from edge_agent.detectors.checkpoint import load_checkpoint
 from edge_agent.detectors.cops import Cops
 from edge_agent.detectors.method import Method
 from edge_agent.errors import CheckpointError
+from edge_agent.importing.checkpoint import backbones_of_width, import_checkpoint, read_published
+from edge_agent.importing.cops import CopsLayout, cops_from_published, published_shapes
+from edge_agent.importing.published import prompts_file
+from edge_agent.importing.tipsomaly import tipsomaly_from_published
+from edge_agent.importing.vip2clip import END, PERCEPTION, vip2clip_from_published
 from edge_agent.inference.detector import PromptDetector
 from edge_agent.inference.load import Loader
 from edge_agent.kernels import scoring
@@ -31,11 +36,6 @@ from tests.made import gradient
 from tests.parity import vectors
 from tests.test_cops_parity import published_prompts
 from trainer.cli import main
-from trainer.importing.checkpoint import backbones_of_width, import_checkpoint, read_published
-from trainer.importing.cops import CopsLayout, cops_from_published, published_shapes
-from trainer.importing.published import prompts_file
-from trainer.importing.tipsomaly import tipsomaly_from_published
-from trainer.importing.vip2clip import END, PERCEPTION, vip2clip_from_published
 
 PICTURES = [gradient(70, 90, seed) for seed in range(2)]
 EVEN = "ViT-tiny-even-8"  # as CoPS needs it: tokens as long as features

@@ -10,11 +10,11 @@ import torch
 
 from edge_agent.backbones.clip.model import Clip
 from edge_agent.detectors.checkpoint import load_checkpoint
+from edge_agent.importing import afclip, aprilgan, vcpclip
+from edge_agent.importing import object_prompts as objects
 from edge_agent.inference.load import Loader
 from tests import tiny_clip
 from trainer.cli import main
-from trainer.importing import afclip, aprilgan, vcpclip
-from trainer.importing import object_prompts as objects
 
 
 @pytest.fixture(scope="module")

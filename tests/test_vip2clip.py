@@ -15,6 +15,7 @@ from edge_agent.detectors.methods import restore
 from edge_agent.detectors.vip2clip import TEMPERATURE, ViP2Clip, picture_logits
 from edge_agent.detectors.vip2clip_parts import HEADS, Perception
 from edge_agent.errors import CheckpointError
+from edge_agent.importing.vip2clip import END, vip2clip_from_published
 from edge_agent.inference.detector import PromptDetector
 from edge_agent.inference.load import Loader
 from tests.learned import (
@@ -31,7 +32,6 @@ from tests.learned import (
 from tests.tiny_clip import tiny_clip
 from trainer import synthesis
 from trainer.fit.losses import vip2clip_losses
-from trainer.importing.vip2clip import END, vip2clip_from_published
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ import torch
 
 from edge_agent.detectors.vip2clip import SHARED, STATE
 from edge_agent.errors import CheckpointError
+from edge_agent.importing.vip2clip import END, PERCEPTION, vip2clip_from_published
 from edge_agent.kernels import scoring
 from tests.parity import recipe, vectors
-from trainer.importing.vip2clip import END, PERCEPTION, vip2clip_from_published
 
 FILES = ("vip2", "vip2_interp")
 

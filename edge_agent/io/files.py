@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from edge_agent.errors import EdgeAgentError
+
 
 def write_durably(path: Path, content: bytes) -> None:
     """Write a file: whole or not at all. Raises OSError."""
@@ -35,6 +37,16 @@ def open_durably(path: Path, *, shared: bool = False) -> Iterator[IO[bytes]]:
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def write_errors(path: Path, remedy: str = "") -> Iterator[None]:
+    """Turn an OSError inside the block, such as a full disk, into an EdgeAgentError that names the file and the remedy."""
+    try:
+        yield
+    except OSError as error:
+        message = f"{path}: cannot be written: {error.strerror or error}"
+        raise EdgeAgentError(f"{message}; {remedy}" if remedy else message) from None
 
 
 def put(temporary: Path, target: Path) -> None:

@@ -35,9 +35,9 @@ def _bank(options: argparse.Namespace) -> int:
     from edge_agent.detectors.checkpoint import load_checkpoint, save_checkpoint
     from edge_agent.detectors.patchcore import PatchCore
     from edge_agent.inference.load import Loader
+    from edge_agent.io.files import write_errors
     from trainer.bank.memory import bank_maker
     from trainer.data.examples import good_pictures
-    from trainer.io.files import write_errors
     from trainer.station.pictures import picture_set
 
     writable(options.out)

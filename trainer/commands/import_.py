@@ -9,8 +9,8 @@ from pathlib import Path
 from edge_agent.backbones.families import forms
 from edge_agent.commands.arguments import count
 from edge_agent.detectors.methods import fitted_methods
+from edge_agent.importing.datasets import DATASETS
 from trainer.commands.output import writable
-from trainer.importing.datasets import DATASETS
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -39,10 +39,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def _import(options: argparse.Namespace) -> int:
     from edge_agent.errors import EdgeAgentError
+    from edge_agent.importing.checkpoint import ADVICE, import_checkpoint, read_published
+    from edge_agent.importing.layouts import LAYOUTS
+    from edge_agent.importing.published import prompts_file
     from edge_agent.inference.load import Loader
-    from trainer.importing.checkpoint import ADVICE, import_checkpoint, read_published
-    from trainer.importing.layouts import LAYOUTS
-    from trainer.importing.published import prompts_file
 
     writable(options.out)
     source = prompts_file(options.source)

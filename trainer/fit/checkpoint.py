@@ -15,16 +15,17 @@ from edge_agent.backbones.backbone import Backbone
 from edge_agent.detectors.checkpoint import Checkpoint, save_checkpoint
 from edge_agent.detectors.method import Method
 from edge_agent.detectors.methods import lookup
+from edge_agent.inference.image_size import chosen_side
+from edge_agent.io.files import write_errors
 from trainer.data.examples import Skipped
 from trainer.fit.comparison import Comparison, compare
-from trainer.fit.defaults import chosen_side, default_epochs
+from trainer.fit.defaults import default_epochs
 from trainer.fit.feature_cache import cache_bytes, cache_features
 from trainer.fit.features import EncodeSettings
 from trainer.fit.loop import Plan, Share, fit
 from trainer.fit.outputs import measure
 from trainer.fit.pictures import FitPictures, require_both
 from trainer.fit.recipes import RECIPES
-from trainer.io.files import write_errors
 from trainer.io.processes import gathered, gathered_objects
 from trainer.io.run_state import AGAIN
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from edge_agent.errors import EdgeAgentError
-from edge_agent.io.files import write_durably
+from edge_agent.io.files import write_durably, write_errors
 
 
 def png(array: np.ndarray) -> bytes:
@@ -23,13 +20,3 @@ def write_whole(path: Path, content: bytes) -> None:
     """Write a file, whole or not at all. Raises EdgeAgentError naming it."""
     with write_errors(path):
         write_durably(path, content)
-
-
-@contextmanager
-def write_errors(path: Path, remedy: str = "") -> Iterator[None]:
-    """Turn an OSError inside the block, such as a full disk, into an EdgeAgentError that names the file and the remedy."""
-    try:
-        yield
-    except OSError as error:
-        message = f"{path}: cannot be written: {error.strerror or error}"
-        raise EdgeAgentError(f"{message}; {remedy}" if remedy else message) from None

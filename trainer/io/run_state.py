@@ -11,8 +11,7 @@ from typing import Any
 import torch
 
 from edge_agent.errors import EdgeAgentError
-from edge_agent.io.files import write_durably
-from trainer.io.files import write_errors
+from edge_agent.io.files import write_durably, write_errors
 
 AGAIN = "free space, and give the same command again: it continues from the state that was saved last"
 

@@ -21,12 +21,13 @@ from edge_agent.config.places import parse
 from edge_agent.detectors.checkpoint import Checkpoint, save_checkpoint
 from edge_agent.errors import EdgeAgentError
 from edge_agent.inference.load import Loader
+from edge_agent.io.files import write_errors
 from edge_agent.io.names import config_name
 from edge_agent.settings.section import Loc
 from trainer.calibrate.calibration import make_calibration, write_calibration
 from trainer.calibrate.readings import Readings
 from trainer.calibrate.setup import ReadingSetup
-from trainer.io.files import write_errors, write_whole
+from trainer.io.files import write_whole
 from trainer.io.whole_folder import beside, put
 from trainer.station.before_after import SHEET
 from trainer.station.choice import Measured

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_agent.errors import ConfigError
+from edge_agent.io.files import write_errors
 from edge_agent.io.pictures import decode_bytes
-from trainer.io.files import png, write_errors, write_whole
+from trainer.io.files import png, write_whole
 from trainer.pretrain.materials.folder import LIST
 
 _WOOD = ("wood", "wooden board")

@@ -18,8 +18,8 @@ from edge_agent.detectors.clip.faprompt import NARROWER, SEEN, FaPrompt
 from edge_agent.detectors.clip.glocalclip import GlocalClip
 from edge_agent.detectors.clip.object_prompts import ObjectPrompts
 from edge_agent.errors import CheckpointError
-from trainer.importing.layout import Parts
-from trainer.importing.tensors import checked_shapes
+from edge_agent.importing.layout import Parts
+from edge_agent.importing.tensors import checked_shapes
 
 Shapes = dict[str, tuple[int, ...]]
 

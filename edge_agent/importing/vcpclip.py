@@ -12,9 +12,9 @@ from edge_agent.backbones.backbone import Backbone
 from edge_agent.backbones.clip.names import EXAMPLE
 from edge_agent.detectors.clip.vcpclip import CLASS, LAYERS, WORST, VcpClip
 from edge_agent.detectors.method import spread
-from trainer.importing.layout import Parts
-from trainer.importing.tensors import checked_shapes
-from trainer.importing.vip2clip import PERCEPTION
+from edge_agent.importing.layout import Parts
+from edge_agent.importing.tensors import checked_shapes
+from edge_agent.importing.vip2clip import PERCEPTION
 
 MAPS, CLASSES, ATTENTION = "trainable_linearlayer", "New_Lan_Embed", "Zero_try"
 FIRST, DEEP = "prompt_embeddings", "deep_prompt_embeddings"

@@ -11,8 +11,8 @@ from edge_agent.backbones.backbone import Backbone
 from edge_agent.backbones.clip.names import EXAMPLE
 from edge_agent.detectors.clip.aprilgan import LAYERS, AprilGan
 from edge_agent.detectors.method import spread
-from trainer.importing.layout import Parts
-from trainer.importing.tensors import checked_shapes
+from edge_agent.importing.layout import Parts
+from edge_agent.importing.tensors import checked_shapes
 
 MAPS = "trainable_linearlayer"
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from edge_agent.backbones.backbone import Backbone
 from edge_agent.backbones.clip.names import EXAMPLE
 from edge_agent.detectors.clip.afclip import INNER, AfClip
-from trainer.importing.layout import Parts
-from trainer.importing.tensors import checked_shapes
+from edge_agent.importing.layout import Parts
+from edge_agent.importing.tensors import checked_shapes
 
 PROMPT, ADAPTER = "state_prompt_embedding", "adaptor"
 ATTENTION = "attention.attn."

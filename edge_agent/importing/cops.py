@@ -12,7 +12,7 @@ from edge_agent.backbones.backbone import Backbone
 from edge_agent.backbones.clip.names import EXAMPLE
 from edge_agent.detectors.cops import DEEP_BLOCKS, Cops
 from edge_agent.errors import CheckpointError
-from trainer.importing.layout import Parts
+from edge_agent.importing.layout import Parts
 
 Shape = tuple[int, ...]
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from edge_agent.backbones.backbone import Backbone
 from edge_agent.detectors.tipsomaly import PROMPT_LENGTH, Tipsomaly
 from edge_agent.errors import CheckpointError
-from trainer.importing.layout import Parts
+from edge_agent.importing.layout import Parts
 
 PROMPTS = "learnable_prompts"
 

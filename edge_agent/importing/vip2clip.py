@@ -14,7 +14,7 @@ from edge_agent.backbones.backbone import Backbone
 from edge_agent.backbones.clip.names import EXAMPLE
 from edge_agent.detectors.vip2clip import TOP, ViP2Clip
 from edge_agent.errors import CheckpointError
-from trainer.importing.layout import Parts
+from edge_agent.importing.layout import Parts
 
 Shape = tuple[int, ...]
 

@@ -15,11 +15,11 @@ from edge_agent.backbones.families import catalog
 from edge_agent.detectors.checkpoint import Checkpoint, save_checkpoint
 from edge_agent.detectors.method import Method
 from edge_agent.errors import CheckpointError
-from trainer.fit.defaults import chosen_side
-from trainer.importing.datasets import DATASETS
-from trainer.importing.layouts import LAYOUTS
-from trainer.importing.published import PublishedPrompts, checked_tensors, described, read_content
-from trainer.io.files import write_errors
+from edge_agent.importing.datasets import DATASETS
+from edge_agent.importing.layouts import LAYOUTS
+from edge_agent.importing.published import PublishedPrompts, checked_tensors, described, read_content
+from edge_agent.inference.image_size import chosen_side
+from edge_agent.io.files import write_errors
 
 THRESHOLD = 0.5  # of the score and of the map: no better one has been measured
 ADVICE = (

@@ -14,14 +14,14 @@ from edge_agent.detectors.clip.vcpclip import VcpClip
 from edge_agent.detectors.cops import Cops
 from edge_agent.detectors.tipsomaly import Tipsomaly
 from edge_agent.detectors.vip2clip import ViP2Clip
-from trainer.importing.afclip import AfClipLayout
-from trainer.importing.aprilgan import AprilGanLayout
-from trainer.importing.cops import CopsLayout
-from trainer.importing.layout import Layout
-from trainer.importing.object_prompts import ANOMALYCLIP, CRANE, FAPROMPT, GLOCALCLIP, ObjectPromptsLayout
-from trainer.importing.tipsomaly import TipsomalyLayout
-from trainer.importing.vcpclip import VcpClipLayout
-from trainer.importing.vip2clip import ViP2ClipLayout
+from edge_agent.importing.afclip import AfClipLayout
+from edge_agent.importing.aprilgan import AprilGanLayout
+from edge_agent.importing.cops import CopsLayout
+from edge_agent.importing.layout import Layout
+from edge_agent.importing.object_prompts import ANOMALYCLIP, CRANE, FAPROMPT, GLOCALCLIP, ObjectPromptsLayout
+from edge_agent.importing.tipsomaly import TipsomalyLayout
+from edge_agent.importing.vcpclip import VcpClipLayout
+from edge_agent.importing.vip2clip import ViP2ClipLayout
 
 LAYOUTS: Mapping[str, Layout] = {
     Tipsomaly.name: TipsomalyLayout(),

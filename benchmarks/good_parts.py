@@ -1,11 +1,12 @@
-"""Measure banks of few good parts on labelled sets, over several draws of the good parts.
+"""Measure what few good parts bring on labelled sets, over several draws of the good parts.
 
-    python -m benchmarks.good_parts --data DIR [--shots 1 4 16] [--draws 5] [--half a|b] [--trunks efficientnet-lite2 ...]
+    python -m benchmarks.good_parts --data DIR [--shots 1 4 16] [--draws 10] [--half a|b] [--trunks efficientnet-lite2 ...]
 
-For every category of MVTec layout, number of shots and draw: the good parts of the bank are drawn from train/good, or from
-test/good where there is none, and neither counted among the others. Prints, as mean and spread over draws, image and pixel
-AUROC, and at the threshold that `trainer station` would set by those good parts: of 100 other good parts rejected, of 100
-defects missed. Zero-shot is measured on the same pictures. Features are computed once a picture.
+For every category of MVTec layout, number of shots and draw: the good parts are drawn from train/good, or from test/good
+where there is none, and neither counted among the others. Three that look are compared: the model as shipped with a threshold
+from the same good parts, the bank, and both with the weights that hold before any defect is seen. Prints, as mean and spread
+over draws, image and pixel AUROC, and at the thresholds that promise 1 and 5 false alarms in 100 good parts: of 100 other good parts
+rejected, of 100 defects missed. Features are computed once a picture.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -21,38 +23,44 @@ import torch
 from torch import Tensor
 
 from benchmarks.embedded import half
+from edge_agent.backbones.backbone import Backbone
 from edge_agent.core import Detector, Reading
 from edge_agent.detectors.patchcore import SHARPNESS, PatchCore, default_layers, picture_distance
 from edge_agent.inference.load import Loader
 from edge_agent.inference.squares import join, squares
+from edge_agent.inference.together import Mix, log_odds
 from edge_agent.io.pictures import decode
 from edge_agent.kernels.cells import Cells
 from edge_agent.kernels.fused import heatmaps
 from trainer.bank.bank import SIZE
 from trainer.bank.coreset import coreset
-from trainer.bank.good_parts import (
-    SPREAD_BEFOREHAND,
-    Described,
-    described,
-    exceeded_by,
-    fold_of,
-    nearer,
-    scale,
-)
+from trainer.bank.good_parts import SPREAD, Described, described, exceeded_by, fold_of, nearer, scale, varied
 from trainer.data.examples import Example, read_examples, read_mask
 from trainer.evaluate.metrics import auroc
+from trainer.station.fusion import BEFOREHAND, OF_MAPS, spread_of
 
 CELLS = 64  # cells a side at which maps and masks are compared
 SIDE = 224  # pixels a side of a square's map
-FARTHEST = 3.0  # no two descriptors of two layers lie farther apart
+PROMISED = (0.01, 0.05)  # shares of good parts that may be rejected
+FIGURES = ("image", "pixel", "rejected_1", "missed_1", "rejected_5", "missed_5")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """What is known of one picture: its size, its descriptors, and the score and map (CELLS, CELLS) of the model as shipped."""
+
+    shape: tuple[int, ...]
+    described: Described
+    odds: float
+    map: np.ndarray
 
 
 def main() -> None:
-    """Print a row for each category, trunk and number of shots; write all of them as JSON where asked."""
+    """Print a row for each category, trunk, number of shots and detector; write all of them as JSON where asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--shots", type=int, nargs="+", default=[1, 4, 16])
-    parser.add_argument("--draws", type=int, default=5)
+    parser.add_argument("--draws", type=int, default=10)
     parser.add_argument("--half", choices=("a", "b"), default="a")
     parser.add_argument("--trunks", nargs="+", default=["efficientnet-lite0", "efficientnet-lite2"])
     parser.add_argument("--size", type=int, default=SIZE, help="rows of a bank")
@@ -61,114 +69,125 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     loader, records = Loader(), []
-    zero_shot = loader.arranged(loader.detector(device="cpu"))
+    shipped = loader.arranged(loader.detector(device="cpu"))
     for category in sorted(path.parent for path in options.data.glob("*/test")):
-        examples = [
-            one for one in read_examples(category) if not one.defective or half(one.picture.name) == options.half
-        ]
-        spare = [one.picture for one in read_examples(category, "train")] if (category / "train").is_dir() else []
-        records += _zero_shot(category.name, zero_shot, examples, options.half)
         for trunk in options.trunks:
-            records += _banks(category.name, trunk, loader, examples, spare, options)
-    for shots in options.shots:
-        for trunk in options.trunks:
-            some = [one for one in records if one["shots"] == shots and one["looks_with"] == trunk]
-            means = " ".join(f"{key} {np.mean([one[key] for one in some]):.1f}" for key in ("image", "pixel", "missed"))
-            print(f"mean of {len(some)} sets, {shots} shots, {trunk}: {means}", flush=True)
+            records += _measured(category, loader.backbone(trunk, "cpu"), shipped, options)
+    for looks in ("as shipped", "bank", "both"):
+        for shots in options.shots:
+            for trunk in options.trunks:
+                some = [one for one in records if (one["shots"], one["trunk"], one["looks"]) == (shots, trunk, looks)]
+                means = "  ".join(f"{key} {np.nanmean([one[key] for one in some]):5.1f}" for key in FIGURES)
+                print(f"mean of {len(some)} sets, {shots:3} shots, {looks:10} {trunk}: {means}", flush=True)
     if options.json:
         options.json.write_text(json.dumps(records, indent=1) + "\n")
 
 
-def _zero_shot(category: str, detector: Detector, examples: Sequence[Example], side: str) -> list[dict[str, object]]:
-    own = [one for one in examples if one.defective or half(one.picture.name) == side]
-    read = [detector.read([decode(one.picture)])[0] for one in own]
-    truth = np.array([one.defective for one in own])
-    image = auroc(truth, np.array([one.score for one in read]))
-    maps = [cv2.resize(one.heatmap, (CELLS, CELLS), interpolation=cv2.INTER_AREA) for one in read]
-    record = {"category": category, "looks_with": "as shipped", "shots": 0, "image": image, "pixel": _pixel(own, maps)}
-    print(f"{category:16} as shipped              image {image:5.1f}  pixel {record['pixel']:5.1f}", flush=True)
-    return [record]
-
-
-def _banks(
-    category: str,
-    trunk: str,
-    loader: Loader,
-    examples: Sequence[Example],
-    spare: Sequence[Path],
-    options: argparse.Namespace,
+def _measured(
+    category: Path, backbone: Backbone, shipped: Detector, options: argparse.Namespace
 ) -> list[dict[str, object]]:
-    backbone = loader.backbone(trunk, "cpu")
     side, layers = options.image_size or backbone.image_size, default_layers(backbone)
-    paths = [one.picture for one in examples]
-    known: dict[Path, tuple[Described, tuple[int, ...]]] = {}
-    for path in {*paths, *spare}:
-        pixels = decode(path)
-        known[path] = described(backbone, pixels, side, layers), pixels.shape
+    spare = [one.picture for one in read_examples(category, "train")] if (category / "train").is_dir() else []
+    examples = [one for one in read_examples(category) if half(one.picture.name) == options.half or not one.defective]
     good = sorted(spare or [one.picture for one in examples if not one.defective])
+
+    def seen(pixels: np.ndarray) -> Seen:
+        reading = shipped.read([pixels])[0]
+        cells = cv2.resize(reading.heatmap, (CELLS, CELLS), interpolation=cv2.INTER_AREA)
+        odds = float(log_odds(np.float64(reading.score)))
+        return Seen(pixels.shape, described(backbone, pixels, side, layers), odds, cells)
+
+    known = {path: seen(decode(path)) for path in {*spare, *(one.picture for one in examples)}}
     records: list[dict[str, object]] = []
     for shots in options.shots:
         if len(good) < shots + 4 * (not spare):
             continue
-        rows = []
+        drawn: dict[str, list[list[float]]] = {}
         for draw in range(options.draws):
             shown = [good[at] for at in np.random.default_rng([draw, shots]).permutation(len(good))[:shots]]
-            own = [one for one in examples if one.picture not in shown]
-            own = [one for one in own if one.defective or half(one.picture.name) == options.half]
-            rows.append(_draw([known[path][0] for path in shown], own, known, options.size))
-        mean, spread = np.mean(rows, axis=0), np.std(rows, axis=0)
-        names = ("image", "pixel", "rejected", "missed")
-        record: dict[str, object] = {"category": category, "looks_with": trunk, "shots": shots, "draws": options.draws}
-        record |= dict(zip(names, mean.tolist(), strict=True))
-        record |= {f"{name}_spread": value for name, value in zip(names, spread.tolist(), strict=True)}
-        records.append(record)
-        figures = "  ".join(f"{name} {m:5.1f} +-{s:4.1f}" for name, m, s in zip(names, mean, spread, strict=True))
-        print(f"{category:16} {trunk:18} {shots:3}  {figures}", flush=True)
+            own = [one for one in examples if one.picture not in shown and half(one.picture.name) == options.half]
+            asked = [known[path] for path in shown]
+            again = asked if shots > 1 else [seen(varied(decode(shown[0]), number)) for number in range(4)]
+            for looks, figures in _draw(asked, again, own, known, options.size).items():
+                drawn.setdefault(looks, []).append(figures)
+        for looks, rows in drawn.items():
+            mean, spread = np.mean(rows, axis=0), np.std(rows, axis=0)
+            record: dict[str, object] = {"category": category.name, "trunk": backbone.name, "looks": looks}
+            record |= {"shots": shots, "draws": options.draws} | dict(zip(FIGURES, mean.tolist(), strict=True))
+            records.append(record | {f"{k}_spread": v for k, v in zip(FIGURES, spread.tolist(), strict=True)})
+            told = "  ".join(f"{k} {m:5.1f} +-{s:4.1f}" for k, m, s in zip(FIGURES, mean, spread, strict=True))
+            print(f"{category.name:14} {backbone.name:18} {shots:3} {looks:10} {told}", flush=True)
     return records
 
 
 def _draw(
-    shown: Sequence[Described],
-    own: Sequence[Example],
-    known: dict[Path, tuple[Described, tuple[int, ...]]],
-    size: int,
-) -> tuple[float, float, float, float]:
-    """Return image and pixel AUROC, and good parts rejected and defects missed of 100, of one draw."""
-    bank = Cells(coreset(torch.cat([one.rows for one in shown]), size).float())
-    scores, maps = [], []
-    for one in own:
-        description, shape = known[one.picture]
-        with torch.inference_mode():
-            found = torch.stack([bank.nearest(one.float().flatten(0, 1)) for one in description.patches])
-            found = found.view(description.patches.shape[:3])
-        scores.append(float(picture_distance(found).max()))
-        maps.append(_stitched(found, shape))
+    shown: Sequence[Seen], again: Sequence[Seen], own: Sequence[Example], known: dict[Path, Seen], size: int
+) -> dict[str, list[float]]:
+    """Return FIGURES of each of the three, of one draw.
+
+    Args:
+        shown: the good parts.
+        again: good parts that tell the scale: the same, or where there is one, varied copies of it.
+        own: the pictures that are measured.
+        known: what is known of each of them.
+        size: rows of the bank.
+    """
+    bank = Cells(coreset(torch.cat([one.described.rows for one in shown]), size).float())
+    left = _left_out(shown, again, size)
+    whole, highest = scale(left[0]), scale(left[1])
+    seen = [known[one.picture] for one in own]
+    found = [_distances(one.described, bank) for one in seen]
+    distances = np.array([float(picture_distance(one).max()) for one in found])
+    good = {"as shipped": np.array([one.odds for one in again]), "bank": SHARPNESS * np.log(np.array(left[0]) / whole)}
+    odds = {"as shipped": np.array([one.odds for one in seen]), "bank": SHARPNESS * np.log(distances / whole)}
+    spreads = {looks: spread_of(values) for looks, values in good.items()}
+    mix = Mix(BEFOREHAND * spreads["bank"] / spreads["as shipped"], 1 - BEFOREHAND, 0.0)
+    for each in (good, odds):
+        each["both"] = mix.other * each["as shipped"] + mix.bank * each["bank"]
+    maps = {"as shipped": [one.map for one in seen]}
+    maps["bank"] = [_stitched(patches / highest, one.shape) for patches, one in zip(found, seen, strict=True)]
+    wide = {
+        "as shipped": np.std(log_odds(np.stack([one.map for one in again]))),
+        "bank": np.std(
+            log_odds(np.stack([_stitched(_distances(one.described, bank) / highest, one.shape) for one in again]))
+        ),
+    }
+    map_mix = Mix(OF_MAPS * float(wide["bank"] / max(wide["as shipped"], 1e-3)), 1 - OF_MAPS, 0.0)
+    maps["both"] = [map_mix.odds(*pair) for pair in zip(maps["as shipped"], maps["bank"], strict=True)]
     truth = np.array([one.defective for one in own])
+    result = {}
+    for looks, values in odds.items():
+        result[looks] = [auroc(truth, values), _pixel(own, maps[looks])]
+        for share in PROMISED:
+            called = values > exceeded_by(share, good[looks], SPREAD)
+            result[looks] += [100 * float(called[~truth].mean()), 100 * float((~called)[truth].mean())]
+    return result
+
+
+def _left_out(shown: Sequence[Seen], again: Sequence[Seen], size: int) -> tuple[list[float], list[float]]:
+    """Return the distance of each of `again`, and of its highest patch, from a bank without it, as the whole bank would give them."""
     fold = fold_of(len(shown))
-    if len(shown) > 1:
-        left = []
-        for number, one in enumerate(shown):
-            others = [shown[at].rows for at in range(len(shown)) if fold[at] != fold[number]]
-            farther = one.distances(Cells(coreset(torch.cat(others), size).float()))[0]
-            left.append(nearer(len(others), len(shown)) * farther)
-        whole = scale(left)
-        logs = SHARPNESS * np.log(np.array(left) / whole)  # the log odds of scores
-        threshold = max(
-            max(left),
-            whole
-            * np.exp(exceeded_by(min(0.05, 1 / (len(shown) + 1)), logs, SHARPNESS * SPREAD_BEFOREHAND) / SHARPNESS),
-        )
-    else:
-        threshold = np.nan
-    called = np.array(scores) > threshold
-    rejected = 100 * called[~truth].mean() if len(shown) > 1 else np.nan
-    missed = 100 * (~called)[truth].mean() if len(shown) > 1 else np.nan
-    return auroc(truth, np.array(scores)), _pixel(own, maps), float(rejected), float(missed)
+    pairs = []
+    for out in sorted(set(fold)):
+        others = [one.described.rows for one, at in zip(shown, fold, strict=True) if at != out or len(shown) == 1]
+        bank = Cells(coreset(torch.cat(others), size).float())
+        asked = [one for one, at in zip(again, fold, strict=True) if at == out] if len(shown) > 1 else again
+        share = nearer(len(others), len(shown))
+        pairs += [[share * one for one in each.described.distances(bank)] for each in asked]
+    pictures, patches = zip(*pairs, strict=True)
+    return list(pictures), list(patches)
+
+
+def _distances(one: Described, bank: Cells) -> Tensor:
+    with torch.inference_mode():
+        found = torch.stack([bank.nearest(view.float().flatten(0, 1)) for view in one.patches])
+        return found.view(one.patches.shape[:3])
 
 
 def _stitched(found: Tensor, shape: Sequence[int]) -> np.ndarray:
-    """Return the map (CELLS, CELLS) of a picture by the distances (V, h, w) of its squares, joined as a detector joins them."""
-    maps = heatmaps(found / FARTHEST, SIDE, PatchCore.sigma).numpy()
+    """Return the map (CELLS, CELLS) of a picture by the relative distances (V, h, w) of its squares, joined as a detector does."""
+    odds = found**SHARPNESS
+    maps = heatmaps(odds / (1 + odds), SIDE, PatchCore.sigma).numpy()
     joined = join(shape, squares(shape), [Reading(0.0, one) for one in maps])
     return cv2.resize(joined.heatmap, (CELLS, CELLS), interpolation=cv2.INTER_AREA)
 

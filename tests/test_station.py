@@ -11,9 +11,13 @@ import numpy as np
 import pytest
 import torch
 
+import edge_agent
 from edge_agent.cli import main as agent
 from edge_agent.detectors.checkpoint import load_checkpoint
 from edge_agent.inference import load
+from edge_agent.inference.detector import PromptDetector
+from edge_agent.inference.squares import SquaresDetector
+from edge_agent.io.pictures import decode
 from edge_agent.line.calibration import read_calibration
 from tests.drilled import folder, part
 from trainer.bank.bank import GoodPicture, make_bank
@@ -91,7 +95,7 @@ def test_without_defects_some_are_painted_and_that_is_said(tmp_path, capsys):
     assert main(["station", "--good", str(good), "--name", "cam1", "--out", str(tmp_path / "station")]) == 0
     said = capsys.readouterr().out
     assert "Defects: 1 painted ones" in said
-    assert "varied copies of it stand for the good parts" in said
+    assert "A single one does not tell how far good parts lie apart" in said
 
 
 def test_the_same_pictures_and_seed_give_the_same_bank():
@@ -161,6 +165,18 @@ def test_a_picture_left_out_is_read_as_the_bank_of_all_pictures_would_read_it():
     bank = make_bank(backbone, pictures, image_size=64, size=50)
     farther = bank.folds[0].header["scale"] / bank.checkpoint.header["scale"]
     assert farther == pytest.approx((3 / 2) ** 0.1)
+
+
+def test_of_a_single_good_picture_the_scale_is_that_of_other_products_and_other_good_parts_stay_below_it():
+    loader = load.Loader()
+    backbone = loader.backbone("efficientnet-lite0")
+    first, *others = [
+        decode(path) for path in sorted((Path(edge_agent.__file__).parent / "sample_part" / "good").glob("*"))
+    ]
+    bank = make_bank(backbone, [GoodPicture("first", "", lambda: first)], size=500)
+    detector = SquaresDetector(PromptDetector(backbone, bank.checkpoint, "plate"))
+    assert bank.expected == pytest.approx((0.2, 0.2), abs=0.03)
+    assert all(one.score < 0.5 for one in detector.read(others))
 
 
 def test_every_picture_is_in_one_fold_and_few_are_each_by_themselves():

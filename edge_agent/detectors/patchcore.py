@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,8 @@ from edge_agent.backbones.backbone import Backbone, ImageFeatures
 from edge_agent.detectors.method import Method, Scores
 from edge_agent.kernels.cells import Cells
 from edge_agent.kernels.nearest import nearest
+
+T = TypeVar("T", float, Tensor)
 
 HIGHEST = 0.01  # share of a picture's patches, the farthest ones, whose mean distance is the picture's
 SHARPNESS = 4  # exponent between relative distance and odds of a score: twice the scale is a score of 0.94
@@ -133,7 +135,7 @@ class PatchCore(Method):
         """See Method."""
         patches = output.patches if keep is None else output.patches.masked_fill(~keep, 0)
         picture = picture_distance(patches, keep) * (self.patch_scale / self.scale)
-        return Scores(_score(picture), _score(patches))
+        return Scores(score_of(picture), score_of(patches))
 
 
 def _nearest(patches: Tensor, bank: Tensor, cells: Cells | None) -> Tensor:
@@ -173,9 +175,9 @@ def default_layers(backbone: Backbone) -> tuple[int, ...]:
     return (-(-2 * backbone.depth // 3), backbone.depth)
 
 
-def _score(relative: Tensor) -> Tensor:
-    """Map relative distances, 1 at the scale, to scores in [0, 1): 0.5 at the scale."""
-    odds = relative.pow(SHARPNESS)
+def score_of(relative: T) -> T:
+    """Map relative distances (any shape), 1 at the scale, to scores in [0, 1): 0.5 at the scale."""
+    odds = relative**SHARPNESS
     return odds / (1 + odds)
 
 

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from edge_agent.backbones.backbone import Backbone
 from edge_agent.detectors.checkpoint import Checkpoint
-from edge_agent.detectors.patchcore import PatchCore, default_layers
+from edge_agent.detectors.patchcore import PatchCore, default_layers, score_of
 from edge_agent.inference.thread_batches import read_in_threads
 from edge_agent.kernels.cells import Cells
 from trainer.bank.coreset import coreset
-from trainer.bank.good_parts import SPREAD, Described, described, fold_of, nearer, scale, varied
+from trainer.bank.good_parts import SPREAD, Described, described, fold_of, nearer, scale
+from trainer.bank.other_things import NEXT_PART, other_things
 
 SIZE = 3000  # rows of a bank: more brought less than half a point of image AUROC
 
@@ -34,13 +35,15 @@ class Bank:
     """A bank of good parts.
 
     checkpoint: of all pictures. folds: one for each fold, made without its pictures; scores are as the whole bank would give
-    them, which lies nearer (see nearer). fold: of each picture. spread: see exceeded_score.
+    them, which lies nearer (see nearer). fold: of each picture. spread: see exceeded_score. expected: score and highest value
+    of the map that another good part should have, where a single one was shown and tells neither; else None.
     """
 
     checkpoint: Checkpoint
     folds: Sequence[Checkpoint]
     fold: Sequence[int]
     spread: float = SPREAD
+    expected: tuple[float, float] | None = None
 
 
 def make_bank(
@@ -56,7 +59,7 @@ def make_bank(
 
     Args:
         backbone: whose features are compared.
-        pictures: at least one. With a single one, a varied copy of it stands for a second good part.
+        pictures: at least one. With a single one, how far the next lies follows from how far other things do.
         image_size: side in pixels at which pictures are read; default that of the backbone.
         size: rows of the bank at most; default 3000.
         seed: decides the subset; the same pictures and seed give the same bytes.
@@ -75,8 +78,8 @@ def make_bank(
     fold = fold_of(len(good))
     asked = list(zip(good, fold, strict=True))
     if len(good) == 1:
-        asked = [(described(backbone, varied(pictures[0].decode(), number), side, layers), 0) for number in range(4)]
-    # Each fold is compared with the others; a single picture with itself.
+        asked = [(described(backbone, pixels, side, layers), 0) for pixels in other_things()]
+    # Each fold is compared with the others; with a single picture, other things are compared with it.
     shown = [[at for at in range(len(good)) if fold[at] != left] or [0] for left in range(max(fold) + 1)]
     subsets = [*shown, list(range(len(good)))] if len(good) > 1 else shown
 
@@ -91,6 +94,8 @@ def make_bank(
         return [[share[at] * one for one in picture.distances(cells[at])] for picture, at in asked[part]]
 
     distances = read_in_threads(compare, len(asked), large=True)
+    if len(good) == 1:
+        distances = [[NEXT_PART * float(one) for one in np.median(distances, axis=0)]]
     whole, highest = (scale(each) for each in zip(*distances, strict=True))
 
     def checkpoint(bank: Tensor, some: Sequence[int], share: float) -> Checkpoint:
@@ -110,5 +115,6 @@ def make_bank(
 
     folds = [checkpoint(*one) for one in zip(banks[: len(shown)], shown, share, strict=True)]
     if len(good) == 1:
-        return Bank(folds[0], folds, fold)
+        (picture, patch) = distances[0]
+        return Bank(folds[0], folds, fold, expected=(score_of(picture / whole), score_of(patch / highest)))
     return Bank(checkpoint(banks[-1], subsets[-1], 1.0), folds, fold)

@@ -6,11 +6,9 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
-import edge_agent
 from edge_agent.backbones.tips.embedded import EMBEDDED
 from edge_agent.core import Detector, Reading
 from edge_agent.detectors.checkpoint import Checkpoint
@@ -20,18 +18,16 @@ from edge_agent.inference.detector import PromptDetector
 from edge_agent.inference.load import Loader
 from edge_agent.inference.squares import SquaresDetector
 from edge_agent.inference.together import TogetherDetector, log_odds, resized
-from edge_agent.io.pictures import decode
 from edge_agent.line.calibration import brightness
 from edge_agent.line.contrast import contrast
 from trainer.bank.bank import make_bank
+from trainer.bank.other_things import other_things
 from trainer.station.fusion import Said, fitted
 from trainer.station.pictures import PictureSet
 
 TRUNKS = ("efficientnet-lite0", "efficientnet-lite2")
 BATCH = 8  # pictures read at once
 TIMED = 16  # pictures that the speed is measured on, at least
-OTHER_THINGS = Path(edge_agent.__file__).parent / "samples"  # pictures of many products
-OTHERS = 6  # of them that are read
 
 Report = Callable[[int], object]
 
@@ -89,6 +85,9 @@ def candidates(pictures: PictureSet, class_name: str, seed: int, loader: Loader,
 
         words = f"bank of {len(pictures.good)} good part{'s' * (len(pictures.good) > 1)}, {trunk}"
         alone = candidate_of(words, whole, {"model": trunk}, bank.checkpoint, pictures, reader, report)
+        if bank.expected:
+            score, peak = (np.array([one], np.float32) for one in bank.expected)
+            alone = replace(alone, scores=score, peaks=peak)
         alone = replace(alone, apart=apart(alone.scores, whole))
         yield alone
         yield together(shipped, alone)
@@ -123,7 +122,7 @@ def apart(scores: np.ndarray, bank: Detector) -> float:
         scores: (n,) of good pictures, each read with a bank without it.
         bank: of all of them.
     """
-    others = [one.score for one in bank.read([decode(path) for path in sorted(OTHER_THINGS.glob("*.jpg"))[:OTHERS]])]
+    others = [one.score for one in bank.read(other_things())]
     own, far = (np.exp(np.median(log_odds(np.asarray(each, np.float64))) / SHARPNESS) for each in (scores, others))
     return float(own / far)
 

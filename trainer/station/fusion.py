@@ -35,7 +35,7 @@ def fitted(other: Said, bank: Said, info: DetectorInfo) -> Fusion:
         info: of the detector with prompts.
     """
     weight = prompts_weight(other, bank)
-    spreads = [_spread(log_odds(one.scores.astype(np.float64))) for one in (other, bank)]
+    spreads = [spread_of(log_odds(one.scores.astype(np.float64))) for one in (other, bank)]
     score = Mix(weight * spreads[1] / spreads[0], 1 - weight, 0.0)
     score = _levelled(score, score.odds(other.scores.astype(np.float64), bank.scores.astype(np.float64)))
     pairs = [(resized(one, two.shape), two) for one, two in zip(other.maps, bank.maps, strict=True)]
@@ -69,6 +69,7 @@ def _levelled(mix: Mix, good: np.ndarray) -> Mix:
     return Mix(mix.other, mix.bank, -exceeded_by(BEYOND_SCALE, good, SPREAD))
 
 
-def _spread(odds: np.ndarray) -> float:
+def spread_of(odds: np.ndarray) -> float:
+    """Return the standard deviation of log odds (n,) of good parts, with what is expected of any beforehand."""
     freedom = COUNTS_AS + len(odds) - 1
     return float(np.sqrt((COUNTS_AS * SPREAD**2 + len(odds) * odds.var()) / freedom))

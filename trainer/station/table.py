@@ -80,6 +80,6 @@ def notes(found: Sequence[Measured], chosen: Measured, pictures: PictureSet) -> 
         few = "pictures are" if good > 1 else "picture is"
         yield f"{good} good {few} few: with {FEW} or more, of several shifts and lots, fewer defects are missed."
     if good == 1:
-        yield "With a single one, varied copies of it stand for the good parts that were read."
+        yield "A single one does not tell how far good parts lie apart: a bank of it takes that from other products. Show two or more."
     if chosen.missed.mean() > 0.5:
         yield "More than half of the defects are missed: look at the page, and show more good parts or better pictures."

@@ -359,7 +359,7 @@ def _pixels(picture: ImageFile, data: bytes, name: str, bit_depth: int | None) -
     picture.load()
     picture.info.pop("transparency", None)
     samples = _sixteen_bits(picture, data, page, name) if deep else _eight_bits(picture, name)
-    pixels = _to_eight_bits(bit_depth or _bit_depth(samples, name))[samples] if deep else samples
+    pixels = eight_bits(bit_depth or _bit_depth(samples, name))[samples] if deep else samples
     if white_is_zero:  # Both decoders invert 8-bit pictures, but not 16-bit ones.
         samples, pixels = (samples, 255 - pixels) if deep else (255 - samples, pixels)
     row_of_zeros = bytes(samples.shape[1])  # or more; most files have none, and that is told at once
@@ -456,7 +456,7 @@ def _bit_depth(samples: np.ndarray, name: str) -> int:
 
 
 @lru_cache
-def _to_eight_bits(bit_depth: int) -> np.ndarray:
+def eight_bits(bit_depth: int) -> np.ndarray:
     """Return a table, (65536,) uint8, from 16-bit to 8-bit samples; samples above 2**bit_depth - 1 become 255."""
     top = (1 << bit_depth) - 1
     return ((np.minimum(np.arange(1 << 16), top) * 255 + top // 2) // top).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""The address of a camera: a URL, a video device, a GStreamer pipeline or a video file. Opens nothing."""
+"""The address of a camera: a URL, a video device, a GStreamer pipeline, a GenICam camera or a video file. Opens nothing."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import re
 from typing import Literal
 from urllib.parse import quote, urlsplit, urlunsplit
 
-Backend = Literal["ffmpeg", "v4l2", "gstreamer"]
+Backend = Literal["ffmpeg", "v4l2", "gstreamer", "genicam"]
 
 SCHEMES = ("rtsp", "rtsps", "http", "https", "rtmp", "srt", "udp", "tcp")
+GENICAM = "genicam:"  # before the serial number of a camera
 PLACEHOLDER = "{password}"  # marks where the password goes, if not after the user
 
 _URL = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
@@ -30,8 +31,20 @@ def is_device(address: str) -> bool:
     return address.isdecimal() or address.startswith("/dev/")
 
 
+def is_genicam(address: str) -> bool:
+    """Return whether the address is a GenICam camera's serial number."""
+    return address.startswith(GENICAM)
+
+
+def serial_of(address: str) -> str:
+    """Return the serial number in the address of a GenICam camera."""
+    return address.removeprefix(GENICAM).strip()
+
+
 def backend_of(address: str) -> Backend:
     """Return the backend that opens the address by default."""
+    if is_genicam(address):
+        return "genicam"
     return "gstreamer" if is_pipeline(address) else "v4l2" if is_device(address) else "ffmpeg"
 
 
@@ -41,6 +54,8 @@ def fault_of(address: str) -> str | None:
         return (
             f"has a password in it, in plain text: write {PLACEHOLDER} in its place, and give password: {{file: PATH}}"
         )
+    if is_genicam(address):
+        return None if serial_of(address) else "names no serial number: edge-agent cameras lists what there is"
     if is_pipeline(address):
         return None if "appsink" in address else "is a pipeline without an end: let it end in ... ! appsink"
     if not is_url(address):

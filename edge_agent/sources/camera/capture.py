@@ -109,6 +109,7 @@ class Capture:
         self._working_since = 0.0  # 0: it has never worked
         self.failures = 0
         self._tries = 0  # attempts since it was lost
+        self._triggers = 0  # software triggers so far
         self._fastest_s: float | None = None  # the shortest time that opening took
         self._limit_s = settings.open_timeout_s  # of the present attempt
         self._child: _Child | None = None
@@ -138,18 +139,30 @@ class Capture:
             self._open()
         self._check()
 
-    def take(self, not_before: float = 0.0, reason: str = "superseded") -> CapturedPicture | None:
+    def trigger(self) -> int | None:
+        """Fire a software trigger; return its number, or None if the camera is not open."""
+        if self._child is None or self._phase != "open":
+            return None
+        self._triggers += 1
+        self._child.trigger(self._triggers)
+        return self._triggers
+
+    def take(
+        self, not_before: float = 0.0, reason: str = "superseded", trigger: int | None = None
+    ) -> CapturedPicture | None:
         """Return the newest picture, unless it was returned before.
 
         Args:
             not_before: a picture that is older is dropped; time.monotonic().
             reason: for which the pictures that are passed over are dropped.
+            trigger: the number of the software trigger that the picture must answer; None: any picture will do.
         """
         seen = self._child.slot.read() if self._child and self._phase == "open" else None
         if seen is None:
             return None
         state, pixels = seen
-        if pixels is None or state.published == self._counted.published or state.taken_at < not_before:
+        other = trigger is not None and state.trigger != trigger
+        if pixels is None or state.published == self._counted.published or state.taken_at < not_before or other:
             self._count(state, reason)
             return None
         self._count(state, reason, given=1)
@@ -176,6 +189,8 @@ class Capture:
             took_s = time.monotonic() - self._since
             self._fastest_s = took_s if self._fastest_s is None else min(took_s, self._fastest_s)
             self._enter("open")
+            if self._settings.trigger_source is not None:  # it may be long until something triggers it
+                self._note_recovery()
         elif kind == "lost":
             assert self._child
             self._failed(_explained(what[0], self._child.messages))
@@ -340,7 +355,11 @@ class _Child:
     def open(self, address: str, timeout_s: float) -> None:
         """Request that the camera is opened."""
         self.messages.clear()
-        self._send([address, timeout_s])
+        self._send(["open", address, timeout_s])
+
+    def trigger(self, number: int) -> None:
+        """Request a software trigger. number: names it in the State."""
+        self._send(["trigger", number])
 
     def _send(self, what: object) -> None:
         assert self._process.stdin

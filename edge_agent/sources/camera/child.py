@@ -2,8 +2,8 @@
 
 OpenCV's read() may never return, and an open camera may never be released; then the agent kills this process and starts
 another. So it is small, imports neither torch nor the config, and keeps no state. It reads from standard input the slot's
-descriptor and the Settings, then, each time the camera is to be opened, the address and the seconds that may take; it exits
-at the end of input. It writes ["ready"], ["opened", width, height, fps], ["picture"], ["lost", why] and ["ended"]. Each is
+descriptor and the Settings, then ["open", address, seconds that may take] and ["trigger", number]; it exits at the end of
+input. It writes ["ready"], ["opened", width, height, fps], ["picture"], ["lost", why] and ["ended"]. Each is
 a line of JSON.
 """
 
@@ -30,9 +30,11 @@ import cv2
 import google_crc32c
 import numpy as np
 
+from edge_agent.sources.camera.address import serial_of
 from edge_agent.sources.camera.reachable import Unreachable, require_reachable
 from edge_agent.sources.camera.settings import FROZEN, Pace, Settings
 from edge_agent.sources.camera.slot import Slot, State
+from edge_agent.sources.camera.triggering import SoftwareTriggers
 
 if TYPE_CHECKING:
     from edge_agent.sources.camera.http_stream import Video
@@ -66,21 +68,42 @@ def main() -> None:
     fd, keys = json.loads(sys.stdin.readline())
     settings = Settings(**keys)
     requests: SimpleQueue[tuple[str, float]] = SimpleQueue()
+    triggers = SoftwareTriggers()
 
     def serve() -> None:
         try:
-            _serve(settings, Slot(fd), reports, requests)
+            _serve(settings, Slot(fd), reports, requests, triggers)
         except BaseException:  # a bug: exit, so that the agent notices it
             traceback.print_exc()
             os._exit(1)
 
     threading.Thread(target=serve, daemon=True).start()
     for line in sys.stdin:
-        requests.put(json.loads(line))
+        kind, *what = json.loads(line)
+        if kind == "trigger":
+            triggers.requested.put(what[0])
+        else:
+            requests.put((what[0], what[1]))
     os._exit(0)  # the other thread may hang
 
 
-def _serve(settings: Settings, slot: Slot, reports: int, requests: SimpleQueue[tuple[str, float]]) -> None:
+def _serve(
+    settings: Settings,
+    slot: Slot,
+    reports: int,
+    requests: SimpleQueue[tuple[str, float]],
+    triggers: SoftwareTriggers,
+) -> None:
+    """Serve requests to open the camera.
+
+    Args:
+        settings: how the camera is captured.
+        slot: shared memory for the newest picture.
+        reports: file descriptor that reports are written to.
+        requests: the address to open, and the seconds that may take.
+        triggers: the numbers of software triggers.
+    """
+
     def report(*what: object) -> None:
         os.write(reports, json.dumps(what).encode() + b"\n")
 
@@ -88,14 +111,16 @@ def _serve(settings: Settings, slot: Slot, reports: int, requests: SimpleQueue[t
         options = f"rtsp_transport;{settings.transport}|flags;low_delay"
         os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", options)
     if settings.is_http:  # now, as it is slow to import, and how fast the camera opens is measured
-        import edge_agent.sources.camera.http_stream  # noqa: F401
+        import edge_agent.sources.camera.http_stream
+    if settings.backend == "genicam":
+        import edge_agent.sources.camera.genicam.camera  # noqa: F401
     cv2.setNumThreads(1)
-    capture = CameraReader(settings, slot, reports)
+    capture = CameraReader(settings, slot, reports, triggers)
     report("ready")
     while True:
         address, timeout_s = requests.get()
         try:
-            with _opened(address, settings, timeout_s) as (video, pace):
+            with _opened(address, settings, timeout_s, capture) as (video, pace):
                 report(
                     "opened",
                     int(video.get(cv2.CAP_PROP_FRAME_WIDTH)),
@@ -110,8 +135,24 @@ def _serve(settings: Settings, slot: Slot, reports: int, requests: SimpleQueue[t
 
 
 @contextmanager
-def _opened(address: str, settings: Settings, timeout_s: float) -> Iterator[tuple[Video, Pace]]:
-    """Open the camera, and tell how its pictures come. Raises _Lost or Unreachable."""
+def _opened(address: str, settings: Settings, timeout_s: float, reader: CameraReader) -> Iterator[tuple[Video, Pace]]:
+    """Open the camera, and tell how its pictures come.
+
+    Args:
+        address: with the password.
+        settings: how the camera is captured.
+        timeout_s: seconds that opening may take.
+        reader: will read it.
+
+    Raises:
+        _Lost, Unreachable: it cannot be opened.
+    """
+    if settings.backend == "genicam":
+        from edge_agent.sources.camera.genicam.camera import opened
+
+        with opened(serial_of(address), settings, reader.triggers, reader.note_alive) as camera:
+            yield camera, camera.pace
+        return
     if settings.is_http:
         from edge_agent.sources.camera.http_stream import open_http
 
@@ -168,15 +209,17 @@ def _rate(video: Video) -> float | None:
 class CameraReader:
     """Reads an open camera; keeps the counts and the checksums of pictures from one opening to the next."""
 
-    def __init__(self, settings: Settings, slot: Slot, reports: int) -> None:
+    def __init__(self, settings: Settings, slot: Slot, reports: int, triggers: SoftwareTriggers | None = None) -> None:
         """Prepare to read a camera.
 
         Args:
             settings: how the camera is captured.
             slot: shared memory for the newest picture.
             reports: file descriptor that reports are written to.
+            triggers: of a camera that is triggered by software.
         """
         self.state = State()
+        self.triggers = triggers or SoftwareTriggers()
         self._settings, self._slot, self._reports = settings, slot, reports
         self._seen: OrderedDict[int, float] = OrderedDict()  # checksums of pictures, and when they last came
         self._due_at = self._looked_at = self._new_at = self._opened_at = 0.0
@@ -210,6 +253,11 @@ class CameraReader:
                 fresh_at = now
             has_waited = backlog or 0 < now - fresh_at < LAG_S
             self._take(video, now, due=pace is Pace.POLLED or now >= self._due_at, backlog=has_waited)
+
+    def note_alive(self) -> None:
+        """Note that a camera that waits for a trigger answers."""
+        self.state.at = time.monotonic()
+        self._slot.write(self.state)
 
     def _end(self, video: Video, played: int) -> None:
         """Handle the end of the stream: start again, or raise."""
@@ -257,6 +305,7 @@ class CameraReader:
                     state.published += 1
                     state.taken_at, state.taken_ns = now, time.time_ns()
                     state.height, state.width = pixels.shape[:2]
+                    state.trigger = self.triggers.answered
                     # From the due time, so that the mean rate is exact; after a pause, from now.
                     self._due_at = now + period if self._due_at + period <= now else self._due_at + period
         self._slot.write(state, pixels)

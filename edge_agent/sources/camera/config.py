@@ -15,14 +15,18 @@ from edge_agent.settings.section import Loc, Section
 from edge_agent.settings.sources import SourceSection, WatchedFolder
 from edge_agent.settings.values import Folder, Fraction, Pattern, absolute, folder_of, invalid
 from edge_agent.sources.camera.address import (
+    GENICAM,
     Backend,
     backend_of,
     fault_of,
+    is_genicam,
     is_pipeline,
     is_url,
     takes_password,
     with_password,
 )
+from edge_agent.sources.camera.genicam.config import GENICAM_KEYS, GenicamKeys
+from edge_agent.sources.camera.triggering import SOFTWARE
 
 if TYPE_CHECKING:
     from edge_agent.core import Ledger, Triggers
@@ -39,7 +43,7 @@ def _camera(value: Any, info: ValidationInfo) -> Any:
         raise invalid(fault)
     if text.isdecimal():
         return f"/dev/video{int(text)}"
-    if is_url(text) or is_pipeline(text):
+    if is_url(text) or is_pipeline(text) or is_genicam(text):
         return text
     return str(absolute(text, folder_of(info)))
 
@@ -77,15 +81,21 @@ Size = Annotated[tuple[Side, Side], BeforeValidator(_check_two)]
 Roi = Annotated[tuple[Fraction, Fraction, Fraction, Fraction], BeforeValidator(_check_four), AfterValidator(_roi)]
 Rotate = Annotated[int, AfterValidator(_rotate)]
 
+_NOT_OF_GENICAM = ("backend", "size", "fourcc", "transport", "repeat")
+
 
 class TriggerConfig(Section):
     """Requests for pictures. A file in folder requests one: SN123.trg for part SN123; it is deleted once that is recorded.
 
     mqtt: commands on PREFIX/AGENT/cmd/trigger request them, instead of files; `trigger: mqtt` is short for it. pattern: of
     file names; other files are not touched. timeout_s: without a picture for so long the part is NotDecidable. delay_s:
-    seconds from the file or the command until the picture is taken.
+    seconds from the file or the command until the picture is taken. Of GenICam cameras: software: each request fires a
+    software trigger; requests come as commands unless there is a folder. line: the input that starts each picture, such as
+    Line0; without requests, each picture is inspected.
     """
 
+    software: bool = False
+    line: Annotated[str, Field(pattern=r"^[A-Za-z]\w{0,60}$")] | None = None
     mqtt: bool = False
     folder: Folder | None = Field(default=None, validate_default=True)
     pattern: Pattern = "*.trg"
@@ -97,25 +107,51 @@ class TriggerConfig(Section):
     def _from_word(cls, data: Any) -> Any:
         return {"mqtt": True} if data == "mqtt" else data
 
+    @field_validator("line")
+    @classmethod
+    def _check_one_start(cls, line: str | None, info: ValidationInfo) -> str | None:
+        if line is not None and info.data.get("software"):
+            raise invalid("and software exclude each other: an input of the camera starts a picture, or the agent does")
+        return line
+
     @field_validator("folder")
     @classmethod
     def _check_one_kind(cls, folder: Path | None, info: ValidationInfo) -> Path | None:
-        if folder is None and info.data.get("mqtt") is False:
+        given = info.data
+        if folder is None and given.get("mqtt") is False and not given.get("software") and given.get("line") is None:
             raise invalid("is missing; for example folder: ./triggers, or mqtt: true in its place")
         if folder is not None and info.data.get("mqtt"):
             raise invalid("and mqtt exclude each other: triggers are files, or commands")
         return folder
 
+    @property
+    def starts(self) -> str | None:
+        """Return what starts each picture in a GenICam camera; None: the camera itself."""
+        return SOFTWARE if self.software else self.line
 
-class CameraConfig(SourceSection):
-    """A camera: a URL without a password, a number or path of /dev/video*, a GStreamer pipeline, or a video as if live.
+    @property
+    def by_command(self) -> bool:
+        """Return whether commands request pictures."""
+        return self.mqtt or (self.software and self.folder is None)
+
+    @property
+    def has_requests(self) -> bool:
+        """Return whether files or commands request pictures."""
+        return self.by_command or self.folder is not None
+
+
+class CameraConfig(GenicamKeys, SourceSection):
+    """A camera: a URL without a password, a number or path of /dev/video*, a GStreamer pipeline, `genicam:` and the serial
+    number of a GenICam camera, or a video as if live.
 
     backend: auto chooses by the address. password: of the URL's user, or for {password} in the address. fps: pictures a
     second to inspect; None: as many as the detector can. trigger: takes a picture for each trigger, instead of a rate.
     rotate: degrees clockwise. roi: x, y, width, height as fractions of the rotated picture. size, fourcc: requested from a
     V4L2 camera. transport: of RTSP. repeat: a video starts again at its end. timeout_s: seconds without a picture after
     which a camera is lost. freeze_s: seconds with only repeated pictures after which it is frozen. open_timeout_s: for
-    opening it.
+    opening it. Of GenICam cameras only: producer: the vendor's GenTL producer (.cti); None: all that GENICAM_GENTL64_PATH
+    leads to. exposure_us, gain: fixed, in microseconds and in the camera's unit. pixel_format: its name in the camera's manual.
+    packet_size: of a network camera, in bytes. features: any others, by name, set in this order.
     """
 
     key: ClassVar[str] = "camera"
@@ -149,6 +185,24 @@ class CameraConfig(SourceSection):
             raise invalid("and fps exclude each other: a picture comes at each trigger, or at a rate")
         return trigger
 
+    @field_validator("trigger")
+    @classmethod
+    def _check_camera_can_be_triggered(
+        cls, trigger: TriggerConfig | None, info: ValidationInfo
+    ) -> TriggerConfig | None:
+        if trigger is not None and trigger.starts and not is_genicam(info.data.get("camera", GENICAM)):
+            raise invalid("software and line are for a GenICam camera: camera: genicam:SERIAL")
+        return trigger
+
+    @model_validator(mode="after")
+    def _check_keys_fit_the_kind(self) -> CameraConfig:
+        given = self.model_fields_set
+        if not is_genicam(self.camera) and (foreign := [name for name in GENICAM_KEYS if name in given]):
+            raise invalid(f"has {foreign[0]}, which is for a GenICam camera: camera: genicam:SERIAL")
+        if is_genicam(self.camera) and (foreign := [name for name in _NOT_OF_GENICAM if name in given]):
+            raise invalid(f"has {foreign[0]}, which has no use for a GenICam camera: remove it, and see features:")
+        return self
+
     @property
     def is_video(self) -> bool:
         """Return whether this is a video file."""
@@ -173,6 +227,8 @@ class CameraConfig(SourceSection):
         from edge_agent.sources.camera.settings import Settings, require_backend
 
         self.secret()  # a missing one is an error now, not at every attempt
+        if is_genicam(self.camera) and (missing := self.missing_producer()):
+            raise ConfigError(f"station {station}: {missing}")
         try:
             require_backend(self.chosen_backend)
         except ConfigError as error:
@@ -191,6 +247,8 @@ class CameraConfig(SourceSection):
             open_timeout_s=self.open_timeout_s,
             freeze_s=self.freeze_s,
             max_megapixels=max_megapixels,
+            trigger_source=self.trigger.starts if self.trigger else None,
+            **(self.genicam_settings() if is_genicam(self.camera) else {}),
         )
         return Capture(
             station, self.camera, settings, address=self.address, secret=self.secret, timeout_s=self.timeout_s
@@ -204,19 +262,25 @@ class CameraConfig(SourceSection):
         trigger = self.trigger
         if trigger and trigger.folder:
             triggers = TriggerFiles(station, trigger.folder, trigger.pattern, ledger)
+        elif trigger and not trigger.has_requests:
+            triggers = None
         return CameraSource(
             station,
             self.capture(station, max_megapixels),
             triggers,
             timeout_s=trigger.timeout_s if trigger else 0.0,
             delay_s=trigger.delay_s if trigger else 0.0,
+            software=trigger is not None and trigger.software,
         )
 
     def describe(self) -> str:
         """See SourceSection."""
-        if self.trigger:
+        if self.trigger and self.trigger.has_requests:
             file = f"{self.trigger.pattern} in {self.trigger.folder}"
-            when = f"a picture for each {'command on PREFIX/AGENT/cmd/trigger' if self.trigger.mqtt else file}"
+            when = f"a picture for each {'command on PREFIX/AGENT/cmd/trigger' if self.trigger.by_command else file}"
+            when += f", started by {self.trigger.starts}" if self.trigger.starts else ""
+        elif self.trigger:
+            when = f"each picture that {self.trigger.starts} starts"
         else:
             when = f"{self.fps:g} pictures a second" if self.fps else "as many pictures as the detector can read"
         secret = f", password from {self.password}" if self.password else ""
@@ -226,7 +290,8 @@ class CameraConfig(SourceSection):
         """Capture for two seconds, and examine the trigger folder."""
         from edge_agent.sources.camera.check import examine_camera, examine_trigger_folder
 
-        unhindered = self.model_copy(update={"fps": None, "repeat": True})  # no rate, and no end if it is a video
+        # No rate, no waiting for a trigger, and no end if it is a video.
+        unhindered = self.model_copy(update={"fps": None, "repeat": True, "trigger": None})
         capture = unhindered.capture(station, max_megapixels)
         yield examine_camera(station, self.camera, capture, self.open_timeout_s)
         if self.trigger and self.trigger.folder:
@@ -235,6 +300,8 @@ class CameraConfig(SourceSection):
     def warnings(self) -> Iterator[tuple[Loc, str]]:
         """See SourceSection."""
         yield from super().warnings()
+        if is_genicam(self.camera):
+            yield from self.genicam_warnings()
         if self.password:
             yield from ((("password", *loc), text) for loc, text in self.password.warnings())
 
@@ -247,4 +314,4 @@ class CameraConfig(SourceSection):
     @property
     def takes_commands(self) -> bool:
         """See SourceSection."""
-        return self.trigger is not None and self.trigger.mqtt
+        return self.trigger is not None and self.trigger.by_command

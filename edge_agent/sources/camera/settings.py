@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import Enum
 
 from edge_agent.errors import ConfigError
@@ -20,12 +21,14 @@ class Pace(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How to capture; without the address, as its password may change. backend: ffmpeg, v4l2 or gstreamer.
+    """How to capture; without the address, as its password may change. backend: ffmpeg, v4l2, gstreamer or genicam.
 
     is_http: its address is http:// or https://. is_video: a file, played at its own rate. repeat: start it again at its end.
     fps: pictures published a second; None: all. rotate: degrees clockwise. roi: (x, y, width, height) as fractions of the
     rotated picture. transport: of RTSP. size, fourcc: requested from the camera. freeze_s: seconds without a new picture after
-    which it counts as frozen.
+    which it counts as frozen. Of GenICam cameras: producers: their files; features: set by name, in order; exposure_us, gain,
+    pixel_format, packet_size: see CameraConfig; trigger_source: what starts each picture, such as Software or Line0; None: the
+    camera itself.
     """
 
     backend: str
@@ -41,10 +44,22 @@ class Settings:
     open_timeout_s: float = 10.0
     freeze_s: float = 5.0
     max_megapixels: float = 100.0
+    producers: Sequence[str] = ()
+    features: Mapping[str, str] = field(default_factory=dict)
+    exposure_us: float | None = None
+    gain: float | None = None
+    pixel_format: str | None = None
+    packet_size: int | None = None
+    trigger_source: str | None = None
 
 
 def require_backend(backend: str) -> None:
-    """Raise ConfigError if this OpenCV was built without the backend."""
+    """Raise ConfigError if this OpenCV was built without the backend, or the extra for it is not installed."""
+    if backend == "genicam":
+        from edge_agent.sources.camera.genicam.producers import require_genicam
+
+        require_genicam()
+        return
     import cv2
 
     has = cv2.videoio_registry.hasBackend(

@@ -18,7 +18,7 @@ from dataclasses import astuple, dataclass, replace
 
 import numpy as np
 
-_HEADER = struct.Struct("=10q2d")
+_HEADER = struct.Struct("=11q2d")
 _PIXELS_AT = 4096
 _LOCK_TIMEOUT_S = 0.05  # copying a picture takes some milliseconds
 
@@ -30,7 +30,8 @@ class State:
     captured: pictures from the camera. published: of them, put into the slot. Dropped, by reason: not_due (not needed for
     the rate), stale (had waited in network buffers), unreadable, repeated (seen before, while the camera counts as frozen).
     frozen: 1 while it does. at: when the last one came, in seconds of time.monotonic(), which all processes share. Of the
-    picture in the slot: height and width, 0 if there is none; taken_at, on the same clock; taken_ns, in ns since 1970.
+    picture in the slot: height and width, 0 if there is none; taken_at, on the same clock; taken_ns, in ns since 1970; trigger,
+    the number of the software trigger that it answers, or 0.
     """
 
     captured: int = 0
@@ -43,6 +44,7 @@ class State:
     height: int = 0
     width: int = 0
     taken_ns: int = 0
+    trigger: int = 0
     taken_at: float = 0.0
     at: float = 0.0
 

@@ -38,6 +38,7 @@ class CameraSource:
         *,
         timeout_s: float = 2.0,
         delay_s: float = 0.0,
+        software: bool = False,
     ) -> None:
         """Set up; the camera is opened by frames().
 
@@ -47,10 +48,13 @@ class CameraSource:
             triggers: requests for pictures; None takes pictures at the rate of the capture.
             timeout_s: seconds to wait for a picture for a trigger.
             delay_s: seconds from the trigger until its picture is taken; timeout_s starts after them.
+            software: each request fires a software trigger of the camera.
         """
         self.station = station
         self._capture, self._triggers = capture, triggers
         self._timeout_s, self._delay_s = timeout_s, delay_s
+        self._software = software
+        self._fired: int | None = None  # the number of the software trigger for the first request that waits
         self._waiting: deque[PictureRequest] = deque()
         self._seq = 0
 
@@ -94,15 +98,28 @@ class CameraSource:
                 self._waiting.append(request)
         now = time.monotonic()
         if self._waiting and now >= self._waiting[0].at + self._delay_s:
-            if picture := self._capture.take(self._waiting[0].at + self._delay_s, "untriggered"):
+            if picture := self._taken(self._waiting[0].at + self._delay_s):
+                self._fired = None
                 yield self._frame(picture, self._waiting.popleft())
         else:
             self._capture.skip("untriggered")
         while self._waiting and now > self._waiting[0].at + self._delay_s + self._timeout_s:
             why = self._capture.problem or "gave none"
+            self._fired = None
             yield self._fault(
                 self._waiting.popleft(), f"no picture within {self._timeout_s:g} s of the trigger: the camera {why}"
             )
+
+    def _taken(self, not_before: float) -> CapturedPicture | None:
+        """Return the picture for the first request that waits, if it is there. not_before: time.monotonic()."""
+        if not self._software:
+            return self._capture.take(not_before, "untriggered")
+        if self._fired is None:
+            self._fired = self._capture.trigger()
+        if self._fired is None:
+            self._capture.skip("untriggered")
+            return None
+        return self._capture.take(not_before, "untriggered", self._fired)
 
     def _frame(self, picture: CapturedPicture, request: PictureRequest | None = None) -> Frame:
         return self._numbered(picture.taken_at, picture.pixels, request, None)

@@ -25,6 +25,7 @@ from edge_agent.page.access.accounts import Accounts, Role
 from edge_agent.page.access.sessions import Sessions
 from edge_agent.page.agent_state import AgentState
 from edge_agent.page.app import Line, application
+from edge_agent.page.configuring.config_file import ConfigFile
 from edge_agent.page.pictures import Pictures
 from tests.line import inspected
 from tests.made import gradient
@@ -78,6 +79,7 @@ def page(
     keep_bytes: float = 1e6,
     stations: Sequence[str] | None = None,
     agent: Callable[[], AgentState | None] = lambda: None,
+    config: Path | None = None,
 ) -> Iterator[Starlette]:
     """Give the page of FOLDER/journal.db, in UTC.
 
@@ -90,12 +92,15 @@ def page(
         keep_bytes: of the cache.
         stations: of the agent beside it; None for no agent.
         agent: how that agent is.
+        config: its config.yaml; None for one that the page may not change.
     """
     url = f"sqlite:///{folder}/journal.db"
     sessions = Sessions(accounts, local=local, exposed=exposed, secure=secure)
     with open_review(url) as journal, open_labels(url) as labels, open_reader(url) as outbox:
         pictures = Pictures(folder / "cache", keep_bytes)
-        line = None if stations is None else Line(stations, outbox, (MQTT,), agent)
+        line = (
+            None if stations is None else Line(stations, outbox, (MQTT,), agent, ConfigFile(config) if config else None)
+        )
         hosts = ["page.example"]
         yield application(journal, labels, pictures, sessions, hosts=hosts, zone=timezone.utc, line=line)
 

@@ -15,7 +15,7 @@ from edge_agent.page.texts import FOLDER, language_for, languages
 from tests.pages import journal_of, page, shift
 
 PAGE = FOLDER.parent
-SAYING = ("HTTPException", "_answered", "_form")  # calls that take a sentence for people
+SAYING = ("HTTPException", "_answered", "_form", "later")  # calls that take a sentence for people
 
 
 def texts() -> Iterator[str]:

@@ -25,12 +25,13 @@ def default_path() -> Path:
     return Path(os.environ.get("EDGE_AGENT_CONFIG") or "config.yaml")
 
 
-def load_config(path: Path, *, thorough: bool = False) -> Config:
+def load_config(path: Path, *, thorough: bool = False, folder: Path | None = None) -> Config:
     """Read and check a config file.
 
     Args:
         path: of the file.
         thorough: also refuse what a running agent would wait for, such as a folder that may not be read yet; default False.
+        folder: where relative paths start; None (default) for that of the file.
 
     Raises:
         ConfigError: all errors, one line each: `FILE:LINE:COLUMN: KEY: what`.
@@ -44,7 +45,7 @@ def load_config(path: Path, *, thorough: bool = False) -> Config:
     config = None
     if document.data is not None:
         try:
-            config = Config.model_validate(document.data, context={"folder": path.absolute().parent})
+            config = Config.model_validate(document.data, context={"folder": folder or path.absolute().parent})
         except ValidationError as error:
             placed = {problem.loc for problem in document.problems}
             problems += [one for one in problems_of(error, document, Config) if one.loc not in placed]

@@ -191,6 +191,31 @@ def _lock(path: Path) -> int:
     return lock
 
 
+def process_of(path: Path) -> int | None:
+    """Return the process id of the agent that holds the lock of a journal; None if there is none.
+
+    It takes no lock itself, which would keep an agent from starting. A process whose files we may not see counts by its id.
+    """
+    try:
+        agent = int(Path(f"{path}.lock").read_text("ascii")[:20])
+        lock = os.stat(f"{path}.lock")
+    except (OSError, ValueError):
+        return None
+    try:
+        opened = list(Path(f"/proc/{agent}/fd").iterdir())
+    except PermissionError:
+        return agent
+    except OSError:
+        return None
+    for one in opened:
+        try:
+            if os.path.samestat(one.stat(), lock):
+                return agent
+        except OSError:  # it was closed meanwhile, or is no file
+            continue
+    return None
+
+
 def _is_journal(path: Path) -> bool:
     """Return whether there is a database at `path`; raise JournalError if there is another kind of file."""
     try:

@@ -24,6 +24,8 @@ from edge_agent.page.access.guard import Guard
 from edge_agent.page.access.safety import Safety
 from edge_agent.page.access.sessions import Sessions, Visit
 from edge_agent.page.agent_state import AgentState
+from edge_agent.page.configuring.config_file import ConfigFile
+from edge_agent.page.configuring.masks import MaskViews
 from edge_agent.page.live import LiveViews, Tiles
 from edge_agent.page.pictures import Pictures
 from edge_agent.page.rendering import Templates
@@ -39,13 +41,14 @@ class Line:
     """The agent beside the page.
 
     stations: their names. outbox: takes what the agent is to send. receivers: of acknowledgements. agent: asks the agent how it
-    is; returns None where that cannot be known.
+    is; returns None where that cannot be known. config: its config.yaml; None where the page may not change it.
     """
 
     stations: Sequence[str]
     outbox: JournalReader
     receivers: tuple[str, ...]
     agent: Callable[[], AgentState | None]
+    config: ConfigFile | None = None
 
 
 def application(
@@ -85,6 +88,8 @@ def application(
     if line is not None:
         tiles = Tiles(journal, line.stations, line.agent, zone)
         live = LiveViews(tiles, journal, line.outbox, templates, sessions, line.receivers).routes(guard)
+    if line is not None and line.config is not None:
+        live += MaskViews(journal, pictures, line.config, templates).routes(guard)
     return Starlette(
         routes=[
             guard.get("/", start),

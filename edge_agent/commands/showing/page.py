@@ -49,7 +49,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     passwd.add_argument(
         "--role",
         choices=ROLES,
-        help="viewer looks (default), operator labels and acknowledges, engineer changes thresholds",
+        help="viewer looks (default), operator labels and acknowledges, engineer draws masks, too",
     )
     passwd.add_argument("--remove", action="store_true", help="remove the account")
     passwd.set_defaults(run=lambda options: _passwd(options, passwd))
@@ -65,8 +65,9 @@ def _page(options: argparse.Namespace) -> int:
         raise ConfigError("page: --journal goes without --config: the configuration names its journal")
     if options.journal:
         config = Config.model_validate({"page": {}, "stations": [{"name": "page", "source": {"folder": "."}}]})
-        return _serve(config, sqlite_url(Path(os.path.abspath(options.journal))), options.port, None)
-    config = load_config(options.config or default_path())
+        return _serve(config, sqlite_url(Path(os.path.abspath(options.journal))), options.port, None, None)
+    path = options.config or default_path()
+    config = load_config(path)
     if config.page is None:
         raise ConfigError(
             "the page is off: add a section page: to the configuration (docs/page.md), or give --journal FILE"
@@ -76,11 +77,19 @@ def _page(options: argparse.Namespace) -> int:
         raise ConfigError(
             "page: others can reach it, so it takes accounts: make one with edge-agent page passwd NAME --role engineer"
         )
-    return _serve(config, config.database.full_url(), options.port, accounts)
+    return _serve(config, config.database.full_url(), options.port, accounts, path)
 
 
-def _serve(config: Config, url: str, port: int | None, accounts: Accounts | None) -> int:
-    """Serve the page of a journal. url: of the journal. port: None for the configured one. accounts: None only looks."""
+def _serve(config: Config, url: str, port: int | None, accounts: Accounts | None, path: Path | None) -> int:
+    """Serve the page of a journal.
+
+    Args:
+        config: says where, and what the stations are.
+        url: of the journal.
+        port: None for the configured one.
+        accounts: None only looks.
+        path: the file that `config` came from; None for none.
+    """
     from zoneinfo import ZoneInfo
 
     from edge_agent.core import MQTT
@@ -95,6 +104,7 @@ def _serve(config: Config, url: str, port: int | None, accounts: Accounts | None
         from edge_agent.page.access.sessions import Sessions
         from edge_agent.page.agent_state import agent_state
         from edge_agent.page.app import Line, application
+        from edge_agent.page.configuring.config_file import ConfigFile
         from edge_agent.page.pictures import Pictures
         from edge_agent.page.serve import listen, server
     sessions = Sessions(
@@ -116,6 +126,7 @@ def _serve(config: Config, url: str, port: int | None, accounts: Accounts | None
             outbox,
             (MQTT,) if config.mqtt else (),
             lambda: agent_state(config.health.port) if config.health else None,
+            ConfigFile(path) if path else None,
         )
         app = application(
             journal,

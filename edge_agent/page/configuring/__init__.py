@@ -1,0 +1,1 @@
+"""Views that change config.yaml: masks, and new stations."""

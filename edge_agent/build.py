@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from edge_agent.backbones.weights.store import search_folders
@@ -11,7 +11,7 @@ from edge_agent.config.config import Config
 from edge_agent.config.detector import DetectorConfig
 from edge_agent.config.evidence import EvidenceConfig
 from edge_agent.config.station import StationConfig
-from edge_agent.core import Detector, Evidence, Inspection, Ledger, Message, Sink, Source, Trace
+from edge_agent.core import Detector, Evidence, Inspection, Ledger, Message, Sink, SinkContext, Source, Trace
 from edge_agent.errors import ConfigError
 from edge_agent.evidence.store import EvidenceStore
 from edge_agent.inference.detector import PromptDetector
@@ -24,7 +24,6 @@ from edge_agent.line.judge import Rules
 from edge_agent.line.line import Line
 from edge_agent.line.mask import MASK_SIDE, keep_mask
 from edge_agent.line.periodic import Periodic
-from edge_agent.mqtt.triggers import MqttTriggers
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -160,28 +159,30 @@ def stations(config: Config, loader: Loader) -> dict[str, Station]:
     return built
 
 
-def commands(config: Config, ledger: Ledger) -> MqttTriggers | None:
-    """What hears the commands of those stations that take any; it connects at once."""
-    asked = [one.name for one in config.stations if one.source.takes_commands]
-    return MqttTriggers(config.mqtt.broker(config.agent.name), asked, ledger) if config.mqtt and asked else None
+def sinks(config: Config, context: SinkContext) -> dict[str, Sink]:
+    """What is told of each inspection, by the key of its section, or by kind and station where it belongs to one.
+
+    Each connects at once. context: without `asked`.
+    """
+    sections = config.sinks() | config.station_sinks()
+    return {key: section.build(replace(context, asked=config.asked(key))) for key, section in sections.items()}
 
 
-def source(
-    config: StationConfig, ledger: Ledger, max_megapixels: float, commands: MqttTriggers | None = None
-) -> Source:
+def source(config: Config, station: StationConfig, ledger: Ledger, sinks: Mapping[str, Sink]) -> Source:
     """Build what the station's frames come from.
 
     Args:
-        config: the station's section.
+        config: the whole config.
+        station: the station's section.
         ledger: knows which files were inspected.
-        max_megapixels: larger pictures are NotDecidable.
-        commands: where MQTT commands come in; None without.
+        sinks: by their keys; one of them may request the pictures.
 
     Raises:
         ConfigError: a password is missing, or this machine cannot open such a source.
     """
-    triggers = commands.of(config.name) if commands and config.source.takes_commands else None
-    return config.source.build(config.name, ledger, max_megapixels=max_megapixels, triggers=triggers)
+    asking = [sink for key, sink in sinks.items() if station.name in config.asked(key)]
+    triggers = asking[0].triggers(station.name) if asking else None
+    return station.source.build(station.name, ledger, max_megapixels=config.limits.max_megapixels, triggers=triggers)
 
 
 def evidence_store(evidence: EvidenceConfig) -> EvidenceStore:
@@ -217,7 +218,6 @@ def registry(
     reloads: Mapping[str, int],
     periodic: Periodic,
     not_recording: Callable[[], str | None],
-    commands: MqttTriggers | None = None,
 ) -> CollectorRegistry:
     """Return what /metrics shows: one small collector for each part.
 
@@ -235,7 +235,6 @@ def registry(
         reloads: by outcome.
         periodic: failures and timing of periodic tasks.
         not_recording: gives why the journal takes nothing now; None while it does.
-        commands: MQTT commands by outcome; None without.
     """
     from edge_agent.health import metrics
 
@@ -245,7 +244,7 @@ def registry(
         "connections": lambda: metrics.connections(sources),
         "steps": lambda: metrics.steps([*line.stages, periodic.stage], meter),
         "outbox": metrics.in_time(
-            lambda: metrics.outbox({sink.receiver: journal.outbox(sink.receiver) for sink in sinks.values()})
+            lambda: metrics.outbox({name: journal.outbox(name) for sink in sinks.values() if (name := sink.receiver)})
         ),
         "evidence": lambda: metrics.evidence(store, line),
         "recording": lambda: metrics.recording(not_recording(), line),
@@ -256,10 +255,8 @@ def registry(
         "undecided": lambda: metrics.undecided(undecided),
         "reloads": lambda: metrics.reloads(reloads),
         "periodic": lambda: metrics.periodic(periodic.failures),
+        "sinks": lambda: metrics.sinks(list(sinks.values())),
     }
-    collectors |= {key: partial(metrics.sink, sink) for key, sink in sinks.items()}
-    if commands:
-        collectors["commands"] = lambda: metrics.commands(commands)
     return metrics.register(meter.registry, collectors)
 
 

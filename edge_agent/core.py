@@ -365,23 +365,38 @@ class Watched(Protocol):
 class Measure:
     """One figure of a part, for /metrics.
 
-    name: without prefix, such as "mqtt_sent". text: what it counts. counts_up: it only ever grows.
+    name: without prefix, such as "mqtt_sent". text: what it counts. counts_up: it only ever grows. labels: by name; all
+    measures of one name have the same names.
     """
 
     name: str
     text: str
     value: float
     counts_up: bool = True
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 class Sink(Protocol):
-    """A durable receiver of what was inspected, such as a broker; its section of the config builds it.
+    """What is told of each inspection, such as a broker or a PLC; its section of the config builds it.
 
-    receiver: its name in Message.receivers and in the journal. stages: its threads.
+    stages: its threads.
     """
 
-    receiver: str
     stages: Sequence[Watched]
+
+    @property
+    def receiver(self) -> str | None:
+        """Return its name in Message.receivers and in the journal; None: no message waits for it there."""
+        ...
+
+    @property
+    def problem(self) -> str | None:
+        """Say why its receiver cannot be reached or does not do its part; None while all is well. Call from any thread."""
+        ...
+
+    def triggers(self, station: str) -> Triggers:
+        """Return the requests that its receiver makes for pictures of a station, one of SinkContext.asked."""
+        ...
 
     def messages(self, inspection: Inspection, evidence: Evidence) -> Sequence[Message]:
         """Return what is to be recorded with an inspection and delivered to this receiver at least once."""
@@ -409,10 +424,16 @@ class SinkContext:
     """What a sink is built with.
 
     agent: the agent's name. outbox: gives the messages that wait for a receiver of this name. alarms: the stations, and
-    whether each is in alarm. replay: beside a daemon of the same config, which it must not disturb.
+    whether each is in alarm. asked: the stations whose pictures its receiver requests, and the seconds after which a request
+    wants an answer (None: whenever there is one). ledger: knows which requests were inspected; None where none are asked.
+    not_ready: gives why no verdict of a station is to be had now; None while there is. replay: beside a daemon of the same
+    config, which it must not disturb.
     """
 
     agent: str
     outbox: Callable[[str], Outbox]
     alarms: Mapping[str, bool] = field(default_factory=dict)
+    asked: Mapping[str, float | None] = field(default_factory=dict)
+    ledger: Ledger | None = None
+    not_ready: Callable[[str], str | None] = lambda station: None
     replay: bool = False

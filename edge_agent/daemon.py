@@ -65,8 +65,9 @@ class Agent:
         self._config, self._path, self._notifier = config, path, notifier
         self._patience_s = watchdog_s or PATIENCE_S
         self._is_ready = Event()
+        self._busy_with: str | None = None  # what keeps the agent from inspecting; None: nothing
         self._reloads: Counter[str] = Counter(done=0, refused=0)
-        for section in config.sinks().values():
+        for section in (config.sinks() | config.station_sinks()).values():
             section.require()
 
         self._loader = build.loader(config)
@@ -97,8 +98,10 @@ class Agent:
             hold=self._store.hold,
             clock=CautiousClock(last_known=journal.last_inspected_at()),
         )
-        context = SinkContext(config.agent.name, journal.outbox, alarms)
-        self._sinks = {key: section.build(context) for key, section in config.sinks().items()}
+        self._sinks = build.sinks(
+            config,
+            SinkContext(config.agent.name, journal.outbox, alarms, ledger=journal, not_ready=self._not_ready),
+        )
         self._meter = build.meter() if config.health else None
         self._drift = DriftWatch(self._drifted)
         self._undecided, self._squeezed = UndecidedRows(), SqueezedPictures()
@@ -106,10 +109,7 @@ class Agent:
         self._periodic = Periodic(
             [Task("retention", RETENTION_S, self._retention.run), Task("drift", DRIFT_S, self._drift.look)]
         )
-        self._commands = build.commands(config, journal)
-        self._sources = [
-            build.source(one, journal, config.limits.max_megapixels, self._commands) for one in config.stations
-        ]
+        self._sources = [build.source(config, one, journal, self._sinks) for one in config.stations]
         self._line = Line(
             self._sources,
             stations,
@@ -125,7 +125,6 @@ class Agent:
         )
         stages: list[Watched] = [*self._line.stages, self._periodic.stage]
         stages += [stage for sink in self._sinks.values() for stage in sink.stages]
-        stages += [self._commands.stage] if self._commands else []
         self._watchdog = Watchdog(stages, self._notifier, self.status, self._patience_s, self._line.feeding)
 
     def run(self, stop: Event, reload_asked: Event) -> None:
@@ -139,7 +138,7 @@ class Agent:
                     stop,
                     started=self._started,
                     between=lambda: self._reload_if_asked(reload_asked),
-                    stopping=self._notifier.stopping,
+                    stopping=self._stopping,
                 )
             finally:
                 self._stop_parts()
@@ -155,8 +154,26 @@ class Agent:
         """Return why the journal takes nothing now, or cannot be asked what is new; None while it is well."""
         return self._line.not_recording or self._journal.unread
 
+    def _not_ready(self, station: str) -> str | None:
+        """Say why no verdict of a station is to be had now; None while there is. Call from any thread."""
+        if self._busy_with or not self._is_ready.is_set():
+            return self._busy_with or "the agent starts"
+        if reason := self._not_recording():
+            return f"the journal takes nothing ({reason})"
+        if hanging := self._watchdog.hanging:
+            return f"the {hanging[0].name} hangs"
+        status = next(source.status() for source in self._sources if source.station == station)
+        return None if status.up else f"its source gives no pictures ({status.reason})"
+
     def reload(self) -> None:
         """Read the configuration again and judge by it from the next batch on; a bad one is refused with its errors."""
+        self._busy_with = "the agent reads its configuration again"
+        try:
+            self._reload()
+        finally:
+            self._busy_with = None
+
+    def _reload(self) -> None:
         self._notifier.reloading()
         try:
             new = load_config(self._path)
@@ -204,7 +221,6 @@ class Agent:
                     self._reloads,
                     self._periodic,
                     self._not_recording,
-                    self._commands,
                 )
                 around.enter_context(serving(self._config.health.port, registry, self._health))
             yield
@@ -216,6 +232,7 @@ class Agent:
             self._undecided.lengths,
             self._not_recording(),
             self._store.fault,
+            {key: sink.problem for key, sink in self._sinks.items() if sink.problem},
         )
 
     def _started(self) -> None:
@@ -224,6 +241,10 @@ class Agent:
         self._periodic.start()
         self._notifier.ready(self.status())
         self._is_ready.set()
+
+    def _stopping(self) -> None:
+        self._busy_with = "the agent stops"
+        self._notifier.stopping()
 
     def _reload_if_asked(self, reload_asked: Event) -> None:
         if reload_asked.is_set():
@@ -258,7 +279,5 @@ class Agent:
         """Stop what has threads of its own, the receivers of messages last."""
         self._periodic.close()
         self._retention.close()
-        if self._commands:
-            self._commands.close()
         for sink in self._sinks.values():
             sink.close()

@@ -13,7 +13,7 @@ from pydantic import create_model
 from edge_agent.cli import main
 from edge_agent.config import load
 from edge_agent.config.config import Config
-from edge_agent.core import Evidence, Inspection, Measure, Message, SinkContext, Watched
+from edge_agent.core import Evidence, Inspection, Measure, Message, SinkContext, Triggers, Watched
 from edge_agent.journal.journal import Journal
 from edge_agent.line.heartbeat import Stage
 from edge_agent.settings.finding import Finding
@@ -54,6 +54,11 @@ class NullSink:
         stage.beat()
         stage.rest()
         self.stages: Sequence[Watched] = (stage,)
+
+    problem = None
+
+    def triggers(self, station: str) -> Triggers:
+        raise NotImplementedError
 
     def messages(self, inspection: Inspection, evidence: Evidence) -> Sequence[Message]:
         payload = {"evaluation": inspection.verdict.evaluation.value}

@@ -14,6 +14,7 @@ from edge_agent.backbones.weights.store import fetch_remedy, search_folders
 from edge_agent.config.config import Config
 from edge_agent.config.polygons import area
 from edge_agent.config.station import StationConfig
+from edge_agent.core import MQTT
 from edge_agent.detectors.header import require_backbone
 from edge_agent.errors import CheckpointError, ConfigError
 from edge_agent.settings.section import Loc
@@ -69,11 +70,16 @@ def _check_trigger_folders_not_shared(config: Config) -> Iterator[tuple[Loc, str
             yield loc, text
 
 
-def _check_commands_have_broker(config: Config) -> Iterator[tuple[Loc, str]]:
-    """Yield stations that take commands without a broker to receive them from."""
+def _check_requests_have_a_sink(config: Config) -> Iterator[tuple[Loc, str]]:
+    """Yield stations whose pictures are to be requested by what is not configured, such as a broker."""
     for i, station in enumerate(config.stations):
-        if station.source.takes_commands and config.mqtt is None:
-            yield ("stations", i, "source", "trigger"), "mqtt wants a broker: add a section mqtt: {host: ...}"
+        key = station.source.requested_by
+        if key and key not in config.sinks():
+            example = "mqtt wants a broker: add a section mqtt: {host: ...}"
+            text = (
+                example if key == MQTT else f"{key} wants a section {key}: of its own: see config.yaml for an example"
+            )
+            yield ("stations", i, "source", "trigger"), text
 
 
 def _check_masks_leave_area(config: Config) -> Iterator[tuple[Loc, str]]:
@@ -184,7 +190,7 @@ def squeezed_pictures(config: Config) -> Iterator[tuple[Loc, str]]:
 CHECKS = (  # of a config that is valid section by section
     _check_own_pictures_not_watched,
     _check_trigger_folders_not_shared,
-    _check_commands_have_broker,
+    _check_requests_have_a_sink,
     _check_masks_leave_area,
     _check_defects_can_count,
     _check_prompts_fit,
@@ -201,7 +207,7 @@ def warnings(config: Config) -> Iterator[tuple[Loc, str]]:
             yield loc, f"{folder.path} is watched by stations[{first[folder.path]}] too: both inspect it"
     for i, station in enumerate(config.stations):
         yield from ((("stations", i, *loc), text) for loc, text in _station_warnings(station))
-        if station.source.takes_commands and config.mqtt and not config.mqtt.results:
+        if station.source.requested_by == MQTT and config.mqtt and not config.mqtt.results:
             text = "gets only the alarms: set mqtt.results: true to have every verdict published"
             yield ("stations", i, "source", "trigger"), text
     for i, station in enumerate(config.stations):

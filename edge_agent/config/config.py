@@ -72,6 +72,23 @@ class Config(Section):
         values = {key: getattr(self, key) for key in type(self).model_fields}
         return {key: value for key, value in values.items() if isinstance(value, SinkSection)}
 
+    def station_sinks(self) -> dict[str, SinkSection]:
+        """Return the sinks that belong to one station each, as a PLC does, by kind and name of the station."""
+        return {
+            f"{kind} {one.name}": section for one in self.stations for kind, section in one.source.own_sinks().items()
+        }
+
+    def asked(self, sink: str) -> dict[str, float | None]:
+        """Return the stations whose pictures a sink requests, and the seconds in which it wants an answer.
+
+        sink: the key of its section, or as station_sinks() names it.
+        """
+        return {
+            one.name: one.source.verdict_within_s
+            for one in self.stations
+            if one.source.requested_by == sink or sink in {f"{kind} {one.name}" for kind in one.source.own_sinks()}
+        }
+
     def station(self, name: str | None) -> StationConfig:
         """Return the station of that name; None is the only one. Raises ConfigError."""
         names = [station.name for station in self.stations]

@@ -184,17 +184,16 @@ def outbox(receivers: Mapping[str, Outbox]) -> Iterator[Metric]:
     yield from (messages, age)
 
 
-def sink(of: Sink) -> Iterator[Metric]:
-    for measure in of.measures():
-        family = CounterMetricFamily if measure.counts_up else GaugeMetricFamily
-        yield family(f"edge_agent_{measure.name}", measure.text, measure.value)
-
-
-def commands(triggers: Any) -> Iterator[Metric]:
-    heard = _counter("commands", "Commands for pictures over MQTT, by what became of them.", "outcome")
-    for outcome, times in list(triggers.counts.items()):
-        heard.add_metric([outcome], times)
-    yield heard
+def sinks(all_: Sequence[Sink]) -> Iterator[Metric]:
+    """Collect the measures of all sinks; those of one name are one metric."""
+    families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
+    for measure in (measure for sink in all_ for measure in sink.measures()):
+        family = families.get(measure.name)
+        if family is None:
+            make = _counter if measure.counts_up else _gauge
+            family = families[measure.name] = make(measure.name, measure.text, *measure.labels)
+        family.add_metric(list(measure.labels.values()), measure.value)
+    yield from families.values()
 
 
 def evidence(store: Any, line: Line) -> Iterator[Metric]:

@@ -54,6 +54,7 @@ class Watchdog:
         undecided: Mapping[str, int] | None = None,
         not_recording: str | None = None,
         no_evidence: str | None = None,
+        sinks_away: Mapping[str, str] | None = None,
     ) -> tuple[bool, dict[str, object]]:
         """Return whether all is well, and what /healthz says. A broker or a camera that is away is no illness of the agent.
 
@@ -63,6 +64,7 @@ class Watchdog:
             undecided: by station, how many of its last inspections were NotDecidable; None says nothing of it.
             not_recording: why the journal takes nothing now, so that nothing is inspected; None while it does.
             no_evidence: why no picture can be kept now; None while they can. Inspection goes on without.
+            sinks_away: by sink, why its receiver cannot be reached or does not do its part; None says nothing of it.
         """
         away = {one.station: status.reason for one in sources if not (status := one.status()).up}
         hanging = [stage.name for stage in self.hanging]
@@ -70,7 +72,7 @@ class Watchdog:
         silent_s = {stage.name: round(stage.silent_s, 1) for stage in self.stages}
         said = {"status": word, "hanging": hanging, "silent_s": silent_s, "counts": self._status()}
         rows = {station: length for station, length in (undecided or {}).items() if length}
-        said |= {"sources_away": away, "not_decidable_in_a_row": rows}
+        said |= {"sources_away": away, "sinks_away": dict(sinks_away or {}), "not_decidable_in_a_row": rows}
         return word == "ok", {**said, "not_recording": not_recording, "no_evidence": no_evidence}
 
     def look(self) -> None:

@@ -96,15 +96,17 @@ class MqttConfig(SinkSection):
 
         In a replay it has a client id and a status topic of its own, so as not to disturb a daemon of the same config.
         """
+        from edge_agent.core import MQTT
         from edge_agent.mqtt.sender import MqttSink
+        from edge_agent.mqtt.triggers import MqttTriggers
 
         agent, own = context.agent, self
         if context.replay:
             agent = f"{agent}-replay"
             own = self.model_copy(update={"client_id": self.client_id and f"{self.client_id}-replay"})
-        return MqttSink(
-            own.broker(agent), context.outbox(MqttSink.receiver), results=self.results, alarms=context.alarms
-        )
+        broker = own.broker(agent)
+        commands = MqttTriggers(broker, context.asked, context.ledger) if context.asked and context.ledger else None
+        return MqttSink(broker, context.outbox(MQTT), results=self.results, alarms=context.alarms, commands=commands)
 
     def broker(self, agent: str) -> Broker:
         """Return where to connect, and as whom. The password is read at every connection, so that it can change."""

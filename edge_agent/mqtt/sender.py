@@ -31,9 +31,11 @@ from edge_agent.mqtt.messages import (
     topic,
 )
 from edge_agent.mqtt.session import Session
+from edge_agent.mqtt.triggers import Commands, MqttTriggers
 
 log = logging.getLogger(__name__)
 
+_HEARD = "Commands for pictures over MQTT, by what became of them."
 POLL_S = 2.0  # how often the outbox is looked at when nobody says that there is something new
 
 
@@ -73,6 +75,7 @@ class MqttSink:
         *,
         results: bool = False,
         alarms: Mapping[str, bool] | None = None,
+        commands: MqttTriggers | None = None,
         window: int = 20,
         late_s: float = 10.0,
     ) -> None:
@@ -83,10 +86,11 @@ class MqttSink:
             outbox: the messages that wait for the broker.
             results: every inspection is a message, not only alarms.
             alarms: which stations are in alarm, as the journal knows; their state is published from the start.
+            commands: hears the commands that request pictures; None: no station takes any. It is closed with this.
             window: messages that may be unacknowledged at once, fewer if the broker says so.
             late_s: seconds after which a message is marked as historical.
         """
-        self._broker, self._outbox, self._results = broker, outbox, results
+        self._broker, self._outbox, self._results, self._commands = broker, outbox, results, commands
         self._client_id = broker.client_id or default_client_id(broker.agent)
         self._status_topic = topic(broker.prefix, broker.agent, "status")
         # A refusal is seldom undone within seconds, and many a broker ends the connection over every further try.
@@ -123,11 +127,21 @@ class MqttSink:
         self._last_error: str | None = None
 
         self._stage = Stage("sender")
-        self.stages: Sequence[Watched] = (self._stage,)
+        self.stages: Sequence[Watched] = (self._stage, commands.stage) if commands else (self._stage,)
         self._deadline = float("inf")  # monotonic seconds; for closing
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mqtt-sender", daemon=True)
         self._thread.start()
+
+    @property
+    def problem(self) -> str | None:
+        """See core.Sink."""
+        return self.counters().last_error
+
+    def triggers(self, station: str) -> Commands:
+        """See core.Sink."""
+        assert self._commands is not None, "only stations that SinkContext.asked names are asked for"
+        return self._commands.of(station)
 
     def messages(self, inspection: Inspection, evidence: Evidence) -> list[Message]:
         """Return the alarm of an inspection, if it raises, repeats or clears one, and its result if those are asked for."""
@@ -147,6 +161,8 @@ class MqttSink:
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Send what can be sent in this time, publish `stopped`, and disconnect. What remains waits in the journal."""
+        if self._commands:
+            self._commands.close(timeout_s)
         self._deadline = min(self._deadline, time.monotonic() + timeout_s)
         self._closing.set()
         self._event_queue.put(None)
@@ -176,6 +192,10 @@ class MqttSink:
             Measure("mqtt_sent", "Messages that the broker acknowledged.", counters.sent),
             Measure("mqtt_redelivered", "Messages that were sent once more.", counters.redelivered),
             Measure("mqtt_refused", "Refusals by the broker.", counters.refused),
+            *(
+                Measure("commands", _HEARD, times, labels={"outcome": outcome})
+                for outcome, times in (list(self._commands.counts.items()) if self._commands else ())
+            ),
         ]
 
     @property

@@ -148,7 +148,7 @@ def open_replay(config: Config, chosen: StationConfig, options: ReplayOptions) -
         def send_rest() -> int:
             for sink in sinks:
                 sink.close(SEND_S)
-            return sum(journal.outbox(sink.receiver).outbox_depth()[0] for sink in sinks)
+            return sum(journal.outbox(name).outbox_depth()[0] for sink in sinks if (name := sink.receiver))
 
         evidence, build_messages, batch = out / "evidence", build.message_builder(sinks), config.limits.batch_size
         inspect: Inspect

@@ -1,4 +1,4 @@
-"""The sections of config.yaml that make a sink: a durable receiver of what was inspected."""
+"""The sections of config.yaml that make a sink: what is told of each inspection, and may request pictures."""
 
 from __future__ import annotations
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from edge_agent.settings.finding import Finding
 from edge_agent.settings.section import Loc, Section
+from edge_agent.settings.sinks import SinkSection
 
 if TYPE_CHECKING:
     from edge_agent.core import Ledger, Source, Triggers
@@ -47,7 +48,7 @@ class SourceSection(Section):
             station: the station's name.
             ledger: knows which files were inspected before.
             max_megapixels: larger pictures are not decoded.
-            triggers: the station's commands; None unless takes_commands, or where there is no broker.
+            triggers: the requests of the station's sink; None unless `requested_by` or `own_sinks` name one.
 
         Raises:
             ConfigError: if a password is missing, or this machine cannot open such a source.
@@ -72,9 +73,18 @@ class SourceSection(Section):
         return ()
 
     @property
-    def takes_commands(self) -> bool:
-        """Return whether MQTT commands request this source's pictures; if so, by its key `trigger`."""
-        return False
+    def requested_by(self) -> str | None:
+        """Return the section of a sink whose receiver requests this source's pictures, such as mqtt; if so, by the key `trigger`."""
+        return None
+
+    def own_sinks(self) -> Mapping[str, SinkSection]:
+        """Return the sink, by the name of its kind, whose receiver requests the pictures of this source alone, such as a PLC."""
+        return {}
+
+    @property
+    def verdict_within_s(self) -> float | None:
+        """Return the seconds after a request in which it wants its answer; None: whenever there is one."""
+        return None
 
     @property
     def stored_recursive(self) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
+from edge_agent.core import MQTT
 from edge_agent.errors import ConfigError
 from edge_agent.settings.finding import Finding
 from edge_agent.settings.password import PasswordConfig
@@ -312,6 +313,6 @@ class CameraConfig(GenicamKeys, SourceSection):
         return [WatchedFolder(("trigger", "folder"), self.trigger.folder, holds_pictures=False)]
 
     @property
-    def takes_commands(self) -> bool:
+    def requested_by(self) -> str | None:
         """See SourceSection."""
-        return self.trigger is not None and self.trigger.by_command
+        return MQTT if self.trigger and self.trigger.by_command else None

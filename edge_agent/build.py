@@ -77,6 +77,7 @@ def single_detector(wanted: DetectorConfig, loader: Loader) -> PromptDetector:
         wanted.precision,
         wanted.method,
         wanted.image_size,
+        wanted.trained_on,
     )
 
 

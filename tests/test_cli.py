@@ -186,9 +186,9 @@ def test_the_doctor_names_everything_that_would_fail(tmp_path: Path, capsys: pyt
 
 
 def test_a_model_without_prompts_is_a_bad_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config = write_config(tmp_path, station(detector={"model": "tips-l14"}))
+    config = write_config(tmp_path, station(detector={"model": "tips-b14"}))
     assert main(["check", "--config", str(config)]) == 78
-    assert "stations[0].detector.checkpoint: is missing: tips-l14 comes without prompts" in capsys.readouterr().err
+    assert "stations[0].detector.checkpoint: is missing: tips-b14 comes without prompts" in capsys.readouterr().err
 
 
 def test_stations_that_watch_one_folder_are_pointed_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

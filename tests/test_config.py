@@ -94,7 +94,9 @@ def test_every_setting_that_the_example_offers_can_be_uncommented(tmp_path: Path
     shutil.copy(EMBEDDED_CHECKPOINT, tmp_path / "prompts.safetensors")
     for name in ("db-password", "page.pem", "page.key"):
         (tmp_path / name).write_text("x")
-    offered = re.sub(r"#: (?!calibration|method|trigger)", "", EXAMPLE.read_text("utf-8"))  # each in place of another
+    offered = re.sub(
+        r"#: (?!calibration|method|trained_on|trigger)", "", EXAMPLE.read_text("utf-8")
+    )  # each in place of another
     config = load(tmp_path, offered)
     assert config.mqtt is not None
     assert config.mqtt.prefix == "acme/plant1/assembly/line4"

@@ -10,7 +10,7 @@ import pytest
 from edge_agent.cli import main
 from edge_agent.cli import parser as agent_parser
 from edge_agent.detectors.methods import METHODS, few_shot_methods, fitted_methods, unfitted_methods
-from edge_agent.importing.datasets import DATASETS
+from edge_agent.detectors.systems import DATASETS
 from edge_agent.importing.layouts import LAYOUTS
 from tests import tiny_clip
 from trainer.cli import parser as trainer_parser

@@ -1,12 +1,20 @@
-"""`edge-agent models`: the known backbones, and how to get one."""
+"""`edge-agent models`: the known backbones and published prompts, and how to get them."""
 
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edge_agent.commands.exits import OK
 from edge_agent.detectors.methods import METHODS
+from edge_agent.detectors.systems import DATASETS, DEFAULT_DATASET, SYSTEMS, default_system
+
+if TYPE_CHECKING:
+    from edge_agent.backbones.weights.fetch import Progress
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -23,12 +31,24 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--methods", action="store_true", help="list the methods instead: paper, licence, cost and purpose"
     )
     actions = models.add_subparsers(metavar="ACTION")
-    fetch = actions.add_parser("fetch", help="download official weights, or take them from a folder or a mirror")
-    fetch.add_argument("name", help="as `edge-agent models` lists or describes it")
+    fetch = actions.add_parser("fetch", help="download official weights and prompts, or take them from elsewhere")
+    fetch.add_argument(
+        "name",
+        help=f"as `edge-agent models` lists or describes it: a backbone, or a method with published prompts ({', '.join(SYSTEMS)})",
+    )
     fetch.add_argument(
         "--from", dest="source", metavar="PLACE", help="folder or http(s) mirror, for factories without internet"
     )
     fetch.set_defaults(run=_fetch)
+    pack = actions.add_parser("pack", help="on a PC with internet: make the folder that `fetch --from` takes elsewhere")
+    pack.add_argument("place", type=Path, metavar="FOLDER", help="made if it is not there; such as a USB stick's")
+    pack.add_argument(
+        "names", nargs="*", metavar="NAME", default=["tipsomaly"], help="as for fetch (default: tipsomaly)"
+    )
+    pack.add_argument(
+        "--from", dest="source", metavar="PLACE", help="folder or http(s) mirror, in place of the owners'"
+    )
+    pack.set_defaults(run=_pack)
 
 
 def _models(options: argparse.Namespace) -> int:
@@ -38,16 +58,64 @@ def _models(options: argparse.Namespace) -> int:
     if options.methods:
         print(method_table())
         return OK
-    print(table(list_models([options.folder] if options.folder else search_folders())))
-    print(f"\n{unlisted()}")
+    folders = [options.folder] if options.folder else search_folders()
+    print(table(list_models(folders)))
+    print(f"\n{unlisted()}\n{prompts_table(folders)}")
     return OK
 
 
 def _fetch(options: argparse.Namespace) -> int:
-    from tqdm import tqdm
-
-    from edge_agent.backbones.weights.fetch import fetch
+    from edge_agent.backbones.weights.download import Unreachable
     from edge_agent.backbones.weights.store import default_folder, own_folder, shared_folder
+    from edge_agent.importing.fetch import fetch_files, make_checkpoints
+
+    into = options.folder or default_folder()
+    system = SYSTEMS.get(options.name) or default_system(options.name)
+    backbone = system.backbone if system else options.name
+    with _bars() as progress:
+        folder = fetch_files(backbone, into=into, source=options.source, progress=progress)
+    print(f"{backbone} is in {folder}")
+    if system:
+        try:
+            with _bars() as progress:
+                fetch_files(system.method, into=into, source=options.source, progress=progress)
+        except Unreachable as error:
+            if system.method == options.name:
+                raise
+            print(f"warning: without the prompts that are published for it: {error}", file=sys.stderr)
+        else:
+            print(
+                f"making checkpoints of the prompts of {METHODS[system.method].title}: reading {backbone}", flush=True
+            )
+            for trained_on, path in zip(DATASETS, make_checkpoints(system, into), strict=True):
+                used = (
+                    f"taken for {backbone}" if trained_on == DEFAULT_DATASET else f"taken with trained_on: {trained_on}"
+                )
+                print(f"{path}: trained on {DATASETS[trained_on]}; {used}")
+    if own_folder() in folder.parents:
+        print(
+            f"a service does not look there: for one, say sudo edge-agent models fetch {options.name} --from {own_folder()}, "
+            f"which copies it to {shared_folder()}"
+        )
+    return OK
+
+
+def _pack(options: argparse.Namespace) -> int:
+    from edge_agent.importing.fetch import fetch_files
+
+    for name in options.names:
+        with _bars() as progress:
+            fetch_files(name, into=options.place, source=options.source, progress=progress)
+    print(f"{options.place} holds {', '.join(options.names)}. Take it to the other machine, and say there:")
+    for name in options.names:
+        print(f"  sudo edge-agent models fetch {name} --from {options.place}")
+    return OK
+
+
+@contextmanager
+def _bars() -> Iterator[Progress]:
+    """Give a function that shows a bar for each file on a terminal."""
+    from tqdm import tqdm
 
     bars: dict[str, tqdm] = {}
 
@@ -57,16 +125,27 @@ def _fetch(options: argparse.Namespace) -> int:
         bars[file].total = total
         bars[file].update(done - bars[file].n)
 
-    folder = fetch(options.name, into=options.folder or default_folder(), source=options.source, progress=progress)
-    for bar in bars.values():
-        bar.close()
-    print(f"{options.name} is in {folder}")
-    if own_folder() in folder.parents:
-        print(
-            f"a service does not look there: for one, say sudo edge-agent models fetch {options.name} --from {own_folder()}, "
-            f"which copies it to {shared_folder()}"
+    try:
+        yield progress
+    finally:
+        for bar in bars.values():
+            bar.close()
+
+
+def prompts_table(folders: Sequence[Path]) -> str:
+    """Return a line for every backbone with published prompts: whose they are, and which are here. folders: of all models."""
+    lines = ["Published prompts:"]
+    for one in SYSTEMS.values():
+        here = [
+            DATASETS[trained_on]
+            for trained_on in DATASETS
+            if any(one.checkpoint(folder, trained_on).is_file() for folder in folders)
+        ]
+        there = f"here: trained on {', '.join(here)}" if here else f"not fetched: edge-agent models fetch {one.method}"
+        lines.append(
+            f"{one.backbone}: {METHODS[one.method].title} ({one.prompts.holder}, {one.prompts.licence}), {there}"
         )
-    return OK
+    return "\n".join(lines)
 
 
 def method_table() -> str:

@@ -195,10 +195,11 @@ def _detector(configured: DetectorConfig, options: argparse.Namespace) -> Detect
 
     keys = {key: getattr(configured, key) for key in configured.model_fields_set | {"class_name"}}
     if options.model:
-        keys = {key: value for key, value in keys.items() if key not in ("checkpoint", "image_size")}
+        keys = {key: value for key, value in keys.items() if key not in ("checkpoint", "image_size", "trained_on")}
         keys["model"] = options.model
     if options.checkpoint:
-        keys = {key: value for key, value in keys.items() if key != "method"} | {"checkpoint": options.checkpoint}
+        keys = {key: value for key, value in keys.items() if key not in ("method", "trained_on")}
+        keys["checkpoint"] = options.checkpoint
     try:
         return DetectorConfig.model_validate(keys)
     except ValidationError as error:

@@ -16,6 +16,7 @@ from edge_agent.config.polygons import area
 from edge_agent.config.station import StationConfig
 from edge_agent.core import MQTT
 from edge_agent.detectors.header import require_backbone
+from edge_agent.detectors.systems import absence_of_prompts
 from edge_agent.errors import CheckpointError, ConfigError
 from edge_agent.settings.section import Loc
 from edge_agent.settings.sources import WatchedFolder
@@ -129,7 +130,7 @@ def _check_prompts_fit(config: Config) -> Iterator[tuple[Loc, str]]:
     for i, station in enumerate(config.stations):
         detector = station.detector
         try:
-            prompts, header = detector.prompts(), detector.header()
+            prompts, header = detector.prompts(folders), detector.header(folders)
             digest = family_of(detector.model).digest(detector.model, folders)
             if header and prompts:
                 require_backbone(header, prompts, detector.model, digest or _digest_by_name(header, detector.model))
@@ -212,8 +213,11 @@ def warnings(config: Config) -> Iterator[tuple[Loc, str]]:
             yield ("stations", i, "source", "trigger"), text
     for i, station in enumerate(config.stations):
         model = station.detector.model
-        if family_of(model).is_absent(model, search_folders(config.agent.data_dir)):
+        folders = search_folders(config.agent.data_dir)
+        if family_of(model).is_absent(model, folders):
             yield ("stations", i, "detector", "model"), f"{model} is not on this machine: {fetch_remedy(model)}"
+        elif station.detector.takes_published_prompts() and station.detector.prompts(folders) is None:
+            yield ("stations", i, "detector", "model"), absence_of_prompts(model)
     for key, sink in config.sinks().items():
         yield from (((key, *loc), text) for loc, text in sink.warnings())
     if config.database.password:
@@ -241,6 +245,9 @@ def _station_warnings(station: StationConfig) -> Iterator[tuple[Loc, str]]:
     if station.detector.method:
         text = "nobody has measured a threshold for it, so 0.5 is taken: set threshold or calibration"
         yield ("detector", "method"), text
+    elif station.detector.takes_published_prompts():
+        text = "nobody has measured a threshold for published prompts, so 0.5 is taken: set threshold or calibration"
+        yield ("detector", "model"), text
     elif station.detector.windows > 1:
         text = "raises scores, and the checkpoint's threshold was chosen without windows: set threshold or calibration"
         yield ("detector", "windows"), text

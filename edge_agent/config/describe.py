@@ -8,6 +8,7 @@ from edge_agent.config.config import Config
 from edge_agent.config.detector import DetectorConfig
 from edge_agent.config.evidence import EvidenceConfig
 from edge_agent.config.station import StationConfig
+from edge_agent.detectors.systems import DATASETS
 
 _KEPT = {"none": "none", "not_ok": "of NotOK", "all": "all"}
 
@@ -45,6 +46,8 @@ def _station(station: StationConfig) -> Iterator[str]:
     detector = station.detector
     yield f"watches   {station.source.describe()}"
     prompts = f", checkpoint {detector.checkpoint}" if detector.checkpoint else ""
+    if detector.takes_published_prompts():
+        prompts = f", prompts published for it, trained on {DATASETS[detector.trained_on]}"
     prompts += f", method {detector.method}" if detector.method else ""
     prompts += "".join(f", together with model {one.model}" for one in detector.together)
     size = f" at {detector.image_size} pixels" if detector.image_size else ""

@@ -12,8 +12,10 @@ from pydantic_core import PydanticCustomError
 from edge_agent.backbones.families import family_of
 from edge_agent.backbones.tips.embedded import EMBEDDED
 from edge_agent.backbones.tips.folder import HINT
+from edge_agent.backbones.weights.store import search_folders
 from edge_agent.detectors.header import UNFITTED_THRESHOLD, read_header
 from edge_agent.detectors.methods import checkpoint_methods, unfitted_methods
+from edge_agent.detectors.systems import DEFAULT_DATASET, default_system, find_prompts
 from edge_agent.errors import CheckpointError
 from edge_agent.inference.image_size import MAX_WINDOWS, whole_patches
 from edge_agent.settings.section import Section
@@ -54,6 +56,11 @@ def _check_header(checkpoint: Path) -> None:
         raise invalid(f"{checkpoint} is of the method {header['method']!r}; this version knows {known}")
 
 
+def _has_prompts(model: str) -> bool:
+    """Return whether a model comes with prompts, or some are published for it."""
+    return family_of(model).checkpoint(model) is not None or default_system(model) is not None
+
+
 class Beside(Section):
     """A detector with prompts that looks together with a bank: its model and checkpoint; None is the one that comes with it."""
 
@@ -65,7 +72,8 @@ class DetectorConfig(Section):
     """The detector of a station; stations with equal sections share one.
 
     model: "embedded", the name of a known backbone, or a folder with its files (beginning with /, ./, ../ or ~).
-    method: one that needs no checkpoint, instead of a checkpoint. checkpoint: None is the one that comes with the model.
+    method: one that needs no checkpoint, instead of a checkpoint. checkpoint: None is the one that comes with the model, or that
+    `edge-agent models fetch` made of prompts that are published for it. trained_on: the data set that these were trained on.
     class_name: what is in the picture, in one or two words. image_size: side in pixels at which pictures are read; None is
     as fitted. windows: number of windows along each side that are read besides the whole picture; 1 is none. squares: whether
     elongated pictures are read in squares; None: as the station's calibration was made, yes without one. together: what looks
@@ -75,6 +83,7 @@ class DetectorConfig(Section):
     model: Model = EMBEDDED
     method: Method | None = None
     checkpoint: ReadableFile | None = Field(default=None, validate_default=True)
+    trained_on: Literal["mvtec", "visa"] = DEFAULT_DATASET
     class_name: Text = "object"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
@@ -105,7 +114,7 @@ class DetectorConfig(Section):
         method = info.data.get("method")
         if checkpoint is not None and method is not None:
             raise invalid(f"cannot be combined with method {method}, which needs none: remove one of them")
-        if checkpoint is None and method is None and family_of(model).checkpoint(model) is None:
+        if checkpoint is None and method is None and not _has_prompts(model):
             methods = " or ".join(unfitted_methods())
             raise invalid(
                 f"is missing: {model} comes without prompts, name a checkpoint that was fitted for it, or method: {methods}"
@@ -113,6 +122,16 @@ class DetectorConfig(Section):
         if checkpoint is not None:
             _check_header(checkpoint)
         return checkpoint
+
+    @field_validator("trained_on")
+    @classmethod
+    def _check_trained_on(cls, trained_on: str, info: ValidationInfo) -> str:
+        model, method, checkpoint = (info.data.get(key) for key in ("model", "method", "checkpoint"))
+        if model and (method or checkpoint or default_system(model) is None):
+            raise invalid(
+                f"chooses between the prompts that are published for a model, and {method or checkpoint or model} has none: remove it"
+            )
+        return trained_on
 
     @field_validator("together")
     @classmethod
@@ -140,15 +159,28 @@ class DetectorConfig(Section):
             raise invalid(f"is {side}; must be a multiple of {model}'s patch of {patch} pixels: take {near}")
         return side
 
-    def prompts(self) -> Path | None:
-        """Return the checkpoint that is inspected with, also where it comes with the model; None for a method without one."""
+    def prompts(self, folders: Sequence[Path] | None = None) -> Path | None:
+        """Return the checkpoint that is inspected with, also where it comes with the model; None without one.
+
+        There is none for a method that needs none, and where published prompts have to be fetched first. folders: where fetched
+        models lie; None (default): where they lie on this machine.
+        """
         if self.method is not None:
             return None
-        return self.checkpoint or family_of(self.model).checkpoint(self.model)
+        own = self.checkpoint or family_of(self.model).checkpoint(self.model)
+        return own or find_prompts(self.model, self.trained_on, search_folders() if folders is None else folders)
 
-    def header(self) -> Mapping[str, Any] | None:
-        """Read the header of that checkpoint; None without one. Raises CheckpointError if it cannot be read any more."""
-        prompts = self.prompts()
+    def takes_published_prompts(self) -> bool:
+        """Return whether prompts are taken that are published for the model, fetched or not."""
+        own = self.method or self.checkpoint or family_of(self.model).checkpoint(self.model)
+        return own is None
+
+    def header(self, folders: Sequence[Path] | None = None) -> Mapping[str, Any] | None:
+        """Read the header of the checkpoint that `prompts` returns; None without one. folders: as there.
+
+        Raises CheckpointError if it cannot be read any more.
+        """
+        prompts = self.prompts(folders)
         return read_header(prompts) if prompts else None
 
     def recommended_threshold(self) -> float:

@@ -14,8 +14,8 @@ from edge_agent.backbones.clip.names import PREFIX, fault_of
 from edge_agent.backbones.families import catalog
 from edge_agent.detectors.checkpoint import Checkpoint, save_checkpoint
 from edge_agent.detectors.method import Method
+from edge_agent.detectors.systems import DATASETS
 from edge_agent.errors import CheckpointError
-from edge_agent.importing.datasets import DATASETS
 from edge_agent.importing.layouts import LAYOUTS
 from edge_agent.importing.published import PublishedPrompts, checked_tensors, described, read_content
 from edge_agent.inference.image_size import chosen_side

@@ -15,6 +15,7 @@ from edge_agent.backbones.tips.embedded import EMBEDDED
 from edge_agent.backbones.weights.store import search_folders
 from edge_agent.core import Detector
 from edge_agent.detectors.checkpoint import load_checkpoint, unfitted_checkpoint
+from edge_agent.detectors.systems import DEFAULT_DATASET, require_prompts
 from edge_agent.errors import CheckpointError, DeviceMissing
 from edge_agent.inference.detector import PromptDetector
 from edge_agent.inference.squares import SquaresDetector
@@ -62,26 +63,26 @@ class Loader:
         precision: str = "auto",
         method: str | None = None,
         image_size: int | None = None,
+        trained_on: str = DEFAULT_DATASET,
     ) -> PromptDetector:
         """Load a detector, or return the one that is loaded already.
 
         Args:
             model: see backbone().
-            checkpoint: fitted prompts; default those that come with the model.
+            checkpoint: fitted prompts; default those that come with the model, or are published for it and fetched.
             class_name: what is in the pictures, in a word or two.
             device: "auto", "cpu" or "cuda".
             precision: "auto", "fp32", "bf16" or "fp16".
             method: one that needs no checkpoint, in place of one.
             image_size: side in pixels that pictures are read at; default as fitted.
+            trained_on: a key of systems.DATASETS, of the published prompts that are taken.
 
         Raises CheckpointError.
         """
         if method is not None and checkpoint is not None:
             raise CheckpointError(f"{checkpoint}: {method} needs no checkpoint: leave one of the two out")
         if method is None and checkpoint is None:
-            checkpoint = family_of(model).checkpoint(model)
-            if checkpoint is None:
-                raise CheckpointError(f"{model} comes without prompts: name a checkpoint that was fitted for it")
+            checkpoint = family_of(model).checkpoint(model) or require_prompts(model, trained_on, self._folders)
         key = (model, method, checkpoint, class_name, device, precision, image_size)
         if key not in self._detectors:
             dtype = choose_dtype(precision, choose_device(device))

@@ -9,7 +9,7 @@ from pathlib import Path
 from edge_agent.backbones.families import forms
 from edge_agent.commands.arguments import count
 from edge_agent.detectors.methods import fitted_methods
-from edge_agent.importing.datasets import DATASETS
+from edge_agent.detectors.systems import DATASETS
 from trainer.commands.output import writable
 
 

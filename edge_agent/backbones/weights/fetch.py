@@ -75,18 +75,22 @@ def fetch_published(
     folder = into / backbone.folder
     download_file = _source(backbone, source, policy)
     try:
-        if all(intact(folder, file.name) for file in backbone.files):
+        if all(_is_here(folder, file) for file in backbone.files):
             return folder  # before the lock, so that a read-only folder is enough
         _make_readable(into, backbone.folder)
-        with _locked(folder):
+        with locked(folder):
             for file in backbone.files:
-                if not intact(folder, file.name):
+                if not _is_here(folder, file):
                     _fetch_file(backbone, file, folder, download_file, progress)
     except Unreachable as error:
-        raise CheckpointError(f"{error}\n{_other_sources(backbone)}") from None
+        raise Unreachable(f"{error}\n{_other_sources(backbone)}") from None
     except OSError as error:
         raise CheckpointError(_disk_error(error, folder)) from None
     return folder
+
+
+def _is_here(folder: Path, file: RemoteFile) -> bool:
+    return intact(folder, file.name) and file.sha256 in (None, read_pins(folder)[file.name])
 
 
 def _make_readable(into: Path, name: str) -> None:
@@ -105,21 +109,21 @@ def _fetch_file(
     report = partial(progress, f"{backbone.name}/{file.name}")
     downloaded = download_file(file, part, report)
     try:
-        sha256 = _verify(part, downloaded, file.name)
+        sha256 = _verify(part, downloaded, file)
     except CheckpointError as error:
         discard(part)
         if not downloaded.pieced:
             raise
         log.warning("%s; downloading it again from the first byte", error)
         downloaded = download_file(file, part, report)
-        sha256 = _verify(part, downloaded, file.name)
+        sha256 = _verify(part, downloaded, file)
     if fault := _fault_of_shape(backbone, file, part):
         discard(part)
         raise CheckpointError(
             f"{downloaded.origin} is not {file.name} of {backbone.name}: {fault}; name the right file"
         )
     pinned = read_pins(folder).get(file.name)
-    if pinned not in (None, sha256):
+    if file.sha256 is None and pinned not in (None, sha256):
         discard(part)
         raise CheckpointError(
             f"{downloaded.origin} is not the file that {folder / PINS} has pinned: its SHA-256 is {sha256[:12]}..., the "
@@ -132,15 +136,15 @@ def _fetch_file(
     discard(part)
 
 
-def _verify(part: Path, downloaded: Downloaded, name: str) -> str:
-    """Verify a download against its source's digests, and return its SHA-256 (hex).
+def _verify(part: Path, downloaded: Downloaded, file: RemoteFile) -> str:
+    """Verify a download against its source's digests and the catalogue's, and return its SHA-256 (hex).
 
     Args:
         part: the downloaded file.
         downloaded: what its source states.
-        name: what the file will be called.
+        file: what it is to be.
 
-    Raises CheckpointError where it is damaged.
+    Raises CheckpointError where it is damaged, or another file.
     """
     found = measure(part, {"sha256", *downloaded.stated})
     for algorithm, stated in downloaded.stated.items():
@@ -149,9 +153,14 @@ def _verify(part: Path, downloaded: Downloaded, name: str) -> str:
                 f"{downloaded.origin} arrived damaged: its {algorithm} is {found[algorithm]}, its source states {stated}; "
                 "try again; if it stays so, the source itself is damaged"
             )
-    if not downloaded.stated:
+    if file.sha256 not in (None, found["sha256"]):
+        raise CheckpointError(
+            f"{downloaded.origin} is not {file.name}: its SHA-256 is {found['sha256'][:12]}..., its owner's file has"
+            f" {str(file.sha256)[:12]}...; nothing of it was kept: take it from {file.url}"
+        )
+    if not downloaded.stated and file.sha256 is None:
         log.warning("%s: the source states no digest for it", downloaded.origin)
-        if name.endswith(".npz") and (fault := _fault(part)):
+        if file.name.endswith(".npz") and (fault := _fault(part)):
             raise CheckpointError(
                 f"{downloaded.origin} is not a whole .npz file ({fault}); try again, or another source"
             )
@@ -260,7 +269,8 @@ def _digest_in(sums: Path, name: str) -> dict[str, str]:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
+    """Let no other fetch work in a folder at the same time; wait for one that does."""
     lock = filelock.FileLock(folder / ".lock")
     try:
         lock.acquire(timeout=0)
@@ -277,7 +287,8 @@ def _other_sources(backbone: Published) -> str:
     names = ", ".join(file.published_name for file in backbone.files)
     return (
         f"To take the files from elsewhere: `edge-agent models fetch {backbone.name} --from PLACE`, where PLACE is a "
-        f"mirror's address or a folder (a USB stick, say) with {names}"
+        f"mirror's address or a folder (a USB stick, say) with {names}; `edge-agent models pack PLACE {backbone.name}` makes it on "
+        "a PC with internet"
     )
 
 

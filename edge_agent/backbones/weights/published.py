@@ -1,6 +1,7 @@
 """The record of a published set of weights: owner, licence, sizes, addresses of its files.
 
-Left out: digests and exact sizes, which the servers state and a fetch pins (see store.py).
+Left out, but for files whose owner never changes them: digests and exact sizes, which the servers state and a fetch pins
+(see store.py).
 """
 
 from __future__ import annotations
@@ -13,17 +14,21 @@ from pathlib import Path
 class RemoteFile:
     """One file of a backbone: its name in our folders, and where its owner publishes it.
 
-    sized: name of an array in it whose last axis is as long as a feature; None where none tells.
+    sized: name of an array in it whose last axis is as long as a feature; None where none tells. path: where it lies in its
+    owner's repository; None where the last part of its address tells it from others. sha256: the only digest (hex) that it may
+    have; None for what a fetch finds, which it pins.
     """
 
     name: str
     url: str
     sized: str | None = None
+    path: str | None = None
+    sha256: str | None = None
 
     @property
     def published_name(self) -> str:
         """The file's name at its owner's, as in "tips_oss_b14_highres_distilled_vision.npz"."""
-        return self.url.rsplit("/", 1)[1]
+        return self.path or self.url.rsplit("/", 1)[1]
 
 
 @dataclass(frozen=True, slots=True)

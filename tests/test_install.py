@@ -74,7 +74,7 @@ def test_a_machine_without_a_network_gets_the_new_program_and_goes_back_to_the_o
         """,
     )
     assert ended.returncode == 0, ended.stderr
-    units = ("edge-agent-page.service", "edge-agent.service", "edge-agent@.service")
+    units = ("edge-agent-page.service", "edge-agent-page@.service", "edge-agent.service", "edge-agent@.service")
     said = [line for line in ended.stdout.splitlines() if not line.startswith(("the program", "installed", "  "))]
     assert said == ["1.0", "2.0", "refused", "2.0", "1.0", "mine", *units]
     assert "no virtual environment" in ended.stderr

@@ -315,7 +315,7 @@ def test_journald_gets_a_line_a_verdict_with_its_level_and_words_to_search_for(t
 
 SYSTEMD = Path(__file__).parents[1] / "deploy" / "systemd"
 UNITS = ("edge-agent.service", "edge-agent@.service")
-PAGE_UNIT = "edge-agent-page.service"
+PAGE_UNITS = ("edge-agent-page.service", "edge-agent-page@.service")
 
 
 def run(*command: object) -> subprocess.CompletedProcess[str]:
@@ -334,7 +334,7 @@ def analyze() -> str:
     return found
 
 
-@pytest.mark.parametrize("unit", [*UNITS, PAGE_UNIT])
+@pytest.mark.parametrize("unit", [*UNITS, *PAGE_UNITS])
 def test_systemd_finds_nothing_wrong_with_the_units(unit: str, analyze: str, tmp_path: Path) -> None:
     text = (SYSTEMD / unit).read_text()
     assert text.count("/opt/edge-agent/.venv/bin/edge-agent ") == 1  # which is not installed here
@@ -346,7 +346,7 @@ def test_systemd_finds_nothing_wrong_with_the_units(unit: str, analyze: str, tmp
     assert "Failed to parse" in run(analyze, "verify", copy).stderr
 
 
-@pytest.mark.parametrize("unit", [*UNITS, PAGE_UNIT])
+@pytest.mark.parametrize("unit", [*UNITS, *PAGE_UNITS])
 def test_the_units_expose_little(unit: str, analyze: str) -> None:
     judged = run(analyze, "security", "--offline=true", SYSTEMD / unit)
     level = re.search(r"Overall exposure level for .*: ([\d.]+)", judged.stdout)
@@ -356,17 +356,30 @@ def test_the_units_expose_little(unit: str, analyze: str) -> None:
     assert float(level[1]) <= 3.0
 
 
+def is_as(one: str, several: str) -> None:
+    """A template says all that the unit of an only one says, with the name of each in its files and folders."""
+    for line in filter(None, one.partition("[Unit]")[2].splitlines()):
+        here = line.replace("config.yaml", "%i.yaml").replace("inspection agent", "inspection agent %i")
+        here = here.replace("edge-agent.service", "edge-agent@%i.service").replace("agent-page", "agent-page-%i")
+        here = re.sub(r"((Directory|Identifier)=|%C/)edge-agent(?!-)", r"\1edge-agent-%i", here)
+        assert line.startswith("#") or here in several.splitlines(), here
+
+
 def test_one_of_several_agents_is_confined_as_the_only_one_is() -> None:
     one, several = ((SYSTEMD / unit).read_text() for unit in UNITS)
     assert "MemoryDenyWriteExecute=" not in one
-    for line in filter(None, one.partition("[Unit]")[2].splitlines()):
-        here = line.replace("config.yaml", "%i.yaml").replace("inspection agent", "inspection agent %i")
-        here = re.sub(r"((Directory|Identifier)=|%C/)edge-agent(?!-)", r"\1edge-agent-%i", here)
-        assert line.startswith("#") or here in several.splitlines()
+    is_as(one, several)
+
+
+def test_one_of_several_pages_is_confined_as_the_only_one_is() -> None:
+    one, several = ((SYSTEMD / unit).read_text() for unit in PAGE_UNITS)
+    is_as(one, several)
+    # All agents have this user, as systemd takes what is before the @ of a unit's name.
+    assert "User=edge-agent\n" in several
 
 
 def test_the_page_is_confined_as_the_agent_is_and_has_its_user_and_folders() -> None:
-    agent, page = ((SYSTEMD / unit).read_text().splitlines() for unit in (UNITS[0], PAGE_UNIT))
+    agent, page = ((SYSTEMD / unit).read_text().splitlines() for unit in (UNITS[0], PAGE_UNITS[0]))
     assert "User=edge-agent" in page  # as DynamicUser= derives it for the agent from the unit's name
     confined = (
         "Protect",
@@ -396,6 +409,7 @@ def test_what_is_installed_stays_installed_and_goes_again(tmp_path: Path) -> Non
     assert sorted(tree(root)) == [
         "etc/edge-agent/config.yaml",
         "etc/systemd/system/edge-agent-page.service",
+        "etc/systemd/system/edge-agent-page@.service",
         "etc/systemd/system/edge-agent.service",
         "etc/systemd/system/edge-agent@.service",
         "etc/udev/rules.d/70-edge-agent-cameras.rules",

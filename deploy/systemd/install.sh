@@ -53,6 +53,7 @@ fi
 put edge-agent.service /etc/systemd/system 644
 put edge-agent@.service /etc/systemd/system 644
 put edge-agent-page.service /etc/systemd/system 644
+put edge-agent-page@.service /etc/systemd/system 644
 put 70-edge-agent-cameras.rules /etc/udev/rules.d 644
 mkdir -p "$root/etc/edge-agent"
 if [ ! -e "$root/etc/edge-agent/config.yaml" ]; then

@@ -22,15 +22,17 @@ fail() {
 
 if [ -z "$root" ]; then
     systemctl disable --now edge-agent.service edge-agent-page.service 2>/dev/null || true
-    for unit in $(systemctl list-units --all --plain --no-legend 'edge-agent@*.service' | cut -d ' ' -f 1); do
+    for unit in $(systemctl list-units --all --plain --no-legend 'edge-agent@*.service' 'edge-agent-page@*.service' |
+        cut -d ' ' -f 1); do
         systemctl disable --now "$unit" 2>/dev/null || true
     done
 fi
 rm -f "$root/etc/systemd/system/edge-agent.service" "$root/etc/systemd/system/edge-agent@.service" \
-    "$root/etc/systemd/system/edge-agent-page.service" \
+    "$root/etc/systemd/system/edge-agent-page.service" "$root/etc/systemd/system/edge-agent-page@.service" \
     "$root/etc/systemd/system/multi-user.target.wants/edge-agent.service" \
     "$root/etc/systemd/system/multi-user.target.wants/edge-agent-page.service" \
     "$root/etc/systemd/system/multi-user.target.wants"/edge-agent@*.service \
+    "$root/etc/systemd/system/multi-user.target.wants"/edge-agent-page@*.service \
     "$root/etc/udev/rules.d/70-edge-agent-cameras.rules"
 [ -n "$root" ] || systemctl daemon-reload
 

@@ -197,21 +197,18 @@ def _first_step(pixels: np.ndarray, components: list[_Component]) -> int | None:
     columns = -(-pixels.shape[1] // width)
     if len(edges) < 2 or columns < _FEWEST:
         return None
-    around = np.stack([pixels[edges + offset, :, :3] for offset in (-2, -1, 0, 1)])
-    flat = cv2.cvtColor(around.reshape(-1, pixels.shape[1], 3), cv2.COLOR_RGB2YCrCb).astype(np.float32)
-    above2, above, below, below2 = flat.reshape(4, len(edges), -1, 3)
-    step = below - above
-    beyond = step - ((below2 - below) + (above - above2)) / 2  # what the slopes on both sides do not explain
-    steps = np.where(step * beyond > 0, np.sign(step) * np.minimum(np.abs(step), np.abs(beyond)), 0)
-    fill = columns * width - steps.shape[1]
-    steps = np.pad(steps, ((0, 0), (0, fill), (0, 0)), mode="edge")
-    steps = np.median(steps.reshape(len(edges), columns, width, 3), axis=2).reshape(-1, 3)
-    start = np.arange(len(steps) - columns + 1)
+    least = [max(_STEP, 1.5 * one.step) for one in components[:3]]
+    around = np.concatenate([pixels[edges + offset, :, :3] for offset in (-2, -1, 0, 1)])
+    planes = cv2.split(cv2.cvtColor(around, cv2.COLOR_RGB2YCrCb))
+    shifts = [
+        _shifted_blocks(plane, width, of) for plane, of in zip(planes[: len(least)], least, strict=True)
+    ]  # a gray one has brightness alone
+    up, down = (np.stack([one.ravel() for one in each], axis=1) for each in zip(*shifts, strict=True))
+    start = np.arange(len(up) - columns + 1)
     from_border = np.minimum(start % columns, columns - start % columns)
     inside = from_border >= max(2, _MARGIN * columns)
-    least = np.maximum(_STEP, 1.5 * np.array([one.step for one in components[:3]]))
-    for shifted in (steps > least, steps < -least):
-        summed = np.cumsum(np.concatenate([np.zeros((1, 3), int), shifted]), axis=0)
+    for shifted in (up, down):
+        summed = np.cumsum(np.concatenate([np.zeros((1, shifted.shape[1]), int), shifted]), axis=0)
         share = (summed[columns:] - summed[:-columns]) / columns
         # A picture of large pixels, as of an enlarged one, has steps in every row.
         beside = np.pad(share, ((columns, columns), (0, 0)))
@@ -220,3 +217,30 @@ def _first_step(pixels: np.ndarray, components: list[_Component]) -> int | None:
         if found.size:
             return int((found[0] // columns + 1) * height)
     return None
+
+
+def _shifted_blocks(around: np.ndarray, width: int, least: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return where the median step at the upper edge of a block is above `least` and below -`least`, each (rows, columns) bool.
+
+    Args:
+        around: (4 rows, W) uint8, one colour: second last and last row of pixels above each edge, first and second below it.
+        width: of a block in pixels; the last one is filled up with the last pixel's step.
+        least: in levels.
+    """
+    around = np.pad(around.astype(np.int16), ((0, 0), (0, -around.shape[1] % width)), mode="edge")
+    above2, above, below, below2 = around.reshape(4, -1, around.shape[1] // width, width)
+    step = 2 * (below - above)  # twice, as halves are not whole
+    beyond = step - (below2 - below) - (above - above2)  # what the slopes on both sides do not explain
+    limit, middle = 2 * least, width // 2
+
+    def most(step: np.ndarray, beyond: np.ndarray) -> np.ndarray:
+        count = ((step > limit) & (beyond > limit)).sum(axis=2)
+        found = count > middle
+        even = count == middle  # The median lies between the two steps in the middle.
+        first, second = step[even], beyond[even]
+        same = (first > 0) == (second > 0)
+        steps = np.sort(np.where(same, np.sign(first) * np.minimum(abs(first), abs(second)), 0))
+        found[even] = steps[:, middle - 1] + steps[:, middle] > 2 * limit
+        return found
+
+    return most(step, beyond), most(-step, -beyond)

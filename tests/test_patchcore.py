@@ -64,7 +64,7 @@ def test_cells_find_no_row_nearer_than_the_nearest_and_hardly_any_farther():
     bank, patches = clustered(3000), clustered(500)
     found, exact = Cells(bank).nearest(patches), reference(patches, bank)
     assert (found - exact).min() > -1e-5
-    assert (found / exact).log().mean() < 1e-3
+    assert (found / exact).log().mean() < 2e-3
     assert (found > exact + 1e-5).float().mean() < 0.05
     assert torch.allclose(found.topk(10).values, exact.topk(10).values, atol=1e-5)
 

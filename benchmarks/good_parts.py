@@ -35,6 +35,7 @@ from edge_agent.kernels.fused import heatmaps
 from trainer.bank.bank import SIZE
 from trainer.bank.coreset import coreset
 from trainer.bank.good_parts import SPREAD, Described, described, exceeded_by, fold_of, nearer, scale, varied
+from trainer.bank.other_things import NEXT_PART, other_things
 from trainer.data.examples import Example, read_examples, read_mask
 from trainer.evaluate.metrics import auroc
 from trainer.station.fusion import BEFOREHAND, OF_MAPS, spread_of
@@ -98,6 +99,7 @@ def _measured(
         return Seen(pixels.shape, described(backbone, pixels, side, layers), odds, cells)
 
     known = {path: seen(decode(path)) for path in {*spare, *(one.picture for one in examples)}}
+    others = [described(backbone, pixels, side, layers) for pixels in other_things()]
     records: list[dict[str, object]] = []
     for shots in options.shots:
         if len(good) < shots + 4 * (not spare):
@@ -108,7 +110,7 @@ def _measured(
             own = [one for one in examples if one.picture not in shown and half(one.picture.name) == options.half]
             asked = [known[path] for path in shown]
             again = asked if shots > 1 else [seen(varied(decode(shown[0]), number)) for number in range(4)]
-            for looks, figures in _draw(asked, again, own, known, options.size).items():
+            for looks, figures in _draw(asked, again, others, own, known, options.size).items():
                 drawn.setdefault(looks, []).append(figures)
         for looks, rows in drawn.items():
             mean, spread = np.mean(rows, axis=0), np.std(rows, axis=0)
@@ -121,19 +123,25 @@ def _measured(
 
 
 def _draw(
-    shown: Sequence[Seen], again: Sequence[Seen], own: Sequence[Example], known: dict[Path, Seen], size: int
+    shown: Sequence[Seen],
+    again: Sequence[Seen],
+    others: Sequence[Described],
+    own: Sequence[Example],
+    known: dict[Path, Seen],
+    size: int,
 ) -> dict[str, list[float]]:
     """Return FIGURES of each of the three, of one draw.
 
     Args:
         shown: the good parts.
-        again: good parts that tell the scale: the same, or where there is one, varied copies of it.
+        again: good parts that tell how the scores of the model as shipped lie: the same, or of a single one varied copies.
+        others: other things, which tell the scale of a bank of a single part.
         own: the pictures that are measured.
         known: what is known of each of them.
         size: rows of the bank.
     """
     bank = Cells(coreset(torch.cat([one.described.rows for one in shown]), size).float())
-    left = _left_out(shown, again, size)
+    left = _left_out(shown, size) if len(shown) > 1 else _expected(bank, others)
     whole, highest = scale(left[0]), scale(left[1])
     seen = [known[one.picture] for one in own]
     found = [_distances(one.described, bank) for one in seen]
@@ -164,18 +172,22 @@ def _draw(
     return result
 
 
-def _left_out(shown: Sequence[Seen], again: Sequence[Seen], size: int) -> tuple[list[float], list[float]]:
-    """Return the distance of each of `again`, and of its highest patch, from a bank without it, as the whole bank would give them."""
-    fold = fold_of(len(shown))
-    pairs = []
+def _left_out(shown: Sequence[Seen], size: int) -> tuple[list[float], list[float]]:
+    """Return the distance of each good part, and of its highest patch, from a bank without it, as the whole bank would give them."""
+    fold, pairs = fold_of(len(shown)), []
     for out in sorted(set(fold)):
-        others = [one.described.rows for one, at in zip(shown, fold, strict=True) if at != out or len(shown) == 1]
-        bank = Cells(coreset(torch.cat(others), size).float())
-        asked = [one for one, at in zip(again, fold, strict=True) if at == out] if len(shown) > 1 else again
-        share = nearer(len(others), len(shown))
-        pairs += [[share * one for one in each.described.distances(bank)] for each in asked]
+        rest = [one.described.rows for one, at in zip(shown, fold, strict=True) if at != out]
+        bank, share = Cells(coreset(torch.cat(rest), size).float()), nearer(len(rest), len(shown))
+        asked = [one.described for one, at in zip(shown, fold, strict=True) if at == out]
+        pairs += [[share * one for one in each.distances(bank)] for each in asked]
     pictures, patches = zip(*pairs, strict=True)
     return list(pictures), list(patches)
+
+
+def _expected(bank: Cells, others: Sequence[Described]) -> tuple[list[float], list[float]]:
+    """Return the same of a further good part, where only one was shown."""
+    picture, patch = NEXT_PART * np.median([one.distances(bank) for one in others], axis=0)
+    return [picture], [patch]
 
 
 def _distances(one: Described, bank: Cells) -> Tensor:

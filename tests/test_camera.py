@@ -706,3 +706,12 @@ def test_what_a_camera_is_shows_in_its_address(tmp_path: Path, written: str, mea
     source = load_config(path).stations[0].source
     assert isinstance(source, CameraConfig)
     assert (source.camera, source.chosen_backend) == (meant.format(folder=tmp_path), backend)
+
+
+def test_a_picture_that_cannot_be_inspected_and_ends_the_capture_is_counted_as_unreadable(tmp_path: Path) -> None:
+    source = camera(clip(tmp_path / "line.avi", size=(64, 48)), roi=[0, 0, 0.1, 0.1], repeat=True)
+    with Watcher(source) as seen:
+        seen.is_tried_again()
+        assert "leaves 6 x 5 pixels to inspect, too few" in str(source.status().reason)
+    counts = source.counts()
+    assert counts.captured == counts.dropped["unreadable"] > 0

@@ -193,7 +193,9 @@ class Capture:
                 self._note_recovery()
         elif kind == "lost":
             assert self._child
-            self._failed(_explained(what[0], self._child.messages))
+            # What a GenTL producer prints while it loads is not why the camera was lost, which genicam/ says in full.
+            messages = deque[str]() if self._settings.backend == "genicam" else self._child.messages
+            self._failed(_explained(what[0], messages))
         elif kind == "ended":
             self.ended = True
             self.problem = "has ended"
@@ -408,7 +410,10 @@ class _Child:
 
 def _log_message(line: str) -> str:
     """Return a log line of FFmpeg, GStreamer or OpenCV without its place in their code; "" if it says nothing useful."""
-    if re.search("backend is generally available|Stream timeout triggered|unable to start pipeline|CRITICAL", line):
+    if re.search(
+        "backend is generally available|Stream timeout triggered|unable to start pipeline|CRITICAL|GenTL producer does not",
+        line,
+    ):
         return ""
     # GStreamer logs the cause first; later lines only say that there is no pipeline.
     found = re.search(r"(?:reported|[Ee]rror opening bin): (.*)", line)

@@ -287,11 +287,16 @@ class CameraReader:
             state.not_due += 1
         else:
             self._looked_at = now
-            read, picture = video.retrieve()
-            if not read or picture is None:
+            try:
+                read, picture = video.retrieve()
+                pixels = _rgb(picture, self._settings) if read and picture is not None else None
+            except BaseException:  # it ends the capture, but the picture was captured
+                state.unreadable += 1
+                self._slot.write(state)
+                raise
+            if pixels is None:
                 state.unreadable += 1
             else:
-                pixels = _rgb(picture, self._settings)
                 if self._is_new(pixels, now):
                     self._new_at = now
                 state.frozen = int(now - self._new_at > self._settings.freeze_s)

@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 from genicam import genapi, gentl
+from harvesters.core import Callback
 
 from edge_agent.sources.camera.genicam.features import Features
 from edge_agent.sources.camera.genicam.pixels import is_understood, to_bgr
@@ -22,7 +23,7 @@ from edge_agent.sources.camera.triggering import SOFTWARE, SoftwareTriggers
 
 FETCH_MS = 5  # how long a producer is asked to wait; it keeps all of Python waiting meanwhile
 IDLE_S = 0.02  # between two looks for pictures that nothing has triggered
-ALIVE_S = 0.5  # how often a camera that gives no pictures is asked whether it is there
+ALIVE_S = 0.2  # how often a camera that gives no pictures is asked whether it is there
 UNREADABLE_S = 3.0  # a camera that gives nothing but incomplete pictures for so long is lost
 
 _Errors = (genapi.GenericException, gentl.GenericException)
@@ -209,8 +210,8 @@ class GenicamCamera:
         )
 
 
-class _Noting:
-    """A callback of harvesters, which calls emit()."""
+class _Noting(Callback):
+    """What harvesters calls when a buffer was not filled."""
 
     def __init__(self, camera: GenicamCamera) -> None:
         self._camera = camera

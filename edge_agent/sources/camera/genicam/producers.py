@@ -85,8 +85,14 @@ class Producers:
 
     def find(self) -> list[FoundCamera]:
         """Search for cameras; a camera that was open is closed. Raises Unreachable if no producer works."""
-        self.harvester.update()
-        if not self.harvester.has_revised_device_info_list:
+        from genicam import genapi, gentl
+
+        try:
+            self.harvester.update()
+            worked = self.harvester.has_revised_device_info_list
+        except (genapi.GenericException, gentl.GenericException):
+            worked = False
+        if not worked:
             raise Unreachable("cannot be opened: the GenTL producer fails to search for cameras, see its vendor's log")
         found = []
         for index, device in enumerate(self.harvester.device_info_list):

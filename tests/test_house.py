@@ -146,6 +146,7 @@ COMMANDS = {
         "bench",
         "models",
         "models fetch",
+        "models pack",
         "outbox",
         "outbox list",
         "outbox retry",
@@ -157,7 +158,17 @@ COMMANDS = {
         "page passwd",
         "report",
     ],
-    "trainer": ["fit", "synthesize", "import", "evaluate", "compare", "calibrate", "materials", "pretrain"],
+    "trainer": [
+        "fit",
+        "synthesize",
+        "import",
+        "evaluate",
+        "reproduce",
+        "compare",
+        "calibrate",
+        "materials",
+        "pretrain",
+    ],
 }
 
 

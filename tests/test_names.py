@@ -39,7 +39,7 @@ def test_every_method_is_offered_by_a_help_and_every_offered_one_is_in_the_list(
     assert {choice for _, choice in OFFERED} == set(METHODS)
     commands = {command for command, _ in OFFERED}
     assert commands == {f"edge-agent {one}" for one in ("bench", "export")} | {
-        f"trainer {one}" for one in ("fit", "import", "evaluate", "calibrate", "bank")
+        f"trainer {one}" for one in ("fit", "import", "evaluate", "reproduce", "calibrate", "bank")
     }
 
 

@@ -8,9 +8,21 @@ import sys
 from collections.abc import Sequence
 
 from edge_agent.errors import EdgeAgentError
-from trainer.commands import bank, calibrate, compare, evaluate, fit, import_, materials, pretrain, station, synthesize
+from trainer.commands import (
+    bank,
+    calibrate,
+    compare,
+    evaluate,
+    fit,
+    import_,
+    materials,
+    pretrain,
+    reproduce,
+    station,
+    synthesize,
+)
 
-COMMANDS = (station, bank, fit, synthesize, import_, evaluate, compare, calibrate, materials, pretrain)
+COMMANDS = (station, bank, fit, synthesize, import_, evaluate, reproduce, compare, calibrate, materials, pretrain)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from edge_agent.core import Detector
+from edge_agent.detectors.systems import DEFAULT_DATASET
 from edge_agent.inference.load import Loader
 from trainer.data.examples import Example
 from trainer.evaluate.evaluation import detector_record, evaluation_record
@@ -35,7 +36,8 @@ class ModelChoice:
     model: a backbone of the catalogue, or its folder. checkpoint: prompts; None for those that come with the embedded
     model. method: one that needs no checkpoint, in place of one. class_name: what the pictures show; None for the name of
     their category. image_size: side in pixels at which they are read; None for as fitted. windows: read besides, along
-    each side; 1 for none.
+    each side; 1 for none. trained_on: what published prompts that come with the model were trained on, a key of
+    systems.DATASETS. squares: whether elongated pictures are read in squares, instead of squeezed into one.
     """
 
     model: str
@@ -44,15 +46,22 @@ class ModelChoice:
     class_name: str | None = "object"
     image_size: int | None = None
     windows: int = 1
+    trained_on: str = DEFAULT_DATASET
+    squares: bool = True
     loader: Loader = field(default_factory=Loader)
 
     def detector(self, category: str) -> Detector:
         """Load the detector for a category. Raises EdgeAgentError."""
         class_name = category if self.class_name is None else self.class_name
         whole = self.loader.detector(
-            self.model, self.checkpoint, class_name, method=self.method, image_size=self.image_size
+            self.model,
+            self.checkpoint,
+            class_name,
+            method=self.method,
+            image_size=self.image_size,
+            trained_on=self.trained_on,
         )
-        return self.loader.arranged(whole, self.windows)
+        return self.loader.arranged(whole, self.windows, self.squares)
 
 
 @dataclass(frozen=True, slots=True)

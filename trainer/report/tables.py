@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+import numpy as np
+
 from trainer.data.doubts import of_copies, of_inverted
 from trainer.data.examples import GOOD
 from trainer.evaluate.compare import Comparison
 from trainer.evaluate.metrics import FIGURES
 from trainer.evaluate.record import CategoryRecord, DetectorRecord, EvaluationRecord, FigureRecord
+from trainer.evaluate.reproduce import Reproduced
 from trainer.report.formats import interval, percent, title
 
 
@@ -83,3 +86,21 @@ def _decided(name: str, one: CategoryRecord, detector: str) -> Iterator[str]:
     if one.class_tokens:
         each = ", ".join(f"{token}: {percent(value)}" for token, value in one.class_tokens.items())
         yield f"{name}: image AUROC by class token {each}"
+
+
+def reproduced(one: Reproduced) -> Iterator[str]:
+    """Yield a set's rows as text: here, published, difference."""
+    good, bad = (sum(each) for each in zip(*((own.good, own.defective) for own in one.results), strict=True))
+    skipped = sum(len(own.skipped) for own in one.results)
+    left_out = f", {skipped} skipped" if skipped else ""
+    many = "category" if len(one.results) == 1 else "categories"
+    yield f"{one.name}: {len(one.results)} {many}, {good} good and {bad} defective pictures{left_out}"
+    yield f"{'':12}{''.join(f'{title(name):>13}' for name in FIGURES)}"
+    rows = {
+        "here": [one.mean(name) for name in FIGURES],
+        "published": [one.published(name) for name in FIGURES],
+    }
+    rows["difference"] = [here - there for here, there in zip(*rows.values(), strict=True)]
+    for name, values in rows.items():
+        shown = [f"{value:+.1f}" if name == "difference" and np.isfinite(value) else percent(value) for value in values]
+        yield f"  {name:10}{''.join(f'{value:>13}' for value in shown)}"

@@ -40,7 +40,10 @@ def read_header(path: Path) -> Mapping[str, Any]:
     try:
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
-            return parse_header(file.read(min(size, MAX_BYTES)), path)
+            content = file.read(min(size, MAX_BYTES))
+            header = parse_header(content, path)
+            _require_whole(content, path)
+            return header
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from None
 
@@ -78,6 +81,21 @@ def parse_header(content: bytes, path: Path) -> Mapping[str, Any]:
     return header
 
 
+def _require_whole(content: bytes, path: Path) -> None:
+    """Raise CheckpointError where a file is shorter than the places of its tensors say, as after an interrupted copy."""
+    try:
+        ends = [int(one["data_offsets"][1]) for key, one in json.loads(content).items() if key != "__metadata__"]
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path}: not a checkpoint of edge-agent, or damaged ({error}); copy it again or refit"
+        ) from None
+    expected, there = 8 + len(content) + max(ends, default=0), path.stat().st_size
+    if there != expected:
+        raise CheckpointError(
+            f"{path}: damaged: {there} bytes where its header says {expected}; copy it again or refit"
+        )
+
+
 def require_backbone(header: Mapping[str, Any], path: Path | None, name: str, sha256: str) -> None:
     """Raise CheckpointError unless a checkpoint was made for exactly this backbone.
 
@@ -87,9 +105,16 @@ def require_backbone(header: Mapping[str, Any], path: Path | None, name: str, sh
         name: of the backbone.
         sha256: digest (hex) of the backbone's weights.
     """
-    wanted = header["backbone_sha256"]
-    if wanted != sha256:
-        raise CheckpointError(
-            f"{path} was fitted for {header['backbone']} ({wanted[:12]}); the station uses {name} ({sha256[:12]}): "
-            "refit the prompts, or change the station's model"
+    wanted, made_for = header["backbone_sha256"], header["backbone"]
+    if wanted == sha256:
+        return
+    verb, change = "fitted", "refit the prompts, or change the station's model"
+    if "good" in header:  # of good parts: there is nothing to fit
+        verb = "made"
+        change = (
+            f"set the station's model to {made_for}, or show {name} the good parts: `trainer bank --model {name}`, or"
+            " `trainer station`"
         )
+    raise CheckpointError(
+        f"{path} was {verb} for {made_for} ({wanted[:12]}); the station uses {name} ({sha256[:12]}): {change}"
+    )

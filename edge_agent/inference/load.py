@@ -92,7 +92,7 @@ class Loader:
             else:
                 assert checkpoint is not None
                 loaded = load_checkpoint(checkpoint)
-            if loaded.header["backbone_sha256"] != backbone.sha256:
+            if loaded.header["backbone_sha256"] != backbone.sha256 and backbone.text_depth:
                 # Another backbone, or a damaged text file? Reading the text tower names a file that cannot be read.
                 backbone.encode_text(["object"])
             self._detectors[key] = PromptDetector(backbone, loaded, class_name, image_size=image_size, dtype=dtype)

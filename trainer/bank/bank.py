@@ -16,6 +16,7 @@ from edge_agent.inference.thread_batches import read_in_threads
 from edge_agent.kernels.cells import Cells
 from trainer.bank.coreset import coreset
 from trainer.bank.good_parts import SPREAD, Described, described, fold_of, nearer, scale
+from trainer.bank.kinds import kinds_of
 from trainer.bank.other_things import NEXT_PART, other_things
 
 SIZE = 3000  # rows of a bank: more brought less than half a point of image AUROC
@@ -37,6 +38,7 @@ class Bank:
     checkpoint: of all pictures. folds: one for each fold, made without its pictures; scores are as the whole bank would give
     them, which lies nearer (see nearer). fold: of each picture. spread: see exceeded_score. expected: score and highest value
     of the map that another good part should have, where a single one was shown and tells neither; else None.
+    kinds: numbers of the pictures, by kind; see kinds_of.
     """
 
     checkpoint: Checkpoint
@@ -44,6 +46,7 @@ class Bank:
     fold: Sequence[int]
     spread: float = SPREAD
     expected: tuple[float, float] | None = None
+    kinds: Sequence[Sequence[int]] = ()
 
 
 def make_bank(
@@ -117,4 +120,5 @@ def make_bank(
     if len(good) == 1:
         (picture, patch) = distances[0]
         return Bank(folds[0], folds, fold, expected=(score_of(picture / whole), score_of(patch / highest)))
-    return Bank(checkpoint(banks[-1], subsets[-1], 1.0), folds, fold)
+    kinds = kinds_of(np.stack([one.rows.float().mean(dim=0).numpy() for one in good]))
+    return Bank(checkpoint(banks[-1], subsets[-1], 1.0), folds, fold, kinds=kinds)

@@ -9,7 +9,7 @@ from edge_agent.backbones.families import forms
 from edge_agent.backbones.tips.embedded import EMBEDDED
 from edge_agent.commands.arguments import count, seed, words
 from edge_agent.detectors.methods import few_shot_methods
-from trainer.commands.output import bar, print_left_out, writable
+from trainer.commands.output import bar, print_left_out, print_warnings, writable
 
 TRUNK = "efficientnet-lite0"  # of a bank, unless said otherwise: it comes with the install
 
@@ -36,6 +36,7 @@ def _bank(options: argparse.Namespace) -> int:
     from edge_agent.detectors.patchcore import PatchCore
     from edge_agent.inference.load import Loader
     from edge_agent.io.files import write_errors
+    from trainer.bank.kinds import said_of
     from trainer.bank.memory import bank_maker
     from trainer.data.examples import good_pictures
     from trainer.station.pictures import picture_set
@@ -49,9 +50,12 @@ def _bank(options: argparse.Namespace) -> int:
     make = bank_maker(method, base, backbone, class_name=class_name, image_size=options.image_size, seed=options.seed)
     pictures = picture_set(good_pictures(options.good), [], options.seed)
     print_left_out(pictures.skipped, pictures.copies)
+    print_warnings(pictures.differences())
     with bar(len(pictures.good), "reading") as progress:
-        made = make(pictures.good, report=progress.update).checkpoint
-    with write_errors(options.out):
+        bank = make(pictures.good, report=progress.update)
+    made = bank.checkpoint
+    print_warnings(said_of(bank.kinds, [path.name for path in pictures.paths]))
+    with write_errors(options.out, "free some space, or name another --out, and run the command again"):
         save_checkpoint(made, options.out)
     shown = len(pictures.good)
     print(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -119,35 +121,36 @@ def _station(options: argparse.Namespace) -> int:
     for line in lines(found, chosen, pictures):
         print(line)
     last = last_number(options.out, name)
-    write_station(
-        options.out,
-        name,
-        class_name,
-        chosen,
-        found,
-        pictures,
-        loader,
-        adding=there is not None,
-        parent_sha256=there.checkpoint_sha256() if there else None,
-    )
-    options.written = True
-    if chosen is as_it_is:
-        print(
-            "Nothing that was tried is better than the station as it is: it keeps its checkpoint, with a new threshold."
+    with _saying_what_is_kept(options):
+        write_station(
+            options.out,
+            name,
+            class_name,
+            chosen,
+            found,
+            pictures,
+            loader,
+            adding=there is not None,
+            parent_sha256=there.checkpoint_sha256() if there else None,
         )
-    if tried:
-        before = there.config if there else before_after.as_shipped(name, class_name, options.out)
-        after = load_config(options.out / CONFIG).station(name)
-        skipped: list[Skipped] = []
-        pairs = before_after.compared(tried, before, after, loader, skipped)
-        print_skipped(skipped)
-        print(f"\n{'before':12}  {'after':12}")
-        for pair in pairs:
-            was, now = pair.verdicts
-            print(f"{was.value:12}  {now.value:12}  {pair.path.name}")
-        if pairs:
-            before_after.write_sheet(pairs, options.out / before_after.SHEET)
-            print(f"side by side: {options.out / before_after.SHEET}\n")
+        options.written = True
+        if chosen is as_it_is:
+            print(
+                "Nothing that was tried is better than the station as it is: it keeps its checkpoint, with a new threshold."
+            )
+        if tried:
+            before = there.config if there else before_after.as_shipped(name, class_name, options.out)
+            after = load_config(options.out / CONFIG).station(name)
+            skipped: list[Skipped] = []
+            pairs = before_after.compared(tried, before, after, loader, skipped)
+            print_skipped(skipped)
+            print(f"\n{'before':12}  {'after':12}")
+            for pair in pairs:
+                was, now = pair.verdicts
+                print(f"{was.value:12}  {now.value:12}  {pair.path.name}")
+            if pairs:
+                before_after.write_sheet(pairs, options.out / before_after.SHEET)
+                print(f"side by side: {options.out / before_after.SHEET}\n")
     print(f"wrote {options.out}; every picture that it gets wrong: {options.out / PAGE}")
     if last:
         print(f"the station as it was: {earlier_config(options.out, last)}; to go back, copy it over {CONFIG}")
@@ -162,6 +165,17 @@ def _kept(options: argparse.Namespace) -> str:
     if (options.out / "config.yaml").exists():
         return f"the station in {options.out} looks as it did: give the same command to start again"
     return "no station was written: give the same command to start again"
+
+
+@contextmanager
+def _saying_what_is_kept(options: argparse.Namespace) -> Iterator[None]:
+    """Add what there is now to an error inside the block, such as a full disk."""
+    from edge_agent.errors import EdgeAgentError
+
+    try:
+        yield
+    except EdgeAgentError as error:
+        raise EdgeAgentError(f"{error}\n{_kept(options)}") from None
 
 
 def _print_rate(asked: Fraction | None, allowed: Fraction, good: int) -> None:

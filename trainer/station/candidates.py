@@ -40,7 +40,8 @@ class Candidate:
     checkpoint: to be written beside the config; None where none is needed. scores, peaks, brightness, contrast: (n,) of the
     good pictures, each read without having been shown. maps: theirs. bad: (m,) scores of the defective ones. speed: pictures a
     second. reader: gives the detector that a good picture, by its number, was read with. apart: how far good parts lie from
-    each other, as a share of how far pictures of other things do; None without a bank.
+    each other, as a share of how far pictures of other things do; None without a bank. kinds: numbers of
+    the good pictures by kind, as far as a bank tells; see kinds_of.
     """
 
     words: str
@@ -56,6 +57,7 @@ class Candidate:
     speed: float
     reader: Callable[[int], Detector]
     apart: float | None = None
+    kinds: Sequence[Sequence[int]] = ()
 
 
 def candidates(pictures: PictureSet, class_name: str, seed: int, loader: Loader, report: Report) -> Iterator[Candidate]:
@@ -88,7 +90,7 @@ def candidates(pictures: PictureSet, class_name: str, seed: int, loader: Loader,
         if bank.expected:
             score, peak = (np.array([one], np.float32) for one in bank.expected)
             alone = replace(alone, scores=score, peaks=peak)
-        alone = replace(alone, apart=apart(alone.scores, whole))
+        alone = replace(alone, apart=apart(alone.scores, whole), kinds=bank.kinds)
         yield alone
         yield together(shipped, alone)
 

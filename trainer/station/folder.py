@@ -8,7 +8,8 @@ from __future__ import annotations
 import copy
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,12 @@ from edge_agent.config.places import parse
 from edge_agent.detectors.checkpoint import Checkpoint, save_checkpoint
 from edge_agent.errors import EdgeAgentError
 from edge_agent.inference.load import Loader
-from edge_agent.io.files import write_errors
+from edge_agent.io.files import write_durably, write_errors
 from edge_agent.io.names import config_name
 from edge_agent.settings.section import Loc
 from trainer.calibrate.calibration import make_calibration, write_calibration
 from trainer.calibrate.readings import Readings
 from trainer.calibrate.setup import ReadingSetup
-from trainer.io.files import write_whole
 from trainer.io.whole_folder import beside, put
 from trainer.station.before_after import SHEET
 from trainer.station.choice import Measured
@@ -119,35 +119,52 @@ def write_station(
     """
     candidate, last = chosen.candidate, last_number(out, name)
     section: dict[str, Any] = copy.deepcopy(dict(candidate.section))
-    with write_errors(out, "free some space, or name another --out, and run the command again"):
-        (out / INCOMING).mkdir(parents=True, exist_ok=True)
-        _keep_pictures(out / PICTURES, pictures, adding)
-        if candidate.checkpoint:
-            file = out / checkpoint_name(name, last + 1)
-            parent = {"parent_sha256": parent_sha256} if parent_sha256 else {}
-            made = Checkpoint({**candidate.checkpoint.header, **parent}, candidate.checkpoint.tensors)
-            save_checkpoint(made, file)
-            (section["together"][-1] if "together" in section else section)["checkpoint"] = file.name
-    # As the agent will: the calibration names the digest of the file.
-    own = DetectorConfig.model_validate({"class_name": class_name, **section}, context={"folder": out.absolute()})
-    detector = build.detector(own, loader)
-    readings = Readings(
-        len(candidate.scores),
-        candidate.scores,
-        candidate.peaks,
-        candidate.brightness,
-        candidate.contrast,
-        pictures.copies,
-        pictures.skipped,
-    )
-    calibration = make_calibration(ReadingSetup(detector, class_name), readings, chosen.rate, at_least=chosen.threshold)
-    write_calibration(calibration, out / calibration_name(name, last + 1))
-    write_whole(out / PAGE, station_page(name, chosen, found, pictures, calibration.map_threshold or 1.0).encode())
-    before = (out / CONFIG).read_text("utf-8-sig") if (out / CONFIG).is_file() else None
-    if before is not None:
-        write_whole(earlier_config(out, last), before.encode())
-    text = config_text(before, name, class_name, section, calibration_name(name, last + 1))
-    write_whole(out / CONFIG, text.encode())
+    file, calibrated = out / checkpoint_name(name, last + 1), out / calibration_name(name, last + 1)
+    try:
+        with (
+            write_errors(out, "free some space, or name another --out"),
+            _pictures_kept(out / PICTURES, pictures, adding),
+        ):
+            (out / INCOMING).mkdir(exist_ok=True)
+            if candidate.checkpoint:
+                parent = {"parent_sha256": parent_sha256} if parent_sha256 else {}
+                made = Checkpoint({**candidate.checkpoint.header, **parent}, candidate.checkpoint.tensors)
+                save_checkpoint(made, file)
+                (section["together"][-1] if "together" in section else section)["checkpoint"] = file.name
+            # As the agent will: the calibration names the digest of the file.
+            own = DetectorConfig.model_validate(
+                {"class_name": class_name, **section}, context={"folder": out.absolute()}
+            )
+            detector = build.detector(own, loader)
+            readings = Readings(
+                len(candidate.scores),
+                candidate.scores,
+                candidate.peaks,
+                candidate.brightness,
+                candidate.contrast,
+                pictures.copies,
+                pictures.skipped,
+            )
+            calibration = make_calibration(
+                ReadingSetup(detector, class_name), readings, chosen.rate, at_least=chosen.threshold
+            )
+            write_calibration(calibration, calibrated)
+            page = station_page(name, chosen, found, pictures, calibration.map_threshold or 1.0)
+            write_durably(out / PAGE, page.encode())
+            before = (out / CONFIG).read_text("utf-8-sig") if (out / CONFIG).is_file() else None
+            if before is not None:
+                write_durably(earlier_config(out, last), before.encode())
+            write_durably(out / CONFIG, config_text(before, name, class_name, section, calibrated.name).encode())
+    except BaseException:
+        if not _names(out / CONFIG, calibrated):
+            file.unlink(missing_ok=True)
+            calibrated.unlink(missing_ok=True)
+        raise
+
+
+def _names(config: Path, calibration: Path) -> bool:
+    """Whether a config.yaml is there and names a calibration."""
+    return config.is_file() and calibration.name in config.read_text("utf-8-sig")
 
 
 def config_text(before: str | None, name: str, class_name: str, section: Mapping[str, Any], calibration: str) -> str:
@@ -192,8 +209,18 @@ def _edited(text: str, wanted: Mapping[str, Any], name: str) -> str | None:
     return edited if edited and parse(edited).data == wanted else None
 
 
-def _keep_pictures(folder: Path, pictures: PictureSet, adding: bool) -> None:
-    """Keep copies of the pictures that a station was made from, as they may be gone when more are added. Raises OSError."""
+@contextmanager
+def _pictures_kept(folder: Path, pictures: PictureSet, adding: bool) -> Iterator[None]:
+    """Copy the pictures that a station is made from, as they may be gone when more are added.
+
+    Those of an earlier station go when the block has ended without an error. Raises OSError.
+
+    Args:
+        folder: where they go.
+        pictures: the good ones, and the defective ones that are not painted.
+        adding: keep what is there beside these, from the beginning on.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
     kinds = {
         "good": dict(zip(pictures.paths, (one.sha256 for one in pictures.good), strict=True)),
         "bad": {one.path: one.sha256 for one in pictures.bad if one.painted_on is None},
@@ -201,10 +228,12 @@ def _keep_pictures(folder: Path, pictures: PictureSet, adding: bool) -> None:
     if adding:
         for kind, files in kinds.items():
             _copy(files, folder / kind)
+        yield
         return
     with beside(folder) as work:
         for kind, files in kinds.items():
             _copy(files, work / kind)
+        yield
         put(folder)
 
 
@@ -218,8 +247,11 @@ def _copy(files: Mapping[Path, str], folder: Path) -> None:
         if target.exists():
             target = folder / f"{path.stem}-{digest[:8]}{path.suffix}"
         unfinished = target.with_name(f".{target.name}.tmp")
-        shutil.copyfile(path, unfinished)
-        unfinished.replace(target)
+        try:
+            shutil.copyfile(path, unfinished)
+            unfinished.replace(target)
+        finally:
+            unfinished.unlink(missing_ok=True)
 
 
 def _numbered(name: str, number: int) -> str:

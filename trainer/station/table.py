@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from trainer.bank.kinds import said_of
 from trainer.station.choice import LOWEST_RATE, Measured, expected_share
 from trainer.station.pictures import PictureSet
 
@@ -40,11 +41,20 @@ def lines(found: Sequence[Measured], chosen: Measured, pictures: PictureSet) -> 
     for first, *numbers in table:
         yield f"{first:{width}}" + "".join(f"  {number:>14}" for number in numbers)
     yield ""
-    yield from notes(found, chosen, pictures)
+    yield from notes(found, chosen, pictures, NAMED)
 
 
-def notes(found: Sequence[Measured], chosen: Measured, pictures: PictureSet) -> Iterator[str]:
-    """Yield what the numbers rest on, in sentences. Arguments: see lines."""
+def notes(
+    found: Sequence[Measured], chosen: Measured, pictures: PictureSet, most_named: int | None = None
+) -> Iterator[str]:
+    """Yield what the numbers rest on, in sentences.
+
+    Args:
+        found: all that were measured.
+        chosen: the one that the station looks with.
+        pictures: that they were measured on.
+        most_named: pictures of each kind that are named where there are several kinds; default all.
+    """
     good, bad = len(pictures.good), len(pictures.bad)
     yield f"* is what the station looks with, at threshold {chosen.threshold:.4f}."
     expected = f"{100 * expected_share(chosen.rate):.0f} in 100"
@@ -55,13 +65,16 @@ def notes(found: Sequence[Measured], chosen: Measured, pictures: PictureSet) -> 
         f"Good parts: {good} picture{'s' * (good > 1)}, each read as if it had not been shown. Promised: of 100 further good parts like"
         f" these, at most {100 * float(chosen.rate):.1f} are rejected, on average.{estimate}"
     )
+    yield from pictures.differences()
+    names = [path.name for path in pictures.paths]
+    yield from said_of(max((one.candidate.kinds for one in found), key=len), names, most_named)
     # A defective part among the good ones makes a bank worse, so that another candidate may be chosen: ask all of them.
     unlike = list(dict.fromkeys(at for one in found if one.candidate.checkpoint for at in one.unlike))
     if unlike:
-        names = ", ".join(pictures.paths[at].name for at in unlike[:NAMED])
+        named = ", ".join(names[at] for at in unlike[:NAMED])
         more = f" and {len(unlike) - NAMED} more" if len(unlike) > NAMED else ""
         yield (
-            f"Unlike the other good parts: {names}{more}. Look whether they are good; a defect that is shown as good is never found"
+            f"Unlike the other good parts: {named}{more}. Look whether they are good; a defect that is shown as good is never found"
             " again. If they are not, take them out and run the command again."
         )
     if not all(one.alike for one in found):

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 ORDER: Mapping[str, tuple[str, ...]] = {
     "edge_agent": (
         "errors", "core", "io", "settings", "backbones", "kernels", "detectors", "inference", "importing", "line", "journal",
-        "evidence", "mqtt", "sources", "health", "config", "onnx", "build", "learn", "page", "replay", "diagnostics", "daemon",
+        "evidence", "mqtt", "plc", "sources", "health", "config", "onnx", "build", "learn", "page", "replay", "diagnostics", "daemon",
         "commands", "cli",
     ),
     "trainer": (

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -10,9 +11,11 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, fie
 
 from edge_agent.core import MQTT
 from edge_agent.errors import ConfigError
+from edge_agent.plc.config import PlcConfig
 from edge_agent.settings.finding import Finding
 from edge_agent.settings.password import PasswordConfig
 from edge_agent.settings.section import Loc, Section
+from edge_agent.settings.sinks import SinkSection
 from edge_agent.settings.sources import SourceSection, WatchedFolder
 from edge_agent.settings.values import Folder, Fraction, Pattern, absolute, folder_of, invalid
 from edge_agent.sources.camera.address import (
@@ -88,20 +91,23 @@ _NOT_OF_GENICAM = ("backend", "size", "fourcc", "transport", "repeat")
 class TriggerConfig(Section):
     """Requests for pictures. A file in folder requests one: SN123.trg for part SN123; it is deleted once that is recorded.
 
-    mqtt: commands on PREFIX/AGENT/cmd/trigger request them, instead of files; `trigger: mqtt` is short for it. pattern: of
-    file names; other files are not touched. timeout_s: without a picture for so long the part is NotDecidable. delay_s:
-    seconds from the file or the command until the picture is taken. Of GenICam cameras: software: each request fires a
-    software trigger; requests come as commands unless there is a folder. line: the input that starts each picture, such as
-    Line0; without requests, each picture is inspected.
+    mqtt: commands on PREFIX/AGENT/cmd/trigger request them, instead of files; `trigger: mqtt` is short for it. plc: a PLC
+    does, see PlcConfig. pattern: of file names; other files are not touched. timeout_s: without a picture for so long the
+    part is NotDecidable. delay_s: seconds from the request until the picture is taken. verdict_within_s: seconds from the
+    request after which it is answered NotDecidable, while the true verdict is still recorded; None: never. Of GenICam
+    cameras: software: each request fires a software trigger; requests come as commands unless there is a folder or a PLC.
+    line: the input that starts each picture, such as Line0; without requests, each picture is inspected.
     """
 
     software: bool = False
     line: Annotated[str, Field(pattern=r"^[A-Za-z]\w{0,60}$")] | None = None
     mqtt: bool = False
+    plc: PlcConfig | None = None
     folder: Folder | None = Field(default=None, validate_default=True)
     pattern: Pattern = "*.trg"
     timeout_s: Annotated[float, Field(ge=0.1, le=3600, allow_inf_nan=False)] = 2.0
     delay_s: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = 0.0
+    verdict_within_s: Annotated[float, Field(ge=0.01, le=3600, allow_inf_nan=False)] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -119,11 +125,21 @@ class TriggerConfig(Section):
     @classmethod
     def _check_one_kind(cls, folder: Path | None, info: ValidationInfo) -> Path | None:
         given = info.data
-        if folder is None and given.get("mqtt") is False and not given.get("software") and given.get("line") is None:
-            raise invalid("is missing; for example folder: ./triggers, or mqtt: true in its place")
-        if folder is not None and info.data.get("mqtt"):
-            raise invalid("and mqtt exclude each other: triggers are files, or commands")
+        if "plc" not in given or "mqtt" not in given:  # wrong already
+            return folder
+        kinds = [key for key in ("mqtt", "plc") if given[key]] + (["folder"] if folder else [])
+        if not kinds and not given.get("software") and given.get("line") is None:
+            raise invalid("is missing; for example folder: ./triggers, or mqtt: true or plc: {...} in its place")
+        if len(kinds) > 1:
+            raise invalid(f"{' and '.join(kinds)} exclude each other: triggers are files, or commands, or of a PLC")
         return folder
+
+    @field_validator("verdict_within_s")
+    @classmethod
+    def _check_somebody_is_answered(cls, within_s: float | None, info: ValidationInfo) -> float | None:
+        if within_s is not None and info.data.get("folder"):
+            raise invalid("has no use with folder: nobody waits for the answer to a file")
+        return within_s
 
     @property
     def starts(self) -> str | None:
@@ -133,12 +149,23 @@ class TriggerConfig(Section):
     @property
     def by_command(self) -> bool:
         """Return whether commands request pictures."""
-        return self.mqtt or (self.software and self.folder is None)
+        return self.mqtt or (self.software and self.folder is None and self.plc is None)
 
     @property
     def has_requests(self) -> bool:
-        """Return whether files or commands request pictures."""
-        return self.by_command or self.folder is not None
+        """Return whether files, commands or a PLC request pictures."""
+        return self.by_command or self.folder is not None or self.plc is not None
+
+    def describe(self) -> str:
+        """Return when pictures are taken, as the end of a sentence."""
+        if not self.has_requests:
+            return f"each picture that {self.starts} starts"
+        asking = f"{self.pattern} in {self.folder}" if self.folder else "command on PREFIX/AGENT/cmd/trigger"
+        if self.plc:
+            asking = f"trigger of {self.plc.describe('')}"
+        started = f", started by {self.starts}" if self.starts else ""
+        answered = f", answered within {self.verdict_within_s:g} s" if self.verdict_within_s else ""
+        return f"a picture for each {asking}{started}{answered}"
 
 
 class CameraConfig(GenicamKeys, SourceSection):
@@ -276,12 +303,8 @@ class CameraConfig(GenicamKeys, SourceSection):
 
     def describe(self) -> str:
         """See SourceSection."""
-        if self.trigger and self.trigger.has_requests:
-            file = f"{self.trigger.pattern} in {self.trigger.folder}"
-            when = f"a picture for each {'command on PREFIX/AGENT/cmd/trigger' if self.trigger.by_command else file}"
-            when += f", started by {self.trigger.starts}" if self.trigger.starts else ""
-        elif self.trigger:
-            when = f"each picture that {self.trigger.starts} starts"
+        if self.trigger:
+            when = self.trigger.describe()
         else:
             when = f"{self.fps:g} pictures a second" if self.fps else "as many pictures as the detector can read"
         secret = f", password from {self.password}" if self.password else ""
@@ -297,12 +320,16 @@ class CameraConfig(GenicamKeys, SourceSection):
         yield examine_camera(station, self.camera, capture, self.open_timeout_s)
         if self.trigger and self.trigger.folder:
             yield examine_trigger_folder(station, self.trigger.folder)
+        if self.trigger and self.trigger.plc:
+            yield from (replace(one, text=f"{station}: {one.text}") for one in self.trigger.plc.check(station))
 
     def warnings(self) -> Iterator[tuple[Loc, str]]:
         """See SourceSection."""
         yield from super().warnings()
         if is_genicam(self.camera):
             yield from self.genicam_warnings()
+        if self.trigger and self.trigger.plc:
+            yield from ((("trigger", "plc", *loc), text) for loc, text in self.trigger.plc.warnings())
         if self.password:
             yield from ((("password", *loc), text) for loc, text in self.password.warnings())
 
@@ -316,3 +343,12 @@ class CameraConfig(GenicamKeys, SourceSection):
     def requested_by(self) -> str | None:
         """See SourceSection."""
         return MQTT if self.trigger and self.trigger.by_command else None
+
+    def own_sinks(self) -> Mapping[str, SinkSection]:
+        """See SourceSection."""
+        return {"plc": self.trigger.plc} if self.trigger and self.trigger.plc else {}
+
+    @property
+    def verdict_within_s(self) -> float | None:
+        """See SourceSection."""
+        return self.trigger.verdict_within_s if self.trigger else None

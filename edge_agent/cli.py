@@ -8,14 +8,14 @@ import sys
 from collections.abc import Sequence
 
 from edge_agent import __version__
-from edge_agent.commands import bench, check, doctor, export, models, outbox, replay, run
+from edge_agent.commands import bench, cameras, check, doctor, export, models, outbox, replay, run
 from edge_agent.commands.exits import BAD_CONFIG, FAILED, INTERRUPTED
 from edge_agent.commands.learning import label, learn
 from edge_agent.commands.output import as_errors
 from edge_agent.commands.showing import page, report
 from edge_agent.errors import ConfigError, EdgeAgentError
 
-COMMANDS = (run, replay, check, doctor, bench, models, outbox, export, label, learn, page, report)
+COMMANDS = (run, replay, check, doctor, cameras, bench, models, outbox, export, label, learn, page, report)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -143,6 +143,7 @@ COMMANDS = {
         "replay",
         "check",
         "doctor",
+        "cameras",
         "bench",
         "models",
         "models fetch",

@@ -314,10 +314,10 @@ class CameraConfig(GenicamKeys, SourceSection):
         """Capture for two seconds, and examine the trigger folder."""
         from edge_agent.sources.camera.check import examine_camera, examine_trigger_folder
 
-        # No rate, no waiting for a trigger, and no end if it is a video.
-        unhindered = self.model_copy(update={"fps": None, "repeat": True, "trigger": None})
+        unhindered = self.model_copy(update={"fps": None, "repeat": True})  # no rate, and no end if it is a video
         capture = unhindered.capture(station, max_megapixels)
-        yield examine_camera(station, self.camera, capture, self.open_timeout_s)
+        starts = self.trigger.starts if self.trigger else None
+        yield examine_camera(station, self.camera, capture, self.open_timeout_s, starts)
         if self.trigger and self.trigger.folder:
             yield examine_trigger_folder(station, self.trigger.folder)
         if self.trigger and self.trigger.plc:

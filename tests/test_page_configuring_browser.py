@@ -10,7 +10,11 @@ import pytest
 from edge_agent.config.load import load_config
 from edge_agent.core import Evaluation
 from edge_agent.page.access.accounts import Role
+from edge_agent.page.configuring.drafts import Drafts
 from edge_agent.page.serve import listen, server
+from tests.conftest import wait_until
+from tests.drilled import folder
+from tests.drilled import part as drilled
 from tests.pages import journal_of, page, part
 from tests.test_page_browser import CHROMIUM, EXAMINE, WINDOWS, browser  # noqa: F401
 
@@ -46,6 +50,7 @@ def tab(browser, served, request):  # noqa: F811
     opened, faults = context.new_page(), []
     opened.on("console", lambda said: faults.append(said.text) if said.type in ("error", "warning") else None)
     opened.on("pageerror", lambda error: faults.append(str(error)))
+    opened.faults = faults
     yield opened
     context.close()
     assert faults == []
@@ -121,3 +126,44 @@ def test_what_is_written_by_hand_is_drawn_at_once(tab):
     )
     tab.locator("[data-text=include]").fill("0,0 1,0 x")
     assert tab.locator("[data-canvas] polygon.include").count() == 2  # as it was, until it can be read
+
+
+@pytest.mark.parametrize("tab", WINDOWS, indirect=True)
+def test_a_station_is_set_up_from_pictures_that_are_chosen_on_this_device(tab, served, request):
+    _, config = served
+    name, files = request.node.callspec.params["tab"], config.parent / "chosen"
+    if not files.exists():
+        folder(files, [drilled(seed) for seed in range(2)])
+    tab.goto("/set-up")
+    assert tab.evaluate(EXAMINE) == []
+    tab.get_by_label("Name of the station").fill(name)
+    tab.get_by_label("What the pictures show").fill("disc")
+    tab.get_by_role("textbox", name="Folder").fill(str(config.parent))
+    with tab.expect_navigation():
+        tab.get_by_role("button", name="Go on").click()
+    with tab.expect_navigation():
+        tab.get_by_label("Or choose pictures").set_input_files(sorted(files.glob("part*.png")))
+    tab.locator("ol.grid img").nth(1).wait_for()
+    for summary in tab.locator("summary").all():
+        summary.click()
+    tab.evaluate("document.querySelectorAll('img').forEach((image) => { image.loading = 'eager'; })")
+    wait_until(lambda: tab.evaluate("[...document.images].every((image) => image.complete)"), "all pictures")
+    assert tab.evaluate(EXAMINE) == []
+    (config.parent / "set-up" / name / "table.txt").write_text("as it is\n")
+    tab.reload()
+    assert tab.get_by_role("button", name="Add the station").is_visible()
+    with tab.expect_navigation():
+        tab.get_by_role("button", name="Remove 001.png").click()
+    assert tab.locator("ol.grid li").count() == 1
+    assert tab.get_by_role("button", name="Add the station").count() == 0
+
+
+def test_a_file_that_is_no_picture_is_told_by_its_name(tab, served):
+    folder_of_all = served[1].parent
+    Drafts(folder_of_all / "set-up", folder_of_all).make("told", "disc", {"folder": str(folder_of_all)})
+    tab.goto("/set-up?station=told")
+    refused = {"name": "text.png", "mimeType": "image/png", "buffer": b"no picture"}
+    with tab.expect_console_message(lambda said: "400" in said.text):
+        tab.get_by_label("Or choose pictures").set_input_files(refused)
+    tab.get_by_text("text.png: not a picture").wait_for()
+    tab.faults.clear()

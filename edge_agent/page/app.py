@@ -25,7 +25,9 @@ from edge_agent.page.access.safety import Safety
 from edge_agent.page.access.sessions import Sessions, Visit
 from edge_agent.page.agent_state import AgentState
 from edge_agent.page.configuring.config_file import ConfigFile
+from edge_agent.page.configuring.drafts import Drafts
 from edge_agent.page.configuring.masks import MaskViews
+from edge_agent.page.configuring.set_up import SetUpViews
 from edge_agent.page.live import LiveViews, Tiles
 from edge_agent.page.pictures import Pictures
 from edge_agent.page.rendering import Templates
@@ -90,6 +92,8 @@ def application(
         live = LiveViews(tiles, journal, line.outbox, templates, sessions, line.receivers).routes(guard)
     if line is not None and line.config is not None:
         live += MaskViews(journal, pictures, line.config, templates).routes(guard)
+        drafts = Drafts(line.config.data_dir() / "set-up", line.config.folder)
+        live += SetUpViews(drafts, line.config, templates).routes(guard)
     return Starlette(
         routes=[
             guard.get("/", start),

@@ -49,7 +49,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     passwd.add_argument(
         "--role",
         choices=ROLES,
-        help="viewer looks (default), operator labels and acknowledges, engineer draws masks, too",
+        help="viewer looks (default), operator labels and acknowledges, engineer draws masks and sets up stations, too",
     )
     passwd.add_argument("--remove", action="store_true", help="remove the account")
     passwd.set_defaults(run=lambda options: _passwd(options, passwd))

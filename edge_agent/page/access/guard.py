@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 MOST_BYTES = 64 * 1024  # of a form
 READ_S = 10.0  # how long a form may take to arrive
+UPLOAD_S = 60.0  # the same of a file
 View = Callable[[Visit], Response]
 
 
@@ -60,6 +61,34 @@ class Guard:
             visit = await run_in_threadpool(self._sessions.visit, request)
             _require(visit, role)
             return await run_in_threadpool(view, await _with_form(visit))
+
+        return Route(path, answer, methods=["POST"])
+
+    def upload(self, path: str, view: Callable[[Visit, bytes], Response], role: Role, most_bytes: int) -> Route:
+        """Return the route of a view that takes a file, as the body of a request; the form's token is a header, X-Token.
+
+        Args:
+            path: its address.
+            view: answers, in a thread; gets the file.
+            role: the least that it takes.
+            most_bytes: of a file.
+        """
+
+        async def answer(request: Request) -> Response:
+            visit = await run_in_threadpool(self._sessions.visit, request)
+            _require(visit, role)
+            _require_same_site(request)
+            if visit.is_new or not hmac.compare_digest(
+                request.headers.get("x-token", "").encode(), visit.token.encode()
+            ):
+                raise HTTPException(
+                    403, "This form is too old, or came from elsewhere: go back, load the page again, and repeat."
+                )
+            try:
+                content = await asyncio.wait_for(_body(request, most_bytes), UPLOAD_S)
+            except asyncio.TimeoutError:
+                raise HTTPException(408, "This took too long to arrive.") from None
+            return await run_in_threadpool(view, visit, content)
 
         return Route(path, answer, methods=["POST"])
 
@@ -136,15 +165,19 @@ def _require(visit: Visit, role: Role) -> None:
         )
 
 
+def _require_same_site(request: Request) -> None:
+    if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        raise HTTPException(403, "This came from another site.")
+
+
 async def _with_form(visit: Visit) -> Visit:
     """Read the form of a request. Raises HTTPException if it is none of this page's own for this session."""
     request = visit.request
-    if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-        raise HTTPException(403, "This came from another site.")
+    _require_same_site(request)
     if request.headers.get("content-type", "").partition(";")[0] != "application/x-www-form-urlencoded":
         raise HTTPException(415, "Only forms are taken here.")
     try:
-        body = await asyncio.wait_for(_body(request), READ_S)
+        body = await asyncio.wait_for(_body(request, MOST_BYTES), READ_S)
     except asyncio.TimeoutError:
         raise HTTPException(408, "This took too long to arrive.") from None
     try:
@@ -158,11 +191,11 @@ async def _with_form(visit: Visit) -> Visit:
     return replace(visit, form=form)
 
 
-async def _body(request: Request) -> bytes:
+async def _body(request: Request, most_bytes: int) -> bytes:
     body = bytearray()
     async for some in request.stream():
         body += some
-        if len(body) > MOST_BYTES:
+        if len(body) > most_bytes:
             raise HTTPException(413, "This is more than a form of this page can hold.")
     return bytes(body)
 

@@ -21,7 +21,9 @@ from edge_agent.page.texts import later
 TOLD = later("Saved. The agent reads it again now.")
 AT_START = later("Saved. The agent does not run: it reads it when it is started.")
 BY_HAND = later("Saved. The agent could not be told: reload it with systemctl reload edge-agent.")
-RESTART = later("Saved. The agent takes it up when it is restarted: systemctl restart edge-agent.")
+RESTART = later(
+    "Saved. The agent and this page take it up when they are restarted: systemctl restart edge-agent edge-agent-page."
+)
 
 
 class ConfigChanged(EdgeAgentError):
@@ -47,12 +49,16 @@ class ConfigFile:
 
     def __init__(self, path: Path) -> None:
         """path: of the file. A link is followed, but relative paths start where it is, as for the agent."""
-        self.path, self._folder = path.resolve(), path.absolute().parent
+        self.path, self.folder = path.resolve(), path.absolute().parent
 
     def read(self) -> HeldConfig:
         """Return the file as it is. Raises ConfigError if it has errors."""
         content = self.path.read_bytes()
         return HeldConfig(content.decode("utf-8-sig"), hashlib.sha256(content).hexdigest(), self._checked(self.path))
+
+    def data_dir(self) -> Path:
+        """Return the folder of all that the agent writes. Raises ConfigError."""
+        return self.read().config.agent.data_dir
 
     def replace(self, seen: str, edit: Callable[[HeldConfig], str]) -> Change:
         """Put another text in place of the file's, if the agent would take it.
@@ -100,7 +106,7 @@ class ConfigFile:
                 raise ConfigError(str(error).replace(str(file.name), str(self.path))) from error
 
     def _checked(self, path: Path) -> Config:
-        return load_config(path, folder=self._folder)
+        return load_config(path, folder=self.folder)
 
 
 def reload_agent(config: Config, planned: Change) -> str:

@@ -107,6 +107,19 @@ def test_the_same_pictures_and_seed_give_the_same_bank():
     assert len(one.tensors["bank"]) == 50
 
 
+def test_the_size_of_a_bank_is_a_setting(tmp_path, capsys):
+    good, out = str(folder(tmp_path / "good", [part(0)])), tmp_path / "bank.safetensors"
+    command = ["bank", "--good", good, "--out", str(out), "--image-size", "64"]
+    assert main([*command, "--method", "patchcore", "--size", "50"]) == 0
+    made = load_checkpoint(out)
+    assert (len(made.tensors["bank"]), made.header["size"]) == (50, 50)
+    with pytest.raises(SystemExit, match="2"):
+        main([*command, "--method", "patchcore", "--size", "20001"])
+    assert "20001: a bank is chosen from 20000 patches" in capsys.readouterr().err
+    assert main([*command, "--method", "winclip", "--size", "50"]) == 1
+    assert "a memory of winclip keeps every patch" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("bad", "said"),
     [

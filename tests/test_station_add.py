@@ -40,7 +40,9 @@ def four(tmp_path_factory) -> Path:
     good = folder(place / "good", [part(seed) for seed in range(4)])
     bad = folder(place / "bad", [part(seed, lacking=True) for seed in range(20, 22)])
     out = str(place / "station")
-    assert main(["station", "--good", str(good), "--bad", str(bad), "--name", "cam1", "--out", out]) == 0
+    assert (
+        main(["station", "--good", str(good), "--bad", str(bad), "--name", "cam1", "--out", out, "--size", "400"]) == 0
+    )
     shutil.rmtree(good)
     shutil.rmtree(bad)
     folder(place / "more", [part(seed) for seed in (3, 4, 5)])  # the first one is there already
@@ -70,6 +72,7 @@ def test_what_is_added_joins_what_was_there_once_and_the_station_as_it_was_is_ke
     made = load_checkpoint(copied / "station" / "cam1-2.safetensors")
     assert len({one["sha256"] for one in made.header["good"]}) == 6
     assert made.header["parent_sha256"] == first.sha256
+    assert (made.header["size"], len(made.tensors["bank"])) == (400, 400)
     assert read_calibration(copied / "station" / "cam1-2-calibration.json").good_pictures == 6
     assert len(list((copied / "station" / "pictures" / "good").iterdir())) == 6
     assert len(list((copied / "station" / "pictures" / "bad").iterdir())) == 2

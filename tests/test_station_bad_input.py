@@ -141,7 +141,7 @@ def made(tmp_path_factory) -> Iterator[Path]:
     bad = folder(place / "bad", [part(9, lacking=True)])
     found = list(
         candidates.candidates(
-            picture_set(sorted(good.iterdir()), sorted(bad.iterdir())), "object", 0, load.Loader(), int
+            picture_set(sorted(good.iterdir()), sorted(bad.iterdir())), "object", 500, 0, load.Loader(), int
         )
     )
     with pytest.MonkeyPatch.context() as patch:

@@ -40,7 +40,7 @@ def tried(pictures, loader: Loader):
         patch.setattr(candidates, "TIMED", 1)
         patch.setattr(candidates, "BATCH", 2)
         read: list[int] = []
-        found = list(candidates.candidates(pictures, "part", 0, loader, read.append))
+        found = list(candidates.candidates(pictures, "part", 300, 0, loader, read.append))
         assert sum(read) == candidates.steps(pictures)
     return [measured(one, Fraction(1, 5)) for one in found]
 

@@ -110,6 +110,7 @@ def make_bank(
             "image_size": side,
             "fitted_on": f"{len(some)} pictures of good parts",
             "good": [{"name": pictures[at].name, "sha256": pictures[at].sha256} for at in some],
+            "size": size,
             "seed": seed,
             "threshold": 0.5,
             "map_threshold": 0.5,

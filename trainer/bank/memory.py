@@ -17,7 +17,7 @@ from edge_agent.detectors.patchcore import PatchCore
 from edge_agent.errors import EdgeAgentError
 from edge_agent.inference.detector import PromptDetector
 from edge_agent.inference.squares import SquaresDetector, squares
-from trainer.bank.bank import Bank, GoodPicture, make_bank
+from trainer.bank.bank import SIZE, Bank, GoodPicture, make_bank
 from trainer.bank.good_parts import BEYOND_SCALE, exceeded_score, fold_of, varied
 
 MOST_SHOWN = 32  # pictures: a memory keeps every patch of each, up to 34 MB
@@ -34,6 +34,7 @@ def bank_maker(
     *,
     class_name: str = "object",
     image_size: int | None = None,
+    size: int | None = None,
     seed: int = 0,
 ) -> Callable[..., Bank]:
     """Return what makes a bank or a memory of good pictures.
@@ -44,9 +45,11 @@ def bank_maker(
         backbone: that the pictures are read with.
         class_name: what they show.
         image_size: side in pixels at which they are read; default that of `base`, or the backbone's.
+        size: patches that a bank holds at most; default SIZE.
         seed: of a bank's subset.
 
-    Raises EdgeAgentError for a method that cannot be shown good parts, or that needs a checkpoint first.
+    Raises EdgeAgentError for a method that cannot be shown good parts, that needs a checkpoint first, or that keeps every patch
+    where a size is given.
     """
     entry = METHODS[method]
     if method not in few_shot_methods():
@@ -56,7 +59,11 @@ def bank_maker(
             f"{method} needs a fitted checkpoint first: `trainer fit --method {method}`, then --checkpoint FILE"
         )
     if method == PatchCore.name:
-        return partial(make_bank, backbone, image_size=image_size, seed=seed)
+        return partial(make_bank, backbone, image_size=image_size, size=size or SIZE, seed=seed)
+    if size is not None:
+        raise EdgeAgentError(
+            f"--size is that of a bank ({PatchCore.name}); a memory of {method} keeps every patch: leave it out"
+        )
     return partial(
         make_memory,
         base or unfitted_checkpoint(method, backbone),

@@ -10,6 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from edge_agent.commands.arguments import seed, words
+from trainer.commands.bank import SIZE_HELP, bank_size
 from trainer.commands.calibrate import rate
 from trainer.commands.output import bar, print_left_out, print_skipped, print_warnings, writable_folder
 
@@ -54,6 +55,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         metavar="RATE",
         help="the share of good parts that may be called NotOK (default: 0.01, or the lowest that so many pictures allow)",
     )
+    station.add_argument("--size", type=bank_size, help=f"{SIZE_HELP}; with --add: as the station's bank")
     station.add_argument("--seed", type=seed, default=0, help="seed of all random numbers (default 0)")
     station.set_defaults(run=_station, kept=_kept, written=False)
 
@@ -62,6 +64,7 @@ def _station(options: argparse.Namespace) -> int:
     from edge_agent.config.load import load_config
     from edge_agent.errors import EdgeAgentError
     from edge_agent.inference.load import Loader
+    from trainer.bank.bank import SIZE
     from trainer.data.examples import Skipped, defective_pictures, good_pictures, pictures_below
     from trainer.station import before_after
     from trainer.station import present as station_there
@@ -102,10 +105,12 @@ def _station(options: argparse.Namespace) -> int:
     allowed = false_alarm_rate(len(pictures.good), options.false_alarm_rate)
     _print_rate(options.false_alarm_rate, allowed, len(pictures.good))
     compared = there if there and there.compared else None
+    size = options.size or (there.size if there else SIZE)
     loader = Loader()
     with bar(steps(pictures) + (compared.steps(pictures) if compared else 0), "trying") as progress:
         found = [
-            measured(one, allowed) for one in candidates(pictures, class_name, options.seed, loader, progress.update)
+            measured(one, allowed)
+            for one in candidates(pictures, class_name, size, options.seed, loader, progress.update)
         ]
         as_it_is = None
         if compared:

@@ -60,12 +60,15 @@ class Candidate:
     kinds: Sequence[Sequence[int]] = ()
 
 
-def candidates(pictures: PictureSet, class_name: str, seed: int, loader: Loader, report: Report) -> Iterator[Candidate]:
+def candidates(
+    pictures: PictureSet, class_name: str, size: int, seed: int, loader: Loader, report: Report
+) -> Iterator[Candidate]:
     """Measure one candidate after the other.
 
     Args:
         pictures: good and defective ones.
         class_name: what they show, in a word or two.
+        size: patches that a bank holds at most.
         seed: of the bank's subset.
         loader: loads the backbones.
         report: called with 1 for every picture that was read.
@@ -77,7 +80,7 @@ def candidates(pictures: PictureSet, class_name: str, seed: int, loader: Loader,
     yield shipped
     for trunk in TRUNKS:
         backbone = loader.backbone(trunk)
-        bank = make_bank(backbone, pictures.good, seed=seed, report=report)
+        bank = make_bank(backbone, pictures.good, size=size, seed=seed, report=report)
         whole, *folds = (
             SquaresDetector(PromptDetector(backbone, one, class_name)) for one in (bank.checkpoint, *bank.folds)
         )

@@ -20,7 +20,7 @@ from edge_agent.inference.detector import PromptDetector
 from edge_agent.inference.load import Loader
 from edge_agent.inference.squares import SquaresDetector
 from edge_agent.io.pictures import MIN_SIDE, decode
-from trainer.bank.bank import GoodPicture, make_bank
+from trainer.bank.bank import SIZE, GoodPicture, make_bank
 from trainer.data.examples import defective_pictures, good_pictures
 from trainer.station.candidates import Candidate, candidate_of
 from trainer.station.folder import BAD, CONFIG, GOOD
@@ -45,6 +45,11 @@ class Present:
     def shown(self) -> list[str]:
         """SHA-256 (hex) of the good pictures that its bank was made from, in their order; none without a bank."""
         return [str(one["sha256"]) for one in (self.header or {}).get("good", ())]
+
+    @property
+    def size(self) -> int:
+        """Patches that its bank holds at most; SIZE without one, or where it does not say."""
+        return int((self.header or {}).get("size", SIZE))
 
     @property
     def compared(self) -> bool:
@@ -121,7 +126,12 @@ def as_it_is(
         ]
         backbone = loader.backbone(config.detector.model)
         again = make_bank(
-            backbone, shown, image_size=int(header["image_size"]), seed=int(header.get("seed", seed)), report=report
+            backbone,
+            shown,
+            image_size=int(header["image_size"]),
+            size=present.size,
+            seed=int(header.get("seed", seed)),
+            report=report,
         )
         alone = [SquaresDetector(PromptDetector(backbone, one, config.detector.class_name)) for one in again.folds]
         folds = [build.together(config.detector, one, loader, squares=True) for one in alone]

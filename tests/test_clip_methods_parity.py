@@ -5,19 +5,23 @@ One CLIP serves all files, as drawing its numbers takes seconds.
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pytest
 import torch
 
 from edge_agent.backbones.clip.model import Clip
 from edge_agent.detectors.clip import crane
 from edge_agent.detectors.clip.afclip import gathered
+from edge_agent.detectors.clip.bayespfl import map_of, probability
 from edge_agent.detectors.clip.vcpclip import both_maps
 from edge_agent.detectors.memory import FewShotMethod, Memory
 from edge_agent.detectors.method import Method
-from edge_agent.importing import afclip, aprilgan, vcpclip
+from edge_agent.importing import afclip, aprilgan, bayespfl, vcpclip
 from edge_agent.importing import object_prompts as objects
 from edge_agent.kernels import scoring
-from tests.parity import vectors
+from tests.parity import recipe, vectors
 
 
 @pytest.fixture(scope="module")
@@ -287,3 +291,59 @@ def test_vcp_clip(clip, file, batch):
     vectors.meet([one.patches for one in scores], "map", arrays, config)
     vectors.meet([smoothed(one.patches, config) for one in scores], "smoothed", arrays, config)
     vectors.meet([2 * one.picture for one in scores], "score_raw", arrays, config)
+
+
+@pytest.fixture(scope="module")
+def bayes_tensors(clip) -> dict[str, torch.Tensor]:
+    """What the recipe draws of the authors' tensors, for both files."""
+    _, config = vectors.load("bayespfl")
+    shapes = bayespfl.published_shapes(clip, config["bank"])
+    temperatures = {name: torch.tensor(-math.log(config["temperature"])) for name, shape in shapes.items() if not shape}
+    own = vectors.drawn({name: shape for name, shape in shapes.items() if shape}, "bayespfl.")
+    for name, values in own.items():
+        scale, _ = recipe.scale_for(name, tuple(values.shape))
+        if name.startswith("prompt_"):
+            values *= config["prompt_scale"] / scale
+        elif name.startswith(("PFL_normal.amor", "PFL_abnormal.amor")):
+            values *= 0.05 / scale
+        elif "amor_" in name and name.endswith("weight"):
+            values /= 2
+    return own | temperatures
+
+
+def bayes_pfl(clip: Clip, tensors: dict, config: dict, **settings: bool) -> bayespfl.BayesPfl:
+    draws = [recipe.array(f"bayespfl.eps.{one}", (config["draws"], 768)) for one in ("context", "normal", "abnormal")]
+    eps, worst = torch.from_numpy(np.stack(draws)), 2000 / config["size"] ** 2
+    return bayespfl.bayespfl_from_published(
+        clip, tensors, config["class_name"], eps=eps, worst=worst, **settings
+    ).eval()
+
+
+@files("bayespfl")
+def test_bayes_pfl(clip, bayes_tensors, file, batch):
+    arrays, config = vectors.load(file)
+    method = bayes_pfl(clip, bayes_tensors, config)
+    assert list(method.raw) == config["feats"]
+    assert (method.settings()["positions"], method.settings()["activation"]) == (config["positions"], "gelu")
+    if batch == 2:  # as inspecting reads it, with what it keeps
+        method = type(method).restored(clip, method.settings(), method.tensors(), config["class_name"]).eval()
+        method.precompute()
+    features = encoded(method, config, batch)
+    found = [method(one) for one in features]
+    maps = [map_of(one) for one in found]
+    vectors.meet([one.image for one in features], "global", arrays, config)
+    vectors.meet([one.drawn[0].z for one in found], "z_context", arrays, config)
+    vectors.meet(found[0].drawn[1].z[0], "z_normal", arrays, config)
+    vectors.meet(found[0].drawn[2].z[0], "z_abnormal", arrays, config)
+    vectors.meet([one.text.flatten(1, 2) for one in found], "text", arrays, config)
+    fused = [one.image + method.fuse([one.raw[layer][:, 1:] for layer in method.raw]) for one in features]
+    vectors.meet(fused, "fused", arrays, config)
+    vectors.meet([one.picture.softmax(dim=1)[:, 1] for one in found], "pair_scores", arrays, config)
+    vectors.meet([probability(one) for one in found], "score", arrays, config)
+    vectors.meet(maps, "map", arrays, config)
+    vectors.meet([smoothed(one, config) for one in maps], "smoothed", arrays, config)
+    worst = [2 * method.scores(one).picture - probability(one) for one in found]
+    vectors.meet(worst, "map_worst", arrays, config)
+    if batch == 1:
+        unmapped = bayes_pfl(clip, bayes_tensors, config, mapped=False)
+        vectors.meet([probability(unmapped(one)) for one in features], "score_stage1", arrays, config)

@@ -39,7 +39,7 @@ from trainer.fit.feature_cache import OPTIONAL, CachedFeatures, cache_features
 from trainer.fit.features import EncodeSettings, FreshFeatures, LabelledPicture
 from trainer.fit.loop import Plan, fit
 from trainer.fit.pictures import TooFewError, from_data, from_good
-from trainer.fit.recipes import RECIPES
+from trainer.fit.recipes import RECIPES, warm_cosine
 from trainer.fit.tipsomaly_settings import CONTRAST, choose_settings
 
 SIDE = 96  # pixels: 6 x 6 patches of the embedded model
@@ -137,6 +137,10 @@ def test_fitting_lowers_the_loss(backbone, shown, name):
     seen: list[float] = []
     fit(method, features, Plan(recipe, 8, 10), report=lambda step, losses: seen.append(losses["loss"]))
     assert np.mean(seen[-2:]) < 0.99 * np.mean(seen[:2])
+
+
+def test_a_warm_cosine_goes_up_from_0_over_a_tenth_of_the_steps_and_down_to_0():
+    assert [warm_cosine(done) for done in (0, 0.05, 0.1, 0.55, 1)] == pytest.approx([0, 0.5, 1, 0.5, 0])
 
 
 @pytest.mark.parametrize("name", APART)

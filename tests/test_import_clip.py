@@ -10,7 +10,7 @@ import torch
 
 from edge_agent.backbones.clip.model import Clip
 from edge_agent.detectors.checkpoint import load_checkpoint
-from edge_agent.importing import afclip, aprilgan, vcpclip
+from edge_agent.importing import afclip, aprilgan, bayespfl, vcpclip
 from edge_agent.importing import object_prompts as objects
 from edge_agent.inference.load import Loader
 from tests import tiny_clip
@@ -43,6 +43,11 @@ def vcp_clip(clip: Clip) -> dict:
     return {**tower, "visual.conv1.weight": torch.zeros(2), **parts}
 
 
+def bayes_pfl(clip: Clip) -> dict:
+    own = drawn(bayespfl.published_shapes(clip))
+    return {bayespfl.MODEL: own | {name: torch.zeros(2) for name in ("PFL_normal.p_mu.0.weight", "state_decoder.x")}}
+
+
 def object_prompts(kind: objects.Kind, *more: str, **shapes: tuple[int, ...]):
     """What one of the methods on object prompts publishes, with `more` tensors that nothing reads."""
 
@@ -61,6 +66,7 @@ PUBLISHED = {
     "afclip": af_clip,
     "aprilgan": april_gan,
     "vcpclip": vcp_clip,
+    "bayespfl": bayes_pfl,
     "anomalyclip": object_prompts(objects.ANOMALYCLIP, f"{objects.PROJECTIONS}.0.weight", *UNREAD, **PAIR),
     "crane": object_prompts(objects.CRANE, *UNREAD, **PAIR),
     "glocalclip": object_prompts(objects.GLOCALCLIP, *UNREAD, **LOCAL),

@@ -13,6 +13,8 @@ from edge_agent.detectors import cops, tipsomaly, vip2clip
 from edge_agent.detectors.clip.afclip import AfClip, AfClipOutput
 from edge_agent.detectors.clip.anomalyclip import AnomalyClip, AnomalyClipOutput
 from edge_agent.detectors.clip.aprilgan import AprilGan, AprilGanOutput
+from edge_agent.detectors.clip.bayespfl import BayesPfl, BayesPflOutput
+from edge_agent.detectors.clip.bayespfl_parts import Drawn, Flows, Gaussian, draw
 from edge_agent.detectors.clip.crane import Crane, CraneOutput
 from edge_agent.detectors.clip.faprompt import FaPrompt, FaPromptOutput
 from edge_agent.detectors.clip.glocalclip import GlocalClip
@@ -24,6 +26,7 @@ from trainer.fit.losses import (
     alignment,
     anomalyclip_losses,
     aprilgan_losses,
+    bayespfl_losses,
     both_dice,
     cops_losses,
     crane_losses,
@@ -294,3 +297,43 @@ def test_the_loss_of_vcp_clip_by_hand():
     method = VcpClip(tiny_clip(text_width=24))
     parts = vcpclip_losses(method, VcpClipOutput(unused, unused, unused, logits, logits, 2), MASKS, BAD)
     assert value(parts["map"]) == pytest.approx(2 * (FOCAL + DICE), rel=1e-5)
+
+
+def test_the_losses_of_bayes_pfl_by_hand():
+    """A bank of one prompt, two blocks that say the same; text of a bank of two in its last lines."""
+    odds = torch.logit(PATCHES).view(2, 1, 1, 1, 1).expand(2, 2, 1, 1, 1)
+    drawn = tuple(Drawn(torch.zeros(1), torch.tensor(one)) for one in ([1.0, 3.0], [5.0], [7.0]))
+    text = torch.tensor([[[[1.0, 0.0]], [[0.0, 1.0]]]]).expand(2, -1, -1, -1)
+    found = BayesPflOutput(text, PICTURE.unsqueeze(2), odds, torch.zeros(2), drawn, 2)
+    method = BayesPfl(tiny_clip(text_width=24))
+    parts = bayespfl_losses(method, found, MASKS, BAD)
+    assert value(parts["picture"]) == pytest.approx(CROSS_ENTROPY, rel=1e-5)
+    focals = -(0.2**2) * math.log(0.8) - 0.3**2 * math.log(0.7)  # each kind has a mean of its own
+    together = 1 - 2 * 4 * 0.8 / (4 * 0.8 + 4 * 0.3 + 4)
+    assert value(parts["map"]) == pytest.approx(2 * (focals + together), rel=1e-4)
+    assert value(parts["flows"]) == pytest.approx(0.01 * (2 + 5 + 7), rel=1e-6)
+    assert value(parts["bank"]) == 0
+    bank = torch.tensor([[[1.0, 0.0], [0.6, 0.8]], [[0.0, 1.0], [0.0, 1.0]]]).expand(2, -1, -1, -1)
+    two = PICTURE.unsqueeze(2).expand(-1, -1, 2), odds.expand(-1, -1, 2, -1, -1)
+    parts = bayespfl_losses(method, BayesPflOutput(bank, *two, torch.zeros(2), drawn, 2), MASKS, BAD)
+    assert value(parts["bank"]) == pytest.approx(2 * 0.6**2 / 4 + 2 / 4, rel=1e-5)
+
+
+def test_the_divergence_of_what_was_drawn_is_that_of_its_distribution():
+    """Without flows, of many samples, it is the known one of two normal distributions; a flow takes off the volume it leaves."""
+    torch.manual_seed(0)
+    gaussian, flows = Gaussian(3, 4), Flows(3, conditioned=False)
+    with torch.no_grad():
+        for number in flows.learned.values():
+            number.zero_()
+        x = torch.ones(1, 3)
+        mean, log_variance = gaussian(x)
+        known = (mean.square() + log_variance.exp() - 1 - log_variance).sum() / 2
+        samples = draw(gaussian, flows, x.expand(4000, 3), torch.randn(4000, 1, 3)).divergence
+        assert float(samples.mean()) == pytest.approx(float(known), abs=0.15)
+        flows.learned["u"][0, :3] = torch.tensor([0.5, 0.0, 0.0])
+        flows.learned["w"][0, :3] = torch.tensor([2.0, 1.0, 0.0])
+        z, volume = flows(x, torch.tensor([[[0.1, 0.2, 0.3]]]))
+    inner = math.tanh(2 * 0.1 + 0.2)
+    assert z.flatten().tolist() == pytest.approx([0.1 + 0.5 * inner, 0.2, 0.3], rel=1e-5)
+    assert float(volume) == pytest.approx(math.log(1 + (1 - inner**2) * 0.5 * 2), abs=2e-4)

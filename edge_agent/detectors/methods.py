@@ -117,6 +117,12 @@ def _vcpclip() -> type[Method]:
     return VcpClip
 
 
+def _bayespfl() -> type[Method]:
+    from edge_agent.detectors.clip.bayespfl import BayesPfl
+
+    return BayesPfl
+
+
 DEFAULT_METHOD = "tipsomaly"  # of the prompts that come with the embedded model
 
 METHODS: dict[str, MethodEntry] = {
@@ -221,6 +227,16 @@ METHODS: dict[str, MethodEntry] = {
             "MIT",
             "1.1 and 2 prompts",
             "no good parts; where a defect is matters more than whether there is one",
+            on_clip=True,
+        ),
+        MethodEntry(
+            "bayespfl",
+            _bayespfl,
+            "Bayes-PFL",
+            "arXiv 2503.10080",
+            "MIT",
+            "1.2 and 60 prompts",
+            "no good parts; a GPU with much time to spare: prompts of every picture, averaged",
             on_clip=True,
         ),
         MethodEntry(

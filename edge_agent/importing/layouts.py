@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from edge_agent.detectors.clip.afclip import AfClip
 from edge_agent.detectors.clip.anomalyclip import AnomalyClip
 from edge_agent.detectors.clip.aprilgan import AprilGan
+from edge_agent.detectors.clip.bayespfl import BayesPfl
 from edge_agent.detectors.clip.crane import Crane
 from edge_agent.detectors.clip.faprompt import FaPrompt
 from edge_agent.detectors.clip.glocalclip import GlocalClip
@@ -16,6 +17,7 @@ from edge_agent.detectors.tipsomaly import Tipsomaly
 from edge_agent.detectors.vip2clip import ViP2Clip
 from edge_agent.importing.afclip import AfClipLayout
 from edge_agent.importing.aprilgan import AprilGanLayout
+from edge_agent.importing.bayespfl import BayesPflLayout
 from edge_agent.importing.cops import CopsLayout
 from edge_agent.importing.layout import Layout
 from edge_agent.importing.object_prompts import ANOMALYCLIP, CRANE, FAPROMPT, GLOCALCLIP, ObjectPromptsLayout
@@ -30,6 +32,7 @@ LAYOUTS: Mapping[str, Layout] = {
     AfClip.name: AfClipLayout(),
     AprilGan.name: AprilGanLayout(),
     VcpClip.name: VcpClipLayout(),
+    BayesPfl.name: BayesPflLayout(),
     AnomalyClip.name: ObjectPromptsLayout(ANOMALYCLIP),
     Crane.name: ObjectPromptsLayout(CRANE),
     GlocalClip.name: ObjectPromptsLayout(GLOCALCLIP),

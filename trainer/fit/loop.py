@@ -64,7 +64,9 @@ def fit(
     """
     share = share or Share(0, len(features))
     rank = dist.get_rank() if dist.is_initialized() else 0
-    optimizer = torch.optim.Adam(_groups(method, plan.recipe), betas=plan.recipe.betas)
+    groups = _groups(method, plan.recipe)
+    rates = [group["lr"] for group in groups]
+    optimizer = torch.optim.Adam(groups, betas=plan.recipe.betas)
     step, saved_at = 0, time.monotonic()
     if state is not None and (known := read_state(state, key)):
         _restore(method, optimizer, known)
@@ -78,6 +80,8 @@ def fit(
         chosen = order[number * plan.batch : (number + 1) * plan.batch]
         own = chosen[(chosen >= share.first) & (chosen < share.first + len(features))] - share.first
         torch.manual_seed(_seed(plan.seed, step, rank))  # so that random numbers depend on the step alone
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * plan.recipe.schedule(step / steps)
         optimizer.zero_grad(set_to_none=True)
         losses: dict[str, float] = {}
         if len(own):

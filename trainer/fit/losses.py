@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edge_agent.detectors import cops, vip2clip
-from edge_agent.detectors.clip import afclip, anomalyclip, aprilgan, crane, faprompt, glocalclip, vcpclip
+from edge_agent.detectors.clip import afclip, anomalyclip, aprilgan, bayespfl, crane, faprompt, glocalclip, vcpclip
 from edge_agent.detectors.clip.method import TEMPERATURE
 from edge_agent.detectors.tipsomaly import Tipsomaly, TipsomalyOutput
 from edge_agent.kernels import scoring
@@ -244,6 +244,44 @@ def vcpclip_losses(
         for one in aprilgan.stretched_probability(branch, masks.shape[-1]).unbind(dim=1)
     ]
     return {"map": torch.stack([focal(one, masks) + dice(one, masks) for one in maps]).sum()}
+
+
+def bayespfl_losses(
+    method: bayespfl.BayesPfl, found: bayespfl.BayesPflOutput, masks: Tensor, bad: Tensor
+) -> dict[str, Tensor]:
+    """Compute Bayes-PFL's losses, of one prompt of the bank, chosen by torch's global generator.
+
+    Args: see recipes.FitRecipe.
+
+    Returns by name:
+    picture: cross-entropy of the picture's logits. map: over the blocks the sum of focal losses, the mean of anomalous pixels and
+    that of normal ones, and of Dice over the whole batch. flows: a hundredth of the divergences of what was drawn from a
+    standard normal distribution, of pictures and of both states. bank: mean square of the cosines of different prompts of a
+    state, a prompt's with itself counted as 0, summed over the states.
+    """
+    one = int(torch.randint(found.picture.shape[2], ()))
+    blocks = torch.sigmoid(scoring.resize_aligned(found.odds[:, :, one], masks.shape[-1])).unbind(dim=1)
+    alike = (found.text @ found.text.mT).square()  # (B, 2, P, P)
+    alike = alike - torch.diag_embed(alike.diagonal(dim1=2, dim2=3))
+    return {
+        "picture": F.cross_entropy(found.picture[:, :, one], bad.long()),
+        "map": torch.stack([focal_of_kinds(each, masks) + dice_of_all(each, masks) for each in blocks]).sum(),
+        "flows": 0.01 * torch.stack([drawn.divergence.mean() for drawn in found.drawn]).sum(),
+        "bank": alike.mean(dim=(0, 2, 3)).sum(),
+    }
+
+
+def focal_of_kinds(probability: Tensor, truth: Tensor) -> Tensor:
+    """Compute the focal loss of anomalous pixels and that of normal ones, each a mean, and add them; see focal for the arguments."""
+    bad = truth > 0.5
+    right = torch.where(bad, probability, 1 - probability).clamp(SMOOTH, 1 - SMOOTH)
+    each = -((1 - right) ** 2) * right.log()
+    return mean_where(each, bad) + mean_where(each, ~bad)
+
+
+def dice_of_all(probability: Tensor, truth: Tensor) -> Tensor:
+    """Compute the Dice loss of the anomalous map over all pictures together. Both arguments (B, H, W)."""
+    return 1 - (2 * (probability * truth).sum() + SMOOTH) / (probability.sum() + truth.sum() + SMOOTH)
 
 
 def mean_where(x: Tensor, chosen: Tensor) -> Tensor:

@@ -6,15 +6,23 @@ import csv
 import io
 import re
 from contextlib import closing
+from dataclasses import replace
+from datetime import datetime, time
+from itertools import pairwise
+from zoneinfo import ZoneInfo
 
 import pytest
 from starlette.testclient import TestClient
 
 from edge_agent.cli import main
+from edge_agent.config.load import load_config
 from edge_agent.core import Evaluation
+from edge_agent.errors import ConfigError
 from edge_agent.journal.labels import Statement, open_labels
 from edge_agent.journal.review import Selection, open_review
 from edge_agent.journal.rows import LabelValue
+from edge_agent.page.shifts import by_shift, by_station, kinds, spans
+from edge_agent.settings.page import SHIFTS
 from tests.pages import journal_of, page, part, shift
 
 HOUR = ["--since", "2026-11-20T10:00Z", "--until", "2026-11-20T11:00Z"]
@@ -143,3 +151,84 @@ def test_what_comes_from_outside_never_becomes_markup_in_a_report(tmp_path, monk
     assert main(["report", "--journal", f"{tmp_path}/journal.db", "--since", "2026-11-01", "--out", str(out)]) == 0
     assert "<script" not in out.read_text()
     assert out.read_text().count("&lt;script&gt;") >= 4
+
+
+BERLIN = ZoneInfo("Europe/Berlin")
+
+
+def at(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=BERLIN)
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "cuts"),
+    [
+        ("2026-11-20T07:00", "2026-11-20T15:00", ["07:00", "14:00", "15:00"]),
+        ("2026-11-20T06:00", "2026-11-20T14:00", ["06:00", "14:00"]),
+        ("2026-11-20T23:00", "2026-11-21T15:00", ["23:00", "06:00", "14:00", "15:00"]),
+        ("2026-10-24T22:00", "2026-10-25T06:00", ["22:00", "06:00"]),  # the night in which clocks go back
+        ("2026-11-20T07:00", "2026-11-20T07:00", ["07:00", "07:00"]),
+    ],
+)
+def test_a_period_is_cut_where_shifts_begin_by_the_clock_on_the_wall(since, until, cuts):
+    found = spans(at(since), at(until), SHIFTS, BERLIN)
+    assert [f"{one.astimezone(BERLIN):%H:%M}" for one, _ in found] + [
+        f"{found[-1][1].astimezone(BERLIN):%H:%M}"
+    ] == cuts
+    assert all(end == begin for (_, end), (begin, _) in pairwise(found))
+
+
+def test_numbers_of_shifts_add_up_to_those_of_their_stations(labelled):
+    folder, _ = labelled
+    whole = Selection(since=at("2026-11-20T00:00"), until=at("2026-11-21T00:00"))
+    with open_review(f"sqlite:///{folder}/journal.db") as journal:
+        rows = by_shift(journal, whole, whole.until, (time(10), time(12), time(22)), BERLIN)
+        for one, other in zip(by_station(rows), journal.numbers(whole), strict=True):
+            assert dict(one.kinds) == dict(other.kinds)
+            assert replace(one, kinds=()) == replace(other, kinds=())
+    assert [(f"{row.begin.astimezone(BERLIN):%H}", row.numbers.station, row.numbers.parts) for row in rows] == [
+        ("10", "=1+1", 1),
+        ("10", "cam1", 3),
+        ("10", "cam2", 2),
+        ("12", "cam1", 1),
+    ]
+    dent, other = kinds(by_station(rows))
+    assert (dent.name, dent.count, round(dent.share, 3), other.up_to_here) == ("dent", 2, 0.667, 1.0)
+
+
+def test_the_report_speaks_german_and_has_shifts_and_kinds(labelled, tmp_path, capsys, monkeypatch):
+    folder, _ = labelled
+    monkeypatch.setenv("CACHE_DIRECTORY", str(tmp_path / "cache"))
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    out = tmp_path / "report.html"
+    command = ["report", "--journal", f"{folder}/journal.db", *HOUR, "--out", str(out)]
+    assert main(command) == 0
+    html = out.read_text()
+    assert '<html lang="de">' in html
+    assert "Nach Schicht" in html
+    assert "sehenswert" in html.lower()
+    assert re.search(r"<th>dent</th><td>1</td><td>50\.0 %</td>", html)
+    assert main([*command, "--language", "en"]) == 0
+    assert "By shift" in out.read_text()
+
+
+def test_numbers_are_written_as_csv_by_shift_and_station(labelled, tmp_path, capsys):
+    folder, _ = labelled
+    out = tmp_path / "numbers.csv"
+    command = ["report", "--journal", f"{folder}/journal.db", *HOUR, "--numbers", "--out"]
+    assert main([*command, str(out)]) == 0
+    rows = list(csv.DictReader(io.StringIO(out.read_text())))
+    assert sum(int(row["parts"]) for row in rows if row["station"] == "cam1") == 3
+    assert all(datetime.fromisoformat(row["begin"]) < datetime.fromisoformat(row["end"]) for row in rows)
+    with pytest.raises(SystemExit):
+        main([*command, str(tmp_path / "x.html")])
+
+
+@pytest.mark.parametrize("shifts", ["[]", "[6:00, 6:00]", "[25:00]", "[six]", "6:00", "[[6:00]]"])
+def test_shifts_that_make_no_sense_are_refused(tmp_path, shifts):
+    config = tmp_path / "config.yaml"
+    config.write_text(f"page: {{shifts: {shifts}}}\nstations: [{{name: a, source: {{folder: in}}}}]\n")
+    with pytest.raises(ConfigError, match="shifts"):
+        load_config(config)
+    config.write_text(config.read_text().replace(f"shifts: {shifts}", "shifts: [22:00, 6:00]"))
+    assert load_config(config).page.shifts == (time(6), time(22))

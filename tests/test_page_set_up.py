@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -71,7 +72,7 @@ def test_from_a_folder_of_good_parts_to_a_station_that_the_agent_takes(shop, mon
     assert "Another station is being tried" in shop.post("/set-up/drill/try").text
     wait_until(lambda: not shop.client.get("/set-up/drill/progress").json()["runs"], "trainer station has ended")
     html = shop.client.get("/set-up?station=drill").text
-    assert "of 100 good" in html, html
+    assert re.search(r"<th>as shipped, no good parts shown \*</th><td>[\d.]+</td>", html), html
     said = shop.post("/set-up/drill/go").text
     assert "it reads it when it is started" in said
     assert shop.config.read_text().startswith(CONFIG)
@@ -184,9 +185,10 @@ def test_a_station_that_was_tried_before_a_restart_can_be_added_until_its_parts_
     shop.begin()
     shop.send(png(1))
     place = shop.place / "set-up" / "drill"
-    (place / drafts.TABLE).write_text("as shipped <b>\n")
+    (place / drafts.TABLE).write_text("   of 100\nas shipped <b>   1.0     33.3   7\n\n* is it.\n")
     html = shop.client.get("/set-up?station=drill").text
-    assert "as shipped &lt;b&gt;" in html
+    assert "<th>as shipped &lt;b&gt;</th><td>1.0</td><td>33.3</td>" in html
+    assert "<p>* is it.</p>" in html
     assert "Add the station" in html
     assert "try it first" in shop.post("/set-up/drill/go").text
     shop.send(png(2))

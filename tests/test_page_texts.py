@@ -26,9 +26,11 @@ def texts() -> Iterator[str]:
                 yield text if isinstance(text, str) else text[0]
     for path in PAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) in SAYING:
+            called = getattr(node.func, "id", getattr(node.func, "attr", "")) if isinstance(node, ast.Call) else ""
+            if isinstance(node, ast.Call) and called in SAYING:
                 for one in node.args:
-                    if isinstance(one, ast.Constant) and isinstance(one.value, str) and " " in one.value:
+                    is_text = isinstance(one, ast.Constant) and isinstance(one.value, str)
+                    if is_text and (called == "later" or " " in one.value):
                         yield one.value
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from datetime import tzinfo
+from datetime import time, tzinfo
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -34,6 +34,7 @@ from edge_agent.page.rendering import Templates
 from edge_agent.page.report import NumbersViews
 from edge_agent.page.review import ReviewViews
 from edge_agent.page.threshold import ThresholdViews
+from edge_agent.settings.page import SHIFTS
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ def application(
     hosts: Collection[str] = (),
     zone: tzinfo | None = None,
     line: Line | None = None,
+    shifts: Sequence[time] = SHIFTS,
 ) -> Starlette:
     """Return the page.
 
@@ -73,6 +75,7 @@ def application(
         hosts: names under which browsers may ask for it, beside those of this machine itself; default none.
         zone: in which times are shown and read; None (default) for this machine's.
         line: the agent beside the page; None (default) only looks back.
+        shifts: when one begins.
     """
     templates = Templates(zone, has_line=line is not None)
     guard = Guard(sessions, templates)
@@ -98,7 +101,7 @@ def application(
         routes=[
             guard.get("/", start),
             *ReviewViews(journal, labels, pictures, templates, zone).routes(guard),
-            *NumbersViews(journal, templates, zone).routes(guard),
+            *NumbersViews(journal, templates, zone, shifts).routes(guard),
             *ThresholdViews(journal, templates).routes(guard),
             *live,
             *guard.sign_in_routes(),

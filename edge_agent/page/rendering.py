@@ -11,7 +11,7 @@ from edge_agent.io.digits import told_apart
 from edge_agent.io.names import printable
 from edge_agent.page.access.accounts import Role
 from edge_agent.page.access.sessions import Visit
-from edge_agent.page.texts import ENGLISH, language_for, languages, translations
+from edge_agent.page.texts import language_for, languages, translations
 
 
 class Templates:
@@ -32,9 +32,15 @@ class Templates:
         """
         return HTMLResponse(self._of(visit).get_template(template).render(values, visit=visit), status)
 
-    def text(self, template: str, **values: object) -> str:
-        """Render a template that is no answer, in English. template: name of a file of templates/. values: what it names."""
-        return self._environments[ENGLISH].get_template(template).render(values)
+    def text(self, template: str, language: str, **values: object) -> str:
+        """Render a template that is no answer.
+
+        Args:
+            template: name of a file of templates/.
+            language: one of languages().
+            values: what the template names.
+        """
+        return self._environments[language].get_template(template).render(values)
 
     def part(self, template: str, macro: str, visit: Visit, *values: object) -> str:
         """Return what a macro of a template makes of these values.
@@ -69,6 +75,9 @@ def _environment(language: str, zone: tzinfo | None, has_line: bool) -> Environm
     def clock(moment: datetime) -> str:
         return f"{local(moment):%H:%M:%S}"
 
+    def clock_minutes(moment: datetime) -> str:
+        return f"{local(moment):%H:%M}"
+
     def day(moment: datetime) -> str:
         return f"{local(moment):%Y-%m-%d}"
 
@@ -77,6 +86,7 @@ def _environment(language: str, zone: tzinfo | None, has_line: bool) -> Environm
 
     environment.filters |= {
         "clock": clock,
+        "clock_minutes": clock_minutes,
         "day": day,
         "field": field,
         "printable": printable,

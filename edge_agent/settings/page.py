@@ -5,11 +5,13 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+from collections.abc import Sequence
+from datetime import time
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
 from edge_agent.errors import ConfigError
 from edge_agent.settings.section import Section
@@ -30,6 +32,24 @@ def _host(text: str) -> str:
     return text
 
 
+def _begin(text: Any) -> time:
+    found = re.fullmatch(r"(\d{1,2}):(\d\d)", text, re.ASCII) if isinstance(text, str) else None
+    if not found or int(found[1]) > 23 or int(found[2]) > 59:
+        raise invalid(f"{shortened(str(text))} is no time of day: write it as 6:00")
+    return time(int(found[1]), int(found[2]))
+
+
+def _in_order(begins: Sequence[time]) -> tuple[time, ...]:
+    if not 1 <= len(begins) <= MOST_SHIFTS or len(set(begins)) < len(begins):
+        raise invalid(
+            f"wants 1 to {MOST_SHIFTS} different times, at which a shift begins, such as [6:00, 14:00, 22:00]"
+        )
+    return tuple(sorted(begins))
+
+
+MOST_SHIFTS = 12
+SHIFTS = (time(6), time(14), time(22))  # when none are configured
+Shifts = Annotated[tuple[Annotated[time, BeforeValidator(_begin)], ...], AfterValidator(_in_order)]
 HostName = Annotated[str, AfterValidator(_host)]
 Zone = Annotated[str, AfterValidator(_zone)]
 
@@ -81,7 +101,7 @@ class PageConfig(Section):
     host: address to listen at. hosts: names by which browsers ask for it, of a proxy on this machine, too; with any, only
     accounts get in. local: what browsers of this machine may without an account, while there is none. session_h: hours after
     which one has to sign in again. cache_mb: size of the cache of pictures (1e6 bytes). zone: in which times are shown and
-    read, default this machine's.
+    read, default this machine's. shifts: when one begins; its end is the next one's beginning.
     """
 
     host: HostName = "127.0.0.1"
@@ -92,6 +112,7 @@ class PageConfig(Section):
     session_h: Positive = 12.0
     cache_mb: Positive = 500.0
     zone: Zone | None = None
+    shifts: Shifts = SHIFTS
 
     @field_validator("tls")
     @classmethod

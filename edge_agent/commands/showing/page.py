@@ -136,6 +136,7 @@ def _serve(config: Config, url: str, port: int | None, accounts: Accounts | None
             hosts=[section.host, *section.hosts],
             zone=ZoneInfo(section.zone) if section.zone else None,
             line=line if accounts else None,
+            shifts=section.shifts,
         )
         ready = server(app, tls)
         print(f"{_address(section, opened.getsockname()[1])} (Ctrl-C ends)", flush=True)

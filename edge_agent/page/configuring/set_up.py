@@ -33,7 +33,7 @@ from edge_agent.page.configuring.drafts import (
     added_station,
 )
 from edge_agent.page.configuring.live_camera import LiveCamera
-from edge_agent.page.configuring.trial import Trials, missing_packages
+from edge_agent.page.configuring.trial import Trials, missing_packages, table_of
 from edge_agent.page.rendering import Templates
 from edge_agent.page.texts import later
 from edge_agent.sources.camera.config import CameraConfig
@@ -224,7 +224,7 @@ class SetUpViews:
             drafts=[] if draft else self._drafts.all(),
             draft=draft,
             trial=self._trials.of(draft.name) if draft else None,
-            table=draft.table() if draft else None,
+            table=None if draft is None or (tried := draft.table()) is None else table_of(tried),
             lacks=bool(missing_packages()),
             enough=ENOUGH,
             most=MOST,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ log = logging.getLogger(__name__)
 
 NEEDS = ("trainer", "sklearn", "scipy", "jinja2")  # to import them would take seconds, and the page needs none
 MOST_LINES = 200
+ROW = re.compile(r"(.*\S) {2,}(\d[\d.]*) {2,}(\d[\d.]*) {2,}(\d[\d.]*)")
 STOPPED = later("It was stopped. No station was written.")
 # It ends when the page does, whatever ends that; trainer then leaves nothing half-written. What inspects goes first.
 PROGRAM = (
@@ -140,6 +142,16 @@ class Trials:
         for line in process.stderr:
             if line.strip():
                 trial.said = line.strip()[-500:]
+
+
+def table_of(text: str) -> tuple[list[tuple[str, ...]], list[str]]:
+    """Return what `trainer station` printed as rows of a table, without its head, and the sentences below it.
+
+    A row is what was tried, of 100 good parts rejected, of 100 defects missed, and pictures a second.
+    """
+    table, _, notes = text.partition("\n\n")
+    rows = [found.groups() for line in table.splitlines() if (found := ROW.fullmatch(line))]
+    return rows, [line for line in notes.splitlines() if line.strip()]
 
 
 def missing_packages() -> list[str]:

@@ -17,7 +17,17 @@ import numpy as np
 
 from edge_agent import build
 from edge_agent.config.evidence import EvidenceConfig
-from edge_agent.core import DetectorInfo, Evidence, Frame, Inspection, Message, Reading, SourceCounts, SourceStatus, Trace
+from edge_agent.core import (
+    DetectorInfo,
+    Evidence,
+    Frame,
+    Inspection,
+    Message,
+    Reading,
+    SourceCounts,
+    SourceStatus,
+    Trace,
+)
 from edge_agent.journal.journal import Journal
 from edge_agent.line.calibration import LEAST_CONTRAST
 from edge_agent.line.inspect import Station

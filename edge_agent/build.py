@@ -193,6 +193,7 @@ def evidence_store(evidence: EvidenceConfig) -> EvidenceStore:
         originals=evidence.originals,
         overlays=evidence.overlays,
         fmt=evidence.format,
+        overlay_side=evidence.overlay_side,
         keep_days=evidence.keep_days,
         keep_gb=evidence.keep_gb,
     )

@@ -155,12 +155,27 @@ class SavedFile:
     size: int
 
 
+class EvidenceState(str, Enum):
+    """Why the pictures of one inspection are not what was asked for.
+
+    PENDING: they follow, and so do the messages that name them. INTERRUPTED: the agent ended before they were written.
+    SHRUNK, DROPPED: the line was behind; as JPEG and small, or none. FAILED: a picture could not be written.
+    """
+
+    PENDING = "pending"
+    INTERRUPTED = "interrupted"
+    SHRUNK = "shrunk"
+    DROPPED = "dropped"
+    FAILED = "failed"
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """The pictures kept of one inspection; None where none was asked for or none could be written."""
+    """The pictures kept of one inspection; None where none was asked for, or state says why there is none."""
 
     image: SavedFile | None = None
     overlay: SavedFile | None = None
+    state: EvidenceState | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
+import cv2
 import numpy as np
 import pytest
 
-from edge_agent.core import Evaluation, Inspection, SavedFile
+from edge_agent.core import Evaluation, Evidence, EvidenceState, Inspection, SavedFile
+from edge_agent.evidence.encoding import encode
 from edge_agent.evidence.store import EvidenceStore
-from edge_agent.io.pictures import decode
+from edge_agent.io.pictures import decode, decode_bytes
 from tests.line import inspected
 from tests.made import gradient, unprivileged_folder
 
@@ -35,6 +37,33 @@ def test_an_original_comes_back_to_the_bit(tmp_path: Path) -> None:
     assert evidence.overlay is None
     assert evidence.image is not None
     assert np.array_equal(decode(stored(evidence.image)), PIXELS)
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (17, 1), (1, 33), (301, 199)])
+def test_a_png_gives_the_same_pixels_in_every_decoder(shape: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (*shape, 3), np.uint8)[::-1]
+    content = encode(pixels, "png")
+    assert np.array_equal(decode_bytes(content, "it.png"), pixels)
+    assert np.array_equal(cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)[..., ::-1], pixels)
+
+
+def test_what_is_kept_in_haste_is_jpeg_and_says_so(tmp_path: Path) -> None:
+    evidence = store(tmp_path).save(inspection(), shrunk=True)
+    assert evidence.image is not None
+    assert evidence.state is EvidenceState.SHRUNK
+    assert stored(evidence.image).suffix == ".jpg"
+    assert np.abs(decode(stored(evidence.image)).astype(int) - PIXELS).mean() < 3
+
+
+def test_pictures_that_were_written_before_the_agent_ended_are_found_again(tmp_path: Path) -> None:
+    made, other = inspection(), inspection()
+    saved = store(tmp_path).save(made)
+    assert store(tmp_path).found(made) == saved
+    assert saved.overlay is not None
+    stored(saved.overlay).unlink()
+    assert store(tmp_path).found(made) == Evidence(saved.image, None, EvidenceState.INTERRUPTED)
+    assert store(tmp_path).found(other) == Evidence(state=EvidenceState.INTERRUPTED)
+    assert store(tmp_path, originals="none", overlays="none").found(other) == Evidence()
 
 
 @pytest.mark.parametrize("fmt", ["png", "jpg", "webp"])
@@ -75,7 +104,7 @@ def test_rules_say_what_is_kept_and_overlays_are_drawn_only_to_be_kept(
 ) -> None:
     drawn: list[str] = []
 
-    def render(inspection: Inspection) -> np.ndarray:
+    def render(inspection: Inspection, largest: int) -> np.ndarray:
         drawn.append(inspection.verdict.evaluation.value)
         return PIXELS
 
@@ -92,7 +121,7 @@ def test_rules_say_what_is_kept_and_overlays_are_drawn_only_to_be_kept(
 
 def test_without_a_picture_there_is_an_overlay_alone(tmp_path: Path) -> None:
     faulty = inspection(Evaluation.NOT_DECIDABLE, pixels=np.empty((0, 0, 3), np.uint8))
-    evidence = EvidenceStore(tmp_path, render=lambda inspection: PIXELS).save(faulty)
+    evidence = EvidenceStore(tmp_path, render=lambda inspection, largest: PIXELS).save(faulty)
     assert evidence.image is None
     assert evidence.overlay is not None
 
@@ -422,7 +451,7 @@ def test_its_module_needs_no_torch() -> None:
 
 
 def store(folder: Path, **options: object) -> EvidenceStore:
-    return EvidenceStore(folder, render=lambda inspection: 255 - inspection.frame.pixels, **options)  # type: ignore[arg-type]
+    return EvidenceStore(folder, render=lambda inspection, largest: 255 - inspection.frame.pixels, **options)  # type: ignore[arg-type]
 
 
 def inspection(evaluation: Evaluation = Evaluation.NOT_OK, *, pixels: np.ndarray = PIXELS, **more: Any) -> Inspection:

@@ -17,8 +17,9 @@ import pytest
 from edge_agent.config.load import load_config
 from edge_agent.core import AlarmEvent
 from edge_agent.daemon import Agent
+from edge_agent.evidence.encoding import encode
 from edge_agent.evidence.retention import Retention
-from edge_agent.evidence.store import EvidenceStore, encode
+from edge_agent.evidence.store import EvidenceStore
 from edge_agent.health.systemd import Notifier
 from edge_agent.io.clock import CautiousClock
 from edge_agent.journal.journal import Journal
@@ -99,7 +100,7 @@ def test_a_clock_that_leaps_forward_is_doubted_for_an_hour_and_then_believed(cap
 def test_a_wrong_year_that_is_set_right_again_deletes_nothing(tmp_path: Path) -> None:
     seconds, leap = 0.0, timedelta()
     clock = CautiousClock(lambda: datetime.now(timezone.utc) + timedelta(seconds=seconds) + leap, lambda: seconds)
-    store = EvidenceStore(tmp_path / "evidence", render=lambda one: one.frame.pixels)
+    store = EvidenceStore(tmp_path / "evidence", render=lambda one, largest: one.frame.pixels)
     with closing(Journal.open(f"sqlite:///{tmp_path / 'journal.db'}")) as journal:
         retention = Retention(store.sweep, journal, keep_days=30, keep_gb=1, clock=clock)
         made = inspected(AlarmEvent.RAISED, taken_at=datetime.now(timezone.utc))

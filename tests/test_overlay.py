@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from edge_agent.core import Evaluation, Reading, Verdict
 from edge_agent.evidence import heat
-from edge_agent.evidence.overlay import LARGEST, NARROWEST, fit, overlay, paint
+from edge_agent.evidence.choices import LARGEST
+from edge_agent.evidence.overlay import NARROWEST, cut, fit, overlay, paint, scaled
 from edge_agent.line.judge import Rules, judge, stretch
 
 OK, NOT_OK = Verdict(Evaluation.OK), Verdict(Evaluation.NOT_OK)
@@ -180,6 +181,14 @@ def test_a_picture_of_any_size_gives_an_overlay_that_can_be_read(shape: tuple[in
     assert 400 <= max(height, width) <= LARGEST
 
 
+@pytest.mark.parametrize("largest", [640, LARGEST])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_picture_is_cut_out_of_an_overlay_of_any_size(shape: tuple[int, int], largest: int) -> None:
+    drawn = overlay(a_picture(*shape), None, OK, threshold=0.5, map_threshold=0.5, largest=largest)
+    found = cut(drawn, shape)
+    np.testing.assert_array_equal(found, scaled(a_picture(*shape), fit(shape, largest)))
+
+
 def test_a_tiny_picture_keeps_its_pixels_as_blocks() -> None:
     pixels = a_picture(8, 8)
     drawn = draw(pixels, a_map())
@@ -190,7 +199,7 @@ def test_a_tiny_picture_keeps_its_pixels_as_blocks() -> None:
 def test_a_huge_picture_is_averaged_not_thinned() -> None:
     checkers = np.zeros((3200, 4800, 3), np.uint8)
     checkers[::2, ::2] = checkers[1::2, 1::2] = 255
-    picture = draw(checkers, a_map())[-1000:]
+    picture = draw(checkers, a_map())[-800:]
     assert picture.min() > 100
     assert picture.max() < 155
 

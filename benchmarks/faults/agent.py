@@ -40,7 +40,7 @@ def watching(folder: Path, broker: Broker) -> Iterator[MqttSink]:
     line = Line(
         [FolderSource("cam1", folder / "cam1", journal)],
         {"cam1": station("cam1", AllBad())},
-        EvidenceStore(folder / "data" / "evidence", render=lambda inspection: inspection.frame.pixels),
+        EvidenceStore(folder / "data" / "evidence", render=lambda inspection, largest: inspection.frame.pixels),
         journal,
         build_messages,
         [sender],

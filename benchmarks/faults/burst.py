@@ -44,7 +44,9 @@ def watch(folder: Path, rescan_s: float) -> None:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     journal = Journal.open(f"sqlite:///{folder / 'journal.db'}")
-    store = EvidenceStore(folder / "evidence", render=lambda one: one.frame.pixels, originals="none", overlays="none")
+    store = EvidenceStore(
+        folder / "evidence", render=lambda one, largest: one.frame.pixels, originals="none", overlays="none"
+    )
     source = FolderSource("cam1", folder / "cam1", journal, rescan_s=rescan_s, unchanged_s=0.5)
     Line([source], {"cam1": station("cam1", AllBad())}, store, journal, lambda *_: [], []).run(stop)
     journal.close()

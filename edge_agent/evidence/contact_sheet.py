@@ -15,7 +15,7 @@ import numpy as np
 
 from edge_agent.core import Evaluation, Reading, Verdict
 from edge_agent.evidence.header import FAINT, INK, PAPER, badge, badge_width
-from edge_agent.evidence.overlay import centred, fit, paint, scaled
+from edge_agent.evidence.overlay import centred, cut, paint, scaled
 from edge_agent.evidence.text import line_height, shorten, write
 from edge_agent.io.digits import told_apart
 
@@ -165,9 +165,7 @@ def tile_of_overlay(picture: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Make a tile of an overlay (H, W, 3) uint8 RGB of a picture of shape (h, w), without its header."""
     if 0 in shape:
         return blank()
-    h, w = fit(shape)
-    left = (picture.shape[1] - w) // 2
-    return _fitted(shape, lambda size: scaled(picture[-h:, left : left + w], size))
+    return _fitted(shape, lambda size: scaled(cut(picture, shape), size))
 
 
 def tile_of_picture(pixels: np.ndarray) -> np.ndarray:

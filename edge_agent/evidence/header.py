@@ -59,7 +59,7 @@ def header(
     size = text_size(wide)
     line, gap = line_height(size), size // 2
     reasons = wrap(reason, size, wide - 2 * gap, lines=3) if reason else []
-    strip = np.full((3 * gap + 2 * line + len(reasons) * line + 4, wide, 3), PAPER, np.uint8)
+    strip = np.full((header_height(wide) + len(reasons) * line, wide, 3), PAPER, np.uint8)
     strip[-4:] = _COLOURS[evaluation]
 
     scale_wide = 8 * size
@@ -76,6 +76,12 @@ def header(
     for i, text in enumerate(reasons):
         write(strip, gap, 2 * gap + (2 + i) * line, text, size, FAINT)
     return strip
+
+
+def header_height(wide: int) -> int:
+    """Return the height in pixels of a header of this width without a reason."""
+    size = text_size(wide)
+    return 3 * (size // 2) + 2 * line_height(size) + 4
 
 
 def card(shape: tuple[int, int], reason: str | None) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 
 import cv2
@@ -10,18 +11,18 @@ import numpy as np
 
 from edge_agent.core import Inspection, Reading, Region, Verdict
 from edge_agent.evidence import heat
-from edge_agent.evidence.header import MAT, card, header
+from edge_agent.evidence.choices import LARGEST
+from edge_agent.evidence.header import MAT, card, header, header_height
 from edge_agent.line.judge import stretch
 
-LARGEST = 1600  # pixels: a picture with a longer side is scaled down to this
 SMALLEST = 400  # pixels: one with a shorter long side is scaled up by a whole factor, to between this and twice this
 NARROWEST = 480  # pixels: what the header needs; narrower pictures are centred below it
 
 _WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
 
 
-def draw(inspection: Inspection) -> np.ndarray:
-    """Draw the overlay of an inspection by the rules it was judged by, as (H, W, 3) uint8 RGB."""
+def draw(inspection: Inspection, largest: int = LARGEST) -> np.ndarray:
+    """Draw the overlay of an inspection by the rules it was judged by, as (H, W, 3) uint8 RGB. largest: see overlay()."""
     return overlay(
         inspection.frame.pixels,
         inspection.reading,
@@ -29,6 +30,7 @@ def draw(inspection: Inspection) -> np.ndarray:
         threshold=inspection.threshold,
         map_threshold=inspection.map_threshold,
         title=inspection.frame.title,
+        largest=largest,
     )
 
 
@@ -40,6 +42,7 @@ def overlay(
     threshold: float,
     map_threshold: float,
     title: str = "",
+    largest: int = LARGEST,
 ) -> np.ndarray:
     """Draw one inspection as (H, W, 3) uint8 RGB.
 
@@ -52,11 +55,12 @@ def overlay(
         threshold: the station's threshold of the score (see judge.Rules).
         map_threshold: the station's threshold of the map, in (0, 1] (see judge.Rules).
         title: any text, shortened to fit; default "".
+        largest: pixels of the longer side of the drawn picture, at most; default LARGEST.
     """
     if 0 in pixels.shape[:2]:
         picture, reason = card((360, 640), verdict.reason), None
     else:
-        shape = fit(pixels.shape)
+        shape = fit(pixels.shape, largest)
         picture, reason = paint(pixels, reading, verdict.regions, map_threshold, shape), verdict.reason
     picture = centred(picture, (picture.shape[0], max(NARROWEST, picture.shape[1])))
     strip = header(
@@ -106,14 +110,31 @@ def paint(
     return picture
 
 
-def fit(shape: tuple[int, ...]) -> tuple[int, int]:
-    """Return the (H, W) at which a picture of shape (h, w, ...) is drawn: in proportion, each side at least 1."""
+def fit(shape: tuple[int, ...], largest: int = LARGEST) -> tuple[int, int]:
+    """Return the (H, W) at which a picture of shape (h, w, ...) is drawn: in proportion, each side at least 1.
+
+    largest: pixels of the longer side, at most; default LARGEST.
+    """
     h, w = shape[:2]
     long = max(h, w)
-    if long > LARGEST:
-        return max(1, round(h * LARGEST / long)), max(1, round(w * LARGEST / long))
+    if long > largest:
+        return max(1, round(h * largest / long)), max(1, round(w * largest / long))
     factor = max(1, 2 * SMALLEST // long) if long < SMALLEST else 1
     return h * factor, w * factor
+
+
+def cut(drawn: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Cut an overlay of a picture of shape (h, w, ...) to the picture alone, without header and margins.
+
+    However large it was drawn: its width tells, and that of a picture narrower than the header its height.
+    """
+    (high, wide), (h, w) = drawn.shape[:2], shape[:2]
+    if wide > NARROWEST:
+        return drawn[-min(high, max(1, round(h * wide / w))) :]
+    H = min(fit(shape, sys.maxsize)[0], high - header_height(wide))
+    W = min(wide, max(1, round(w * H / h)))
+    left = (wide - W) // 2
+    return drawn[-H:, left : left + W]
 
 
 def scaled(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

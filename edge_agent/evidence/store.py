@@ -7,7 +7,7 @@ The day and time are those of the inspection, in UTC, taken from its id: the pat
 right when a clock, a copy or a restored backup changes modification times.
 
 Originals are kept as PNG of the inspected pixels, whatever their source: lossless, the same for cameras and files, and not
-read again from a file that may have changed.
+read again from a file that may have changed. Only what is to be kept quickly, as the line is behind, is JPEG.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from threading import RLock
 from typing import NamedTuple
 from uuid import UUID
 
-import cv2
 import numpy as np
 
-from edge_agent.core import Evaluation, Evidence, Inspection, SavedFile
-from edge_agent.evidence.choices import Format, Kept
+from edge_agent.core import Evaluation, Evidence, EvidenceState, Inspection, SavedFile
+from edge_agent.evidence.choices import FORMATS, LARGEST, Format, Kept
+from edge_agent.evidence.encoding import encode
 from edge_agent.evidence.overlay import draw
 from edge_agent.evidence.place import Place
 from edge_agent.io.clock import EARLIEST
@@ -47,14 +47,9 @@ PAUSES_S = (0.05, 0.2, 0.5)  # before a picture is written again that failed for
 MOMENTARY = frozenset(
     (errno.EIO, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.EINTR, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT)
 )
+SHRUNK_SIDE = 640  # pixels of an overlay that is drawn quickly
 QUIET_S = 600.0  # after logging one kind of failure, how long it is not logged again
 
-_ENCODING = {
-    "png": [cv2.IMWRITE_PNG_COMPRESSION, 1],
-    # 4:4:4, as subsampled colour blurs thin outlines of strong colours.
-    "jpg": [cv2.IMWRITE_JPEG_QUALITY, 92, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444],
-    "webp": [cv2.IMWRITE_WEBP_QUALITY, 90],
-}
 _EARLIEST_DAY = EARLIEST.date().isoformat()
 _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _NAME = re.compile(
@@ -71,7 +66,7 @@ class _Batch(NamedTuple):
 
 
 class EvidenceStore:
-    """The pictures in one folder, which belongs to one agent. Thread-safe: one thread saves while another sweeps.
+    """The pictures in one folder, which belongs to one agent. Thread-safe: some threads save while another sweeps.
 
     kept: pictures written. lost: inspections of which a picture could not be written. dropped: pictures deleted before
     they were too old, because of the size limit or too little free space. fault: why nothing can be kept now, or None.
@@ -81,10 +76,11 @@ class EvidenceStore:
         self,
         folder: str | os.PathLike[str],
         *,
-        render: Callable[[Inspection], np.ndarray | bytes] = draw,
+        render: Callable[[Inspection, int], np.ndarray | bytes] = draw,
         originals: Kept = "not_ok",
         overlays: Kept = "not_ok",
         fmt: Format = "jpg",
+        overlay_side: int = LARGEST,
         keep_days: float = 30,
         keep_gb: float = 20,
     ) -> None:
@@ -92,21 +88,23 @@ class EvidenceStore:
 
         Args:
             folder: where the pictures are kept.
-            render: draws an overlay as (H, W, 3) uint8 RGB, or returns the bytes of a file in format `fmt`; called only
-                for overlays that are kept; default overlay.draw.
+            render: draws an overlay as (H, W, 3) uint8 RGB, or returns the bytes of a file in format `fmt`; gets the most
+                pixels of its longer side, too, and is called only for overlays that are kept; default overlay.draw.
             originals: of which inspections to keep the original; default "not_ok": all evaluations but OK,
                 NotDecidable included.
             overlays: of which inspections to keep the overlay; default "not_ok".
             fmt: file format of overlays; default "jpg".
+            overlay_side: pixels of the longer side of the picture in an overlay, at most; default LARGEST.
             keep_days: pictures older than this are deleted; default 30.
             keep_gb: limit of all pictures in 1e9 bytes; default 20.
         """
         self._folder = Path(folder).absolute()
         self._place = Place(self._folder)
         self._render = render
-        self._originals, self._overlays, self._format = originals, overlays, fmt
+        self._originals, self._overlays, self._format, self._side = originals, overlays, fmt, overlay_side
         self._keep_days, self._keep_bytes = keep_days, keep_gb * 1e9
         self._used: Counter[_Batch] | None = None  # bytes
+        self._under_way: Counter[_Batch] = Counter()  # bytes of files that are being written; in _used as well
         self._links: set[str] = (
             set()
         )  # folders of stations that are links to elsewhere, and that pictures are written to
@@ -118,44 +116,80 @@ class EvidenceStore:
         self._removed_for_space: list[str] = []  # URIs not yet returned by take_removed
         self.kept = self.lost = self.dropped = 0
 
-    def save(self, inspection: Inspection) -> Evidence:
+    def wants(self, inspection: Inspection) -> bool:
+        """Return whether a picture of this inspection is to be kept."""
+        evaluation = inspection.verdict.evaluation
+        return is_kept(self._overlays, evaluation) or self._wants_image(inspection)
+
+    def _wants_image(self, inspection: Inspection) -> bool:
+        return is_kept(self._originals, inspection.verdict.evaluation) and inspection.frame.pixels.size > 0
+
+    def save(self, inspection: Inspection, *, shrunk: bool = False) -> Evidence:
         """Write the pictures of one inspection that are to be kept; on return they are synced to disk.
 
         Never raises for a disk that is full, missing or read-only: what could not be written is None.
+
+        Args:
+            inspection: what was found.
+            shrunk: as quickly as may be: the original as JPEG, the overlay small. Default False.
         """
-        with self._lock:
-            return self._save(inspection)
-
-    def _save(self, inspection: Inspection) -> Evidence:
-        image = overlay = None
-        evaluation = inspection.verdict.evaluation
+        image = overlay = state = None
         try:
-            if is_kept(self._originals, evaluation) and inspection.frame.pixels.size:
-                image = self._try(lambda: self._write(inspection, "", inspection.frame.pixels, "png"))
-            if is_kept(self._overlays, evaluation):
-                overlay = self._try(lambda: self._write(inspection, OVERLAY, self._render(inspection), self._format))
+            if self._wants_image(inspection):
+                fmt: Format = "jpg" if shrunk else "png"
+                image = self._try(inspection, "", encode(inspection.frame.pixels, fmt), fmt)
+            if is_kept(self._overlays, inspection.verdict.evaluation):
+                drawn = self._render(inspection, min(self._side, SHRUNK_SIDE) if shrunk else self._side)
+                content = drawn if isinstance(drawn, bytes) else encode(drawn, self._format)
+                overlay = self._try(inspection, OVERLAY, marked(content), self._format)
         except OSError as error:
-            self.lost += 1
-            self.fault = self._explained(error)
-            self._log_failure(error)
+            state = EvidenceState.FAILED
+            with self._lock:
+                self.lost += 1
+                self.fault = self._explained(error)
+                self._log_failure(error)
         else:
-            if image or overlay:
-                self.fault = None
-            if self._has_failed and (image or overlay):
-                log.warning("evidence is kept in %s again; that of %d inspections was not", self._folder, self.lost)
-                self._has_failed = False
-        return Evidence(image, overlay)
+            with self._lock:
+                self._note_kept(image or overlay)
+        return Evidence(image, overlay, EvidenceState.SHRUNK if shrunk and (image or overlay) else state)
 
-    def _try(self, write: Callable[[], SavedFile | None]) -> SavedFile | None:
+    def _note_kept(self, one: SavedFile | None) -> None:
+        if one is None:
+            return
+        self.fault = None
+        if self._has_failed:
+            log.warning("evidence is kept in %s again; that of %d inspections was not", self._folder, self.lost)
+            self._has_failed = False
+
+    def found(self, inspection: Inspection) -> Evidence:
+        """Return the pictures of an inspection that were written before the agent ended, as far as they were.
+
+        Raises OSError if the disk cannot be read.
+        """
+        saved = {}
+        for ending in ("", OVERLAY):
+            for fmt in FORMATS:
+                path = self._path(inspection, ending, fmt)
+                if path.exists():
+                    content = path.read_bytes()
+                    saved[ending] = SavedFile(path.as_uri(), hashlib.sha256(content).hexdigest(), len(content))
+        is_whole = (not self._wants_image(inspection) or "" in saved) and (
+            OVERLAY in saved or not is_kept(self._overlays, inspection.verdict.evaluation)
+        )
+        return Evidence(saved.get(""), saved.get(OVERLAY), None if is_whole else EvidenceState.INTERRUPTED)
+
+    def _try(self, inspection: Inspection, ending: str, content: bytes, fmt: Format) -> SavedFile | None:
         """Write a picture; if that fails for what may pass in a moment, try again, unless nothing could be written before."""
         for pause_s in PAUSES_S:
             try:
-                return write()
+                return self._write(inspection, ending, content, fmt)
+            except FileNotFoundError:  # a sweep has removed the folder, as it was empty
+                pass
             except OSError as error:
                 if error.errno not in MOMENTARY or self.fault:
                     raise
                 time.sleep(pause_s)
-        return write()
+        return self._write(inspection, ending, content, fmt)
 
     def hold(self, ids: Iterable[str]) -> None:
         """Keep the pictures of these inspections, and no longer those of the last call, however old they are.
@@ -231,29 +265,41 @@ class EvidenceStore:
                 self._drop(self._removed_for_space, wanted)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def _write(self, inspection: Inspection, ending: str, pixels: np.ndarray | bytes, fmt: Format) -> SavedFile | None:
-        """Write one picture; None if it may not be kept. Raises OSError."""
-        self._look_at_disk()
-        moment = datetime.fromtimestamp((UUID(inspection.id).int >> 80) / 1000, timezone.utc)
-        batch = _Batch(inspection.verdict.evaluation is Evaluation.OK, f"{moment:%Y-%m-%d}")
+    def _path(self, inspection: Inspection, ending: str, fmt: Format) -> Path:
+        """Return where a picture lies: its place holds all that retention needs to know of it."""
+        moment = _moment(inspection)
         parts = [f"{moment:%H%M%S}.{moment.microsecond // 1000:03}", inspection.verdict.evaluation.value]
         parts += [file_part(inspection.frame.part_id)] if inspection.frame.part_id else []
         name = "_".join([*parts, UUID(inspection.id).hex[-12:]]) + f"{ending}.{fmt}"
-        station = self._folder / file_part(inspection.frame.station)
-        if station.is_symlink() and station.name not in self._links:
-            self._links.add(station.name)
-            self._used = None
-        self._usage()  # before the new file exists, or it would be counted twice
-        path = station / batch.day / name
-        content = pixels if isinstance(pixels, bytes) else encode(pixels, fmt)
-        if ending:
-            content = marked(content)
-        if not self._make_room(len(content), batch.ok):
-            return None
-        _make_folder(path.parent)
-        write_durably(path, content)
-        self._usage()[batch] += len(content)
-        self.kept += 1
+        return self._folder / file_part(inspection.frame.station) / f"{moment:%Y-%m-%d}" / name
+
+    def _write(self, inspection: Inspection, ending: str, content: bytes, fmt: Format) -> SavedFile | None:
+        """Write one picture; None if it may not be kept. Raises OSError."""
+        batch = _Batch(inspection.verdict.evaluation is Evaluation.OK, f"{_moment(inspection):%Y-%m-%d}")
+        path = self._path(inspection, ending, fmt)
+        station = path.parent.parent
+        with self._lock:
+            self._look_at_disk()
+            if station.is_symlink() and station.name not in self._links:
+                self._links.add(station.name)
+                self._used = None
+            self._usage()  # before the new file exists, or it would be counted twice
+            if not self._make_room(len(content), batch.ok):
+                return None
+            _make_folder(path.parent)
+            self._usage()[batch] += len(content)
+            self._under_way[batch] += len(content)
+        is_written = False
+        try:
+            write_durably(path, content)
+            is_written = True
+        finally:
+            with self._lock:
+                self._under_way[batch] -= len(content)
+                if is_written:
+                    self.kept += 1
+                elif self._used is not None:
+                    self._used[batch] -= len(content)
         return SavedFile(path.as_uri(), hashlib.sha256(content).hexdigest(), len(content))
 
     def _usage(self) -> Counter[_Batch]:
@@ -266,7 +312,7 @@ class EvidenceStore:
                         used[_Batch(ours["evaluation"] == "OK", day.name)] += entry.stat(follow_symlinks=False).st_size
                     elif _NAME.fullmatch(entry.name.removeprefix(".").removesuffix(".tmp")):
                         os.unlink(entry)
-            self._used = used
+            self._used = used + self._under_way
         return self._used
 
     def _days(self, name: str | None = None) -> Iterator[Path]:
@@ -310,7 +356,7 @@ class EvidenceStore:
         with self._lock:
             files = sorted(self._files(batch))
             # Counted again, in case other programs deleted or added files.
-            self._usage()[batch] = sum(size for *_, size in files)
+            self._usage()[batch] = sum(size for *_, size in files) + self._under_way[batch]
             folders = {path.parent for _, path, _ in files}
             files = [one for one in files if held_too or not self._is_held(one[0])]
         freed = 0
@@ -397,12 +443,9 @@ def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
         return
 
 
-def encode(pixels: np.ndarray, fmt: Format) -> bytes:
-    """Encode (H, W, 3) uint8 RGB as the bytes of a file. Raises ValueError if that fails."""
-    done, encoded = cv2.imencode(f".{fmt}", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), _ENCODING[fmt])
-    if not done:
-        raise ValueError(f"a picture of shape {pixels.shape} cannot be written as {fmt}")
-    return encoded.tobytes()
+def _moment(inspection: Inspection) -> datetime:
+    """Return when an inspection was made, in UTC, by its id."""
+    return datetime.fromtimestamp((UUID(inspection.id).int >> 80) / 1000, timezone.utc)
 
 
 def is_kept(rule: Kept, evaluation: Evaluation) -> bool:

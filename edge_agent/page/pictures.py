@@ -14,7 +14,7 @@ import numpy as np
 
 from edge_agent.core import SavedFile
 from edge_agent.errors import PictureError
-from edge_agent.evidence.overlay import fit, scaled
+from edge_agent.evidence.overlay import cut, fit, scaled
 from edge_agent.io import pictures
 from edge_agent.io.files import open_durably
 from edge_agent.journal.rows import RecordedInspection
@@ -104,7 +104,8 @@ def _pixels(recorded: RecordedInspection, kind: Kind) -> np.ndarray:
     if kind == "map":
         if recorded.evidence.overlay is None:
             raise PictureError("the picture with its map was not kept, or retention has deleted it")
-        return _without_header(_saved(recorded.evidence.overlay), recorded.width, recorded.height)
+        drawn, shape = _saved(recorded.evidence.overlay), (recorded.height, recorded.width)
+        return scaled(cut(drawn, shape), fit(shape)) if all(shape) else drawn
     original = _original(recorded)
     return scaled(original, fit(original.shape))
 
@@ -153,15 +154,6 @@ def _saved(file: SavedFile) -> np.ndarray:
     if stored.sha256 != file.sha256:
         raise PictureError("the picture's file was changed since")
     return pictures.decode_bytes(data, stored.path, max_megapixels=MEGAPIXELS)
-
-
-def _without_header(overlay: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Cut an overlay to the picture, as overlay.overlay() has placed it: below the header, in the middle."""
-    if not width or not height:
-        return overlay
-    high, wide = fit((height, width))
-    left = (overlay.shape[1] - wide) // 2
-    return overlay[overlay.shape[0] - high :, left : left + wide]
 
 
 def _encoded(pixels: np.ndarray) -> bytes:

@@ -23,8 +23,9 @@ from edge_agent import build
 from edge_agent.core import Evidence, Inspection
 from edge_agent.errors import EdgeAgentError
 from edge_agent.evidence.choices import Format, Kept
+from edge_agent.evidence.encoding import encode
 from edge_agent.evidence.overlay import draw
-from edge_agent.evidence.store import EvidenceStore, encode, is_kept
+from edge_agent.evidence.store import EvidenceStore, is_kept
 from edge_agent.inference.load import Loader
 from edge_agent.io.pictures import nothing
 from edge_agent.line.inspect import MessageBuilder, Recorder, Station, inspect
@@ -156,7 +157,7 @@ def replay(
     """
     overlays: dict[str, bytes] = {}  # of the present picture, by the inspection's id
     store = EvidenceStore(
-        evidence, render=lambda inspection: overlays.pop(inspection.id), originals="none", overlays="all",
+        evidence, render=lambda inspection, largest: overlays.pop(inspection.id), originals="none", overlays="all",
         keep_days=1e9, keep_gb=1e9,
     )  # fmt: skip
     for seq, found in enumerate(_job(paths, task, batch, workers, stop), first_seq):

@@ -25,6 +25,8 @@ from edge_agent.page.access.accounts import Accounts, Role
 from edge_agent.page.access.sessions import Sessions
 from edge_agent.page.agent_state import AgentState
 from edge_agent.page.app import Line, application
+from edge_agent.page.changes import NAME as CHANGES
+from edge_agent.page.changes import Changes
 from edge_agent.page.configuring.config_file import ConfigFile
 from edge_agent.page.pictures import Pictures
 from tests.line import inspected
@@ -102,7 +104,8 @@ def page(
             None if stations is None else Line(stations, outbox, (MQTT,), agent, ConfigFile(config) if config else None)
         )
         hosts = ["page.example"]
-        yield application(journal, labels, pictures, sessions, hosts=hosts, zone=timezone.utc, line=line)
+        changes = Changes(folder / CHANGES)
+        yield application(journal, labels, pictures, sessions, changes, hosts=hosts, zone=timezone.utc, line=line)
 
 
 def accounts_of(folder: Path, clock: Callable[[], float] = time.monotonic) -> Accounts:

@@ -30,8 +30,9 @@ class Calibration(BaseModel):
     false_alarm_interval: what it truly is in 95 of 100 such calibrations. class_name, include and ignore: what the station
     said of its pictures. image_size, windows, squares: as the station read them. The digests (SHA-256, hex) name the weights
     and the checkpoint whose scores were measured. score_quantiles and brightness_quantiles: of the good pictures, at QUANTILES
-    by their names ("0" to "100"). lowest_contrast: of the good pictures, see contrast.py. None: a file that does not say. Keys
-    that a newer version may add are passed over.
+    by their names ("0" to "100"). lowest_contrast: of the good pictures, see contrast.py. set_by, name, reason: who has set the
+    threshold by hand, what it is called, and why. None: a file that does not say. Keys that a newer version may add are passed
+    over.
     """
 
     model_config = ConfigDict(
@@ -57,6 +58,9 @@ class Calibration(BaseModel):
     score_quantiles: dict[str, Fraction] | None = None
     brightness_quantiles: dict[str, Fraction] | None = None
     lowest_contrast: Fraction | None = None
+    set_by: str | None = None
+    name: str | None = None
+    reason: str | None = None
 
     def __str__(self) -> str:
         return f"calibration {self.id} (threshold {self.threshold:g})"

@@ -24,16 +24,18 @@ from edge_agent.page.access.guard import Guard
 from edge_agent.page.access.safety import Safety
 from edge_agent.page.access.sessions import Sessions, Visit
 from edge_agent.page.agent_state import AgentState
+from edge_agent.page.changes import Changes
 from edge_agent.page.configuring.config_file import ConfigFile
 from edge_agent.page.configuring.drafts import Drafts
 from edge_agent.page.configuring.masks import MaskViews
 from edge_agent.page.configuring.set_up import SetUpViews
+from edge_agent.page.deciding.history import ChangesViews
+from edge_agent.page.deciding.threshold import ThresholdViews
 from edge_agent.page.live import LiveViews, Tiles
 from edge_agent.page.pictures import Pictures
 from edge_agent.page.rendering import Templates
 from edge_agent.page.report import NumbersViews
 from edge_agent.page.review import ReviewViews
-from edge_agent.page.threshold import ThresholdViews
 from edge_agent.settings.page import SHIFTS
 
 log = logging.getLogger(__name__)
@@ -59,6 +61,7 @@ def application(
     labels: Labels,
     pictures: Pictures,
     sessions: Sessions,
+    changes: Changes,
     *,
     hosts: Collection[str] = (),
     zone: tzinfo | None = None,
@@ -72,6 +75,7 @@ def application(
         labels: what people say of it.
         pictures: makes its pictures.
         sessions: tells who asks.
+        changes: keeps who has changed what.
         hosts: names under which browsers may ask for it, beside those of this machine itself; default none.
         zone: in which times are shown and read; None (default) for this machine's.
         line: the agent beside the page; None (default) only looks back.
@@ -92,7 +96,7 @@ def application(
     live: list[Route] = []
     if line is not None:
         tiles = Tiles(journal, line.stations, line.agent, zone)
-        live = LiveViews(tiles, journal, line.outbox, templates, sessions, line.receivers).routes(guard)
+        live = LiveViews(tiles, journal, line.outbox, templates, sessions, changes, line.receivers).routes(guard)
     if line is not None and line.config is not None:
         live += MaskViews(journal, pictures, line.config, templates).routes(guard)
         drafts = Drafts(line.config.data_dir() / "set-up", line.config.folder)
@@ -100,9 +104,10 @@ def application(
     return Starlette(
         routes=[
             guard.get("/", start),
-            *ReviewViews(journal, labels, pictures, templates, zone).routes(guard),
+            *ReviewViews(journal, labels, pictures, changes, templates, zone).routes(guard),
             *NumbersViews(journal, templates, zone, shifts).routes(guard),
-            *ThresholdViews(journal, templates).routes(guard),
+            *ThresholdViews(journal, line.config if line else None, changes, templates).routes(guard),
+            *ChangesViews(changes, templates).routes(guard),
             *live,
             *guard.sign_in_routes(),
             Mount("/static", StaticFiles(directory=Path(__file__).parent / "static")),

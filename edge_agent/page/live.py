@@ -27,6 +27,7 @@ from edge_agent.page.access.guard import Guard
 from edge_agent.page.access.sessions import Sessions, Visit
 from edge_agent.page.agent_state import AgentState
 from edge_agent.page.asked import inspection_id
+from edge_agent.page.changes import Change, Changes
 from edge_agent.page.rendering import Templates
 
 log = logging.getLogger(__name__)
@@ -140,6 +141,7 @@ class LiveViews:
         outbox: JournalReader,
         templates: Templates,
         sessions: Sessions,
+        changes: Changes,
         receivers: tuple[str, ...],
     ) -> None:
         """Take what the views are made of.
@@ -150,10 +152,12 @@ class LiveViews:
             outbox: takes acknowledgements, which the agent sends.
             templates: renders the views.
             sessions: tells who asks.
+            changes: keeps who has acknowledged what.
             receivers: of acknowledgements, as in Message.receivers.
         """
         self._tiles, self._journal, self._outbox = tiles, journal, outbox
-        self._templates, self._sessions, self._receivers = templates, sessions, receivers
+        self._templates, self._sessions = templates, sessions
+        self._changes, self._receivers = changes, receivers
         self._viewers = 0
 
     def routes(self, guard: Guard) -> list[Route]:
@@ -176,7 +180,13 @@ class LiveViews:
             raise HTTPException(409, "This alarm does not stand any longer.")
         who = visit.person.name if visit.person else ""
         message = acknowledged_message(id_, station, who, datetime.now(timezone.utc), self._receivers)
-        if self._outbox.queue(message, id_):
+        if not alarm.acknowledged_by:
+            change = Change(
+                who, "acknowledgement", id_, {"acknowledged": None}, {"acknowledged": who, "station": station}
+            )
+            with self._changes.recording(change):
+                if not self._outbox.queue(message, id_):
+                    raise HTTPException(409, "Somebody else has acknowledged this alarm meanwhile.")
             log.info("page: %s acknowledges the alarm %s of %s", who, id_, station)
         return RedirectResponse("/line", 303)
 

@@ -12,13 +12,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from edge_agent.errors import LabelRefused, PictureError
+from edge_agent.errors import EdgeAgentError, LabelRefused, PictureError
 from edge_agent.journal.labels import Labels, Statement
 from edge_agent.journal.review import JournalReview, Selection
 from edge_agent.journal.rows import Label, LabelValue, RecordedInspection
 from edge_agent.page.access.guard import Guard
 from edge_agent.page.access.sessions import Visit
 from edge_agent.page.asked import Addresses, inspection_id, position, selection
+from edge_agent.page.changes import Change, Changes, label_state
 from edge_agent.page.pictures import KINDS, Pictures
 from edge_agent.page.rendering import Templates
 
@@ -36,6 +37,7 @@ class ReviewViews:
         journal: JournalReview,
         labels: Labels,
         pictures: Pictures,
+        changes: Changes,
         templates: Templates,
         zone: tzinfo | None = None,
     ) -> None:
@@ -45,10 +47,11 @@ class ReviewViews:
             journal: what is looked through.
             labels: what was said of it.
             pictures: makes the pictures.
+            changes: keeps who has said what.
             templates: renders the views.
             zone: of the days and hours that are offered; None (default) for this machine's.
         """
-        self._journal, self._labels, self._pictures = journal, labels, pictures
+        self._journal, self._labels, self._pictures, self._changes = journal, labels, pictures, changes
         self._templates, self._zone = templates, zone
 
     def routes(self, guard: Guard) -> list[Route]:
@@ -93,10 +96,15 @@ class ReviewViews:
             return self._answered(
                 visit, 409, "Somebody else said something of this part meanwhile. Say yours again if it still holds."
             )
+        wanted, who = statement(inspection.id, visit.form), visit.person.name if visit.person else ""
+        before, after = label_state(holds), label_state(wanted)
         try:
-            said = self._labels.say(statement(inspection.id, visit.form), visit.person.name if visit.person else "")
+            with self._changes.recording(Change(who, "label", inspection.id, before, after, reason=wanted.note or "")):
+                said = self._labels.say(wanted, who)
         except LabelRefused as error:
             return self._answered(visit, 400, str(error))
+        except EdgeAgentError as error:  # a full disk, a locked journal: what was typed stays
+            return self._answered(visit, 503, str(error))
         log.info("page: %s says %s of inspection %s", said.who, said.value.value, inspection.id)
         if _wants_json(visit):
             word = self._templates.part("parts.html", "word", visit, said)
@@ -124,6 +132,7 @@ class ReviewViews:
             holds=history[-1] if history and history[-1].value is not LabelValue.NONE else None,
             kinds=self._labels.kinds(inspection.station),
             notice=notice,
+            typed=visit.form,
         )
 
     def picture(self, visit: Visit) -> Response:

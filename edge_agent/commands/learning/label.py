@@ -11,7 +11,10 @@ from edge_agent.commands.arguments import config_option, words
 from edge_agent.commands.exits import OK
 
 if TYPE_CHECKING:
-    from edge_agent.journal.labels import Statement
+    from contextlib import AbstractContextManager
+
+    from edge_agent.config.config import Config
+    from edge_agent.journal.labels import Labels, Statement
 
 FILE_OF_LABELS = (
     "a table as `edge-agent export` writes it with its column label filled in, or any CSV or JSON with inspection, label and, if wanted,"
@@ -41,6 +44,33 @@ def who(options: argparse.Namespace) -> str:
     return str(options.who or getpass.getuser())
 
 
+def recording(new: list[Statement], labels: Labels, config: Config, who: str) -> AbstractContextManager[None]:
+    """Return what writes labels into the log of changes while they are said.
+
+    Args:
+        new: the labels.
+        labels: knows what was said before.
+        config: of the agent.
+        who: says them.
+    """
+    from edge_agent.page.changes import Change, changes_of, label_state
+
+    holding = labels.latest(one.inspection for one in new)
+    return changes_of(config).recording(
+        *(
+            Change(
+                who,
+                "label",
+                one.inspection,
+                label_state(holding.get(one.inspection)),
+                label_state(one),
+                reason=one.note or "",
+            )
+            for one in new
+        )
+    )
+
+
 def said_in(statements: list[Statement]) -> str:
     """Return how many statements say what, in words."""
     counts: dict[str, int] = {}
@@ -61,7 +91,8 @@ def _label(options: argparse.Namespace) -> int:
         statements = read_labels(options.labels, reader, station.name)
         new = news(statements, labels)
         if new:
-            labels.say_all(new, who(options))
+            with recording(new, labels, config, who(options)):
+                labels.say_all(new, who(options))
     old = len(statements) - len(new)
     print(f"recorded: {said_in(new)}" + (f"; {old} said already" if old else ""))
     return OK

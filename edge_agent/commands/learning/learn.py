@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from edge_agent.commands.arguments import config_option
 from edge_agent.commands.exits import OK, REFUSED
-from edge_agent.commands.learning.label import FILE_OF_LABELS, said_in, who, who_option
+from edge_agent.commands.learning.label import FILE_OF_LABELS, recording, said_in, who, who_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,6 +58,7 @@ def _learn(options: argparse.Namespace) -> int:
 
 def _back(config: Config, path: Path, options: argparse.Namespace) -> int:
     from edge_agent.learn.station_files import station_files
+    from edge_agent.page.changes import changes_of, learning
 
     station = config.station(options.station)
     files = station_files(path, station)
@@ -65,7 +66,10 @@ def _back(config: Config, path: Path, options: argparse.Namespace) -> int:
         print(f"would go back to {files.earlier(options.back or None)[0]}")
         return OK
     files.require_writable()
-    print(f"{path} names {files.back(options.back or None)} again")
+    earlier = files.earlier(options.back or None)[0]
+    with changes_of(config).recording(learning(who(options), station.name, files.checkpoint.name, earlier.name)):
+        files.back(earlier.name)
+    print(f"{path} names {earlier} again")
     _print_reload(config)
     return OK
 
@@ -76,6 +80,7 @@ def _forward(config: Config, path: Path, options: argparse.Namespace) -> int:
     from edge_agent.learn.candidate import make_candidate
     from edge_agent.learn.label_file import as_labels, news, read_labels
     from edge_agent.learn.station_files import station_files
+    from edge_agent.page.changes import changes_of, learning
 
     station, url = config.station(options.station), config.database.full_url()
     files = station_files(path, station)
@@ -87,7 +92,8 @@ def _forward(config: Config, path: Path, options: argparse.Namespace) -> int:
             new = news(read_labels(options.labels, reader, station.name), labels)
             said = as_labels(new, labels, station.name, who(options))
             if not options.dry_run and new:
-                said = labels.say_all(new, who(options))
+                with recording(new, labels, config, who(options)):
+                    said = labels.say_all(new, who(options))
             print(f"{'would record' if options.dry_run else 'recorded'}: {said_in(new)}")
         made = make_candidate(config, path, station.name, said=said if options.dry_run else (), reading=_progress)
         for sentence in made.left_out:
@@ -104,7 +110,9 @@ def _forward(config: Config, path: Path, options: argparse.Namespace) -> int:
         if options.dry_run:
             print("nothing was written (--dry-run)")
             return OK
-        file = made.use(labels)
+        learnt = learning(who(options), station.name, files.checkpoint.name, made.checkpoint.sha256[:12])
+        with changes_of(config).recording(learnt):
+            file = made.use(labels)
     print(f"{path} names {file}; `edge-agent learn --back` returns to {files.checkpoint.name}")
     _print_reload(config)
     return OK

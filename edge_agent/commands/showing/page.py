@@ -49,7 +49,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     passwd.add_argument(
         "--role",
         choices=ROLES,
-        help="viewer looks (default), operator labels and acknowledges, engineer draws masks and sets up stations, too",
+        help="viewer looks (default), operator labels and acknowledges, engineer sets up stations, thresholds and masks, too",
     )
     passwd.add_argument("--remove", action="store_true", help="remove the account")
     passwd.set_defaults(run=lambda options: _passwd(options, passwd))
@@ -64,8 +64,10 @@ def _page(options: argparse.Namespace) -> int:
     if options.journal and options.config:
         raise ConfigError("page: --journal goes without --config: the configuration names its journal")
     if options.journal:
-        config = Config.model_validate({"page": {}, "stations": [{"name": "page", "source": {"folder": "."}}]})
-        return _serve(config, sqlite_url(Path(os.path.abspath(options.journal))), options.port, None, None)
+        journal = sqlite_url(Path(os.path.abspath(options.journal)))
+        stations = [{"name": "page", "source": {"folder": "."}}]
+        config = Config.model_validate({"page": {}, "database": {"url": journal}, "stations": stations})
+        return _serve(config, options.port, None, None)
     path = options.config or default_path()
     config = load_config(path)
     if config.page is None:
@@ -77,15 +79,14 @@ def _page(options: argparse.Namespace) -> int:
         raise ConfigError(
             "page: others can reach it, so it takes accounts: make one with edge-agent page passwd NAME --role engineer"
         )
-    return _serve(config, config.database.full_url(), options.port, accounts, path)
+    return _serve(config, options.port, accounts, path)
 
 
-def _serve(config: Config, url: str, port: int | None, accounts: Accounts | None, path: Path | None) -> int:
+def _serve(config: Config, port: int | None, accounts: Accounts | None, path: Path | None) -> int:
     """Serve the page of a journal.
 
     Args:
-        config: says where, and what the stations are.
-        url: of the journal.
+        config: says where, and what the journal and the stations are.
         port: None for the configured one.
         accounts: None only looks.
         path: the file that `config` came from; None for none.
@@ -97,13 +98,14 @@ def _serve(config: Config, url: str, port: int | None, accounts: Accounts | None
     from edge_agent.journal.reader import open_reader
     from edge_agent.journal.review import open_review
 
-    section = config.page
+    section, url = config.page, config.database.full_url()
     assert section is not None
     with needing_the_extra():
         from edge_agent.page.access.accounts import Role
         from edge_agent.page.access.sessions import Sessions
         from edge_agent.page.agent_state import agent_state
         from edge_agent.page.app import Line, application
+        from edge_agent.page.changes import changes_of
         from edge_agent.page.configuring.config_file import ConfigFile
         from edge_agent.page.pictures import Pictures
         from edge_agent.page.serve import listen, server
@@ -133,6 +135,7 @@ def _serve(config: Config, url: str, port: int | None, accounts: Accounts | None
             labels,
             Pictures(picture_cache(), section.cache_mb * 1e6),
             sessions,
+            changes_of(config),
             hosts=[section.host, *section.hosts],
             zone=ZoneInfo(section.zone) if section.zone else None,
             line=line if accounts else None,
@@ -146,19 +149,27 @@ def _serve(config: Config, url: str, port: int | None, accounts: Accounts | None
 
 def _passwd(options: argparse.Namespace, command: argparse.ArgumentParser) -> int:
     from edge_agent.config.load import default_path, load_config
+    from edge_agent.page.changes import Change, changes_of
 
-    accounts = _accounts(load_config(options.config or default_path()))
+    config = load_config(options.config or default_path())
+    accounts, changes, who = _accounts(config), changes_of(config), getpass.getuser()
     known = accounts.names()
     if options.name is None:
         if options.remove or options.role:
             command.error("name the account")
         print("\n".join(f"{one.role:9} {name}" for name, one in known.items()) or "there are no accounts")
     elif options.remove:
-        accounts.remove(options.name)
+        before = {"role": known[options.name].role if options.name in known else None}
+        with changes.recording(Change(who, "account", options.name, before, {"role": None})):
+            accounts.remove(options.name)
         print(f"{options.name} is removed, and signed out")
     else:
         role = options.role or (known[options.name].role if options.name in known else "viewer")
-        accounts.put(options.name, role, _password(options.name))
+        before = {"role": known[options.name].role if options.name in known else None}
+        password = _password(options.name)
+        after = {"role": role, "password": "set"}
+        with changes.recording(Change(who, "account", options.name, before, after)):
+            accounts.put(options.name, role, password)
         print(f"{options.name} may sign in as {role}")
     return OK
 

@@ -45,7 +45,7 @@ class HeldConfig:
 
 
 class ConfigFile:
-    """Reads and changes the file; any thread may call it."""
+    """Reads and changes the file; any thread may call it. folder: where relative paths in it start."""
 
     def __init__(self, path: Path) -> None:
         """path: of the file. A link is followed, but relative paths start where it is, as for the agent."""

@@ -154,31 +154,6 @@
     listen();
   }
 
-  // Drag the threshold, and read at once what it would have done.
-  function threshold() {
-    const table = one("[data-what]"), drag = one("[data-drag]"), typed = one("[data-threshold]");
-    if (!table) return;
-    const numbers = (name) => table.dataset[name].split(" ").filter(Boolean).map(Number);
-    const [last, good, defects, bounds] = ["last", "good", "defects", "bounds"].map(numbers);
-    const from = (scores, value) => scores.filter((score) => score >= value).length;
-    const show = (value) => {
-      const rejected = from(good, value), promised = bounds[rejected];
-      const told = {
-        threshold: value.toFixed(3), yaml: value.toFixed(3), last: from(last, value), good: rejected, defects: from(defects, value),
-        promised: promised === undefined ? "-" : `${(100 * promised).toFixed(1)} %`,
-      };
-      for (const place of all("[data-asked]")) place.textContent = told[place.dataset.asked];
-      for (const end of ["x1", "x2"]) one("[data-line]").setAttribute(end, 1000 * value);
-    };
-    drag.hidden = false;
-    drag.addEventListener("input", () => { typed.value = drag.value; show(Number(drag.value)); });
-    typed.addEventListener("input", () => {
-      if (typed.value === "" || !typed.checkValidity()) return;
-      drag.value = typed.value;
-      show(Number(typed.value));
-    });
-  }
-
   function replaceKeepingFocus(tile, html) {
     const at = all("a, button", tile).indexOf(document.activeElement);
     tile.innerHTML = html;
@@ -189,7 +164,6 @@
   viewer();
   keys();
   live();
-  threshold();
   drawing();
   labelling();
   grid();

@@ -6,17 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from starlette.exceptions import HTTPException
-from starlette.responses import Response
-from starlette.routing import Route
+from edge_agent.journal.review import Scores
+from edge_agent.page.deciding.bound import upper_bound
 
-from edge_agent.journal.review import JournalReview, Scores
-from edge_agent.page.access.guard import Guard
-from edge_agent.page.access.sessions import Visit
-from edge_agent.page.bound import upper_bound
-from edge_agent.page.rendering import Templates
-
-LAST = 1000  # parts
 BINS = 50  # of the histogram, from 0 to 1
 MOST_BOUNDS = 100  # rejected good parts up to which the promise is worked out
 
@@ -34,38 +26,6 @@ class Outcome:
     rejected: int
     promised: float | None
     found: int
-
-
-class ThresholdViews:
-    """Answers for /threshold."""
-
-    def __init__(self, journal: JournalReview, templates: Templates) -> None:
-        self._journal, self._templates = journal, templates
-
-    def routes(self, guard: Guard) -> list[Route]:
-        """Return the addresses of the views. guard: stands before them."""
-        return [guard.get("/threshold", self.threshold)]
-
-    def threshold(self, visit: Visit) -> Response:
-        """Show the scores of a station, and what a threshold would have done."""
-        stations = self._journal.stations()
-        station = visit.request.query_params.get("station") or next(iter(stations), "")
-        if station not in stations:
-            raise HTTPException(404, "The journal knows no such station.")
-        scores = self._journal.scores(station, LAST)
-        now = scores.threshold
-        asked = _fraction(visit.request.query_params.get("threshold"), now)
-        return self._templates.answer(
-            "threshold.html",
-            visit,
-            station=station,
-            stations=stations,
-            scores=scores,
-            now=outcome(scores, now),
-            asked=outcome(scores, asked),
-            bars=bars(scores),
-            bounds=bounds(len(scores.good)),
-        )
 
 
 def outcome(scores: Scores, threshold: float) -> Outcome:
@@ -94,15 +54,3 @@ def bars(scores: Scores) -> list[tuple[int, int, int]]:
 
 def _within(scores: Sequence[float], one: int) -> int:
     return sum(min(int(score * BINS), BINS - 1) == one for score in scores)
-
-
-def _fraction(text: str | None, otherwise: float) -> float:
-    if not text:
-        return otherwise
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise HTTPException(400, "A threshold is a number from 0 to 1.")
-    return value

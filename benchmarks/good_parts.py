@@ -1,12 +1,12 @@
 """Measure what few good parts bring on labelled sets, over several draws of the good parts.
 
-    python -m benchmarks.good_parts --data DIR [--shots 1 4 16] [--draws 10] [--half a|b] [--trunks efficientnet-lite2 ...]
+    python -m benchmarks.good_parts --data DIR [--shots 1 4 16] [--draws 10] [--halves a b] [--trunks efficientnet-lite2 ...]
 
 For every category of MVTec layout, number of shots and draw: the good parts are drawn from train/good, or from test/good
-where there is none, and neither counted among the others. Three that look are compared: the model as shipped with a threshold
-from the same good parts, the bank, and both with the weights that hold before any defect is seen. Prints, as mean and spread
-over draws, image and pixel AUROC, and at the thresholds that promise 1 and 5 false alarms in 100 good parts: of 100 other good parts
-rejected, of 100 defects missed. Features are computed once a picture.
+where there is none, and neither counted among the others, of which each half (by the hash of their names) is measured by itself.
+Three that look are compared: the model as shipped with a threshold from the same good parts, the bank, and both with the weights
+that hold before any defect is seen. Prints, as mean and spread over draws, image and pixel AUROC, and at the thresholds that promise
+1 and 5 false alarms in 100 good parts: of 100 other good parts rejected, of 100 defects missed. Features are computed once a picture.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--shots", type=int, nargs="+", default=[1, 4, 16])
     parser.add_argument("--draws", type=int, default=10)
-    parser.add_argument("--half", choices=("a", "b"), default="a")
+    parser.add_argument("--halves", nargs="+", choices=("a", "b"), default=["a"])
     parser.add_argument("--trunks", nargs="+", default=["efficientnet-lite0", "efficientnet-lite2"])
     parser.add_argument("--size", type=int, default=SIZE, help="rows of a bank")
     parser.add_argument("--image-size", type=int)
@@ -74,12 +74,10 @@ def main() -> None:
     for category in sorted(path.parent for path in options.data.glob("*/test")):
         for trunk in options.trunks:
             records += _measured(category, loader.backbone(trunk, "cpu"), shipped, options)
-    for looks in ("as shipped", "bank", "both"):
-        for shots in options.shots:
-            for trunk in options.trunks:
-                some = [one for one in records if (one["shots"], one["trunk"], one["looks"]) == (shots, trunk, looks)]
-                means = "  ".join(f"{key} {np.nanmean([one[key] for one in some]):5.1f}" for key in FIGURES)
-                print(f"mean of {len(some)} sets, {shots:3} shots, {looks:10} {trunk}: {means}", flush=True)
+    for title in sorted({(one["half"], one["trunk"], one["shots"], one["looks"]) for one in records}):
+        some = [one for one in records if (one["half"], one["trunk"], one["shots"], one["looks"]) == title]
+        means = "  ".join(f"{key} {np.mean([one[key] for one in some]):5.1f}" for key in FIGURES)
+        print(f"mean of {len(some)} sets, half {' '.join(map(str, title))}: {means}", flush=True)
     if options.json:
         options.json.write_text(json.dumps(records, indent=1) + "\n")
 
@@ -87,38 +85,40 @@ def main() -> None:
 def _measured(
     category: Path, backbone: Backbone, shipped: Detector, options: argparse.Namespace
 ) -> list[dict[str, object]]:
-    side, layers = options.image_size or backbone.image_size, default_layers(backbone)
+    size, layers = options.image_size or backbone.image_size, default_layers(backbone)
     spare = [one.picture for one in read_examples(category, "train")] if (category / "train").is_dir() else []
-    examples = [one for one in read_examples(category) if half(one.picture.name) == options.half or not one.defective]
+    examples = [one for one in read_examples(category) if half(one.picture.name) in options.halves or not one.defective]
     good = sorted(spare or [one.picture for one in examples if not one.defective])
 
     def seen(pixels: np.ndarray) -> Seen:
         reading = shipped.read([pixels])[0]
         cells = cv2.resize(reading.heatmap, (CELLS, CELLS), interpolation=cv2.INTER_AREA)
         odds = float(log_odds(np.float64(reading.score)))
-        return Seen(pixels.shape, described(backbone, pixels, side, layers), odds, cells)
+        return Seen(pixels.shape, described(backbone, pixels, size, layers), odds, cells)
 
     known = {path: seen(decode(path)) for path in {*spare, *(one.picture for one in examples)}}
-    others = [described(backbone, pixels, side, layers) for pixels in other_things()]
+    others = [described(backbone, pixels, size, layers) for pixels in other_things()]
     records: list[dict[str, object]] = []
     for shots in options.shots:
         if len(good) < shots + 4 * (not spare):
             continue
-        drawn: dict[str, list[list[float]]] = {}
+        drawn: dict[tuple[str, str], list[list[float]]] = {}
         for draw in range(options.draws):
             shown = [good[at] for at in np.random.default_rng([draw, shots]).permutation(len(good))[:shots]]
-            own = [one for one in examples if one.picture not in shown and half(one.picture.name) == options.half]
+            own = [one for one in examples if one.picture not in shown and half(one.picture.name) in options.halves]
             asked = [known[path] for path in shown]
             again = asked if shots > 1 else [seen(varied(decode(shown[0]), number)) for number in range(4)]
-            for looks, figures in _draw(asked, again, others, own, known, options.size).items():
-                drawn.setdefault(looks, []).append(figures)
-        for looks, rows in drawn.items():
+            for title, figures in _draw(asked, again, others, own, known, options).items():
+                drawn.setdefault(title, []).append(figures)
+        for (side, looks), rows in drawn.items():
             mean, spread = np.mean(rows, axis=0), np.std(rows, axis=0)
-            record: dict[str, object] = {"category": category.name, "trunk": backbone.name, "looks": looks}
-            record |= {"shots": shots, "draws": options.draws} | dict(zip(FIGURES, mean.tolist(), strict=True))
+            record: dict[str, object] = {"category": category.name, "half": side, "trunk": backbone.name}
+            record |= {"looks": looks, "shots": shots, "draws": options.draws} | dict(
+                zip(FIGURES, mean.tolist(), strict=True)
+            )
             records.append(record | {f"{k}_spread": v for k, v in zip(FIGURES, spread.tolist(), strict=True)})
             told = "  ".join(f"{k} {m:5.1f} +-{s:4.1f}" for k, m, s in zip(FIGURES, mean, spread, strict=True))
-            print(f"{category.name:14} {backbone.name:18} {shots:3} {looks:10} {told}", flush=True)
+            print(f"{category.name:14} {side} {backbone.name:18} {shots:3} {looks:10} {told}", flush=True)
     return records
 
 
@@ -128,9 +128,9 @@ def _draw(
     others: Sequence[Described],
     own: Sequence[Example],
     known: dict[Path, Seen],
-    size: int,
-) -> dict[str, list[float]]:
-    """Return FIGURES of each of the three, of one draw.
+    options: argparse.Namespace,
+) -> dict[tuple[str, str], list[float]]:
+    """Return FIGURES of each half and each of the three, of one draw.
 
     Args:
         shown: the good parts.
@@ -138,10 +138,10 @@ def _draw(
         others: other things, which tell the scale of a bank of a single part.
         own: the pictures that are measured.
         known: what is known of each of them.
-        size: rows of the bank.
+        options: of the command line.
     """
-    bank = Cells(coreset(torch.cat([one.described.rows for one in shown]), size).float())
-    left = _left_out(shown, size) if len(shown) > 1 else _expected(bank, others)
+    bank = Cells(coreset(torch.cat([one.described.rows for one in shown]), options.size).float())
+    left = _left_out(shown, options.size) if len(shown) > 1 else _expected(bank, others)
     whole, highest = scale(left[0]), scale(left[1])
     seen = [known[one.picture] for one in own]
     found = [_distances(one.described, bank) for one in seen]
@@ -162,13 +162,17 @@ def _draw(
     }
     map_mix = Mix(OF_MAPS * float(wide["bank"] / max(wide["as shipped"], 1e-3)), 1 - OF_MAPS, 0.0)
     maps["both"] = [map_mix.odds(*pair) for pair in zip(maps["as shipped"], maps["bank"], strict=True)]
-    truth = np.array([one.defective for one in own])
     result = {}
-    for looks, values in odds.items():
-        result[looks] = [auroc(truth, values), _pixel(own, maps[looks])]
-        for share in PROMISED:
-            called = values > exceeded_by(share, good[looks], SPREAD)
-            result[looks] += [100 * float(called[~truth].mean()), 100 * float((~called)[truth].mean())]
+    for side in options.halves:
+        at = [number for number, one in enumerate(own) if half(one.picture.name) == side]
+        truth = np.array([own[number].defective for number in at])
+        for looks in odds:
+            values = odds[looks][at]
+            figures = [auroc(truth, values), _pixel([own[n] for n in at], [maps[looks][n] for n in at])]
+            for share in PROMISED:
+                called = values > exceeded_by(share, good[looks], SPREAD)
+                figures += [100 * float(called[~truth].mean()), 100 * float((~called)[truth].mean())]
+            result[side, looks] = figures
     return result
 
 

@@ -25,6 +25,7 @@ from edge_agent.sources.decode_ahead import decoded, sensible_workers
 from edge_agent.sources.edit_list import shown_s
 from edge_agent.sources.names import is_passed_over
 from edge_agent.sources.passed_over import SUBFOLDERS, VIDEO_SUFFIXES, describe, is_likely_picture, kind_of
+from edge_agent.sources.video_damage import MISSING, VideoDamage, is_installed
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +89,7 @@ class StoredSource:
         self._every, self._max_megapixels, self._bit_depth = every, max_megapixels, bit_depth
         self._known: Known = _never
         self._yielded = 0
+        self._has_told = False  # that an extra is missing
         self._files = _files(station, paths, leave_out, recursive=recursive)
         self._workers = sensible_workers(len(self._files)) if workers is None else workers
 
@@ -159,11 +161,12 @@ class StoredSource:
         """Yield (suffix of the origin, pixels, fault) for each frame, and for the error that ends the video early.
 
         Frames that are known have no pixels: they are only grabbed, to reach the first one that is not. Frames of MJPEG are
-        decoded as stored JPEGs are, because FFmpeg fills up what is damaged.
+        decoded as stored JPEGs are, because FFmpeg fills up what is damaged; of others VideoDamage says which are.
         """
         path, name = turn.path, pictures.printable(turn.path)
         # OpenCV 5 crashes over a name that is not UTF-8.
         video = cv2.VideoCapture(path, cv2.CAP_FFMPEG) if name == path else cv2.VideoCapture()
+        damage: VideoDamage | None = None
         try:
             if name != path:
                 raise PictureError(f"{name}: its name is not UTF-8, which videos need: rename it")
@@ -173,6 +176,7 @@ class StoredSource:
             pictures.check_size(size, name, self._max_megapixels, pictures.MIN_SIDE)
             announced, number = _announced(video, path), 0
             are_jpegs = _holds_jpegs(path, size) and video.set(cv2.CAP_PROP_FORMAT, UNDECODED)
+            damage = None if are_jpegs else self._damage(path)
             while video.grab():
                 if number % self._every == 0 and self._known(f"{name}#{number}", turn.modified_at):
                     yield f"#{number}", None, None
@@ -182,6 +186,9 @@ class StoredSource:
                         break
                     if are_jpegs:
                         yield f"#{number}", *self._jpeg(pixels.tobytes(), f"{name}#{number}")
+                    elif damage and damage.is_at(video.get(cv2.CAP_PROP_POS_MSEC)):
+                        fault = "damaged, it or a frame that it builds on has a hole: copy or record the video again"
+                        yield f"#{number}", pictures.nothing(), f"{name}#{number}: {fault}"
                     else:
                         yield f"#{number}", cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), None
                 number += 1
@@ -196,6 +203,17 @@ class StoredSource:
             yield "", None if is_known else pictures.nothing(), str(error)
         finally:
             video.release()
+            if damage:
+                damage.close()
+
+    def _damage(self, path: str) -> VideoDamage | None:
+        """Return what knows the damaged frames of a video; without the extra None, which is logged once."""
+        if is_installed():
+            return VideoDamage(path)
+        if not self._has_told:
+            self._has_told = True
+            log.warning("station %s: %s", self.station, MISSING)
+        return None
 
     def _jpeg(self, data: bytes, name: str) -> tuple[np.ndarray, str | None]:
         """Return a frame's pixels, and why there are none."""

@@ -22,7 +22,7 @@ import time
 import traceback
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -35,6 +35,7 @@ from edge_agent.sources.camera.reachable import Unreachable, require_reachable
 from edge_agent.sources.camera.settings import FROZEN, Pace, Settings
 from edge_agent.sources.camera.slot import Slot, State
 from edge_agent.sources.camera.triggering import SoftwareTriggers
+from edge_agent.sources.video_damage import VideoDamage, is_installed
 
 if TYPE_CHECKING:
     from edge_agent.sources.camera.http_stream import Video
@@ -185,9 +186,38 @@ def _opened(address: str, settings: Settings, timeout_s: float, reader: CameraRe
             got = int(video.get(cv2.CAP_PROP_FRAME_WIDTH)), int(video.get(cv2.CAP_PROP_FRAME_HEIGHT))
             if got != tuple(settings.size):
                 raise _Lost(f"gives {got[0]} x {got[1]} instead of size {settings.size[0]} x {settings.size[1]}")
-        yield video, Pace.DECODED
+        if settings.is_video and is_installed():
+            with closing(_Checked(video, address)) as checked:
+                yield checked, Pace.DECODED
+        else:
+            yield video, Pace.DECODED
     finally:
         video.release()
+
+
+class _Checked:
+    """A video file, of which damaged pictures cannot be read."""
+
+    def __init__(self, video: cv2.VideoCapture, path: str) -> None:
+        self._video, self._path = video, path
+        self._damage = VideoDamage(path)
+        self.get, self.grab, self.release = video.get, video.grab, video.release
+
+    def set(self, what: int, value: float) -> bool:
+        """See cv2.VideoCapture; only to return to the beginning."""
+        self._damage.close()
+        self._damage = VideoDamage(self._path)
+        return self._video.set(what, value)
+
+    def retrieve(self) -> tuple[bool, np.ndarray | None]:
+        """See cv2.VideoCapture; (False, None) for a damaged picture."""
+        if self._damage.is_at(self._video.get(cv2.CAP_PROP_POS_MSEC)):
+            return False, None
+        return self._video.retrieve()
+
+    def close(self) -> None:
+        """Close what knows the damage; the video is closed by its owner."""
+        self._damage.close()
 
 
 def _require_exists(path: str, *, device: bool) -> None:

@@ -328,6 +328,11 @@ class CameraConfig(GenicamKeys, SourceSection):
         yield from super().warnings()
         if is_genicam(self.camera):
             yield from self.genicam_warnings()
+        if self.is_video:
+            from edge_agent.sources.video_damage import MISSING, is_installed
+
+            if not is_installed():
+                yield ("camera",), MISSING
         if self.trigger and self.trigger.plc:
             yield from ((("trigger", "plc", *loc), text) for loc, text in self.trigger.plc.warnings())
         if self.password:

@@ -133,7 +133,7 @@ def tab(browser, served, request):
 @pytest.mark.parametrize("tab", WINDOWS, indirect=True)
 def test_every_view_can_be_seen_hit_and_read_out_on_every_window(tab, served):
     _, _, held = served
-    for address in ("/line", "/review?show=all", f"/inspection/{held[1].id}", "/sign-in"):
+    for address in ("/line", "/review?show=all", f"/inspection/{held[1].id}", "/sign-in", "/numbers", "/glossary"):
         tab.goto(address)
         for summary in tab.locator("summary").all():
             summary.click()

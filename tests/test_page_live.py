@@ -11,9 +11,14 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import jsonschema
 import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily
 from starlette.testclient import TestClient
 
 from edge_agent.core import MQTT, AlarmEvent, Evaluation
+from edge_agent.health import metrics
+from edge_agent.health.drift import Drift, DriftWatch, Window
+from edge_agent.health.server import serving
 from edge_agent.journal.journal import Journal
 from edge_agent.journal.reader import open_reader
 from edge_agent.journal.review import open_review
@@ -21,7 +26,9 @@ from edge_agent.mqtt.messages import acknowledged_message, acknowledgement_id, d
 from edge_agent.page.access.accounts import Role
 from edge_agent.page.agent_state import AgentState, agent_state
 from edge_agent.page.live import Tiles
+from tests.conftest import wait_until
 from tests.line import inspected
+from tests.mosquitto import free_port
 from tests.pages import journal_of, page, token_in
 
 WELL = AgentState()
@@ -180,6 +187,68 @@ def test_an_agent_that_does_not_answer_inspects_nothing():
     with answering(200, b"") as port:
         pass
     assert agent_state(port).trouble == "the agent does not answer"
+
+
+def test_a_tile_says_what_has_drifted_and_what_waits(tmp_path):
+    state = AgentState(drifted={"cam1": ("score", "brightness")}, waiting={"cam1": 7}, unsent=12)
+    with line_of(tmp_path, recent(), stations=("cam1", "cam2"), agent=lambda: state) as client:
+        html = client.get("/line").text
+    assert html.count("not as calibrated: score, brightness") == 1
+    assert html.count("7 pictures wait, 12 messages wait to be sent") == 1
+    assert html.count("0 pictures wait") == 1
+    with line_of(tmp_path, agent=lambda: AgentState()) as client:
+        assert "pictures wait" not in client.get("/line").text
+
+
+def test_what_the_agent_counts_tells_what_has_drifted_and_what_waits():
+    collected = CollectorRegistry()
+
+    class Counted:
+        def collect(self):
+            watch = DriftWatch(lambda *_: None)
+            window = Window({"50": 0.5}, 100, 0.0)
+            window.drift, window.active = Drift(9.0, 0.7, 0.5), True
+            watch.windows["cam1"] = {"score": window}
+            yield from metrics.drift(watch)
+            yield from metrics.outbox({"mqtt": Waiting(), "other": Waiting()})
+            for name, labels, count in (
+                ("frames_captured", ("cam1",), 9),
+                ("frames_captured", ("cam2",), 4),
+                ("frames_inspected", ("cam1", "OK"), 4),
+                ("frames_inspected", ("cam2", "OK"), 4),
+                ("frames_dropped", ("cam1", "superseded"), 2),
+            ):
+                family = CounterMetricFamily(f"edge_agent_{name}", "", labels=("station", "x")[: len(labels)])
+                family.add_metric(labels, count)
+                yield family
+
+    class Waiting:
+        def outbox_depth(self):
+            return 3, None
+
+    collected.register(Counted())
+    with serving_health(collected, lambda: (True, {"status": "ok", "sources_away": {}})) as port:
+        wanted = AgentState(drifted={"cam1": ("score",)}, waiting={"cam1": 3}, unsent=6)
+        wait_until(lambda: agent_state(port) == wanted, "the agent answers")
+
+
+@contextmanager
+def serving_health(registry, health):
+    port = free_port()
+    with serving(port, registry, health):
+        yield port
+
+
+def test_the_glossary_has_every_word_that_views_link_to(tmp_path):
+    held = journal_of(tmp_path, [recent(AlarmEvent.RAISED, station="cam1")])
+    state = AgentState(drifted={"cam1": ("score",)})
+    with line_of(tmp_path, agent=lambda: state) as client:
+        entries = set(re.findall(r'<div id="([\w-]+)">', client.get("/glossary").text))
+        linked = set()
+        for address in ("/line", f"/inspection/{held[0].id}", "/numbers"):
+            linked |= set(re.findall(r'href="/glossary#([\w-]+)"', client.get(address).text))
+    assert len(linked) >= 9
+    assert linked <= entries
 
 
 def test_only_stations_with_news_are_read_again(tmp_path, monkeypatch):

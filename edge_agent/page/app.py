@@ -31,6 +31,7 @@ from edge_agent.page.configuring.masks import MaskViews
 from edge_agent.page.configuring.set_up import SetUpViews
 from edge_agent.page.deciding.history import ChangesViews
 from edge_agent.page.deciding.threshold import ThresholdViews
+from edge_agent.page.glossary import GlossaryView
 from edge_agent.page.live import LiveViews, Tiles
 from edge_agent.page.pictures import Pictures
 from edge_agent.page.rendering import Templates
@@ -108,6 +109,7 @@ def application(
             *NumbersViews(journal, templates, zone, shifts).routes(guard),
             *ThresholdViews(journal, line.config if line else None, changes, templates).routes(guard),
             *ChangesViews(changes, templates).routes(guard),
+            *GlossaryView(templates).routes(guard),
             *live,
             *guard.sign_in_routes(),
             Mount("/static", StaticFiles(directory=Path(__file__).parent / "static")),

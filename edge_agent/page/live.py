@@ -44,7 +44,8 @@ class Tile:
     """A station as it is now.
 
     newest: None if nothing was inspected yet. alarm: None if none stands. blind: why it gives no verdicts now, None if it does
-    or nobody knows. is_known: whether the agent says how it is. parts, not_ok: since midnight.
+    or nobody knows. is_known: whether the agent says how it is. parts, not_ok: since midnight. drifted: what of its pictures is
+    not as calibrated. waiting: pictures to be inspected, None if nobody knows. unsent: messages of all stations.
     """
 
     station: str
@@ -54,6 +55,9 @@ class Tile:
     is_known: bool
     parts: int
     not_ok: int
+    drifted: tuple[str, ...] = ()
+    waiting: int | None = None
+    unsent: int = 0
 
     @property
     def state(self) -> str:
@@ -116,8 +120,7 @@ class Tiles:
         for station in self._stations:
             if station in changed:
                 self._tiles[station] = self._tile(station, midnight)
-            blind = None if agent is None else agent.trouble or agent.away.get(station)
-            self._tiles[station] = replace(self._tiles[station], blind=blind, is_known=agent is not None)
+            self._tiles[station] = _with_agent(self._tiles[station], agent)
         self._mark, self._midnight = mark, midnight
 
     def _last_midnight(self) -> datetime:
@@ -129,6 +132,21 @@ class Tiles:
         newest = self._journal.newest(station)
         alarm = self._journal.standing_alarm(station, acknowledgement_id)
         return Tile(station, newest, alarm, None, False, parts, not_ok)
+
+
+def _with_agent(tile: Tile, agent: AgentState | None) -> Tile:
+    """Return a tile with what the agent says of its station; None for nothing."""
+    if agent is None:
+        return replace(tile, blind=None, is_known=False, drifted=(), waiting=None, unsent=0)
+    name = tile.station
+    return replace(
+        tile,
+        blind=agent.trouble or agent.away.get(name),
+        is_known=True,
+        drifted=agent.drifted.get(name, ()),
+        waiting=None if agent.waiting is None else agent.waiting.get(name, 0),
+        unsent=agent.unsent,
+    )
 
 
 class LiveViews:

@@ -59,7 +59,7 @@ def test_an_unknown_name_is_answered_with_near_ones_or_the_way_to_the_list() -> 
     with pytest.raises(CheckpointError, match=r"'tips-L14' is no known backbone; did you mean .*tips-l14"):
         family_of("tips-L14")
     with pytest.raises(CheckpointError, match="`edge-agent models` lists them"):
-        family_of("resnet")
+        family_of("mobilenet")
 
 
 def test_a_fetch_goes_where_every_user_looks_if_it_may_else_where_the_user_does(

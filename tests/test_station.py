@@ -120,6 +120,18 @@ def test_the_size_of_a_bank_is_a_setting(tmp_path, capsys):
     assert "a memory of winclip keeps every patch" in capsys.readouterr().err
 
 
+def test_a_further_trunk_is_tried_and_one_that_is_not_here_is_said_at_once(tmp_path, capsys, monkeypatch):
+    good = folder(tmp_path / "good", [part(0)])
+    bad = folder(tmp_path / "bad", [part(9, lacking=True)])
+    station = ["station", "--good", str(good), "--bad", str(bad), "--name", "cam1", "--out", str(tmp_path / "station")]
+    monkeypatch.setenv("EDGE_AGENT_MODELS", str(tmp_path))
+    assert main([*station, "--trunk", "wide-resnet50"]) == 1
+    assert "run `edge-agent models fetch wide-resnet50`" in capsys.readouterr().err
+    monkeypatch.setattr(candidates, "TRUNKS", ())
+    assert main([*station, "--trunk", "efficientnet-lite1", "--trunk", "efficientnet-lite1", "--size", "200"]) == 0
+    assert capsys.readouterr().out.count("\nbank of 1 good part, efficientnet-lite1") == 1
+
+
 @pytest.mark.parametrize(
     ("bad", "said"),
     [

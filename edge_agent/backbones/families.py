@@ -11,10 +11,18 @@ from edge_agent.backbones.family import Family
 from edge_agent.backbones.tips.embedded import EmbeddedFamily
 from edge_agent.backbones.tips.family import TipsFamily
 from edge_agent.backbones.tips.folder import TipsFolder
+from edge_agent.backbones.trunks.family import TrunkFamily
 from edge_agent.backbones.weights.published import Published
 from edge_agent.errors import CheckpointError
 
-FAMILIES: list[Family] = [EmbeddedFamily(), TipsFamily(), EfficientNetFamily(), ClipFamily(), TipsFolder()]
+FAMILIES: list[Family] = [
+    EmbeddedFamily(),
+    TipsFamily(),
+    EfficientNetFamily(),
+    TrunkFamily(),
+    ClipFamily(),
+    TipsFolder(),
+]
 
 
 def catalog() -> Mapping[str, Published]:

@@ -55,6 +55,13 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         metavar="RATE",
         help="the share of good parts that may be called NotOK (default: 0.01, or the lowest that so many pictures allow)",
     )
+    station.add_argument(
+        "--trunk",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a further model to try a bank on, such as wide-resnet50, once it is fetched; may be given several times",
+    )
     station.add_argument("--size", type=bank_size, help=f"{SIZE_HELP}; with --add: as the station's bank")
     station.add_argument("--seed", type=seed, default=0, help="seed of all random numbers (default 0)")
     station.set_defaults(run=_station, kept=_kept, written=False)
@@ -107,10 +114,13 @@ def _station(options: argparse.Namespace) -> int:
     compared = there if there and there.compared else None
     size = options.size or (there.size if there else SIZE)
     loader = Loader()
-    with bar(steps(pictures) + (compared.steps(pictures) if compared else 0), "trying") as progress:
+    more_trunks = [*options.trunk, *(there.trunks if there else [])]
+    for trunk in more_trunks:
+        loader.backbone(trunk)  # one that is not here is said at once
+    with bar(steps(pictures, more_trunks) + (compared.steps(pictures) if compared else 0), "trying") as progress:
         found = [
             measured(one, allowed)
-            for one in candidates(pictures, class_name, size, options.seed, loader, progress.update)
+            for one in candidates(pictures, class_name, size, options.seed, loader, progress.update, more_trunks)
         ]
         as_it_is = None
         if compared:

@@ -61,7 +61,13 @@ class Candidate:
 
 
 def candidates(
-    pictures: PictureSet, class_name: str, size: int, seed: int, loader: Loader, report: Report
+    pictures: PictureSet,
+    class_name: str,
+    size: int,
+    seed: int,
+    loader: Loader,
+    report: Report,
+    more_trunks: Sequence[str] = (),
 ) -> Iterator[Candidate]:
     """Measure one candidate after the other.
 
@@ -72,13 +78,14 @@ def candidates(
         seed: of the bank's subset.
         loader: loads the backbones.
         report: called with 1 for every picture that was read.
+        more_trunks: backbones to try a bank on beside TRUNKS; default none.
     """
     zero_shot = loader.arranged(loader.detector(EMBEDDED, class_name=class_name))
     shipped = candidate_of(
         "as shipped, no good parts shown", zero_shot, {}, None, pictures, lambda number: zero_shot, report
     )
     yield shipped
-    for trunk in TRUNKS:
+    for trunk in trunks(more_trunks):
         backbone = loader.backbone(trunk)
         bank = make_bank(backbone, pictures.good, size=size, seed=seed, report=report)
         whole, *folds = (
@@ -132,10 +139,15 @@ def apart(scores: np.ndarray, bank: Detector) -> float:
     return float(own / far)
 
 
-def steps(pictures: PictureSet) -> int:
-    """Return how many times `candidates` reports."""
+def trunks(more: Sequence[str] = ()) -> list[str]:
+    """Return the backbones that banks are tried on, each once. more: beside TRUNKS; default none."""
+    return list(dict.fromkeys([*TRUNKS, *more]))
+
+
+def steps(pictures: PictureSet, more_trunks: Sequence[str] = ()) -> int:
+    """Return how many times `candidates` reports. more_trunks: as there."""
     read = len(pictures.good) + len(pictures.bad)
-    return read + len(TRUNKS) * (len(pictures.good) + read)
+    return read + len(trunks(more_trunks)) * (len(pictures.good) + read)
 
 
 def candidate_of(

@@ -47,6 +47,12 @@ class Present:
         return [str(one["sha256"]) for one in (self.header or {}).get("good", ())]
 
     @property
+    def trunks(self) -> list[str]:
+        """The backbone of its bank, which new good parts are shown to, too; none without a bank."""
+        made = self.header and METHODS[self.header["method"]].from_good_parts
+        return [self.config.detector.model] if made else []
+
+    @property
     def size(self) -> int:
         """Patches that its bank holds at most; SIZE without one, or where it does not say."""
         return int((self.header or {}).get("size", SIZE))

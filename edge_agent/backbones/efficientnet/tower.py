@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from edge_agent.backbones.vision_only import Trunk
+
 STEM = 32  # channels, in every size
 STRIDE = 8  # pixels a side of the finest grid that features are given on: that of stage 3
 BATCH_NORM_EPS = 1e-3  # TensorFlow's
@@ -74,7 +76,7 @@ class Block(nn.Module):
         return found.add_(x) if self.residual else found
 
 
-class Trunk(nn.Module):
+class EfficientNetTrunk(Trunk):
     """Stem and stages 1 to 6."""
 
     def __init__(self, scaling: Scaling) -> None:
@@ -93,11 +95,17 @@ class Trunk(nn.Module):
     def forward(self, x: Tensor) -> list[Tensor]:
         """Return the output of each stage, (B, C, h, w), of pictures (B, 3, H, W) in the trunk's own normalisation."""
         outputs = []
+        x = x.contiguous(memory_format=torch.channels_last)  # a quarter less time on a CPU
         x = F.relu6(self.stem(x.flip(2, 3)), inplace=True)
         for stage in self.stages:
             x = stage(x)
             outputs.append(x.flip(2, 3))
         return outputs
+
+    @property
+    def stride(self) -> int:
+        """See Trunk."""
+        return STRIDE
 
     @property
     def channels(self) -> list[int]:

@@ -1,4 +1,4 @@
-"""Reads .npz archives of plain arrays, with errors a line engineer can act on; never unpickles."""
+"""Reads .npz archives of plain arrays and the shapes in safetensors files, with errors a line engineer can act on; never unpickles."""
 
 from __future__ import annotations
 
@@ -12,13 +12,27 @@ from edge_agent.errors import CheckpointError
 
 
 def read_shape(path: Path, name: str) -> tuple[int, ...] | None:
-    """Return the shape of one array of an .npz file by its header alone; None where it is no .npz, or has no such array."""
+    """Return the shape of one array of an .npz or safetensors file, by its header alone; None where it is neither or has no such."""
+    return _shape_in_archive(path, name) or _shape_in_safetensors(path, name)
+
+
+def _shape_in_archive(path: Path, name: str) -> tuple[int, ...] | None:
     try:
         with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as member:
             version = np.lib.format.read_magic(member)
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             return read(member)[0]
     except (KeyError, ValueError, EOFError, OSError, zipfile.BadZipFile):
+        return None
+
+
+def _shape_in_safetensors(path: Path, name: str) -> tuple[int, ...] | None:
+    import safetensors
+
+    try:
+        with safetensors.safe_open(path, "numpy") as file:
+            return tuple(file.get_slice(name).get_shape())
+    except (safetensors.SafetensorError, OSError):
         return None
 
 

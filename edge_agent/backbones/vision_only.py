@@ -1,7 +1,8 @@
-"""EfficientNet-Lite as a backbone: patch features for a bank of good parts; it has no text tower."""
+"""A vision tower without a text tower as a backbone: patch features for a bank of good parts."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -11,50 +12,74 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edge_agent.backbones.backbone import ImageFeatures, Preprocessing, WithoutRawOutputs, refuse
-from edge_agent.backbones.efficientnet.tower import STRIDE, Scaling, Trunk
 from edge_agent.backbones.resize import pictures_to_tensor
 from edge_agent.errors import CheckpointError
 
-TENSORFLOW = Preprocessing(mean=(127 / 255,) * 3, std=(128 / 255,) * 3)  # as the weights were trained
+
+class Trunk(nn.Module, ABC):
+    """A vision tower that returns the output of every block."""
+
+    @property
+    @abstractmethod
+    def channels(self) -> Sequence[int]:
+        """Channels of each block's output."""
+
+    @property
+    @abstractmethod
+    def stride(self) -> int:
+        """Pixels a side of the grid that features are given on."""
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Sequence[Tensor]:
+        """Return the output of each block, (B, C, h, w), of normalised pictures (B, 3, H, W), multiples of the stride."""
+
+    def fix_grid(self, grid: tuple[int, int]) -> None:
+        """See Backbone. Convolutions have no positions."""
 
 
-class EfficientNetLite(WithoutRawOutputs, nn.Module):
-    """An EfficientNet-Lite trunk (see Backbone). Its blocks are the stages 1 to 6, its patches 8 pixels a side.
+class VisionOnly(WithoutRawOutputs, nn.Module):
+    """A trunk as a Backbone. Its patches are as large as the stride; outputs of coarser blocks are resized to that grid.
 
     All that a text tower would do raises CheckpointError.
     """
 
     text_width = text_depth = 0
     temperature = 1.0
-    patch = STRIDE
-    preprocessing = TENSORFLOW
 
-    def __init__(self, name: str, scaling: Scaling, image_size: int, sha256: str = "") -> None:
-        """Make one with random weights from torch's global generator.
+    def __init__(
+        self, name: str, trunk: Trunk, image_size: int, preprocessing: Preprocessing, sha256: str = ""
+    ) -> None:
+        """Take a trunk as it is.
 
         Args:
             name: as in `edge-agent models`.
-            scaling: of this size.
+            trunk: with its weights.
             image_size: side in pixels that it was trained for.
-            sha256: digest (hex) of the file that its weights are from, "" for none.
+            preprocessing: of its pictures; interpolation is bilinear.
+            sha256: digest (hex) of the file that its weights are from, "" (default) for none.
         """
         super().__init__()
-        self.trunk = Trunk(scaling).to(memory_format=torch.channels_last)  # a quarter less time on a CPU
-        self.name, self.image_size, self.sha256 = name, image_size, sha256
-        self.register_buffer("mean", torch.tensor(TENSORFLOW.mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(TENSORFLOW.std).view(1, 3, 1, 1), persistent=False)
+        self.trunk = trunk
+        self.name, self.image_size, self.sha256, self.preprocessing = name, image_size, sha256, preprocessing
+        self.register_buffer("mean", torch.tensor(preprocessing.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(preprocessing.std).view(1, 3, 1, 1), persistent=False)
         self.mean: Tensor
         self.std: Tensor
 
     @property
+    def patch(self) -> int:
+        """See Backbone."""
+        return self.trunk.stride
+
+    @property
     def width(self) -> int:
-        """Channels of the last stage."""
+        """Channels of the last block."""
         return self.trunk.channels[-1]
 
     @property
     def depth(self) -> int:
-        """Number of stages."""
-        return len(self.trunk.stages)
+        """Number of blocks."""
+        return len(self.trunk.channels)
 
     @property
     def device(self) -> torch.device:
@@ -79,27 +104,28 @@ class EfficientNetLite(WithoutRawOutputs, nn.Module):
         joined: bool = False,
         raw: Sequence[int] = (),
     ) -> ImageFeatures:
-        """See Backbone. Features of coarser stages are resized to the grid of 8 pixels. values: there are none."""
+        """See Backbone. values, raw: there are none."""
         if values or raw:
             refuse(self.name, "attention")
-        stages = self.trunk(x.contiguous(memory_format=torch.channels_last))
-        height, width = x.shape[2] // STRIDE, x.shape[3] // STRIDE
+        blocks = self.trunk(x)
+        height, width = x.shape[2] // self.patch, x.shape[3] // self.patch
 
-        def patches(stage: Tensor) -> Tensor:
-            if stage.shape[2:] != (height, width):
-                stage = F.interpolate(stage, size=(height, width), mode="bilinear", align_corners=False)
-            return stage.flatten(2).transpose(1, 2)  # (B, N, C)
+        def patches(block: Tensor) -> Tensor:
+            if block.shape[2:] != (height, width):
+                block = F.interpolate(block, size=(height, width), mode="bilinear", align_corners=False)
+            return block.flatten(2).transpose(1, 2)  # (B, N, C)
 
-        last = stages[-1]
+        last = blocks[-1]
         return ImageFeatures(
             globals=last.mean(dim=(2, 3)).unsqueeze(1),
             patches=patches(last),
             grid=(height, width),
-            layers={layer: patches(stages[layer - 1]) for layer in layers},
+            layers={layer: patches(blocks[layer - 1]) for layer in layers},
         )
 
     def fix_grid(self, grid: tuple[int, int]) -> None:
-        """See Backbone. A trunk of convolutions has no positions."""
+        """See Backbone."""
+        self.trunk.fix_grid(grid)
 
     def encode_windows(self, x: Tensor, side: int) -> Tensor:
         """See Backbone: it has none."""

@@ -89,7 +89,7 @@ def timed(name: str, tips: Tips, shown: list[LabelledPicture], view_side: int, e
     recipe = RECIPES[name]
     torch.manual_seed(0)
     method = lookup(name).fresh(tips, "object")
-    view = EncodeSettings(view_side, view_side, tuple(method.layers), method.values, dtype)
+    view = EncodeSettings.of(method, view_side, view_side, dtype)
     begun = clock()
     kept: Features
     kept = (

@@ -12,13 +12,14 @@ import pytest
 import torch
 
 from edge_agent.backbones.clip.model import Clip
+from edge_agent.detectors.clip import adaclip as ada
 from edge_agent.detectors.clip import crane
 from edge_agent.detectors.clip.afclip import gathered
 from edge_agent.detectors.clip.bayespfl import map_of, probability
 from edge_agent.detectors.clip.vcpclip import both_maps
 from edge_agent.detectors.memory import FewShotMethod, Memory
 from edge_agent.detectors.method import Method
-from edge_agent.importing import afclip, aprilgan, bayespfl, vcpclip
+from edge_agent.importing import adaclip, afclip, aprilgan, bayespfl, vcpclip
 from edge_agent.importing import object_prompts as objects
 from edge_agent.kernels import scoring
 from tests.parity import recipe, vectors
@@ -347,3 +348,54 @@ def test_bayes_pfl(clip, bayes_tensors, file, batch):
     if batch == 1:
         unmapped = bayes_pfl(clip, bayes_tensors, config, mapped=False)
         vectors.meet([probability(unmapped(one)) for one in features], "score_stage1", arrays, config)
+
+
+@pytest.fixture(scope="module")
+def ada_clip(clip) -> adaclip.AdaClip:
+    """Both files are of one method."""
+    _, config = vectors.load("adaclip")
+    shapes = adaclip.published_shapes(clip, config["depth"], config["length"])
+    own = vectors.drawn(shapes, "adaclip.")
+    for name, values in own.items():
+        if "static_prompts" in name:
+            values *= config["static_scale"] / recipe.scale_for(name, tuple(values.shape))[0]
+    method = adaclip.adaclip_from_published(clip, own, config["class_name"], clusters=config["clusters"]).eval()
+    assert list(method.read) == config["feats"]
+    assert (method.settings()["positions"], method.settings()["activation"]) == (config["positions"], "gelu")
+    return type(method).restored(clip, method.settings(), method.tensors(), config["class_name"]).eval()
+
+
+@files("adaclip")
+def test_ada_clip(ada_clip, file, batch):
+    arrays, config = vectors.load(file)
+    method = ada_clip
+    features = encoded(method, config, batch)
+    found = [method(one) for one in features]
+    scores = [method.scores(one) for one in found]
+    vectors.meet([one.image for one in features], "plain_global", arrays, config)
+    vectors.meet([ada.dynamic(method.vision_maps, one.image) for one in features], "visual_prompts", arrays, config)
+    vectors.meet([ada.dynamic(method.text_maps, one.image) for one in features], "text_prompts", arrays, config)
+    vectors.meet([one.whole for one in found], "cls", arrays, config)
+    vectors.meet([one.text for one in found], "text", arrays, config)
+    vectors.meet([one.logits.flatten(3) for one in found], "patch_logits", arrays, config, 1e-3)  # 100 times cosines
+    chosen = torch.cat([ada.most_anomalous(one.logits.flatten(3), 5 * config["clusters"]) for one in found])
+    assert [set(one) for one in chosen.tolist()] == [set(one) for one in arrays["chosen"].tolist()]
+    order = torch.from_numpy(arrays["chosen"])
+    taken = ada.gathered(torch.cat([one.patches for one in found]), order)
+    clustered = ada.centre(taken, torch.from_numpy(arrays["labels"]).long(), config["clusters"])
+    vectors.meet(clustered, "clustered", arrays, config)
+    whole, text = (torch.cat([getattr(one, name) for one in found]) for name in ("whole", "text"))
+    vectors.meet(ada.picture_logits(whole, clustered, text).softmax(dim=1)[:, 1], "score", arrays, config)
+    vectors.meet([one.patches for one in scores], "map", arrays, config)
+    vectors.meet([smoothed(one.patches, config) for one in scores], "smoothed", arrays, config)
+
+
+def test_clusters_are_found_without_chance_and_without_one_that_is_empty():
+    points = torch.tensor([[[0.0], [0.1], [5.0], [5.2], [9.0]], [[1.0], [1.0], [1.0], [1.0], [1.0]]])
+    labels = ada.k_means(points, 3)
+    assert labels[0].tolist() == [0, 0, 2, 2, 1]
+    assert labels[1].tolist() == [0] * 5
+    middle = ada.centre(torch.eye(3)[None, :, None], torch.tensor([[0, 0, 1]]), 3)
+    assert middle[0].tolist() == pytest.approx(torch.tensor([0.25, 0.25, 0.5]).div(0.375**0.5).tolist())
+    masked = ada.centre(torch.eye(3)[None, :, None], torch.tensor([[0, 0, 1]]), 3, torch.tensor([[1.0, 0.0, 0.0]]))
+    assert masked[0].tolist() == pytest.approx([1, 0, 0])

@@ -95,7 +95,7 @@ def backbone(name: str, tips: Tips, small: str) -> Backbone:
 def view_of(name: str, backbone: Backbone) -> EncodeSettings:
     method = lookup(name).fresh(backbone, "object")
     side = 6 * backbone.patch
-    return EncodeSettings(side, SIDE, tuple(method.layers), method.values, joined=method.joined, raw=tuple(method.raw))
+    return EncodeSettings.of(method, side, SIDE)
 
 
 @pytest.mark.parametrize("name", APART)

@@ -10,7 +10,7 @@ import torch
 
 from edge_agent.backbones.clip.model import Clip
 from edge_agent.detectors.checkpoint import load_checkpoint
-from edge_agent.importing import afclip, aprilgan, bayespfl, vcpclip
+from edge_agent.importing import adaclip, afclip, aprilgan, bayespfl, vcpclip
 from edge_agent.importing import object_prompts as objects
 from edge_agent.inference.load import Loader
 from tests import tiny_clip
@@ -48,6 +48,12 @@ def bayes_pfl(clip: Clip) -> dict:
     return {bayespfl.MODEL: own | {name: torch.zeros(2) for name in ("PFL_normal.p_mu.0.weight", "state_decoder.x")}}
 
 
+def ada_clip(clip: Clip) -> dict:
+    return {
+        f"{adaclip.MODEL}{name}": value for name, value in drawn(adaclip.published_shapes(clip, clip.depth)).items()
+    }
+
+
 def object_prompts(kind: objects.Kind, *more: str, **shapes: tuple[int, ...]):
     """What one of the methods on object prompts publishes, with `more` tensors that nothing reads."""
 
@@ -67,6 +73,7 @@ PUBLISHED = {
     "aprilgan": april_gan,
     "vcpclip": vcp_clip,
     "bayespfl": bayes_pfl,
+    "adaclip": ada_clip,
     "anomalyclip": object_prompts(objects.ANOMALYCLIP, f"{objects.PROJECTIONS}.0.weight", *UNREAD, **PAIR),
     "crane": object_prompts(objects.CRANE, *UNREAD, **PAIR),
     "glocalclip": object_prompts(objects.GLOCALCLIP, *UNREAD, **LOCAL),
@@ -105,13 +112,15 @@ def test_it_is_imported_and_inspects(method, backbone, tmp_path, capsys):
 
 def test_what_does_not_fit_is_named(method, backbone, tmp_path, capsys):
     content = published(method, backbone, tmp_path / "authors.pth")
-    part = content[list(content)[-1]]
+    last = content[list(content)[-1]]
+    part = last if isinstance(last, dict) else content
     name = list(part)[1]
+    said = name.removeprefix(adaclip.MODEL)
     part[name] = part[name][..., :-1]
     torch.save(content, tmp_path / "authors.pth")
     assert imported(method, backbone, tmp_path / "authors.pth", tmp_path / "own.safetensors") == 1
-    assert f"{name} is " in capsys.readouterr().err
+    assert f"{said} is " in capsys.readouterr().err
     del part[name]
     torch.save(content, tmp_path / "authors.pth")
     assert imported(method, backbone, tmp_path / "authors.pth", tmp_path / "own.safetensors") == 1
-    assert f"{name} is missing" in capsys.readouterr().err
+    assert f"{said} is missing" in capsys.readouterr().err

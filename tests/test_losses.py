@@ -10,6 +10,7 @@ import torch
 
 from edge_agent.backbones.tips.model import Tips
 from edge_agent.detectors import cops, tipsomaly, vip2clip
+from edge_agent.detectors.clip.adaclip import AdaClip, AdaClipOutput
 from edge_agent.detectors.clip.afclip import AfClip, AfClipOutput
 from edge_agent.detectors.clip.anomalyclip import AnomalyClip, AnomalyClipOutput
 from edge_agent.detectors.clip.aprilgan import AprilGan, AprilGanOutput
@@ -22,6 +23,7 @@ from edge_agent.detectors.clip.vcpclip import VcpClip, VcpClipOutput
 from edge_agent.inference.load import Loader
 from tests.tiny_clip import tiny_clip
 from trainer.fit.losses import (
+    adaclip_losses,
     afclip_losses,
     alignment,
     anomalyclip_losses,
@@ -337,3 +339,13 @@ def test_the_divergence_of_what_was_drawn_is_that_of_its_distribution():
     inner = math.tanh(2 * 0.1 + 0.2)
     assert z.flatten().tolist() == pytest.approx([0.1 + 0.5 * inner, 0.2, 0.3], rel=1e-5)
     assert float(volume) == pytest.approx(math.log(1 + (1 - inner**2) * 0.5 * 2), abs=2e-4)
+
+
+def test_the_losses_of_ada_clip_by_hand():
+    """Two blocks, which say the same."""
+    logits = torch.stack([torch.zeros(2), torch.logit(PATCHES.flatten())], dim=1).view(2, 1, 2, 1, 1)
+    unused = torch.zeros(2, 2)
+    found = AdaClipOutput(unused, unused, unused, logits.expand(-1, 2, -1, -1, -1), PICTURE, 2)
+    parts = adaclip_losses(AdaClip(tiny_clip()), found, MASKS, BAD)
+    assert value(parts["picture"]) == pytest.approx(-(0.25**2 * math.log(0.75) + 0.2**2 * math.log(0.8)) / 2, rel=1e-5)
+    assert value(parts["map"]) == pytest.approx(2 * (FOCAL + DICE + NORMAL_DICE), rel=1e-5)

@@ -41,6 +41,7 @@ class ImageFeatures:
     dissimilarity: (B, N), of each patch to the others of its picture (see appearance.py); None where a tower has none.
     contrast: (B, 4h, 4w) fp32, local contrast of each patch's cells (see contrast.py); None where a tower has none.
     grid: (h, w) with h * w = N. aligned: (B, D), what text was trained to be compared with, if it is none of the globals.
+    pictures: (B, 3, H, W), what was encoded, where a method encodes it once more.
     """
 
     globals: Tensor
@@ -52,6 +53,7 @@ class ImageFeatures:
     aligned: Tensor | None = None
     dissimilarity: Tensor | None = None
     contrast: Tensor | None = None
+    pictures: Tensor | None = None
 
     @property
     def image(self) -> Tensor:
@@ -139,6 +141,16 @@ class Backbone(Protocol):
         """
         ...
 
+    def encode_appended(self, x: Tensor, appended: Tensor, raw: Sequence[int]) -> ImageFeatures:
+        """Encode pictures with more tokens behind their patches, which have no position and are no patches of the result.
+
+        Args:
+            x: as for encode_image.
+            appended: (J, B, n, tower_width): those that stand there in block 1, and others in their place in blocks 2 .. J.
+            raw: as for encode_image, without these tokens.
+        """
+        ...
+
     def project(self, tokens: Tensor) -> Tensor:
         """Put raw tokens (..., tower_width) through the tower's last norm and projection: (..., D)."""
         ...
@@ -174,7 +186,8 @@ class Backbone(Protocol):
 
         Args:
             prompts: as tokens.
-            deep: (K, n, W), tokens that replace the prompts' first n at text blocks 2 .. K + 1.
+            deep: (K, n, W), tokens that replace the prompts' first n at text blocks 2 .. K + 1; (K, B, n, W) where each
+                prompt has its own, which only CLIP takes.
             begun: the prompts have a begin token of their own, perhaps not as their first: none is added.
             inserted: (text_depth, n, W), tokens without positions that stand after the first one, others in each block.
             norm: applied to what is read, before the tower's own last norm; default none.
@@ -206,6 +219,10 @@ class WithoutRawOutputs:
     def run_as(self, activation: Activation, positions: Positions) -> NoReturn:
         """See Backbone: there is no choice."""
         refuse(self.name, "other activation")
+
+    def encode_appended(self, x: Tensor, appended: Tensor, raw: Sequence[int]) -> NoReturn:
+        """See Backbone."""
+        refuse(self.name, "place for more tokens")
 
     def project(self, tokens: Tensor) -> NoReturn:
         """See Backbone."""

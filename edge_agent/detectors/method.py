@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
@@ -28,13 +28,14 @@ class Method(nn.Module):
 
     name: as in a checkpoint's header, and in methods.METHODS. sigma: of the map's blur, in pixels of a map of side 518.
     upsampling: from patches to map. layers, values, joined, raw: arguments of Backbone.encode_image. fixed_batch: whether it splits
-    batches, which an exported graph can do for one size of batch only.
+    batches, which an exported graph can do for one size of batch only. pictures: whether `forward` encodes the pictures once more.
     """
 
     name: ClassVar[str]
     sigma: ClassVar[float]
     upsampling: ClassVar[Literal["bilinear", "nearest"]] = "bilinear"
     fixed_batch: ClassVar[bool] = False
+    pictures: ClassVar[bool] = False
     layers: Sequence[int] = ()
     values: int = 0
     joined: bool = False
@@ -48,7 +49,8 @@ class Method(nn.Module):
 
     def encode(self, x: Tensor) -> Any:
         """Compute the input of `forward` from pictures (B, 3, H, W): the backbone's features, unless a method overrides this."""
-        return self.backbone.encode_image(x, self.layers, values=self.values, joined=self.joined, raw=self.raw)
+        found = self.backbone.encode_image(x, self.layers, values=self.values, joined=self.joined, raw=self.raw)
+        return replace(found, pictures=x) if self.pictures else found
 
     @abstractmethod
     def forward(self, features: Any) -> Any:

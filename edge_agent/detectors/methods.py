@@ -123,6 +123,12 @@ def _bayespfl() -> type[Method]:
     return BayesPfl
 
 
+def _adaclip() -> type[Method]:
+    from edge_agent.detectors.clip.adaclip import AdaClip
+
+    return AdaClip
+
+
 DEFAULT_METHOD = "tipsomaly"  # of the prompts that come with the embedded model
 
 METHODS: dict[str, MethodEntry] = {
@@ -237,6 +243,16 @@ METHODS: dict[str, MethodEntry] = {
             "MIT",
             "1.2 and 60 prompts",
             "no good parts; a GPU with much time to spare: prompts of every picture, averaged",
+            on_clip=True,
+        ),
+        MethodEntry(
+            "adaclip",
+            _adaclip,
+            "AdaCLIP",
+            "arXiv 2407.15795",
+            "MIT",
+            "2.1 and 48 sentences",
+            "no good parts; to compare with its paper: slower than ViP2-CLIP, and weaker on most sets",
             on_clip=True,
         ),
         MethodEntry(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from edge_agent.detectors.clip.adaclip import AdaClip
 from edge_agent.detectors.clip.afclip import AfClip
 from edge_agent.detectors.clip.anomalyclip import AnomalyClip
 from edge_agent.detectors.clip.aprilgan import AprilGan
@@ -15,6 +16,7 @@ from edge_agent.detectors.clip.vcpclip import VcpClip
 from edge_agent.detectors.cops import Cops
 from edge_agent.detectors.tipsomaly import Tipsomaly
 from edge_agent.detectors.vip2clip import ViP2Clip
+from edge_agent.importing.adaclip import AdaClipLayout
 from edge_agent.importing.afclip import AfClipLayout
 from edge_agent.importing.aprilgan import AprilGanLayout
 from edge_agent.importing.bayespfl import BayesPflLayout
@@ -33,6 +35,7 @@ LAYOUTS: Mapping[str, Layout] = {
     AprilGan.name: AprilGanLayout(),
     VcpClip.name: VcpClipLayout(),
     BayesPfl.name: BayesPflLayout(),
+    AdaClip.name: AdaClipLayout(),
     AnomalyClip.name: ObjectPromptsLayout(ANOMALYCLIP),
     Crane.name: ObjectPromptsLayout(CRANE),
     GlocalClip.name: ObjectPromptsLayout(GLOCALCLIP),

@@ -107,9 +107,7 @@ def fit_checkpoint(
     side = chosen_side(backbone, request.image_size)
     torch.manual_seed(request.seed)
     method = lookup(request.method).fresh(backbone, request.class_name)
-    settings = EncodeSettings(
-        side, side, tuple(method.layers), method.values, request.dtype, method.joined, tuple(method.raw)
-    )
+    settings = EncodeSettings.of(method, side, side, request.dtype)
     asked = {**asdict(request), "dtype": str(request.dtype), "memory_gb": None, "save_every_s": None}
     key = json.dumps([asked, backbone.name, backbone.sha256, pictures.source, pictures.key, side], sort_keys=True)
     work = state_folder(out)

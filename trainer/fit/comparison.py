@@ -74,9 +74,7 @@ def figures_of(
 
     Raises EdgeAgentError when good or defective pictures are missing.
     """
-    settings = EncodeSettings(
-        image_size, image_size, tuple(method.layers), method.values, dtype, method.joined, tuple(method.raw)
-    )
+    settings = EncodeSettings.of(method, image_size, image_size, dtype)
     features = cache_features(
         method.backbone, pictures.read(skipped), pictures.count, settings, key=pictures.key, skipped=skipped
     )

@@ -58,6 +58,7 @@ class CachedFeatures:
         optional = {name: part.pop(name) for name in OPTIONAL if name in part}
         size = self._settings.map_size
         masks = np.unpackbits(self._arrays["masks"][rows], axis=1, count=size * size).reshape(-1, size, size)
+        pictures = part.pop("pictures", None)
         raw = {int(name.removeprefix("raw")): part.pop(name) for name in list(part) if name.startswith("raw")}
         patches = [name for name in part if name != "globals"]
         layers = {int(name.removeprefix("layer")): part[name] for name in patches if name.startswith("layer")}
@@ -69,6 +70,7 @@ class CachedFeatures:
             {number: tensor.flatten(1, 2) for number, tensor in layers.items()},
             last if self._settings.values else None,
             raw,
+            pictures=pictures,
             **optional,
         )
         return feature_batch(features, masks, self._device)
@@ -142,7 +144,7 @@ def cache_bytes(backbone: Backbone, count: int, settings: EncodeSettings) -> int
     """
     patches = (settings.image_size // backbone.patch) ** 2 * max(1, len(settings.layers))
     raw = ((settings.image_size // backbone.patch) ** 2 + 1) * len(settings.raw)
-    numbers = patches * backbone.width + raw * backbone.tower_width
+    numbers = patches * backbone.width + raw * backbone.tower_width + 3 * settings.image_size**2 * settings.pictures
     return count * (2 * numbers + math.ceil(settings.map_size**2 / 8))
 
 
@@ -155,6 +157,8 @@ def _rows(features: ImageFeatures, settings: EncodeSettings) -> dict[str, np.nda
     patches = patches or {"patches": features.patches}
     kept = {name: tensor.half().unflatten(1, features.grid).cpu().numpy() for name, tensor in patches.items()}
     kept |= {f"raw{number}": features.raw[number].half().cpu().numpy() for number in settings.raw}
+    if features.pictures is not None:
+        kept["pictures"] = features.pictures.half().cpu().numpy()
     optional = {name: tensor for name in OPTIONAL if (tensor := getattr(features, name)) is not None}
     exact = {"globals": features.globals, **optional}
     return {**{name: tensor.float().cpu().numpy() for name, tensor in exact.items()}, **kept}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import cv2
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from edge_agent.backbones.backbone import Backbone, ImageFeatures
+from edge_agent.detectors.method import Method
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,7 +28,8 @@ class EncodeSettings:
     """How pictures are encoded.
 
     image_size: side in pixels at which they are read. map_size: side in pixels at which maps and masks are compared.
-    layers, values, joined, raw: see Backbone.encode_image. dtype: of the vision tower's matrix products.
+    layers, values, joined, raw: see Backbone.encode_image. pictures: whether the method encodes them once more.
+    dtype: of the vision tower's matrix products.
     """
 
     image_size: int
@@ -37,6 +39,21 @@ class EncodeSettings:
     dtype: torch.dtype = torch.float32
     joined: bool = False
     raw: tuple[int, ...] = ()
+    pictures: bool = False
+
+    @classmethod
+    def of(cls, method: Method, image_size: int, map_size: int, dtype: torch.dtype = torch.float32) -> EncodeSettings:
+        """Return how a method's pictures are encoded. Args: as in the class."""
+        return cls(
+            image_size,
+            map_size,
+            tuple(method.layers),
+            method.values,
+            dtype,
+            method.joined,
+            tuple(method.raw),
+            method.pictures,
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,9 +109,10 @@ def encode(backbone: Backbone, pictures: Sequence[LabelledPicture], settings: En
     with torch.no_grad():
         x = backbone.pictures([one.pixels for one in pictures], settings.image_size)
         with torch.autocast(x.device.type, settings.dtype, enabled=settings.dtype != torch.float32):
-            return backbone.encode_image(
+            found = backbone.encode_image(
                 x, settings.layers, values=settings.values, joined=settings.joined, raw=settings.raw
             )
+        return replace(found, pictures=x) if settings.pictures else found
 
 
 def small_mask(mask: np.ndarray, size: int) -> np.ndarray:

@@ -66,7 +66,7 @@ def fit(
     rank = dist.get_rank() if dist.is_initialized() else 0
     groups = _groups(method, plan.recipe)
     rates = [group["lr"] for group in groups]
-    optimizer = torch.optim.Adam(groups, betas=plan.recipe.betas)
+    optimizer = torch.optim.AdamW(groups, betas=plan.recipe.betas, weight_decay=plan.recipe.decay)
     step, saved_at = 0, time.monotonic()
     if state is not None and (known := read_state(state, key)):
         _restore(method, optimizer, known)

@@ -7,7 +7,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edge_agent.detectors import cops, vip2clip
-from edge_agent.detectors.clip import afclip, anomalyclip, aprilgan, bayespfl, crane, faprompt, glocalclip, vcpclip
+from edge_agent.detectors.clip import (
+    adaclip,
+    afclip,
+    anomalyclip,
+    aprilgan,
+    bayespfl,
+    crane,
+    faprompt,
+    glocalclip,
+    vcpclip,
+)
 from edge_agent.detectors.clip.method import TEMPERATURE
 from edge_agent.detectors.tipsomaly import Tipsomaly, TipsomalyOutput
 from edge_agent.kernels import scoring
@@ -244,6 +254,21 @@ def vcpclip_losses(
         for one in aprilgan.stretched_probability(branch, masks.shape[-1]).unbind(dim=1)
     ]
     return {"map": torch.stack([focal(one, masks) + dice(one, masks) for one in maps]).sum()}
+
+
+def adaclip_losses(
+    method: adaclip.AdaClip, found: adaclip.AdaClipOutput, masks: Tensor, bad: Tensor
+) -> dict[str, Tensor]:
+    """Compute AdaCLIP's losses: focal of the picture's probability, and map_loss of each block's map, summed.
+
+    Args: see recipes.FitRecipe.
+    """
+    picture = found.picture.softmax(dim=1)[:, 1]
+    blocks = aprilgan.stretched_probability(found.logits, masks.shape[-1]).unbind(dim=1)
+    return {
+        "picture": focal(picture[:, None, None], bad[:, None, None]),
+        "map": torch.stack([map_loss(one, masks) for one in blocks]).sum(),
+    }
 
 
 def bayespfl_losses(

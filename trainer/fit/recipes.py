@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from edge_agent.detectors.clip.adaclip import AdaClip
 from edge_agent.detectors.clip.afclip import AfClip
 from edge_agent.detectors.clip.anomalyclip import AnomalyClip
 from edge_agent.detectors.clip.aprilgan import AprilGan
@@ -53,6 +54,7 @@ class FitRecipe:
     losses(method, found, masks, bad): the parts of the loss by name, already weighted; found: what `forward` returned; masks
     (B, S, S) and bad (B,) are float, 0 or 1. choose_settings(method, features): sets what is chosen once the parameters are
     fitted; default nothing. schedule: of the share of steps that are done, what the rates are multiplied with; default 1.
+    decay: of weights, as AdamW does it; default none.
     """
 
     epochs: int
@@ -62,6 +64,7 @@ class FitRecipe:
     losses: Losses
     choose_settings: Callable[[Any, Features], None] = _nothing
     schedule: Callable[[float], float] = _constant
+    decay: float = 0.0
 
 
 RECIPES: Mapping[str, FitRecipe] = {
@@ -73,6 +76,7 @@ RECIPES: Mapping[str, FitRecipe] = {
     Crane.name: FitRecipe(5, 8, (0.6, 0.999), {"": 1e-3}, losses.crane_losses),
     GlocalClip.name: FitRecipe(15, 8, (0.5, 0.999), {"": 1e-3}, losses.glocalclip_losses),
     FaPrompt.name: FitRecipe(10, 8, (0.5, 0.999), {"": 1e-3}, losses.faprompt_losses),
+    AdaClip.name: FitRecipe(5, 1, (0.5, 0.999), {"": 1e-2}, losses.adaclip_losses, decay=1e-2),
     VcpClip.name: FitRecipe(10, 32, (0.5, 0.999), {"": 2e-5, "logs": 1e-2}, losses.vcpclip_losses),
     # As published but for its end: there the epoch that is best on five classes of the other set is taken, which a user lacks.
     BayesPfl.name: FitRecipe(

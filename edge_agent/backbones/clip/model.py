@@ -178,6 +178,22 @@ class Clip(nn.Module):
         whole = self._whole(tokens)
         return ImageFeatures(tokens[:, :1] @ visual.proj, self._patches(tokens), grid, kept, by_values, outputs, whole)
 
+    def encode_appended(self, x: Tensor, appended: Tensor, raw: Sequence[int]) -> ImageFeatures:
+        """See Backbone."""
+        visual = self.model.visual
+        tokens, grid = self._embed(x)
+        own = tokens.shape[1]
+        outputs = {}
+        for number, block in enumerate(visual.transformer.resblocks):
+            if number < len(appended):
+                tokens = torch.cat([tokens[:, :own], appended[number].to(tokens.dtype)], dim=1)
+            tokens = block(tokens)
+            if number + 1 in raw:
+                outputs[number + 1] = tokens[:, :own]
+        tokens = tokens[:, :own]
+        whole = self._whole(tokens)
+        return ImageFeatures(tokens[:, :1] @ visual.proj, self._patches(tokens), grid, raw=outputs, aligned=whole)
+
     def project(self, tokens: Tensor) -> Tensor:
         """See Backbone."""
         return self.model.visual.ln_post(tokens) @ self.model.visual.proj

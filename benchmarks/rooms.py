@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[1]
 ORDER: Mapping[str, tuple[str, ...]] = {
     "edge_agent": (
         "errors", "core", "io", "settings", "backbones", "kernels", "detectors", "inference", "importing", "line", "journal",
-        "evidence", "mqtt", "plc", "sources", "health", "config", "onnx", "build", "learn", "page", "replay", "diagnostics", "daemon",
-        "commands", "cli",
+        "evidence", "mqtt", "plc", "opcua", "sources", "health", "config", "onnx", "build", "learn", "page", "replay",
+        "diagnostics", "daemon", "commands", "cli",
     ),
     "trainer": (
         "io", "synthesis", "data", "evaluate", "fit", "calibrate", "pretrain", "report", "bank", "station",

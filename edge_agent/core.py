@@ -441,7 +441,8 @@ class SinkContext:
     agent: the agent's name. outbox: gives the messages that wait for a receiver of this name. alarms: the stations, and
     whether each is in alarm. asked: the stations whose pictures its receiver requests, and the seconds after which a request
     wants an answer (None: whenever there is one). ledger: knows which requests were inspected; None where none are asked.
-    not_ready: gives why no verdict of a station is to be had now; None while there is. replay: beside a daemon of the same
+    not_ready: gives why no verdict of a station is to be had now; None while there is. stations: all of them.
+    source_status: whether a station's source can give pictures. replay: beside a daemon of the same
     config, which it must not disturb.
     """
 
@@ -451,4 +452,6 @@ class SinkContext:
     asked: Mapping[str, float | None] = field(default_factory=dict)
     ledger: Ledger | None = None
     not_ready: Callable[[str], str | None] = lambda station: None
+    stations: Sequence[str] = ()
+    source_status: Callable[[str], SourceStatus] = lambda station: SourceStatus(True)
     replay: bool = False

@@ -13,7 +13,7 @@ from edge_agent import build
 from edge_agent.config.config import Config
 from edge_agent.config.load import load_config
 from edge_agent.config.reload import Change, change
-from edge_agent.core import Evidence, Inspection, SinkContext, Watched
+from edge_agent.core import Evidence, Inspection, SinkContext, SourceStatus, Watched
 from edge_agent.errors import EdgeAgentError
 from edge_agent.evidence.retention import Retention
 from edge_agent.health.drift import DriftWatch
@@ -100,7 +100,15 @@ class Agent:
         )
         self._sinks = build.sinks(
             config,
-            SinkContext(config.agent.name, journal.outbox, alarms, ledger=journal, not_ready=self._not_ready),
+            SinkContext(
+                config.agent.name,
+                journal.outbox,
+                alarms,
+                ledger=journal,
+                not_ready=self._not_ready,
+                stations=[one.name for one in config.stations],
+                source_status=self._source_status,
+            ),
         )
         self._meter = build.meter() if config.health else None
         self._drift = DriftWatch(self._drifted)
@@ -162,8 +170,13 @@ class Agent:
             return f"the journal takes nothing ({reason})"
         if hanging := self._watchdog.hanging:
             return f"the {hanging[0].name} hangs"
-        status = next(source.status() for source in self._sources if source.station == station)
+        status = self._source_status(station)
         return None if status.up else f"its source gives no pictures ({status.reason})"
+
+    def _source_status(self, station: str) -> SourceStatus:
+        if not self._is_ready.is_set():
+            return SourceStatus(False, "the agent starts")
+        return next(source.status() for source in self._sources if source.station == station)
 
     def reload(self) -> None:
         """Read the configuration again and judge by it from the next batch on; a bad one is refused with its errors."""

@@ -16,8 +16,9 @@ import numpy as np
 
 from edge_agent.core import Evaluation, Evidence, Frame, Inspection, PictureRequest, Trace, Verdict
 from edge_agent.io.backoff import Backoff
-from edge_agent.plc.places import Wiring, parse
+from edge_agent.plc.places import parse
 from edge_agent.plc.sink import PlcSink
+from edge_agent.plc.wiring import Wiring
 from tests.mosquitto import free_port
 
 PLACES = {

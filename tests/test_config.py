@@ -92,7 +92,7 @@ def test_the_example_loads_as_it_is_and_says_that_it_waits_for_its_folder() -> N
 
 def test_every_setting_that_the_example_offers_can_be_uncommented(tmp_path: Path) -> None:
     shutil.copy(EMBEDDED_CHECKPOINT, tmp_path / "prompts.safetensors")
-    for name in ("db-password", "page.pem", "page.key"):
+    for name in ("db-password", "page.pem", "page.key", "opcua.pem", "opcua.key"):
         (tmp_path / name).write_text("x")
     offered = re.sub(
         r"#: (?!calibration|method|trained_on|trigger)", "", EXAMPLE.read_text("utf-8")

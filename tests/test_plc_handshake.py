@@ -19,7 +19,8 @@ from edge_agent.plc.handshake import (
     advance,
     complaint,
 )
-from edge_agent.plc.places import Place, in_order, parse, runs
+from edge_agent.plc.places import Place, parse, runs
+from edge_agent.plc.wiring import in_order
 from tests.plc import PLACES, WIRING
 
 OK, NOT_OK, NOT_DECIDABLE = Evaluation.OK, Evaluation.NOT_OK, Evaluation.NOT_DECIDABLE

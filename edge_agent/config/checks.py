@@ -14,11 +14,11 @@ from edge_agent.backbones.weights.store import fetch_remedy, search_folders
 from edge_agent.config.config import Config
 from edge_agent.config.polygons import area
 from edge_agent.config.station import StationConfig
-from edge_agent.core import MQTT
 from edge_agent.detectors.header import require_backbone
 from edge_agent.detectors.systems import absence_of_prompts
 from edge_agent.errors import CheckpointError, ConfigError
 from edge_agent.settings.section import Loc
+from edge_agent.settings.sinks import MQTT, OPCUA
 from edge_agent.settings.sources import WatchedFolder
 
 
@@ -76,11 +76,8 @@ def _check_requests_have_a_sink(config: Config) -> Iterator[tuple[Loc, str]]:
     for i, station in enumerate(config.stations):
         key = station.source.requested_by
         if key and key not in config.sinks():
-            example = "mqtt wants a broker: add a section mqtt: {host: ...}"
-            text = (
-                example if key == MQTT else f"{key} wants a section {key}: of its own: see config.yaml for an example"
-            )
-            yield ("stations", i, "source", "trigger"), text
+            wants = {MQTT: "a broker: add a section mqtt: {host: ...}", OPCUA: "a server: add a section opcua: {...}"}
+            yield ("stations", i, "source", "trigger"), f"{key} wants {wants[key]}"
 
 
 def _check_masks_leave_area(config: Config) -> Iterator[tuple[Loc, str]]:

@@ -19,6 +19,7 @@ from edge_agent.config.station import StationConfig
 from edge_agent.errors import ConfigError
 from edge_agent.health.config import HealthConfig
 from edge_agent.mqtt.config import MqttConfig
+from edge_agent.opcua.config import OpcUaConfig
 from edge_agent.settings.page import PageConfig
 from edge_agent.settings.section import Section
 from edge_agent.settings.sinks import SinkSection
@@ -32,6 +33,7 @@ class Config(Section):
     agent: AgentConfig = Field(default_factory=dict, validate_default=True)
     database: DatabaseConfig = Field(default_factory=dict, validate_default=True)
     mqtt: MqttConfig | None = None
+    opcua: OpcUaConfig | None = None
     evidence: EvidenceConfig = Field(default_factory=dict, validate_default=True)
     limits: LimitsConfig = Field(default_factory=LimitsConfig)
     labels: LabelsConfig = Field(default_factory=LabelsConfig)

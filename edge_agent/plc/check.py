@@ -11,7 +11,8 @@ from edge_agent.settings.finding import Finding
 
 if TYPE_CHECKING:
     from edge_agent.plc.link import Link
-    from edge_agent.plc.places import Cell, Wiring
+    from edge_agent.plc.places import Cell
+    from edge_agent.plc.wiring import Wiring
 
 NAME = "plc"
 LISTEN_S = 5.0  # for a PLC that connects by itself

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BeforeValidator, Field, PlainSerializer, ValidationInfo, field_validator
 
 from edge_agent.errors import ConfigError
-from edge_agent.plc.places import BITS, Place, Wiring, parse
+from edge_agent.plc.places import BITS, Place, parse
 from edge_agent.settings.finding import Finding
 from edge_agent.settings.section import Loc
 from edge_agent.settings.sinks import SinkSection
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from edge_agent.core import SinkContext
     from edge_agent.plc.link import Link
     from edge_agent.plc.sink import PlcSink
+    from edge_agent.plc.wiring import Wiring
 
 MODBUS_PORT = 502
 OLD_NOTATION = range(40001, 50000)  # 40021 stands for holding register 20 in many manuals
@@ -157,6 +158,8 @@ class PlcConfig(SinkSection):
 
     def wiring(self) -> Wiring:
         """Return where the signals lie."""
+        from edge_agent.plc.wiring import Wiring
+
         return Wiring(**{name: getattr(self, name) for name in SIGNALS})
 
     def link(self) -> Link:

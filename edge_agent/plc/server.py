@@ -13,7 +13,8 @@ from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
 from edge_agent.errors import SinkDown
-from edge_agent.plc.places import BITS, Cell, Table, Wiring
+from edge_agent.plc.places import BITS, Cell, Table
+from edge_agent.plc.wiring import Wiring
 
 IDLE_S = 3.0  # without a request for so long the PLC counts as gone
 START_S = 5.0  # that the server may take to listen

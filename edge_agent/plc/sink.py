@@ -22,7 +22,8 @@ from edge_agent.errors import SinkDown
 from edge_agent.io.backoff import Backoff
 from edge_agent.line.heartbeat import Stage
 from edge_agent.plc.handshake import Outputs, Phase, Seen, Signals, State, Step, adopted, advance, complaint
-from edge_agent.plc.places import NEAR, Cell, Wiring, in_order, runs
+from edge_agent.plc.places import NEAR, Cell, runs
+from edge_agent.plc.wiring import Wiring, in_order
 
 if TYPE_CHECKING:
     from edge_agent.plc.link import Link

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from edge_agent.core import Sink, SinkContext
 
 
+MQTT, OPCUA = "mqtt", "opcua"  # keys of sections whose receivers may request pictures
+
+
 class SinkSection(Section):
     """A kind of sink: its keys in the file, and all that the agent needs to know of the kind.
 

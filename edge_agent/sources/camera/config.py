@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
-from edge_agent.core import MQTT
 from edge_agent.errors import ConfigError
 from edge_agent.plc.config import PlcConfig
 from edge_agent.settings.finding import Finding
 from edge_agent.settings.password import PasswordConfig
 from edge_agent.settings.section import Loc, Section
-from edge_agent.settings.sinks import SinkSection
+from edge_agent.settings.sinks import MQTT, OPCUA, SinkSection
 from edge_agent.settings.sources import SourceSection, WatchedFolder
 from edge_agent.settings.values import Folder, Fraction, Pattern, absolute, folder_of, invalid
 from edge_agent.sources.camera.address import (
@@ -91,17 +90,19 @@ _NOT_OF_GENICAM = ("backend", "size", "fourcc", "transport", "repeat")
 class TriggerConfig(Section):
     """Requests for pictures. A file in folder requests one: SN123.trg for part SN123; it is deleted once that is recorded.
 
-    mqtt: commands on PREFIX/AGENT/cmd/trigger request them, instead of files; `trigger: mqtt` is short for it. plc: a PLC
-    does, see PlcConfig. pattern: of file names; other files are not touched. timeout_s: without a picture for so long the
-    part is NotDecidable. delay_s: seconds from the request until the picture is taken. verdict_within_s: seconds from the
-    request after which it is answered NotDecidable, while the true verdict is still recorded; None: never. Of GenICam
-    cameras: software: each request fires a software trigger; requests come as commands unless there is a folder or a PLC.
-    line: the input that starts each picture, such as Line0; without requests, each picture is inspected.
+    mqtt: commands on PREFIX/AGENT/cmd/trigger request them, instead of files; `trigger: mqtt` is short for it. opcua:
+    single jobs over OPC UA do; `trigger: opcua`. plc: a PLC does, see PlcConfig. pattern: of file names; other files are not
+    touched. timeout_s: without a picture for so long the part is NotDecidable. delay_s: seconds from the request until the
+    picture is taken. verdict_within_s: seconds from the request after which it is answered NotDecidable, while the true
+    verdict is still recorded; None: never. Of GenICam cameras: software: each request fires a software trigger; requests
+    come as commands unless there is a folder, a PLC or opcua. line: the input that starts each picture, such as Line0;
+    without requests, each picture is inspected.
     """
 
     software: bool = False
     line: Annotated[str, Field(pattern=r"^[A-Za-z]\w{0,60}$")] | None = None
     mqtt: bool = False
+    opcua: bool = False
     plc: PlcConfig | None = None
     folder: Folder | None = Field(default=None, validate_default=True)
     pattern: Pattern = "*.trg"
@@ -112,7 +113,7 @@ class TriggerConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _from_word(cls, data: Any) -> Any:
-        return {"mqtt": True} if data == "mqtt" else data
+        return {data: True} if data in ("mqtt", "opcua") else data
 
     @field_validator("line")
     @classmethod
@@ -125,9 +126,9 @@ class TriggerConfig(Section):
     @classmethod
     def _check_one_kind(cls, folder: Path | None, info: ValidationInfo) -> Path | None:
         given = info.data
-        if "plc" not in given or "mqtt" not in given:  # wrong already
+        if not {"mqtt", "opcua", "plc"} <= set(given):  # wrong already
             return folder
-        kinds = [key for key in ("mqtt", "plc") if given[key]] + (["folder"] if folder else [])
+        kinds = [key for key in ("mqtt", "opcua", "plc") if given[key]] + (["folder"] if folder else [])
         if not kinds and not given.get("software") and given.get("line") is None:
             raise invalid("is missing; for example folder: ./triggers, or mqtt: true or plc: {...} in its place")
         if len(kinds) > 1:
@@ -149,18 +150,20 @@ class TriggerConfig(Section):
     @property
     def by_command(self) -> bool:
         """Return whether commands request pictures."""
-        return self.mqtt or (self.software and self.folder is None and self.plc is None)
+        return self.mqtt or (self.software and self.folder is None and self.plc is None and not self.opcua)
 
     @property
     def has_requests(self) -> bool:
-        """Return whether files, commands or a PLC request pictures."""
-        return self.by_command or self.folder is not None or self.plc is not None
+        """Return whether files, commands, jobs or a PLC request pictures."""
+        return self.by_command or self.folder is not None or self.plc is not None or self.opcua
 
     def describe(self) -> str:
         """Return when pictures are taken, as the end of a sentence."""
         if not self.has_requests:
             return f"each picture that {self.starts} starts"
         asking = f"{self.pattern} in {self.folder}" if self.folder else "command on PREFIX/AGENT/cmd/trigger"
+        if self.opcua:
+            asking = "single job over OPC UA"
         if self.plc:
             asking = f"trigger of {self.plc.describe('')}"
         started = f", started by {self.starts}" if self.starts else ""
@@ -347,6 +350,8 @@ class CameraConfig(GenicamKeys, SourceSection):
     @property
     def requested_by(self) -> str | None:
         """See SourceSection."""
+        if self.trigger and self.trigger.opcua:
+            return OPCUA
         return MQTT if self.trigger and self.trigger.by_command else None
 
     def own_sinks(self) -> Mapping[str, SinkSection]:

@@ -31,6 +31,7 @@ stations:
 """
 SQUARE = "[[[0.1, 0.2], [0.5, 0.2], [0.5, 0.6], [0.1, 0.6]]]"
 CORNERS = "0.1,0.2 0.5,0.2 0.5,0.6 0.1,0.6"
+CHANGED = "[[[0, 0], [1, 0], [0.5, 0.5]]]"
 TRIANGLE = [[[0, 0], [1, 0], [1, 1]]]
 
 
@@ -65,6 +66,7 @@ def test_what_is_drawn_becomes_a_line_of_the_station_and_every_other_line_stays(
         "  ignore: [[[0, 0], [1, 0], [1, 1]]]  # the clamp\n",
         f"  ignore: [[[0, 0], [1, 0], [0.5, 0.5]]]  # the clamp\n  include: {SQUARE}\n",
     )
+    assert CHANGED in client.get("/changes?what=masks").text
     assert save(client, **{**form(client, "cam2"), "ignore": CORNERS}).status_code == 200
     assert f"- {{name: cam2, source: {{folder: in2}}, ignore: {SQUARE}}}\n" in config.read_text()
     assert load_config(config).station("cam2").ignore[0][1] == (0.5, 0.2)

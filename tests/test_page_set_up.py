@@ -80,6 +80,7 @@ def test_from_a_folder_of_good_parts_to_a_station_that_the_agent_takes(shop, mon
     assert (made.source.folder, made.detector.class_name) == (shop.place / "in", "disc")
     assert made.calibration.good_pictures == 2
     assert "Begun, and not ready yet" not in said
+    assert "drill" in shop.client.get("/changes?what=stations").text
     assert shop.client.get("/set-up?station=drill").status_code == 404
 
 

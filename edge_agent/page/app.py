@@ -99,9 +99,9 @@ def application(
         tiles = Tiles(journal, line.stations, line.agent, zone)
         live = LiveViews(tiles, journal, line.outbox, templates, sessions, changes, line.receivers).routes(guard)
     if line is not None and line.config is not None:
-        live += MaskViews(journal, pictures, line.config, templates).routes(guard)
+        live += MaskViews(journal, pictures, line.config, changes, templates).routes(guard)
         drafts = Drafts(line.config.data_dir() / "set-up", line.config.folder)
-        live += SetUpViews(drafts, line.config, templates).routes(guard)
+        live += SetUpViews(drafts, line.config, changes, templates).routes(guard)
     return Starlette(
         routes=[
             guard.get("/", start),

@@ -6,7 +6,7 @@ import fcntl
 import hashlib
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,12 @@ BY_HAND = later("Saved. The agent could not be told: reload it with systemctl re
 RESTART = later(
     "Saved. The agent and this page take it up when they are restarted: systemctl restart edge-agent edge-agent-page."
 )
+OUTCOMES: Mapping[str, str] = {
+    "told": TOLD,
+    "start": AT_START,
+    "hand": BY_HAND,
+    "restart": RESTART,
+}  # as addresses say them
 
 
 class ConfigChanged(EdgeAgentError):

@@ -19,11 +19,9 @@ from edge_agent.journal.rows import RecordedInspection
 from edge_agent.page.access.accounts import Role
 from edge_agent.page.access.guard import Guard
 from edge_agent.page.access.sessions import Visit
+from edge_agent.page.changes import Change, Changes
 from edge_agent.page.configuring.config_file import (
-    AT_START,
-    BY_HAND,
-    RESTART,
-    TOLD,
+    OUTCOMES,
     ConfigChanged,
     ConfigFile,
     HeldConfig,
@@ -38,22 +36,25 @@ Shapes = Sequence[Sequence[Point]]
 KEYS = ("include", "ignore")
 SHOWN = 8  # of the last pictures
 LOOKED_AT = 50  # inspections among which pictures are looked for
-OUTCOMES = {"told": TOLD, "start": AT_START, "hand": BY_HAND, "restart": RESTART}
 
 
 class MaskViews:
     """Answers for /masks."""
 
-    def __init__(self, journal: JournalReview, pictures: Pictures, config: ConfigFile, templates: Templates) -> None:
+    def __init__(
+        self, journal: JournalReview, pictures: Pictures, config: ConfigFile, changes: Changes, templates: Templates
+    ) -> None:
         """Take what the view is made of.
 
         Args:
             journal: has the newest pictures.
             pictures: makes them.
             config: what is changed.
+            changes: keeps who has changed it.
             templates: renders the view.
         """
-        self._journal, self._pictures, self._config, self._templates = journal, pictures, config, templates
+        self._journal, self._pictures, self._config = journal, pictures, config
+        self._changes, self._templates = changes, templates
 
     def routes(self, guard: Guard) -> list[Route]:
         """Return the addresses of the view. guard: stands before it."""
@@ -92,15 +93,19 @@ class MaskViews:
                 station,
                 written,
             )
+        who = visit.person.name if visit.person else ""
+        one = held.config.station(station)
+        before = {"include": as_yaml(one.include), "ignore": as_yaml(one.ignore)}
+        after = {key: as_yaml(shapes) for key, shapes in wanted.items()}
         try:
-            planned = self._config.replace(seen, lambda now: edited(now, station, wanted))
+            with self._changes.recording(Change(who, "masks", station, before, after)):
+                planned = self._config.replace(seen, lambda now: edited(now, station, wanted))
         except ConfigChanged as error:
             return self._answered(visit, 409, str(error), held, station, written)
         except ConfigError as error:
             return self._answered(visit, 400, str(error), held, station, written)
         except EdgeAgentError as error:
             return self._answered(visit, 503, str(error), held, station, written)
-        who = visit.person.name if visit.person else ""
         log.info("page: %s changes config.yaml: %s", who, ", ".join(map(planned.shown, planned.changed)) or "nothing")
         said = reload_agent(held.config, planned)
         outcome = next(key for key, sentence in OUTCOMES.items() if sentence == said)

@@ -20,6 +20,7 @@ from edge_agent.io import pictures
 from edge_agent.page.access.accounts import Role
 from edge_agent.page.access.guard import Guard
 from edge_agent.page.access.sessions import Visit
+from edge_agent.page.changes import Change, Changes
 from edge_agent.page.configuring.config_file import ConfigFile, HeldConfig, reload_agent
 from edge_agent.page.configuring.drafts import (
     ENOUGH,
@@ -53,15 +54,16 @@ NO_PARTS = later("Take or choose good parts first.")
 class SetUpViews:
     """Answers for /set-up and all below."""
 
-    def __init__(self, drafts: Drafts, config: ConfigFile, templates: Templates) -> None:
+    def __init__(self, drafts: Drafts, config: ConfigFile, changes: Changes, templates: Templates) -> None:
         """Take what the views are made of.
 
         Args:
             drafts: stations that are being set up.
             config: where they go in the end.
+            changes: keeps who has added one.
             templates: renders the view.
         """
-        self._drafts, self._config, self._templates = drafts, config, templates
+        self._drafts, self._config, self._changes, self._templates = drafts, config, changes, templates
         self._camera, self._trials = LiveCamera(), Trials()
 
     def routes(self, guard: Guard) -> list[Route]:
@@ -184,7 +186,8 @@ class SetUpViews:
                 raise Refused(NO_PARTS)
             added = added_station(draft)
             held = self._config.read()
-            planned = self._config.replace(held.sha256, lambda now: _with_station(now, draft.name, added))
+            with self._changes.recording(Change(_who(visit), "stations", draft.name, after=added)):
+                planned = self._config.replace(held.sha256, lambda now: _with_station(now, draft.name, added))
         except (Refused, ConfigError) as error:
             return self._answered(visit, 400, str(error), draft)
         except EdgeAgentError as error:

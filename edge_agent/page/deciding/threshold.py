@@ -18,10 +18,7 @@ from edge_agent.page.access.guard import Guard
 from edge_agent.page.access.sessions import Visit
 from edge_agent.page.changes import Change, Changes
 from edge_agent.page.configuring.config_file import (
-    AT_START,
-    BY_HAND,
-    RESTART,
-    TOLD,
+    OUTCOMES,
     ConfigChanged,
     ConfigFile,
     HeldConfig,
@@ -36,7 +33,6 @@ log = logging.getLogger(__name__)
 LAST = 1000  # parts
 EARLIER = 20  # thresholds that are shown
 LONGEST_NAME, LONGEST_REASON = 64, 500  # characters
-OUTCOMES: Mapping[str, str] = {"told": TOLD, "start": AT_START, "hand": BY_HAND, "restart": RESTART}
 
 
 class ThresholdViews:

@@ -282,6 +282,12 @@ def centre(points: Tensor, labels: Tensor, clusters: int, weights: Tensor | None
 
 
 def picture_logits(whole: Tensor, suspicious: Tensor, text: Tensor) -> Tensor:
-    """Return the logits (B, 2) of pictures. whole: (B, D) unit. suspicious: (B, D) unit. text: (B, 2, D) unit."""
+    """Return the logits (B, 2) of pictures.
+
+    Args:
+        whole: (B, D) unit, of the pictures.
+        suspicious: (B, D) unit, of their most anomalous patches; see centre.
+        text: (B, 2, D) unit.
+    """
     fused = scoring.unit(CLUSTER_SHARE * suspicious + (1 - CLUSTER_SHARE) * whole)
     return (text @ fused.unsqueeze(2)).squeeze(2) / TEMPERATURE

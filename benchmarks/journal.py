@@ -118,7 +118,7 @@ def questions(path: Path, journal: Journal, last: datetime) -> dict[str, float]:
         "outbox: next 100": median(lambda: journal.outbox(MQTT).pending(100)),
         "outbox: given up": median(given_up),
         "is a file known": median(lambda: journal.seen("cam1", stored_file("/srv/pictures/cam1/none.png"))),
-        "alarms, at a start": median(journal.last_alarm_states),
+        "alarms, at a start": median(journal.standing_alarms),
         "size": median(journal.size),
         "retention: 500 too old": median(lambda: journal.purge_before(last, PART), 5),
         "retention: 500 oldest OK": median(lambda: journal.purge_oldest(PART), 5),

@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
+from edge_agent import __version__
 from edge_agent.backbones.weights.store import search_folders
 from edge_agent.config.config import Config
 from edge_agent.config.detector import DetectorConfig
 from edge_agent.config.evidence import EvidenceConfig
 from edge_agent.config.station import StationConfig
-from edge_agent.core import Detector, Evidence, Inspection, Ledger, Message, Sink, SinkContext, Source, Trace
+from edge_agent.core import (
+    AgentIdentity,
+    AlarmChange,
+    Detector,
+    Evidence,
+    Inspection,
+    Ledger,
+    Message,
+    Sink,
+    SinkContext,
+    Source,
+    Trace,
+)
 from edge_agent.errors import ConfigError
 from edge_agent.evidence.store import EvidenceStore
 from edge_agent.inference.detector import PromptDetector
 from edge_agent.inference.load import Loader
 from edge_agent.inference.together import Fusion
 from edge_agent.journal.journal import Journal
+from edge_agent.line.alarms import AlarmRules, Alarms
 from edge_agent.line.calibration import Calibration, least_contrast
 from edge_agent.line.inspect import MessageBuilder, Station
 from edge_agent.line.judge import Rules
@@ -186,6 +202,38 @@ def source(config: Config, station: StationConfig, ledger: Ledger, sinks: Mappin
     return station.source.build(station.name, ledger, max_megapixels=config.limits.max_megapixels, triggers=triggers)
 
 
+def identity(config: Config, journal: Journal) -> AgentIdentity:
+    """Return who the agent of this run is."""
+    return AgentIdentity(config.agent.name, __version__, str(uuid4()), journal.epoch, datetime.now(timezone.utc))
+
+
+def alarms(config: Config, journal: Journal, sinks: Collection[Sink]) -> Alarms:
+    """Return what knows the alarms of all stations, and has the others recorded and told.
+
+    Args:
+        config: the rules of the stations.
+        journal: knows which alarms stand.
+        sinks: are told; may be filled later.
+    """
+
+    def record(change: AlarmChange) -> None:
+        journal.record_alarm(change, [message for sink in sinks for message in sink.alarm_messages(change)])
+        for sink in sinks:
+            sink.alarmed(change)
+
+    built = Alarms(journal.standing_alarms(), [one.name for one in config.stations], record)
+    built.expect(alarm_rules(config))
+    return built
+
+
+def alarm_rules(config: Config) -> dict[str, AlarmRules]:
+    """Return by station when its alarms are raised that no single picture makes."""
+    return {
+        one.name: AlarmRules(one.source_down_s, one.debounce.undecidable_after, one.debounce.undecidable_of)
+        for one in config.stations
+    }
+
+
 def evidence_store(evidence: EvidenceConfig) -> EvidenceStore:
     """What keeps pictures as evidence."""
     return EvidenceStore(
@@ -262,8 +310,8 @@ def registry(
     return metrics.register(meter.registry, collectors)
 
 
-def message_builder(sinks: Sequence[Sink]) -> MessageBuilder:
-    """Return what gives the messages of all sinks for an inspection."""
+def message_builder(sinks: Collection[Sink]) -> MessageBuilder:
+    """Return what gives the messages of all sinks for an inspection; sinks: may be filled later."""
 
     def messages(inspection: Inspection, evidence: Evidence) -> Sequence[Message]:
         return [message for sink in sinks for message in sink.messages(inspection, evidence)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -30,6 +30,29 @@ class AlarmEvent(str, Enum):
     RAISED = "raised"
     REPEATED = "repeated"
     CLEARED = "cleared"
+
+
+class AlarmKind(str, Enum):
+    """What an alarm of a station is about: its parts, its source, or pictures that cannot be decided."""
+
+    DEFECT = "defect"
+    SOURCE = "source"
+    UNDECIDABLE = "undecidable"
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmChange:
+    """An alarm of a station that began or ended, other than by the verdict on one picture.
+
+    id: UUID version 7, of its message. at: UTC, aware. reason: why, as a clause without a full stop.
+    """
+
+    id: str
+    station: str
+    kind: AlarmKind
+    event: AlarmEvent
+    at: datetime
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,12 +361,14 @@ class Detector(Protocol):
 class OutboxRow:
     """A message that waits for a receiver.
 
-    seq: its place in the order of sending, never given twice. created_at: UTC, aware.
+    seq: its place in the order of sending. epoch: of the journal when it was recorded; no seq is given twice in one.
+    created_at: UTC, aware.
     """
 
     seq: int
     message: Message
     created_at: datetime
+    epoch: str
 
 
 class Outbox(Protocol):
@@ -359,6 +384,18 @@ class Outbox(Protocol):
 
     def outbox_depth(self) -> tuple[int, datetime | None]:
         """Return how many rows wait, and when the first of them was recorded."""
+        ...
+
+    def retained(self) -> set[str]:
+        """Return the topics that the receiver may keep for later subscribers."""
+        ...
+
+    def retain(self, topics: Collection[str]) -> None:
+        """Record that the receiver is about to keep these topics."""
+        ...
+
+    def forget(self, topics: Collection[str]) -> None:
+        """Record that the receiver keeps these topics no longer."""
         ...
 
 
@@ -421,6 +458,14 @@ class Sink(Protocol):
         """Note that the journal has an inspection and its messages. Never waits for the receiver."""
         ...
 
+    def alarm_messages(self, change: AlarmChange) -> Sequence[Message]:
+        """Return what is to be recorded with a change of an alarm and delivered to this receiver at least once."""
+        ...
+
+    def alarmed(self, change: AlarmChange) -> None:
+        """Note that the journal has a change of an alarm and its messages. Never waits for the receiver."""
+        ...
+
     def drifted(self, station: str, quantities: tuple[str, ...]) -> None:
         """Note which quantities of a station's pictures are no longer as calibrated; () for none any more."""
         ...
@@ -435,23 +480,67 @@ class Sink(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class AgentIdentity:
+    """Who an agent is. instance: UUID of this run. epoch: UUID of its journal, see journal/remembered/epoch.py.
+
+    since: start of this run, UTC, aware.
+    """
+
+    name: str
+    version: str
+    instance: str
+    epoch: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SourceState:
+    """Whether a source can give pictures, since when (UTC, aware), and why not; reason: None while it is up."""
+
+    up: bool
+    since: datetime
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StationNow:
+    """A station as it is now: what its verdicts rest on, its source, and the alarms that stand."""
+
+    trace: Trace
+    source: SourceState
+    alarms: frozenset[AlarmKind] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class AgentNow:
+    """An agent as it is now.
+
+    config_sha256: of its configuration (hex). stations: by name. not_recording: why the journal takes nothing, so that
+    nothing is inspected; None while it does.
+    """
+
+    config_sha256: str
+    stations: Mapping[str, StationNow]
+    not_recording: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SinkContext:
     """What a sink is built with.
 
-    agent: the agent's name. outbox: gives the messages that wait for a receiver of this name. alarms: the stations, and
-    whether each is in alarm. asked: the stations whose pictures its receiver requests, and the seconds after which a request
+    identity: who the agent is. outbox: gives the messages that wait for a receiver of this name. now: gives how the agent
+    is, from any thread. twin: is told in words that another agent of this name is there, None that it no longer is.
+    asked: the stations whose pictures its receiver requests, and the seconds after which a request
     wants an answer (None: whenever there is one). ledger: knows which requests were inspected; None where none are asked.
-    not_ready: gives why no verdict of a station is to be had now; None while there is. stations: all of them.
-    source_status: whether a station's source can give pictures. replay: beside a daemon of the same
+    not_ready: gives why no verdict of a station is to be had now; None while there is. replay: beside a daemon of the same
     config, which it must not disturb.
     """
 
-    agent: str
+    identity: AgentIdentity
     outbox: Callable[[str], Outbox]
-    alarms: Mapping[str, bool] = field(default_factory=dict)
+    now: Callable[[], AgentNow]
+    twin: Callable[[str | None], None] = lambda reason: None
     asked: Mapping[str, float | None] = field(default_factory=dict)
     ledger: Ledger | None = None
     not_ready: Callable[[str], str | None] = lambda station: None
-    stations: Sequence[str] = ()
-    source_status: Callable[[str], SourceStatus] = lambda station: SourceStatus(True)
     replay: bool = False

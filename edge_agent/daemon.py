@@ -13,7 +13,16 @@ from edge_agent import build
 from edge_agent.config.config import Config
 from edge_agent.config.load import load_config
 from edge_agent.config.reload import Change, change
-from edge_agent.core import Evidence, Inspection, SinkContext, SourceStatus, Watched
+from edge_agent.core import (
+    AgentNow,
+    AlarmKind,
+    Evidence,
+    Inspection,
+    Sink,
+    SinkContext,
+    StationNow,
+    Watched,
+)
 from edge_agent.errors import EdgeAgentError
 from edge_agent.evidence.retention import Retention
 from edge_agent.health.drift import DriftWatch
@@ -35,6 +44,7 @@ RETENTION_S = (
     1.0  # how often the journal learns which pictures were deleted to make room; retention itself sweeps once a minute
 )
 DRIFT_S = 1.0
+ALARMS_S = 0.5
 
 
 class Agent:
@@ -77,7 +87,7 @@ class Agent:
         picture_s = warm_up(stations.values(), config.limits.batch_size)
         self._detectors = [one.detector for one in stations.values()]
         with ExitStack() as parts:
-            self._journal = Journal.open(config.database.full_url(), ballast=True)
+            self._journal = Journal.open(config.database.full_url(), agent=config.agent.name, ballast=True)
             parts.callback(self._journal.close)
             self._assemble(stations, picture_s, report)
             self._parts = parts.pop_all()
@@ -87,7 +97,8 @@ class Agent:
     ) -> None:
         config, journal = self._config, self._journal
         self._store = build.evidence_store(config.evidence)
-        alarms = journal.last_alarm_states()
+        self._identity = build.identity(config, journal)
+        self._twin: str | None = None
         self._retention = Retention(
             self._store.sweep,
             journal,
@@ -98,39 +109,45 @@ class Agent:
             hold=self._store.hold,
             clock=CautiousClock(last_known=journal.last_inspected_at()),
         )
-        self._sinks = build.sinks(
-            config,
-            SinkContext(
-                config.agent.name,
-                journal.outbox,
-                alarms,
-                ledger=journal,
-                not_ready=self._not_ready,
-                stations=[one.name for one in config.stations],
-                source_status=self._source_status,
-            ),
+        self._stations = stations
+        self._sinks: dict[str, Sink] = {}
+        self._alarms = build.alarms(config, journal, self._sinks.values())
+        context = SinkContext(
+            self._identity,
+            journal.outbox,
+            self.now,
+            self._note_twin,
+            ledger=journal,
+            not_ready=self._not_ready,
         )
+        self._sinks |= build.sinks(config, context)
         self._meter = build.meter() if config.health else None
         self._drift = DriftWatch(self._drifted)
         self._undecided, self._squeezed = UndecidedRows(), SqueezedPictures()
         self._expect(config, stations)
         self._periodic = Periodic(
-            [Task("retention", RETENTION_S, self._retention.run), Task("drift", DRIFT_S, self._drift.look)]
+            [
+                Task("retention", RETENTION_S, self._retention.run),
+                Task("drift", DRIFT_S, self._drift.look),
+                Task("alarms", ALARMS_S, self._alarms.look),
+            ]
         )
         self._sources = [build.source(config, one, journal, self._sinks) for one in config.stations]
+        others = [one for one in (self._meter, self._drift, self._undecided, self._squeezed) if one]
         self._line = Line(
             self._sources,
             stations,
             self._store,
             journal,
-            build.message_builder(list(self._sinks.values())),
-            [one for one in (*self._sinks.values(), self._meter, self._drift, self._undecided, self._squeezed) if one],
-            alarms={name: AlarmState(active) for name, active in alarms.items()},
+            build.message_builder(self._sinks.values()),
+            [self._alarms, *self._sinks.values(), *others],
+            alarms={name: AlarmState(AlarmKind.DEFECT in kinds) for name, kinds in journal.standing_alarms().items()},
             batch=config.limits.batch_size,
             max_wait_s=config.limits.max_wait_ms / 1e3,
             report=report,
             picture_s=picture_s,
         )
+        self._alarms.watch(self._sources, self._line.feeding)
         stages: list[Watched] = [*self._line.stages, self._periodic.stage]
         stages += [stage for sink in self._sinks.values() for stage in sink.stages]
         self._watchdog = Watchdog(stages, self._notifier, self.status, self._patience_s, self._line.feeding)
@@ -151,6 +168,18 @@ class Agent:
             finally:
                 self._stop_parts()
 
+    def now(self) -> AgentNow:
+        """Return how the agent is. Call from any thread."""
+        alarms = self._alarms
+        stations = {
+            name: StationNow(one.trace, alarms.source(name), alarms.standing(name))
+            for name, one in self._stations.items()
+        }
+        return AgentNow(self._config.sha256, stations, self._not_recording() if self._is_ready.is_set() else None)
+
+    def _note_twin(self, text: str | None) -> None:
+        self._twin = text
+
     def status(self) -> str:
         """Return the counts since the start in one line."""
         counts = self._line.counts
@@ -170,13 +199,8 @@ class Agent:
             return f"the journal takes nothing ({reason})"
         if hanging := self._watchdog.hanging:
             return f"the {hanging[0].name} hangs"
-        status = self._source_status(station)
+        status = next(source.status() for source in self._sources if source.station == station)
         return None if status.up else f"its source gives no pictures ({status.reason})"
-
-    def _source_status(self, station: str) -> SourceStatus:
-        if not self._is_ready.is_set():
-            return SourceStatus(False, "the agent starts")
-        return next(source.status() for source in self._sources if source.station == station)
 
     def reload(self) -> None:
         """Read the configuration again and judge by it from the next batch on; a bad one is refused with its errors."""
@@ -246,6 +270,8 @@ class Agent:
             self._not_recording(),
             self._store.fault,
             {key: sink.problem for key, sink in self._sinks.items() if sink.problem},
+            self._twin,
+            {name: self._alarms.standing(name) for name in self._stations},
         )
 
     def _started(self) -> None:
@@ -273,6 +299,8 @@ class Agent:
     def _follow(self, planned: Change, stations: dict[str, Station]) -> None:
         self._config = planned.config
         self._line.change(stations, lambda: self._expect(planned.config, stations))
+        self._stations = stations
+        self._alarms.expect(build.alarm_rules(planned.config))
         self._detectors = [one.detector for one in stations.values()]
         self._loader.release(self._detectors)
         for key in planned.waiting:

@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from types import EllipsisType
+from uuid import uuid4
 
 import numpy as np
 from uuid6 import UUID, uuid7
 
 from edge_agent.core import (
+    AgentIdentity,
+    AgentNow,
     AlarmEvent,
+    AlarmKind,
     Evaluation,
     Evidence,
     Frame,
     Inspection,
     Message,
+    Outbox,
     Reading,
     Region,
     SavedFile,
+    SinkContext,
+    SourceState,
+    StationNow,
     StoredFile,
     Trace,
     Verdict,
@@ -121,3 +130,31 @@ def not_decidable(reason: str) -> Inspection:
     """An inspection of a file that holds no picture."""
     one = inspected(evaluation=Evaluation.NOT_DECIDABLE, reason=reason, pixels=np.zeros((0, 0, 3), np.uint8))
     return replace(one, frame=replace(one.frame, fault=reason))
+
+
+IDENTITY = AgentIdentity("agent1", "0.1.0", str(uuid4()), str(uuid4()), NOON)
+
+
+def context(
+    outbox: Outbox,
+    stations: Mapping[str, frozenset[AlarmKind]] | None = None,
+    *,
+    now: Callable[[], AgentNow] | None = None,
+    twin: Callable[[str | None], None] = lambda text: None,
+    **identity: str,
+) -> SinkContext:
+    """Build what a sink is built with.
+
+    Args:
+        outbox: Of whatever receiver.
+        stations: The kinds of alarm that stand, by station; default cam1 and cam2 without any.
+        now: How the agent is; default that its stations are up.
+        twin: Is told of another agent of this name.
+        identity: What is other than in IDENTITY; the instance is always its own.
+    """
+    states = {
+        name: StationNow(TRACE, SourceState(True, NOON), kinds)
+        for name, kinds in (stations or dict.fromkeys(("cam1", "cam2"), frozenset())).items()
+    }
+    own = replace(IDENTITY, **{"instance": str(uuid4()), **identity})
+    return SinkContext(own, lambda receiver: outbox, now or (lambda: AgentNow("c" * 64, states)), twin)

@@ -194,7 +194,7 @@ class Mosquitto:
 
 @dataclass(frozen=True)
 class Heard:
-    """One message. retained: it was waiting at the broker when the listener subscribed."""
+    """One message; of one that clears its topic the payload is empty. retained: it waited when the listener subscribed."""
 
     topic: str
     payload: dict[str, Any]
@@ -245,7 +245,7 @@ class Listener:
 
     def _on_message(self, client: paho.Client, userdata: object, message: paho.MQTTMessage) -> None:
         with self._lock:
-            self._heard.append(Heard(message.topic, json.loads(message.payload), message.retain))
+            self._heard.append(Heard(message.topic, json.loads(message.payload or b"{}"), message.retain))
 
     def heard(self, kind: str) -> list[Heard]:
         """Return all messages on topics that end in /kind, in order of arrival."""

@@ -13,7 +13,7 @@ from pydantic import create_model
 from edge_agent.cli import main
 from edge_agent.config import load
 from edge_agent.config.config import Config
-from edge_agent.core import Evidence, Inspection, Measure, Message, SinkContext, Triggers, Watched
+from edge_agent.core import AlarmChange, Evidence, Inspection, Measure, Message, SinkContext, Triggers, Watched
 from edge_agent.journal.journal import Journal
 from edge_agent.line.heartbeat import Stage
 from edge_agent.settings.finding import Finding
@@ -71,6 +71,12 @@ class NullSink:
         rows = self._outbox.pending(100)
         self._outbox.mark_sent([row.seq for row in rows])
         self._taken += len(rows)
+
+    def alarm_messages(self, change: AlarmChange) -> Sequence[Message]:
+        return [Message(f"null-{change.id}", "alarm", change.station, {"kind": change.kind.value}, (self.receiver,))]
+
+    def alarmed(self, change: AlarmChange) -> None:
+        self._deliver()
 
     def drifted(self, station: str, quantities: tuple[str, ...]) -> None:
         self._drifts += 1

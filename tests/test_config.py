@@ -287,7 +287,7 @@ stations:
         "config.yaml:18:24: stations[1].detector.device: is 'gpu'; wants 'auto', 'cpu' or 'cuda'; did you mean 'cuda'?",
         f"config.yaml:18:41: stations[1].detector.checkpoint: the file {tmp_path}/nope.safetensors does not exist",
         "config.yaml:19:5: stations[2]: is '7'; wants keys with values: name, source, detector, threshold, calibration,"
-        " map_threshold, min_area, include, ignore, debounce",
+        " map_threshold, min_area, include, ignore, debounce, source_down_s",
     ]
 
 
@@ -830,7 +830,7 @@ mqtt: {host: broker.example, tls: {}, username: line4, prefix: acme/line4, resul
 agent     box1, config {config.sha256[:12]}
 journal   sqlite:///{tmp_path}/edge-agent-data/journal.db, for 730 days, up to 10 GB
 evidence  {tmp_path}/edge-agent-data/evidence; originals: of NotOK, overlays: of NotOK (jpg); for 30 days, up to 20 GB
-mqtt      mqtts://broker.example:8883 as line4; acme/line4/STATION/{{alarm,result,state}}, acme/line4/box1/status
+mqtt      mqtts://broker.example:8883 as line4; acme/line4/box1/STATION/{{alarm,result,state}}, acme/line4/box1/status
 
 station   cam1
   watches   {tmp_path}/in: every picture

@@ -125,7 +125,7 @@ def test_what_is_published_keeps_to_the_schemas_and_what_it_names_lies_on_disk(
         for heard in listener.heard(kind):
             jsonschema.validate(heard.payload, schema(kind))
     assert {heard.topic for kind in ("alarm", "state", "status") for heard in listener.heard(kind)} == {
-        "plant/line/cam1/alarm", "plant/line/cam1/state", "plant/line/cam2/state", "plant/line/box/status",
+        "plant/line/box/cam1/alarm", "plant/line/box/cam1/state", "plant/line/box/cam2/state", "plant/line/box/status",
     }  # fmt: skip
     assert (alarm.payload["event"], alarm.payload["simulated"]) == ("raised", False)
     with Listener(broker) as later:

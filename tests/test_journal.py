@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy.exc import StatementError
 
 from edge_agent.config.database import sqlite_url
-from edge_agent.core import MQTT, AlarmEvent, Evaluation, Evidence, SavedFile
+from edge_agent.core import MQTT, AlarmEvent, AlarmKind, Evaluation, Evidence, SavedFile
 from edge_agent.journal.journal import Journal
 from tests.conftest import PATIENCE_S
 from tests.line import DEFECTS, NOON, TRACE, evidence, inspected, message, not_decidable, stored_file
@@ -175,7 +175,7 @@ def test_file_names_and_part_ids_that_are_not_text_are_kept_as_escapes(journal: 
 
 
 def test_a_station_s_alarm_is_active_until_it_is_cleared_whatever_the_clock_says(journal: Journal) -> None:
-    assert journal.last_alarm_states() == {}
+    assert journal.standing_alarms() == {}
     yesterday = NOON - timedelta(days=1)
     for station, alarm, taken_at in [
         ("cam1", RAISED, NOON),
@@ -187,7 +187,7 @@ def test_a_station_s_alarm_is_active_until_it_is_cleared_whatever_the_clock_says
     ]:
         journal.record(inspected(alarm, station, taken_at=taken_at), Evidence(), [])
     journal.record(inspected(RAISED, "cam1", simulated=True), Evidence(), [])
-    assert journal.last_alarm_states() == {"cam1": False, "cam2": True}
+    assert journal.standing_alarms() == {"cam1": frozenset(), "cam2": {AlarmKind.DEFECT}}
 
 
 def test_inspections_are_found_by_station_and_time(journal: Journal) -> None:
@@ -259,7 +259,7 @@ def test_old_inspections_go_but_nothing_that_waits_and_no_alarm_that_is_on(journ
     assert journal.purge_before(hour).rows == 1
     assert journal.purge_before(hour).rows == 0
     assert [found.id for found in journal.inspections()] == [old[0].id, old[2].id, new.id]
-    assert journal.last_alarm_states() == {"cam1": True}
+    assert journal.standing_alarms() == {"cam1": {AlarmKind.DEFECT}}
     assert journal.outbox(MQTT).outbox_depth()[0] == 1
 
     journal.outbox(MQTT).mark_sent([journal.outbox(MQTT).pending(1)[0].seq])

@@ -14,41 +14,60 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_agent.core import (
+    AgentNow,
+    AlarmChange,
     AlarmEvent,
+    AlarmKind,
     Evaluation,
     Evidence,
     Inspection,
+    Message,
+    OutboxRow,
     Region,
     SavedFile,
+    SourceState,
+    StationNow,
 )
 from edge_agent.io.names import topic_level
 from edge_agent.mqtt.messages import (
+    STATION_KINDS,
+    LastVerdict,
     Payload,
-    StationState,
+    agent_topic,
+    alarm_change_message,
     alarm_message,
     delivery,
     encode,
     result_message,
     schema,
     state_payload,
+    station_topic,
     status_payload,
     timestamp,
-    topic,
 )
-from tests.line import NOON, TRACE, inspected
+from tests.line import IDENTITY, NOON, TRACE, inspected
 
 RAISED = AlarmEvent.RAISED
 SHA256 = "0123456789abcdef" * 4
+EPOCH = "5f0c1c9e-7b1c-4c3e-9a53-0b1f0f3c2d11"
 unhurried = settings(deadline=None, max_examples=100)
 
 # From the conventions, with its placeholders filled.
-EXAMPLE = """
-{"schema":"edge-agent/alarm/1","id":"019aa0a3-7c52-7b3e-8d2c-3f2a1b0c9d8e","seq":4711,"event":"raised",
- "ts":"2026-11-20T08:15:30.123456Z","station":"cam1","part_id":"SN123","evaluation":"NotOK","score":0.873,"threshold":0.62,
+EXAMPLE = (
+    """
+{"schema":"edge-agent/alarm/2","id":"019aa0a3-7c52-7b3e-8d2c-3f2a1b0c9d8e","seq":4711,"event":"raised",
+ "ts":"2026-11-20T08:15:30.123456Z","agent":"line4-box1","epoch":"EPOCH","station":"cam1","kind":"defect","reason":null,"part_id":"SN123","evaluation":"NotOK","score":0.873,"threshold":0.62,
  "calibration_id":"c12","model":"tipsomaly/tips-l14","model_sha256":"MODEL",
  "regions":[{"bbox":[10,20,40,30],"peak":0.91,"area_px":812}],"image":{"uri":"file:///e/1.png","sha256":"SHA256"},
  "overlay":{"uri":"file:///e/1.overlay.jpg","sha256":"SHA256"},"simulated":false,"historical":false}
-""".replace("SHA256", SHA256).replace("MODEL", TRACE.model_sha256)
+""".replace("SHA256", SHA256)
+    .replace("MODEL", TRACE.model_sha256)
+    .replace("EPOCH", EPOCH)
+)
+
+
+def sent_as(message: Message, seq: int = 4711, historical: bool = False) -> Payload:
+    return delivery(OutboxRow(seq, message, NOON, EPOCH), "line4-box1", historical)
 
 
 def validate(kind: str, payload: Payload) -> None:
@@ -90,7 +109,7 @@ def inspections(draw: st.DrawFn) -> Inspection:
 @pytest.mark.parametrize("kind", ["acknowledged", "alarm", "result", "state", "status"])
 def test_the_schemas_are_schemas(kind: str) -> None:
     jsonschema.Draft202012Validator.check_schema(schema(kind))
-    assert schema(kind)["properties"]["schema"] == {"const": f"edge-agent/{kind}/1"}
+    assert schema(kind)["properties"]["schema"] == {"const": f"edge-agent/{kind}/2"}
 
 
 def test_the_example_of_the_conventions_keeps_to_the_schema() -> None:
@@ -127,7 +146,7 @@ def test_the_schema_refuses_an_alarm_that_lacks_any_field() -> None:
 def test_an_alarm_has_the_fields_of_the_conventions_in_their_order() -> None:
     message = alarm_message(inspected(RAISED), Evidence())
     assert message is not None
-    sent = list(delivery(message, 4711, False))
+    sent = list(sent_as(message))
     assert sent.pop(sent.index("part_id") + 1) == "trigger_id"  # ours, as one part may be asked for more than once
     assert sent == list(json.loads(EXAMPLE))
 
@@ -145,7 +164,7 @@ def test_an_alarm_says_what_was_found() -> None:
     evidence = Evidence(image, overlay)
     message = alarm_message(found, evidence)
     assert message is not None
-    sent = json.loads(encode(delivery(message, 4711, False)))
+    sent = json.loads(encode(sent_as(message, 4711, False)))
     own = {"id": found.id, "ts": "2026-11-20T12:00:00.000250Z", "trigger_id": "4711"}
     assert sent == json.loads(EXAMPLE) | own
     assert (message.id, message.kind, message.station) == (found.id, "alarm", "cam1")
@@ -160,7 +179,7 @@ def test_every_event_keeps_to_the_schema(event: AlarmEvent) -> None:
     message = alarm_message(inspected(event, evaluation=Evaluation.NOT_OK), Evidence())
     assert message is not None
     assert message.payload["event"] == event.value
-    validate("alarm", delivery(message, 1, True))
+    validate("alarm", sent_as(message, 1, True))
 
 
 @unhurried
@@ -168,16 +187,16 @@ def test_every_event_keeps_to_the_schema(event: AlarmEvent) -> None:
 def test_whatever_is_inspected_its_messages_keep_to_the_schemas(
     made: Inspection, evidence: Evidence, seq: int, historical: bool
 ) -> None:
-    validate("result", delivery(result_message(made, evidence), seq, historical))
+    validate("result", sent_as(result_message(made, evidence), seq, historical))
     alarm = alarm_message(made, evidence)
     assert (alarm is None) == (made.verdict.alarm is None)
     if alarm is not None:
-        validate("alarm", delivery(alarm, seq, historical))
+        validate("alarm", sent_as(alarm, seq, historical))
 
 
 def test_a_result_that_is_not_decidable_says_why_and_has_no_score() -> None:
     made = inspected(evaluation=Evaluation.NOT_DECIDABLE, reason="a.png: truncated after 512 bytes")
-    payload = delivery(result_message(made, Evidence()), 1, False)
+    payload = sent_as(result_message(made, Evidence()), 1, False)
     assert payload["reason"] == "a.png: truncated after 512 bytes"
     assert payload["score"] is None
     with pytest.raises(jsonschema.ValidationError):
@@ -214,18 +233,22 @@ def test_a_result_has_an_id_of_its_own_of_the_same_moment() -> None:
 
 
 def test_topics_are_as_the_conventions_say() -> None:
-    assert topic("acme/plant1/assembly/line4", "cam1", "alarm") == "acme/plant1/assembly/line4/cam1/alarm"
-    assert topic("/acme//plant 1/", "a/b", "state") == "acme/plant_1/a_b/state"
+    line4 = "acme/plant1/assembly/line4"
+    assert station_topic(line4, "box1", "cam1", "alarm") == f"{line4}/box1/cam1/alarm"
+    assert station_topic("/acme//plant 1/", "b 1", "a/b", "state") == "acme/plant_1/b_1/a_b/state"
+    assert agent_topic(line4, "box1", "cmd", "trigger") == f"{line4}/box1/cmd/trigger"
     assert topic_level("Prüfung + Kamera #1 $") == "Prüfung___Kamera__1__"
     assert topic_level("") == "_"
 
 
-@given(st.text(), st.text(), st.sampled_from(["acknowledged", "alarm", "result", "state", "status"]))
-def test_no_name_makes_a_topic_that_mqtt_forbids_or_that_lies_elsewhere(prefix: str, node: str, kind: str) -> None:
-    made = topic(prefix, node, kind)
+@given(st.text(), st.text(), st.text(), st.sampled_from(STATION_KINDS))
+def test_no_name_makes_a_topic_that_mqtt_forbids_or_that_lies_elsewhere(
+    prefix: str, agent: str, node: str, kind: str
+) -> None:
+    made = station_topic(prefix, agent, node, kind)
     assert not set(made) & set("+#$\0")
     assert not any(letter.isspace() for letter in made)
-    assert made.split("/")[-2:] == [topic_level(node), kind]
+    assert made.split("/")[-3:] == [topic_level(agent), topic_level(node), kind]
     assert all(made.split("/"))
     made.encode("utf-8")
 
@@ -244,42 +267,66 @@ def test_a_time_without_a_zone_is_refused() -> None:
 # State and status
 
 
-def test_the_state_follows_the_inspections() -> None:
-    state = StationState("cam1", NOON)
-    validate("state", state_payload(state))
-    assert state_payload(state)["evaluation"] == "Undefined"
+def test_the_state_follows_the_inspections_and_says_how_its_source_is() -> None:
+    last, up = LastVerdict(), StationNow(TRACE, SourceState(True, NOON), frozenset())
+    payload = state_payload(IDENTITY, "cam1", up, last, None)
+    validate("state", payload)
+    assert (payload["evaluation"], payload["source"]) == (
+        "Undefined",
+        {"up": True, "since": timestamp(NOON), "reason": None},
+    )
 
     seen = []
-    for evaluation, alarm, score in [
-        (Evaluation.OK, None, 0.1),
-        (Evaluation.NOT_OK, AlarmEvent.RAISED, 0.7),
-        (Evaluation.NOT_OK, AlarmEvent.REPEATED, 0.8),
-        (Evaluation.OK, None, 0.6),
-        (Evaluation.NOT_DECIDABLE, None, None),
-        (Evaluation.OK, AlarmEvent.CLEARED, 0.2),
+    for evaluation, score in [
+        (Evaluation.OK, 0.1),
+        (Evaluation.NOT_OK, 0.7),
+        (Evaluation.NOT_DECIDABLE, None),
+        (Evaluation.OK, 0.2),
     ]:
-        state = state.after(inspected(alarm, evaluation=evaluation, score=score, reason="why"))
-        payload = state_payload(state)
+        last = last.after(inspected(evaluation=evaluation, score=score, reason="why", part_id="SN1"))
+        payload = state_payload(IDENTITY, "cam1", up, last, None)
         validate("state", payload)
-        seen.append((payload["alarm_active"], payload["evaluation"], payload["score"]))
-    assert seen == [
-        (False, "OK", 0.1),
-        (True, "NotOK", 0.7),
-        (True, "NotOK", 0.8),
-        (True, "OK", 0.6),
-        (True, "NotDecidable", None),
-        (False, "OK", 0.2),
-    ]
-    assert state_payload(state)["counts"] == {"OK": 3, "NotOK": 2, "NotDecidable": 1}
+        seen.append((payload["evaluation"], payload["score"], payload["part_id"]))
+    assert seen == [("OK", 0.1, "SN1"), ("NotOK", 0.7, "SN1"), ("NotDecidable", None, "SN1"), ("OK", 0.2, "SN1")]
+    assert payload["counts"] == {"OK": 2, "NotOK": 1, "NotDecidable": 1}
+
+    away = StationNow(TRACE, SourceState(False, NOON, "no such device"), frozenset(AlarmKind))
+    payload = state_payload(IDENTITY, "cam1", away, last, "the disk is full")
+    validate("state", payload)
+    assert (payload["alarm_active"], payload["alarms"]) == (True, ["defect", "source", "undecidable"])
+    assert payload["not_recording"] == "the disk is full"
 
 
 @pytest.mark.parametrize(("reason", "online"), [("connected", True), ("stopped", False), ("lost", False)])
-def test_the_status_says_whether_the_agent_is_there(reason: str, online: bool) -> None:
-    payload = status_payload("agent1", "0.1.0", reason, NOON)
+def test_the_status_says_whether_the_agent_is_there_and_what_it_judges_by(reason: str, online: bool) -> None:
+    stations = {"cam1": StationNow(TRACE, SourceState(True, NOON))}
+    payload = status_payload(IDENTITY, AgentNow("c" * 64, stations), reason, NOON)
     validate("status", payload)
     assert payload["online"] is online
+    assert payload["stations"] == {
+        "cam1": {
+            "model": TRACE.model,
+            "model_sha256": TRACE.model_sha256,
+            "checkpoint_sha256": TRACE.checkpoint_sha256,
+            "calibration_id": "c12",
+        }
+    }
     with pytest.raises(jsonschema.ValidationError):
         validate("status", payload | {"online": not online})
+
+
+@pytest.mark.parametrize("kind", list(AlarmKind))
+@pytest.mark.parametrize("event", [AlarmEvent.RAISED, AlarmEvent.CLEARED])
+def test_an_alarm_that_no_picture_made_says_why_and_nothing_of_pictures(kind: AlarmKind, event: AlarmEvent) -> None:
+    change = AlarmChange(inspected().id, "cam1", kind, event, NOON, "no such device")
+    payload = sent_as(alarm_change_message(change))
+    validate("alarm", payload)
+    said = (payload["id"], payload["kind"], payload["event"], payload["reason"], payload["score"], payload["image"])
+    assert said == (change.id, kind.value, event.value, "no such device", None, None)
+    with pytest.raises(jsonschema.ValidationError):
+        validate("alarm", payload | {"reason": None})
+    with pytest.raises(jsonschema.ValidationError):
+        validate("alarm", payload | {"evaluation": "NotOK"})
 
 
 # JSON

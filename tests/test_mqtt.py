@@ -20,7 +20,17 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from edge_agent.core import MQTT, AlarmEvent, Evaluation, Evidence, Outbox
+from edge_agent.core import (
+    MQTT,
+    AgentNow,
+    AlarmEvent,
+    AlarmKind,
+    Evaluation,
+    Evidence,
+    Outbox,
+    SourceState,
+    StationNow,
+)
 from edge_agent.errors import JournalError, SinkDown
 from edge_agent.journal.journal import Journal
 from edge_agent.mqtt.broker import Broker, Tls, default_client_id
@@ -28,7 +38,7 @@ from edge_agent.mqtt.connection import probe
 from edge_agent.mqtt.messages import alarm_message, result_message, schema
 from edge_agent.mqtt.sender import MqttSink
 from tests.conftest import PATIENCE_S, slowness, wait_until
-from tests.line import inspected
+from tests.line import NOON, TRACE, context, inspected
 from tests.mosquitto import Listener, Mosquitto, authority, certificate, free_port
 
 DOWN_S = float(os.environ.get("EDGE_AGENT_BROKER_DOWN_S", "3"))  # how long the broker is away; ten minutes is 600
@@ -49,7 +59,8 @@ def to(port: int, **changes: Any) -> Broker:
 
 @contextmanager
 def sending(broker: Broker, outbox: Outbox, **options: Any) -> Iterator[MqttSink]:
-    sink = MqttSink(broker, outbox, **options)
+    about = {key: options.pop(key) for key in ("stations", "now", "twin") if key in options}
+    sink = MqttSink(broker, context(outbox, **about), **options)
     try:
         yield sink
     finally:
@@ -98,7 +109,7 @@ def test_alarms_arrive_in_order_and_keep_to_the_schemas(broker: Mosquitto, journ
         wait_until(lambda: sink.counters().sent == 25, "all are counted, which is done once they are marked")
         assert sink.counters().redelivered == 0
         assert sink.counters().last_error is None
-    assert {message.topic for message in listener.heard("alarm")} == {"acme/line4/cam1/alarm"}
+    assert {message.topic for message in listener.heard("alarm")} == {"acme/line4/agent1/cam1/alarm"}
     assert not any(payload["historical"] for payload in listener.payloads("alarm"))
     assert [payload["seq"] for payload in listener.payloads("alarm")] == list(range(1, 26))
     for kind in ("alarm", "state", "status"):
@@ -196,7 +207,7 @@ def test_results_go_the_same_way_as_alarms(broker: Mosquitto, journal: Journal) 
         sink.write(made, Evidence())
         wait_until(lambda: listener.payloads("result"), "the result is heard")
     (heard,) = listener.heard("result")
-    assert heard.topic == "acme/line4/cam1/result"
+    assert heard.topic == "acme/line4/agent1/cam1/result"
     assert heard.payload["reason"] == "a.png: truncated"
     jsonschema.validate(heard.payload, schema("result"))
 
@@ -208,7 +219,7 @@ def test_a_refused_message_is_said_waits_and_does_not_hold_up_the_others(
     tmp_path: Path, journal: Journal, caplog: pytest.LogCaptureFixture
 ) -> None:
     broker = Mosquitto(tmp_path)
-    broker.allow("topic read #", "topic write acme/line4/cam2/#", "topic write acme/line4/agent1/status")
+    broker.allow("topic read #", "topic write acme/line4/agent1/cam2/#", "topic write acme/line4/agent1/status")
     with (
         broker,
         Listener(broker) as listener,
@@ -218,7 +229,7 @@ def test_a_refused_message_is_said_waits_and_does_not_hold_up_the_others(
         taken = [alarm(journal, sink, "cam2") for _ in range(25)]
         assert_each_came_in_order(listener, taken)
         wait_until(lambda: waiting(journal) == 25, "the refused ones wait")
-        assert "acme/line4/cam1/alarm is refused: " in caplog.text
+        assert "acme/line4/agent1/cam1/alarm is refused: " in caplog.text
         wait_until(lambda: "access list" in str(sink.counters().last_error), "the counters tell of it")
 
         broker.allow("topic readwrite #")
@@ -239,7 +250,7 @@ def test_a_broker_that_ends_the_connection_over_a_message_is_found_out(
         refused = [alarm(journal, sink, "cam1") for _ in range(25)]
         taken = [alarm(journal, sink, "cam2") for _ in range(25)]
         assert_each_came_in_order(listener, taken)
-        assert "acme/line4/cam1/alarm is refused: the broker ends the connection over it" in caplog.text
+        assert "acme/line4/agent1/cam1/alarm is refused: the broker ends the connection over it" in caplog.text
         wait_until(lambda: waiting(journal) == 25, "the refused ones wait")
 
         cutter.forbidden = None
@@ -346,6 +357,16 @@ class FailingOutbox:
     def outbox_depth(self) -> Any:
         return self._journal.outbox(MQTT).outbox_depth()
 
+    def retained(self) -> Any:
+        return self._journal.outbox(MQTT).retained()
+
+    def retain(self, topics: Any) -> None:
+        self._maybe_fail()
+        self._journal.outbox(MQTT).retain(topics)
+
+    def forget(self, topics: Any) -> None:
+        self._journal.outbox(MQTT).forget(topics)
+
 
 def test_a_failing_journal_delays_alarms_and_loses_none(
     broker: Mosquitto, journal: Journal, caplog: pytest.LogCaptureFixture
@@ -363,7 +384,12 @@ def test_a_failing_journal_delays_alarms_and_loses_none(
 
 
 def test_the_state_of_a_station_is_retained(broker: Mosquitto, journal: Journal) -> None:
-    with sending(to(broker.port), journal.outbox(MQTT)) as sink:
+    alarms = {AlarmKind.DEFECT}
+
+    def now() -> AgentNow:
+        return AgentNow("c" * 64, {"cam1": StationNow(TRACE, SourceState(True, NOON), frozenset(alarms))})
+
+    with sending(to(broker.port), journal.outbox(MQTT), now=now) as sink:
         sink.write(inspected(AlarmEvent.RAISED), Evidence())
         sink.write(inspected(), Evidence())
 
@@ -375,12 +401,15 @@ def test_the_state_of_a_station_is_retained(broker: Mosquitto, journal: Journal)
         wait_until(lambda: last_state()["counts"]["OK"] == 1, "the newest state is retained")
         assert last_state()["alarm_active"] is True
         assert last_state()["evaluation"] == "OK"
+        alarms.clear()
         sink.write(inspected(AlarmEvent.CLEARED), Evidence())
         wait_until(lambda: last_state()["alarm_active"] is False, "the alarm is over")
 
 
 def test_states_and_status_come_back_to_a_broker_that_forgot_them(broker: Mosquitto, journal: Journal) -> None:
-    with sending(to(broker.port), journal.outbox(MQTT), alarms={"cam1": True, "cam2": False}) as sink:
+    with sending(
+        to(broker.port), journal.outbox(MQTT), stations={"cam1": frozenset({AlarmKind.DEFECT}), "cam2": frozenset()}
+    ) as sink:
         wait_until(lambda: sink.online, "the sink is online")
         broker.stop()
         broker.forget()
@@ -415,11 +444,11 @@ from edge_agent.mqtt.messages import alarm_message
 from edge_agent.mqtt.broker import Broker
 from edge_agent.mqtt.sender import MqttSink
 from edge_agent.core import AlarmEvent
-from tests.line import inspected
+from tests.line import NOON, TRACE, context, inspected
 
 url, port = sys.argv[1:]
 journal = Journal.open(url)
-sink = MqttSink(Broker("127.0.0.1", "acme/line4", "agent1", port=int(port)), journal.outbox("mqtt"))
+sink = MqttSink(Broker("127.0.0.1", "acme/line4", "agent1", port=int(port)), context(journal.outbox("mqtt")))
 while True:
     made = inspected(AlarmEvent.RAISED)
     journal.record(made, Evidence(), [alarm_message(made, Evidence())])
@@ -644,7 +673,7 @@ def test_a_client_that_takes_its_id_is_named_and_does_not_keep_it_away(
 def test_closing_sends_what_waits_even_if_the_connection_was_not_made_yet(broker: Mosquitto, journal: Journal) -> None:
     with Listener(broker) as listener:
         ids = [alarm(journal) for _ in range(40)]
-        MqttSink(to(broker.port), journal.outbox(MQTT)).close(PATIENCE_S)
+        MqttSink(to(broker.port), context(journal.outbox(MQTT))).close(PATIENCE_S)
         assert waiting(journal) == 0
         assert_each_came_in_order(listener, ids)
 
@@ -652,7 +681,7 @@ def test_closing_sends_what_waits_even_if_the_connection_was_not_made_yet(broker
 def test_closing_without_a_broker_leaves_the_messages_in_the_journal(
     journal: Journal, caplog: pytest.LogCaptureFixture
 ) -> None:
-    sink = MqttSink(to(free_port()), journal.outbox(MQTT))
+    sink = MqttSink(to(free_port()), context(journal.outbox(MQTT)))
     alarm(journal, sink)
     sink.close(PATIENCE_S)
     assert waiting(journal) == 1

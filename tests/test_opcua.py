@@ -10,7 +10,7 @@ import time
 import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +19,20 @@ import yaml
 
 from edge_agent.config.describe import describe
 from edge_agent.config.load import load_config
-from edge_agent.core import AlarmEvent, Evaluation, Evidence, Inspection, SinkContext, SourceStatus
+from edge_agent.core import AgentNow, AlarmEvent, Evaluation, Evidence, Inspection, SinkContext, SourceState, StationNow
 from edge_agent.errors import ConfigError
 from edge_agent.io.backoff import Backoff
 from edge_agent.opcua.config import OpcUaConfig
 from tests.agent import ALL_OK, Daemon, station, write_config
 from tests.conftest import slowness, wait_until
-from tests.line import inspected
+from tests.line import IDENTITY, NOON, TRACE, inspected
 from tests.mosquitto import free_port
 from tests.plc import inspection
 from tests.test_camera import clip
 
 ROOT = Path(__file__).parents[1]
 PASSWORD = "r1ght-pony"
+UP = SourceState(True, NOON)
 VISION, OWN = 2, 3  # indexes of the namespaces, always the same
 
 
@@ -71,19 +72,20 @@ class Served:
     port: int
     config: OpcUaConfig
     why: list[str | None] = field(default_factory=lambda: [None])  # why the stations are not ready
-    source: list[SourceStatus] = field(default_factory=lambda: [SourceStatus(True)])
+    source: list[SourceState] = field(default_factory=lambda: [UP])
     sink: Any = None
 
     def start(self) -> None:
         """Start it, and not wait."""
         self.sink = self.config.build(
             SinkContext(
-                "box",
+                replace(IDENTITY, name="box"),
                 lambda name: None,  # type: ignore[arg-type,return-value]
-                stations=("cam1", "cam2", "cam3"),
+                lambda: AgentNow(
+                    "c" * 64, {one: StationNow(TRACE, self.source[0]) for one in ("cam1", "cam2", "cam3")}
+                ),
                 asked={"cam1": None, "cam3": 0.05},
                 not_ready=lambda station: self.why[0],
-                source_status=lambda station: self.source[0],
             )
         )
 
@@ -336,9 +338,9 @@ def test_a_station_without_jobs_tells_all_it_sees_with_alarm_source_and_counts(o
             sink.write(told(AlarmEvent.CLEARED), Evidence())
             await until(lambda: len(events.events) == 2, "both come")
             assert [event.JobId.Id for event in events.events] == ["", ""]
-            opened.source[0] = SourceStatus(False, "no route")
+            opened.source[0] = SourceState(False, NOON, "no route")
             await until(lambda: events.values["cam2.SourceUp"][-1] is False, "the source is gone")
-            opened.source[0] = SourceStatus(True)
+            opened.source[0] = UP
             system = one.get_node(node_id("cam2", OWN))
             assert {"VisionStateMachine", "LastScore", "CountNotOK", "AlarmActive"} <= await names(system)
             kind = await system.read_type_definition()

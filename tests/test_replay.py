@@ -312,7 +312,7 @@ def test_nothing_is_published_unless_it_is_asked_for_and_then_it_says_that_it_is
         told = replayed(capsys, photos, "--config", config, "--out", tmp_path / "out", "--publish")
         assert listener.ids("alarm") == [one["inspection_id"] for one in told]
         for alarm in listener.heard("alarm"):
-            assert (alarm.topic, alarm.payload["simulated"]) == ("plant/line/cam1/alarm", True)
+            assert (alarm.topic, alarm.payload["simulated"]) == ("plant/line/box-replay/cam1/alarm", True)
             jsonschema.validate(alarm.payload, schema("alarm"))
         wait_until(lambda: len(listener.heard("status")) == 2, "it says goodbye")
         assert {heard.topic for heard in listener.heard("status")} == {"plant/line/box-replay/status"}

@@ -157,7 +157,7 @@ def test_rows_whose_messages_wait_and_the_last_alarm_stay_and_too_little_room_is
     sink = retention(journal, keep_bytes=1)
     sweep(sink)
     assert held(journal) == [waiting.id, cleared.id]
-    assert journal.last_alarm_states() == {"cam1": False}
+    assert journal.standing_alarms() == {"cam1": frozenset()}
     assert [row.seq for row in journal.outbox(MQTT).pending(9)] == [waits.seq]
     assert journal.seen("cam1", file)
     said = [record.getMessage() for record in caplog.records]

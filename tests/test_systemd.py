@@ -9,7 +9,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from edge_agent.mqtt.broker import Broker
 from edge_agent.mqtt.sender import POLL_S, MqttSink
 from tests.agent import Daemon, part, station, write_config
 from tests.conftest import wait_until
+from tests.line import context
 from tests.manager import Manager
 from tests.mosquitto import Mosquitto
 from tests.test_pipeline import Brightness, Given, Kept, frame, nothing
@@ -212,9 +213,16 @@ def test_a_sender_that_hangs_stops_the_pings(tmp_path: Path, manager: Manager, m
         def outbox_depth(self) -> tuple[int, None]:
             return 0, None
 
+        def retained(self) -> set[str]:
+            return set()
+
+        def retain(self, topics: Collection[str]) -> None: ...
+
+        def forget(self, topics: Collection[str]) -> None: ...
+
     monkeypatch.setattr("edge_agent.mqtt.sender.DATABASE_S", 0.0)
     with Mosquitto(tmp_path) as broker:
-        sink = MqttSink(Broker("127.0.0.1", "plant", "box", broker.port), Stuck())
+        sink = MqttSink(Broker("127.0.0.1", "plant", "box", broker.port), context(Stuck()))
         try:
             watchdog = Watchdog(list(sink.stages), Notifier(manager.address), lambda: "", POLL_S + LIMIT_S)
             with watching(watchdog, LIMIT_S / 2):

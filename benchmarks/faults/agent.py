@@ -20,6 +20,7 @@ from edge_agent.mqtt.messages import alarm_message
 from edge_agent.mqtt.sender import MqttSink
 from edge_agent.sources.folder.source import FolderSource
 from tests.detectors import SynchronousDetector, info
+from tests.line import context
 
 
 class AllBad(SynchronousDetector):
@@ -35,7 +36,7 @@ class AllBad(SynchronousDetector):
 def watching(folder: Path, broker: Broker) -> Iterator[MqttSink]:
     """The agent on the folder `cam1`, its data in `data`, until the with ends; its sender is what is given."""
     journal = Journal.open(f"sqlite:///{folder / 'data' / 'journal.db'}")
-    sender = MqttSink(broker, journal.outbox(MQTT))
+    sender = MqttSink(broker, context(journal.outbox(MQTT), name=broker.agent))
     stop = threading.Event()
     line = Line(
         [FolderSource("cam1", folder / "cam1", journal)],

@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import cv2
 import jsonschema
@@ -21,15 +22,15 @@ from PIL import Image
 
 from edge_agent.backbones.tips.embedded import EMBEDDED_CHECKPOINT
 from edge_agent.config.load import load_config
-from edge_agent.core import Evidence, SavedFile
+from edge_agent.core import Evidence, OutboxRow, SavedFile
 from edge_agent.detectors.checkpoint import load_checkpoint
 from edge_agent.errors import CheckpointError, ConfigError, PictureError
 from edge_agent.io.names import file_part, topic_level
 from edge_agent.io.pictures import MIN_SIDE, decode_bytes
 from edge_agent.line.calibration import read_calibration
-from edge_agent.mqtt.messages import delivery, encode, result_message, schema, topic
+from edge_agent.mqtt.messages import delivery, encode, result_message, schema, station_topic
 from edge_agent.mqtt.triggers import LARGEST, LONGEST, parse
-from tests.line import inspected
+from tests.line import NOON, inspected
 from tests.made import gradient
 
 ROOT = Path(__file__).parents[2]
@@ -82,9 +83,9 @@ def payload(data: bytes) -> None:
     made = inspected(station=station or "cam1", part_id=part, reason=reason)
     made = replace(made, frame=replace(made.frame, origin=uri))
     message = result_message(made, Evidence(SavedFile(f"file:///{uri}", "0" * 64, 1), None))
-    sent = json.loads(encode(delivery(message, 1, False)))
+    sent = json.loads(encode(delivery(OutboxRow(1, message, NOON, str(uuid4())), "box", False)))
     _results().validate(sent)
-    place = topic("plant/line", station, "result")
+    place = station_topic("plant/line", "box", station, "result")
     assert place.startswith("plant/line/")
     assert place.endswith("/result")
     assert place.count("/") == 3

@@ -13,7 +13,7 @@ from edge_agent.errors import ConfigError
 from edge_agent.line.calibration import Calibration, MapThreshold, read_calibration
 from edge_agent.settings.by_key import ByKey
 from edge_agent.settings.section import Section
-from edge_agent.settings.values import Fraction, Name, absolute, folder_of, invalid, readable_file
+from edge_agent.settings.values import Fraction, Name, Positive, absolute, folder_of, invalid, readable_file
 from edge_agent.sources.camera.config import CameraConfig
 from edge_agent.sources.folder.config import FolderConfig
 
@@ -39,12 +39,27 @@ class DebounceConfig(Section):
     """When an alarm is raised and cleared.
 
     It is raised when raise_after of the last `of` pictures are NotOK; by default `of` equals raise_after. It is cleared
-    when none of them is and the newest score is below threshold - hysteresis.
+    when none of them is and the newest score is below threshold - hysteresis. An alarm of its own is raised when
+    undecidable_after of the last undecidable_of pictures are NotDecidable, and cleared when none of them is.
     """
 
     raise_after: Annotated[int, Field(ge=1, le=1000)] = 1
     of: Annotated[int, Field(ge=1, le=1000)] = Field(default=None, validate_default=True)
     hysteresis: Fraction = 0.0
+    undecidable_after: Annotated[int, Field(ge=1, le=1000)] = 3
+    undecidable_of: Annotated[int, Field(ge=1, le=1000)] = Field(default=None, validate_default=True)
+
+    @field_validator("undecidable_of", mode="before")
+    @classmethod
+    def _default_undecidable_in_a_row(cls, of: Any, info: ValidationInfo) -> Any:
+        return info.data.get("undecidable_after", 1) if of is None else of
+
+    @field_validator("undecidable_of")
+    @classmethod
+    def _check_undecidable_of(cls, of: int, info: ValidationInfo) -> int:
+        if of < info.data.get("undecidable_after", 0):
+            raise invalid(f"is {of}; must be at least undecidable_after, {info.data['undecidable_after']}")
+        return of
 
     @field_validator("of", mode="before")
     @classmethod
@@ -65,6 +80,7 @@ class StationConfig(Section):
     threshold: the lowest score that is NotOK; or else calibration; with neither, what the checkpoint recommends.
     map_threshold: the lowest heatmap value that belongs to a defect. min_area: the fraction of the picture that a defect
     must cover to count. include, ignore: polygons of (x, y) fractions of the picture; no include means all of it.
+    source_down_s: seconds that the source may give no pictures before that is an alarm.
     """
 
     name: Name = Field(examples=["cam1"])
@@ -77,6 +93,7 @@ class StationConfig(Section):
     include: Polygons = ()
     ignore: Polygons = ()
     debounce: DebounceConfig = Field(default_factory=DebounceConfig)
+    source_down_s: Positive = 10.0
 
     @field_validator("debounce")
     @classmethod

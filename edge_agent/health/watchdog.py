@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from edge_agent.core import Source, Watched
+from edge_agent.core import AlarmKind, Source, Watched
 from edge_agent.health.systemd import Notifier, status_line
 from edge_agent.io.names import Lines
 from edge_agent.line.heartbeat import PATIENCE_S
@@ -55,6 +55,8 @@ class Watchdog:
         not_recording: str | None = None,
         no_evidence: str | None = None,
         sinks_away: Mapping[str, str] | None = None,
+        twin: str | None = None,
+        alarms: Mapping[str, frozenset[AlarmKind]] | None = None,
     ) -> tuple[bool, dict[str, object]]:
         """Return whether all is well, and what /healthz says. A broker or a camera that is away is no illness of the agent.
 
@@ -65,15 +67,20 @@ class Watchdog:
             not_recording: why the journal takes nothing now, so that nothing is inspected; None while it does.
             no_evidence: why no picture can be kept now; None while they can. Inspection goes on without.
             sinks_away: by sink, why its receiver cannot be reached or does not do its part; None says nothing of it.
+            twin: what is known of another agent of the same name, which tells receivers other things; None without one.
+            alarms: by station, the kinds that stand; None says nothing of them.
         """
         away = {one.station: status.reason for one in sources if not (status := one.status()).up}
         hanging = [stage.name for stage in self.hanging]
-        word = "hangs" if hanging else "not recording" if not_recording else "ok" if is_ready else "starting"
+        word = "hangs" if hanging else "not recording" if not_recording else "twin" if twin else ""
+        word = word or ("ok" if is_ready else "starting")
         silent_s = {stage.name: round(stage.silent_s, 1) for stage in self.stages}
-        said = {"status": word, "hanging": hanging, "silent_s": silent_s, "counts": self._status()}
+        said: dict[str, object] = {"status": word, "hanging": hanging, "silent_s": silent_s, "counts": self._status()}
         rows = {station: length for station, length in (undecided or {}).items() if length}
         said |= {"sources_away": away, "sinks_away": dict(sinks_away or {}), "not_decidable_in_a_row": rows}
-        return word == "ok", {**said, "not_recording": not_recording, "no_evidence": no_evidence}
+        standing = {station: sorted(kind.value for kind in kinds) for station, kinds in (alarms or {}).items() if kinds}
+        said |= {"not_recording": not_recording, "no_evidence": no_evidence, "twin": twin, "alarms": standing}
+        return word == "ok", said
 
     def look(self) -> None:
         """Send a ping and the status, or say what hangs."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError
@@ -27,6 +28,7 @@ class Database:
         exclusive: context manager that keeps other processes from writing; one block at a time in a process.
         abandon: unlocks the database and leaves its files as they are, in place of disposing of the engines; None where a
             server keeps them.
+        file: the file of an SQLite database; None where a server keeps it.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Database:
     ballast: Ballast | None = None
     exclusive: Callable[[], AbstractContextManager[None]] = nullcontext
     abandon: Callable[[], None] | None = None
+    file: Path | None = None
 
 
 @contextmanager

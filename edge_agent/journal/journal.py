@@ -7,23 +7,27 @@ inspected again.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from itertools import groupby
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from sqlalchemy import Select, Text, bindparam, cast, delete, exists, func, insert, select, update
+from sqlalchemy import Select, Text, bindparam, cast, delete, exists, insert, select, update
 from sqlalchemy.engine import Connection, Engine
 
-from edge_agent.core import AlarmEvent, Evaluation, Evidence, Inspection, Message, StoredFile
+from edge_agent.core import AlarmChange, AlarmKind, Evaluation, Evidence, Inspection, Message, StoredFile
 from edge_agent.errors import JournalError, JournalOverwritten
 from edge_agent.io.clock import EARLIEST
 from edge_agent.journal.database import Database, journal_errors
 from edge_agent.journal.opening import open_database
 from edge_agent.journal.outbox import Outbox
 from edge_agent.journal.purge import PurgeSearch, PurgeStep
+from edge_agent.journal.remembered.alarms import insert_change, old_changes, standing_alarms
+from edge_agent.journal.remembered.epoch import Marker, Reached, highest_seq, newest_seq, place_of, present_epoch
 from edge_agent.journal.rows import (
     Outcome,
     RecordedInspection,
@@ -35,6 +39,7 @@ from edge_agent.journal.rows import (
     region_rows,
 )
 from edge_agent.journal.tables import (
+    alarm_changes,
     as_nanoseconds,
     as_text,
     deliveries,
@@ -43,7 +48,6 @@ from edge_agent.journal.tables import (
     label_is_to_learn,
     labels,
     ledger,
-    line_alarm,
     outbox,
     regions,
 )
@@ -53,6 +57,7 @@ _DELIVER = insert(deliveries).from_select(
     ["seq", "receiver"],
     select(outbox.c.seq, cast(bindparam("receiver"), Text)).where(outbox.c.id == bindparam("message")),
 )
+log = logging.getLogger(__name__)
 PAGE = 1000  # rows per query where there may be any number
 
 
@@ -63,8 +68,18 @@ def _now() -> datetime:
 class Journal:
     """One agent's journal. Every method may be called from any thread and raises JournalError if the database fails."""
 
-    def __init__(self, database: Database, clock: Callable[[], datetime] = _now) -> None:
-        self._database, self._clock = database, clock
+    def __init__(self, database: Database, agent: str = "", clock: Callable[[], datetime] = _now) -> None:
+        """Take an open database; begin a new epoch if it was created or restored.
+
+        Args:
+            database: locked for this agent.
+            agent: the agent's name.
+            clock: gives the time of each inspection's record, aware.
+
+        Raises:
+            JournalError: the database fails.
+        """
+        self._database, self._agent, self._clock = database, agent, clock
         self._write_lock = Lock()
         self._old, self._ok, self._others = (
             PurgeSearch(start=(EARLIEST, 0)),
@@ -74,20 +89,32 @@ class Journal:
         self.unread: str | None = None  # why the last question could not be answered; None: it was
         self._closed = False
         self._overwritten = False  # by another program
+        self._marker = Marker(Path(f"{database.file}.epoch")) if database.file else None
+        self._highest = 0  # seq that was ever given
+        self.epoch = ""  # of its messages, see remembered/epoch.py
+        self._begin_epoch()
 
     @classmethod
-    def open(cls, url: str, *, ballast: bool = False, clock: Callable[[], datetime] = _now) -> Journal:
+    def open(cls, url: str, *, agent: str = "", ballast: bool = False, clock: Callable[[], datetime] = _now) -> Journal:
         """Open a journal exclusively for this agent, creating or upgrading its tables.
 
         Args:
             url: sqlite:///PATH or postgresql://...
+            agent: the agent's name, which is recorded with each inspection.
             ballast: keep a reserve file on SQLite's disk for when it is full (see ballast.py); default False.
             clock: gives the time of each inspection's record, aware; default the machine's.
 
         Raises:
             JournalError: it cannot be opened; an existing journal is then left unchanged.
         """
-        return cls(open_database(url, ballast=ballast), clock)
+        database = open_database(url, ballast=ballast)
+        try:
+            return cls(database, agent, clock)
+        except BaseException:
+            database.readers.dispose()
+            database.writer.dispose()
+            database.release()
+            raise
 
     def record(self, inspection: Inspection, evidence: Evidence, messages: Sequence[Message]) -> bool:
         """Commit one inspection with its regions, ledger entry and messages.
@@ -116,7 +143,9 @@ class Journal:
                 elif _seen(connection, station, file):
                     return False
                 connection.execute(insert(ledger).values(ledger_row(inspection.frame.station, file)))
-            inserted = connection.execute(insert(inspections).values(inspection_row(inspection, evidence, now)))
+            inserted = connection.execute(
+                insert(inspections).values(inspection_row(inspection, evidence, now, self._agent))
+            )
             assert inserted.inserted_primary_key is not None
             number = inserted.inserted_primary_key[0]
             if inspection.verdict.regions:
@@ -159,13 +188,26 @@ class Journal:
         with self._reading() as connection:
             return sorted(connection.scalars(waiting))
 
-    def last_alarm_states(self) -> dict[str, bool]:
-        """Return for each station that ever had an alarm whether it is still active; simulated alarms do not count."""
-        newest = select(func.max(inspections.c.number)).where(line_alarm(inspections.c)).group_by(inspections.c.station)
-        query = select(inspections.c.station, inspections.c.alarm).where(inspections.c.number.in_(newest))
+    def record_alarm(self, change: AlarmChange, messages: Sequence[Message]) -> None:
+        """Commit a change of an alarm that no single picture made, with its messages; once, however often it is called.
+
+        Args:
+            change: what to record.
+            messages: what to send about it; may be empty.
+        """
+        now = self._clock()
+        with self._writing() as connection:
+            if connection.scalar(select(exists().where(alarm_changes.c.id == change.id))):
+                return
+            insert_change(connection, change)
+            if messages:
+                connection.execute(insert(outbox), outbox_rows(None, messages, now))
+                connection.execute(_DELIVER, delivery_rows(messages))
+
+    def standing_alarms(self) -> dict[str, frozenset[AlarmKind]]:
+        """Return for each station that ever had an alarm which kinds still stand; simulated ones do not count."""
         with self._reading() as connection:
-            found = connection.execute(query).all()
-        return {station: AlarmEvent(alarm) is not AlarmEvent.CLEARED for station, alarm in found}
+            return standing_alarms(connection)
 
     def last_inspected_at(self) -> datetime | None:
         """Return when the newest inspection was recorded; None without any."""
@@ -270,6 +312,7 @@ class Journal:
         Inspections with waiting messages stay, and so does each station's last one that changed or repeated its alarm.
         A step that meets many of those may delete none and still report more: the next step continues behind them.
         """
+        self._purge_alarm_messages(moment)
         return self._purge(self._old, limit, labelled_since, moment)
 
     def purge_oldest(self, limit: int = 500, labelled_since: datetime | None = None) -> PurgeStep:
@@ -305,6 +348,19 @@ class Journal:
                     connection.execute(delete(column.table).where(column.in_(numbers)))
         return PurgeStep(len(numbers), more)
 
+    def _purge_alarm_messages(self, moment: datetime) -> None:
+        """Delete changes of alarms before `moment` but for the last of each, and messages that wait for nobody."""
+        old = (outbox.c.inspection.is_(None)) & (outbox.c.created_at < moment)
+        waits = exists().where(deliveries.c.seq == outbox.c.seq, deliveries.c.sent_at.is_(None))
+        with self._reading() as connection:
+            seqs = list(connection.scalars(select(outbox.c.seq).where(old, ~waits).limit(PAGE)))
+            numbers = old_changes(connection, moment, PAGE)
+        if seqs or numbers:
+            with self._writing() as connection:
+                connection.execute(delete(alarm_changes).where(alarm_changes.c.number.in_(numbers)))
+                for column in (deliveries.c.seq, outbox.c.seq):
+                    connection.execute(delete(column.table).where(column.in_(seqs)))
+
     def close(self) -> None:
         """Finish the current write, close the database and unlock it. Closing twice is allowed.
 
@@ -322,12 +378,31 @@ class Journal:
             self._database.writer.dispose()
             self._database.release()
 
+    def _begin_epoch(self) -> None:
+        found = self._marker.read() if self._marker else None
+        with self._database.exclusive(), self._transaction(self._database.writer) as connection:
+            place = place_of(connection, self._database.file)
+            self._highest = highest_seq(connection)
+            self.epoch, why = present_epoch(connection, place, found, _now())
+        if self._marker:
+            self._marker.write(Reached(self.epoch, self._highest))
+        if why:
+            log.warning(
+                "journal %s: a new epoch of its messages begins, as it was restored or moved: %s",
+                self._database.name,
+                why,
+            )
+
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
         ballast = self._database.ballast
         try:
-            with self._write_lock, self._database.exclusive(), self._transaction(self._database.writer) as connection:
-                yield connection
+            with self._write_lock, self._database.exclusive():
+                with self._transaction(self._database.writer) as connection:
+                    yield connection
+                    self._highest = max(self._highest, newest_seq(connection))
+                if self._marker:
+                    self._marker.write(Reached(self.epoch, self._highest))
         except JournalError:
             if ballast:
                 ballast.release()  # the caller tries again

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager
 from datetime import datetime, timezone
 
-from sqlalchemy import bindparam, func, select, update
+from sqlalchemy import bindparam, delete, func, insert, select, update
 from sqlalchemy.engine import Connection
 
 from edge_agent.core import OutboxRow
 from edge_agent.journal.rows import waiting
-from edge_agent.journal.tables import deliveries, outbox
+from edge_agent.journal.tables import deliveries, epoch_of, outbox, retained
 
 Transaction = Callable[[], AbstractContextManager[Connection]]
 
@@ -28,12 +28,14 @@ class Outbox:
             writing: opens a transaction that writes.
         """
         self._reading, self._writing = reading, writing
+        self._receiver = receiver
         self._waits = (deliveries.c.receiver == receiver) & deliveries.c.sent_at.is_(None)
         self._of_receiver = deliveries.c.receiver == receiver
 
     def pending(self, limit: int) -> list[OutboxRow]:
         """Return the first `limit` messages that are not marked as sent, in seq order."""
-        query = select(outbox).join(deliveries, deliveries.c.seq == outbox.c.seq).where(self._waits)
+        query = select(outbox, epoch_of(outbox.c.seq)).join(deliveries, deliveries.c.seq == outbox.c.seq)
+        query = query.where(self._waits)
         with self._reading() as connection:
             return [waiting(row) for row in connection.execute(query.order_by(deliveries.c.seq).limit(limit))]
 
@@ -53,3 +55,21 @@ class Outbox:
         with self._reading() as connection:
             count, created_at = connection.execute(query).one()
         return count, created_at
+
+    def retained(self) -> set[str]:
+        """Return the topics that the receiver may keep for later subscribers."""
+        with self._reading() as connection:
+            return set(connection.scalars(select(retained.c.topic).where(retained.c.receiver == self._receiver)))
+
+    def retain(self, topics: Collection[str]) -> None:
+        """Record, before it is published, that the receiver keeps these topics until they are cleared."""
+        if new := set(topics) - self.retained():
+            with self._writing() as connection:
+                connection.execute(insert(retained), [{"receiver": self._receiver, "topic": one} for one in new])
+
+    def forget(self, topics: Collection[str]) -> None:
+        """Record that the receiver keeps these topics no longer."""
+        which = retained.c.receiver == self._receiver, retained.c.topic.in_(list(topics))
+        if topics:
+            with self._writing() as connection:
+                connection.execute(delete(retained).where(*which))

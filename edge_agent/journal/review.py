@@ -14,6 +14,7 @@ from sqlalchemy import Column, ColumnElement, Row, func, literal_column, select,
 from edge_agent.core import AlarmEvent
 from edge_agent.journal.database import Database, journal_errors
 from edge_agent.journal.opening import attach_database
+from edge_agent.journal.remembered.alarms import ended_after
 from edge_agent.journal.rows import RecordedInspection, recorded
 from edge_agent.journal.tables import (
     follows,
@@ -247,13 +248,17 @@ class JournalReview:
         of_station = select(inspections).where(columns.station == station, line_alarm(columns))
         newest_first = of_station.order_by(columns.number.desc()).limit(1)
         last = self._read(newest_first)
-        if not last or last[0].alarm == AlarmEvent.CLEARED.value:
+        if not last or last[0].alarm == AlarmEvent.CLEARED.value or last[0].number <= self._ended_after(station):
             return None
         raised = self._recorded(self._read(newest_first.where(columns.alarm == AlarmEvent.RAISED.value)) or last)[0]
         said = self._read(
             select(outbox.c.payload, outbox.c.created_at).where(outbox.c.id == acknowledgement(raised.id))
         )
         return StandingAlarm(raised, said[0].payload["by"] if said else None, said[0].created_at if said else None)
+
+    def _ended_after(self, station: str) -> int:
+        with journal_errors(self._database.name), self._database.readers.begin() as connection:
+            return ended_after(connection, station)
 
     def _labelled_page(self, chosen: Selection, limit: int, older: Position | None) -> ReviewPage:
         found = self._labelled(chosen)

@@ -60,7 +60,8 @@ class Label:
 class RecordedInspection:
     """An inspection as the journal stores it: without the pixels and the heatmap.
 
-    score: None when there was no reading. map_threshold: None in rows from before schema 0005. evidence: the files that
+    score: None when there was no reading. map_threshold: None in rows from before schema 0005. agent: its name, None in rows
+    from before schema 0010. evidence: the files that
     still exist, as far as retention has reported deletions to the journal. timings: milliseconds by stage. label: what a
     person said of it and has not undone; only where reader.py reads it.
     """
@@ -83,6 +84,7 @@ class RecordedInspection:
     timings: Mapping[str, float]
     evidence: Evidence
     simulated: bool
+    agent: str | None = None
     label: Label | None = None
 
     @property
@@ -112,13 +114,14 @@ def ledger_row(station: str, file: StoredFile) -> dict[str, Any]:
     return row
 
 
-def inspection_row(inspection: Inspection, evidence: Evidence, now: datetime) -> dict[str, Any]:
+def inspection_row(inspection: Inspection, evidence: Evidence, now: datetime, agent: str) -> dict[str, Any]:
     """Return the row of one inspection without its number; regions have rows of their own.
 
     Args:
         inspection: what was inspected.
         evidence: its pictures on disk.
         now: when it is recorded, aware; stored as inspected_at.
+        agent: name of the agent that records it.
     """
     frame, verdict, reading = inspection.frame, inspection.verdict, inspection.reading
     height, width = frame.pixels.shape[:2]
@@ -145,6 +148,7 @@ def inspection_row(inspection: Inspection, evidence: Evidence, now: datetime) ->
         **_file_columns("image", evidence.image),
         **_file_columns("overlay", evidence.overlay),
         "simulated": inspection.simulated,
+        "agent": agent,
     }
 
 
@@ -162,11 +166,11 @@ def region_rows(number: int, found: Sequence[Region]) -> list[dict[str, Any]]:
     ]
 
 
-def outbox_rows(number: int, messages: Sequence[Message], now: datetime) -> list[dict[str, Any]]:
+def outbox_rows(number: int | None, messages: Sequence[Message], now: datetime) -> list[dict[str, Any]]:
     """Return the outbox rows of an inspection's messages.
 
     Args:
-        number: the inspection's number.
+        number: the inspection's number; None for messages of no inspection.
         messages: in the order of sending.
         now: when they are recorded, aware.
     """
@@ -190,7 +194,7 @@ def delivery_rows(messages: Sequence[Message]) -> list[dict[str, Any]]:
 
 def waiting(row: Row[Any]) -> OutboxRow:
     """Convert a row of the outbox."""
-    return OutboxRow(row.seq, Message(row.id, row.kind, row.station, row.payload), row.created_at)
+    return OutboxRow(row.seq, Message(row.id, row.kind, row.station, row.payload), row.created_at, row.epoch)
 
 
 def label_of(row: Row[Any]) -> Label:
@@ -241,6 +245,7 @@ def recorded(row: Row[Any], region_rows: Sequence[Row[Any]], label: Label | None
             overlay=_file(row.overlay_uri, row.overlay_sha256, row.overlay_size),
         ),
         simulated=row.simulated,
+        agent=row.agent,
         label=label,
     )
 

@@ -99,6 +99,7 @@ def open_sqlite(url: URL, *, ballast: bool = False) -> Database:
         reserve,
         lambda: _exclusive(path),
         abandon=abandon,
+        file=path,
     )
 
 
@@ -116,7 +117,7 @@ def attach_sqlite(url: URL) -> Database:
     readers = _engine(path, NullPool, "BEGIN", ["query_only = ON", f"busy_timeout = {BUSY_MS}"])
     with journal_errors(str(path)), readers.begin() as connection:
         require_current_schema(connection, str(path))
-    return Database(str(path), writer, readers, _size, lambda: None, exclusive=lambda: _exclusive(path))
+    return Database(str(path), writer, readers, _size, lambda: None, exclusive=lambda: _exclusive(path), file=path)
 
 
 def _locking(error: OSError) -> str:

@@ -16,6 +16,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    Label,
     MetaData,
     Table,
     Text,
@@ -23,6 +24,7 @@ from sqlalchemy import (
     exists,
     literal_column,
     or_,
+    select,
 )
 from sqlalchemy.engine import Dialect
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
@@ -141,6 +143,7 @@ inspections = Table(
     Column("overlay_sha256", Text),
     Column("overlay_size", BigInteger),
     Column("simulated", Boolean, nullable=False),
+    Column("agent", SafeText),  # its name; NULL: recorded before schema 0010
 )
 
 
@@ -246,7 +249,7 @@ outbox = Table(
     Column("kind", Text, nullable=False),
     Column("station", SafeText, nullable=False),
     Column("payload", JSON, nullable=False),
-    Column("inspection", _number, ForeignKey("inspections.number"), nullable=False),
+    Column("inspection", _number, ForeignKey("inspections.number")),  # NULL: of an alarm that no picture made
     Column("created_at", Utc, nullable=False),
     sqlite_autoincrement=True,  # a seq is never used twice
 )
@@ -274,6 +277,46 @@ Index(
 # Almost no row is in it. Without it a query for dropped messages scans every sent row, and blocks the agent's writes.
 _dropped = deliveries.c.dropped.is_not(None)
 Index("ix_deliveries_dropped", deliveries.c.seq, sqlite_where=_dropped, postgresql_where=_dropped)
+
+# A message is of the last epoch that begins at its seq or before.
+epochs = Table(
+    "epochs",
+    metadata,
+    Column("first_seq", _number, primary_key=True, autoincrement=False),
+    Column("epoch", Text, nullable=False),  # UUID
+    Column("place", Text, nullable=False),  # what tells this database from a copy of it
+    Column("begun_at", Utc, nullable=False),
+)
+
+
+def epoch_of(seq: Column[Any]) -> Label[Any]:
+    """Return the epoch of a message, by its seq, as the column `epoch`."""
+    last = select(epochs.c.epoch).where(epochs.c.first_seq <= seq).order_by(epochs.c.first_seq.desc()).limit(1)
+    return last.correlate(seq.table).scalar_subquery().label("epoch")
+
+
+# Alarms that no single picture raised or cleared; those that one did are in inspections.alarm. Rows are only ever added.
+alarm_changes = Table(
+    "alarm_changes",
+    metadata,
+    Column("number", _number, primary_key=True),  # in the order of recording, whatever the clock does
+    Column("id", Text, nullable=False, unique=True),  # of its message
+    Column("station", SafeText, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("event", Text, nullable=False),
+    Column("at", Utc, nullable=False),
+    Column("reason", SafeText, nullable=False),
+    Column("after", _number, nullable=False),  # number of the last inspection before it
+)
+Index("ix_alarm_changes_station", alarm_changes.c.station, alarm_changes.c.kind, alarm_changes.c.number)
+
+# Topics that a receiver keeps for later subscribers until the agent clears them.
+retained = Table(
+    "retained",
+    metadata,
+    Column("receiver", Text, primary_key=True),
+    Column("topic", SafeText, primary_key=True),
+)
 
 # What people say of inspections. Rows are only ever added, and outlive their inspections: no foreign key to those.
 labels = Table(

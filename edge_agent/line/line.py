@@ -96,7 +96,7 @@ class Line:
             evidence_saver: keeps evidence.
             journal: records.
             build_messages: gives the messages of an inspection, which are recorded with it.
-            observers: get each recorded inspection.
+            observers: get each recorded inspection, in this order; may be filled until run().
             alarms: debounce states to go on from.
             batch: frames that are read at once, at most.
             max_wait_s: seconds that a frame may wait for those of other stations (see Inbox.take).

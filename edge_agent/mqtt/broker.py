@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import socket
 import ssl
 from collections.abc import Callable
@@ -13,8 +12,9 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from edge_agent.errors import EdgeAgentError, SinkDown
 from edge_agent.io.backoff import Backoff
+from edge_agent.io.machine import MACHINE_ID, machine_hash
 
-MACHINE_ID = Path("/etc/machine-id")
+TAKEN_OVER = "Session taken over"  # what MQTT 5 names it
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Tls:
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """Where to connect, and as whom. Topics are `<prefix>/<station>/...` and `<prefix>/<agent>/status`.
+    """Where to connect, and as whom. Topics are `<prefix>/<agent>/<station>/...` and `<prefix>/<agent>/status`.
 
     password: the text, or what gives it at every connection, so that it can change.
     client_id: None for one made of this machine's id and the agent's name.
@@ -69,15 +69,8 @@ class Broker:
 
 
 def default_client_id(agent: str, machine_id: Path = MACHINE_ID) -> str:
-    """23 letters and digits, which every broker takes; the same for the same agent on the same machine, and no other.
-
-    The machine's id is hashed, as machine-id(5) asks; a machine without one goes by its name.
-    """
-    try:
-        machine = machine_id.read_text("ascii").strip()
-    except (OSError, ValueError):
-        machine = ""
-    return "edgeagent" + hashlib.sha256(f"{machine or socket.gethostname()}/{agent}".encode()).hexdigest()[:14]
+    """23 letters and digits, which every broker takes; the same for the same agent on the same machine, and no other."""
+    return "edgeagent" + machine_hash(agent, machine_id)[:14]
 
 
 def tls_context(tls: Tls) -> ssl.SSLContext:
@@ -146,7 +139,7 @@ _OF_REASONS = {
     "Retain not supported": "allow retained messages at the broker",
     "QoS not supported": "allow QoS 1 at the broker",
     "Quota exceeded": "raise the broker's limits",
-    "Session taken over": "another client uses the same id: give each agent its own agent.name or mqtt.client_id",
+    TAKEN_OVER: "another client uses the same id: give each agent its own agent.name or mqtt.client_id",
     "Keep alive timeout": "the broker is gone or hangs, or the network between",
     "Protocol error": "what answers there is no MQTT 5 broker: correct mqtt.host and mqtt.port",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -70,7 +71,7 @@ class TlsConfig(Section):
 
 
 class MqttConfig(SinkSection):
-    """The broker. Topics are PREFIX/STATION/{alarm,result,state} and PREFIX/AGENT/status.
+    """The broker. Topics are PREFIX/AGENT/STATION/{alarm,result,state} and PREFIX/AGENT/status.
 
     port: default 8883 with tls, 1883 without. results: every inspection is published, not the alarms alone.
     client_id: None is made from the machine's id.
@@ -96,17 +97,16 @@ class MqttConfig(SinkSection):
 
         In a replay it has a client id and a status topic of its own, so as not to disturb a daemon of the same config.
         """
-        from edge_agent.core import MQTT
         from edge_agent.mqtt.sender import MqttSink
         from edge_agent.mqtt.triggers import MqttTriggers
 
-        agent, own = context.agent, self
+        own = self
         if context.replay:
-            agent = f"{agent}-replay"
+            context = replace(context, identity=replace(context.identity, name=f"{context.identity.name}-replay"))
             own = self.model_copy(update={"client_id": self.client_id and f"{self.client_id}-replay"})
-        broker = own.broker(agent)
+        broker = own.broker(context.identity.name)
         commands = MqttTriggers(broker, context.asked, context.ledger) if context.asked and context.ledger else None
-        return MqttSink(broker, context.outbox(MQTT), results=self.results, alarms=context.alarms, commands=commands)
+        return MqttSink(broker, context, results=self.results, commands=commands)
 
     def broker(self, agent: str) -> Broker:
         """Return where to connect, and as whom. The password is read at every connection, so that it can change."""
@@ -132,7 +132,7 @@ class MqttConfig(SinkSection):
         secret = f", password from {self.password}" if self.password else ""
         mutual = ", with a client certificate" if self.tls and self.tls.cert else ""
         kinds = "alarm,result,state" if self.results else "alarm,state"
-        topics = f"{self.prefix}/STATION/{{{kinds}}}, {self.prefix}/{agent}/status"
+        topics = f"{self.prefix}/{agent}/STATION/{{{kinds}}}, {self.prefix}/{agent}/status"
         return f"{scheme}://{host}:{self.port}{who}{secret}{mutual}; {topics}"
 
     def require(self) -> None:

@@ -10,7 +10,7 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 
 import paho.mqtt.client as paho
@@ -21,18 +21,29 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge_agent.errors import SinkDown
-from edge_agent.mqtt.broker import Broker, connection_error_text, default_client_id, reason_text, tls_context
+from edge_agent.mqtt.broker import (
+    TAKEN_OVER,
+    Broker,
+    connection_error_text,
+    default_client_id,
+    reason_text,
+    tls_context,
+)
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The broker took the connection. Messages it allows unacknowledged at once, and bytes per packet (None: any)."""
+    """The broker took the connection. Messages it allows unacknowledged at once, and bytes per packet (None: any).
+
+    resumed: the broker had kept a session of this client. unheard: why it makes no subscription, where that may be.
+    """
 
     receive_maximum: int
     maximum_packet_size: int | None
-    resumed: bool = False  # the broker had kept a session of this client
+    resumed: bool = False
+    unheard: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +56,14 @@ class Acknowledged:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The connection is over, or never came to be: why, and what to do. crashed: the network thread died of a bug."""
+    """The connection is over, or never came to be: why, and what to do. crashed: the network thread died of a bug.
+
+    taken_over: another client has connected with the same id.
+    """
 
     why: str
     crashed: bool = False
+    taken_over: bool = False
 
 
 ConnectionEvent = Accepted | Acknowledged | Ended
@@ -66,26 +81,32 @@ class Will:
 class Arrived:
     """A message has come, at `at` (monotonic seconds); the broker keeps it until acknowledge(), unless mid is None.
 
-    waited: it may have been sent before this connection heard the topic, however long ago.
+    waited: it may have been sent before this connection heard the topic, however long ago. retained: it was sent before the
+    subscription was made, and the broker keeps it for whoever subscribes.
     """
 
+    topic: str
     payload: bytes
     mid: int | None
     at: float
     waited: bool
+    retained: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """What a connection is to on_event with QoS 1. For `keep_s` seconds after its end the broker keeps what comes meanwhile.
+    """What a connection is to hear with QoS 1. For `keep_s` seconds after its end the broker keeps what comes meanwhile.
 
     largest: bytes of a packet; the broker is to throw larger ones away. take: runs in the connection's thread.
+    required: without it the connection is of no use, and the broker has to number subscriptions. Otherwise it may be refused,
+    nothing is kept, and what the broker retains comes, too.
     """
 
     topic: str
     keep_s: int
     largest: int
     take: Callable[[Connection, Arrived], None]
+    required: bool = True
 
 
 class Connection:
@@ -117,7 +138,7 @@ class Connection:
             SinkDown: the password or a certificate cannot be read.
         """
         self._tls, self._client_id, self._on_event = broker.tls, client_id, on_event
-        self._accepted = self._dropped = False
+        self._accepted = self._dropped = self._taken_over = False
         self._why: str | None = None
         self._complaint: str | None = None
         self._subscription, self._offered = subscription, Accepted(0, None)
@@ -146,14 +167,14 @@ class Connection:
         if broker.tls is not None:
             client.tls_set_context(tls_context(broker.tls))
         session = Properties(PacketTypes.CONNECT)
-        if subscription is not None:
+        if subscription is not None and subscription.required:
             session.SessionExpiryInterval, session.MaximumPacketSize = subscription.keep_s, subscription.largest
             session.ReceiveMaximum = 65535  # one that is not acknowledged yet must not hold up another
         client.connect_async(
             broker.host,
             broker.port,
             keepalive=broker.keepalive_s,
-            clean_start=subscription is None,
+            clean_start=subscription is None or not subscription.required,
             properties=session,
         )
         client.loop_start()
@@ -197,12 +218,16 @@ class Connection:
             accepted = self._offered = Accepted(receive_maximum, largest, flags.session_present)
             if self._subscription is None:
                 self._on_event(self, accepted)
+            elif not self._subscription.required:
+                client.subscribe(self._subscription.topic, options=SubscribeOptions(qos=1))
             elif not getattr(properties, "SubscriptionIdentifierAvailable", 1):
                 self._refuse("the broker numbers no subscriptions (MQTT 5): use one that does")
             else:
                 numbered = Properties(PacketTypes.SUBSCRIBE)
                 numbered.SubscriptionIdentifier = self._number
-                options = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
+                # noLocal: answers to commands are published beside the commands.
+                handling = SubscribeOptions.RETAIN_DO_NOT_SEND
+                options = SubscribeOptions(qos=1, noLocal=True, retainHandling=handling)
                 client.subscribe(self._subscription.topic, options=options, properties=numbered)
 
     def _on_subscribe(
@@ -212,13 +237,19 @@ class Connection:
         if refusal is None:
             self._on_event(self, self._offered)
         elif self._subscription is not None:
-            self._refuse(f"the broker refuses to let {self._subscription.topic} be heard: {reason_text(refusal)}")
+            why = f"the broker refuses to let {self._subscription.topic} be heard: {reason_text(refusal)}"
+            if self._subscription.required:
+                self._refuse(why)
+            else:
+                self._on_event(self, replace(self._offered, unheard=why))
 
     def _on_message(self, client: paho.Client, userdata: object, message: paho.MQTTMessage) -> None:
         if self._subscription is not None:
             waited = self._number not in getattr(message.properties, "SubscriptionIdentifier", ())
             mid = message.mid if message.qos else None
-            self._subscription.take(self, Arrived(bytes(message.payload), mid, time.monotonic(), waited))
+            self._subscription.take(
+                self, Arrived(message.topic, bytes(message.payload), mid, time.monotonic(), waited, message.retain)
+            )
 
     def _refuse(self, why: str) -> None:
         self._why = why
@@ -237,6 +268,7 @@ class Connection:
         reason: ReasonCode,
         properties: object,
     ) -> None:
+        self._taken_over = flags.is_disconnect_packet_from_server and str(reason) == TAKEN_OVER
         if self._why is None and flags.is_disconnect_packet_from_server:
             self._why = f"the broker ended the connection: {reason_text(reason)}"
         elif self._why is None and self._accepted and str(reason) == "Protocol error":
@@ -253,7 +285,7 @@ class Connection:
 
     def _on_end(self, error: Exception | None) -> None:
         if error is None:
-            self._on_event(self, Ended(self._why or self._guess()))
+            self._on_event(self, Ended(self._why or self._guess(), taken_over=self._taken_over))
         elif isinstance(error, OSError | UnicodeError):
             self._on_event(self, Ended(connection_error_text(error, self._tls)))
         else:

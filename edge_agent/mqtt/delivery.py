@@ -29,7 +29,7 @@ from datetime import datetime, timezone
 
 from edge_agent.core import Outbox, OutboxRow
 from edge_agent.mqtt.connection import Accepted, Acknowledged, Connection
-from edge_agent.mqtt.messages import delivery, encode, topic
+from edge_agent.mqtt.messages import delivery, encode, station_topic
 
 log = logging.getLogger(__name__)
 
@@ -65,18 +65,26 @@ class Delivery:
     """
 
     def __init__(
-        self, outbox: Outbox, prefix: str, *, window: int, late_s: float, again_after: Callable[[int], float]
+        self,
+        outbox: Outbox,
+        prefix: str,
+        agent: str,
+        *,
+        window: int,
+        late_s: float,
+        again_after: Callable[[int], float],
     ) -> None:
         """Prepare; begin() starts on a connection.
 
         Args:
             outbox: the messages that wait.
             prefix: first levels of all topics.
+            agent: its name, the level after them.
             window: messages that may be unacknowledged at once.
             late_s: seconds after which a message is marked as historical.
             again_after: gives the seconds to wait after so many refusals of one topic.
         """
-        self._outbox, self._prefix = outbox, prefix
+        self._outbox, self._prefix, self._agent = outbox, prefix, agent
         self._own_window, self._late_s, self._again_after = window, late_s, again_after
         self._acknowledged: set[int] = set()  # seqs that are still to be marked sent
         self._unanswered: set[int] = set()  # seqs that were sent, on whatever connection, and never answered
@@ -122,21 +130,22 @@ class Delivery:
         """Publish a retained message. Returns the connection's number of it."""
         return self._send(topic, payload, retain=True)
 
-    def handle_answer(self, answer: Acknowledged) -> str | None:
-        """Handle the broker's answer; return the topic of a retained message that it refused, to be published again."""
+    def handle_answer(self, answer: Acknowledged) -> tuple[str, bool] | None:
+        """Handle the broker's answer; of a retained message return its topic, and whether the broker took it."""
         message = self._in_flight.pop(answer.mid)
         self._suspected_topics.discard(message.lane)
         if message.seq is not None:
             self._unanswered.discard(message.seq)
         if answer.refused is not None:
             self._pause_lane(message, answer.refused)
-            return message.topic if message.seq is None else None
+            return (message.topic, False) if message.seq is None else None
         self._lost_connections.pop(message.lane, None)
         if self._paused.pop(message.lane, None):
             self._reopen(message)
         if message.seq is not None:
             self._acknowledged.add(message.seq)
-        return None
+            return None
+        return message.topic, True
 
     def mark(self) -> None:
         """Mark what was acknowledged, on whatever connection. If the outbox cannot now, call it again."""
@@ -217,7 +226,7 @@ class Delivery:
 
     def _size(self, row: OutboxRow) -> int:
         try:
-            return len(encode(delivery(row.message, row.seq, False))) + len(self._topic(row).encode())
+            return len(encode(delivery(row, self._agent, False))) + len(self._topic(row).encode())
         except ValueError:
             return 0  # set aside when it is its turn
 
@@ -240,7 +249,7 @@ class Delivery:
         age_s = (datetime.now(timezone.utc) - row.created_at).total_seconds()
         historical = row.created_at < self._accepted_at or age_s > self._late_s
         try:
-            payload = encode(delivery(row.message, row.seq, historical))
+            payload = encode(delivery(row, self._agent, historical))
         except ValueError as error:
             self._set_aside(row, f"cannot be written as JSON ({error})")
             return
@@ -253,7 +262,7 @@ class Delivery:
         self._unanswered.add(row.seq)
 
     def _topic(self, row: OutboxRow) -> str:
-        return topic(self._prefix, row.message.station, row.message.kind)
+        return station_topic(self._prefix, self._agent, row.message.station, row.message.kind)
 
     def _send(
         self, topic: str, payload: bytes, *, lane: str | None = None, retain: bool = False, seq: int | None = None

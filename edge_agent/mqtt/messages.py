@@ -17,21 +17,49 @@ from importlib.resources import files
 from typing import Any
 from uuid import UUID
 
-from edge_agent.core import AlarmEvent, Evaluation, Evidence, Inspection, Message, SavedFile
+from edge_agent.core import (
+    AgentIdentity,
+    AgentNow,
+    AlarmChange,
+    AlarmKind,
+    Evaluation,
+    Evidence,
+    Inspection,
+    Message,
+    OutboxRow,
+    SavedFile,
+    StationNow,
+)
 from edge_agent.io.names import topic_level
 
 Payload = dict[str, object]
 
+# Last levels of a station's topics: messages, which are delivered from the outbox, and what the broker retains.
+MESSAGE_KINDS = ("alarm", "result", "verdict", "acknowledged")
+STATION_KINDS = (*MESSAGE_KINDS, "state", "image")
 
-def topic(prefix: str, node: str, kind: str) -> str:
-    """Return `<prefix>/<node>/<kind>`.
+
+def agent_topic(prefix: str, agent: str, *levels: str) -> str:
+    """Return `<prefix>/<agent>/<levels>`, such as `.../status`.
 
     Args:
         prefix: levels separated by `/`; empty ones are left out.
-        node: a station or the agent.
-        kind: last level, such as `alarm`.
+        agent: its name.
+        levels: what follows.
     """
-    return "/".join(topic_level(part) for part in [*filter(None, prefix.split("/")), node, kind])
+    return "/".join(topic_level(part) for part in [*filter(None, prefix.split("/")), agent, *levels])
+
+
+def station_topic(prefix: str, agent: str, station: str, kind: str) -> str:
+    """Return `<prefix>/<agent>/<station>/<kind>`.
+
+    Args:
+        prefix: levels separated by `/`; empty ones are left out.
+        agent: its name.
+        station: its name.
+        kind: of message, one of STATION_KINDS.
+    """
+    return agent_topic(prefix, agent, station, kind)
 
 
 def timestamp(moment: datetime) -> str:
@@ -41,19 +69,53 @@ def timestamp(moment: datetime) -> str:
     return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
+def utc_now() -> datetime:
+    """Return the time of this machine, aware."""
+    return datetime.now(timezone.utc)
+
+
 def alarm_message(inspection: Inspection, evidence: Evidence) -> Message | None:
     """The alarm that this inspection raises, repeats or clears; None when it does nothing to its station's alarm."""
     event = inspection.verdict.alarm
     if event is None:
         return None
-    head: Payload = {"schema": "edge-agent/alarm/1", "id": inspection.id, "event": event.value}
-    return Message(inspection.id, "alarm", inspection.frame.station, head | _findings(inspection, evidence))
+    head: Payload = {"schema": "edge-agent/alarm/2", "id": inspection.id, "event": event.value}
+    own: Payload = {"kind": AlarmKind.DEFECT.value, "reason": inspection.verdict.reason}
+    return Message(inspection.id, "alarm", inspection.frame.station, head | _findings(inspection, evidence, own))
+
+
+def alarm_change_message(change: AlarmChange) -> Message:
+    """The alarm that began or ended otherwise than by one picture: what is said of pictures is null."""
+    payload: Payload = {
+        "schema": "edge-agent/alarm/2",
+        "id": change.id,
+        "event": change.event.value,
+        "ts": timestamp(change.at),
+        "station": change.station,
+        "kind": change.kind.value,
+        "reason": change.reason,
+        "evaluation": Evaluation.UNDEFINED.value,
+        "regions": [],
+        "simulated": False,
+    }
+    nothing = (
+        "part_id",
+        "trigger_id",
+        "score",
+        "threshold",
+        "calibration_id",
+        "model",
+        "model_sha256",
+        "image",
+        "overlay",
+    )
+    return Message(change.id, "alarm", change.station, payload | dict.fromkeys(nothing))
 
 
 def result_message(inspection: Inspection, evidence: Evidence) -> Message:
     """What was found on one picture, whatever it was. `reason`: why it is NotDecidable, or what else is to be said."""
     own_id = _derived_id(inspection.id, "result")
-    head: Payload = {"schema": "edge-agent/result/1", "id": own_id, "inspection_id": inspection.id}
+    head: Payload = {"schema": "edge-agent/result/2", "id": own_id, "inspection_id": inspection.id}
     findings = _findings(inspection, evidence) | {"reason": inspection.verdict.reason}
     return Message(own_id, "result", inspection.frame.station, head | findings)
 
@@ -74,7 +136,7 @@ def acknowledged_message(alarm: str, station: str, who: str, moment: datetime, r
         receivers: names of the receivers that are told.
     """
     payload: Payload = {
-        "schema": "edge-agent/acknowledged/1",
+        "schema": "edge-agent/acknowledged/2",
         "id": acknowledgement_id(alarm),
         "alarm_id": alarm,
         "ts": timestamp(moment),
@@ -84,11 +146,13 @@ def acknowledged_message(alarm: str, station: str, who: str, moment: datetime, r
     return Message(acknowledgement_id(alarm), "acknowledged", station, payload, receivers)
 
 
-def _findings(inspection: Inspection, evidence: Evidence) -> Payload:
+def _findings(inspection: Inspection, evidence: Evidence, own: Payload | None = None) -> Payload:
+    """Return what messages about a picture share. own: what else is said, after the station."""
     frame, verdict, trace = inspection.frame, inspection.verdict, inspection.trace
     return {
         "ts": timestamp(frame.taken_at),
         "station": frame.station,
+        **(own or {}),
         "part_id": frame.part_id,
         "trigger_id": frame.trigger_id,
         "evaluation": verdict.evaluation.value,
@@ -133,85 +197,118 @@ def _derived_id(id_: str, kind: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class StationState:
-    """How a station stands: its alarm; last inspection (Undefined: none yet) and counts since the agent started.
+class LastVerdict:
+    """The last inspection of a station (Undefined: none yet), counts since the agent started, and drift.
 
     drift: what of its pictures is no longer as calibrated, score or brightness (see drift.py).
     """
 
-    station: str
-    since: datetime
-    alarm_active: bool = False
     inspection_id: str | None = None
     ts: datetime | None = None
     evaluation: Evaluation = Evaluation.UNDEFINED
     score: float | None = None
+    part_id: str | None = None
     counts: Mapping[str, int] = field(
         default_factory=lambda: {kind.value: 0 for kind in Evaluation if kind is not Evaluation.UNDEFINED}
     )
     drift: tuple[str, ...] = ()
 
-    def after(self, inspection: Inspection) -> StationState:
-        """The state once this inspection has been made."""
-        verdict = inspection.verdict
-        counted = verdict.evaluation.value
+    def after(self, inspection: Inspection) -> LastVerdict:
+        """What holds once this inspection has been made."""
+        counted = inspection.verdict.evaluation.value
         return replace(
             self,
-            alarm_active=self.alarm_active if verdict.alarm is None else verdict.alarm is not AlarmEvent.CLEARED,
             inspection_id=inspection.id,
             ts=inspection.frame.taken_at,
-            evaluation=verdict.evaluation,
+            evaluation=inspection.verdict.evaluation,
             score=_score(inspection),
+            part_id=inspection.frame.part_id,
             counts={**self.counts, counted: self.counts.get(counted, 0) + 1},
         )
 
 
-def state_payload(state: StationState) -> Payload:
-    """The retained state of a station. `ts`: of its last inspection, or of the agent's start before the first."""
+def state_payload(
+    agent: AgentIdentity, station: str, now: StationNow, last: LastVerdict, trouble: str | None
+) -> Payload:
+    """Return the retained state of a station. `ts`: of its last inspection, or of the agent's start before the first.
+
+    Args:
+        agent: whose station it is.
+        station: its name.
+        now: its source and alarms.
+        last: its last inspection, counts and drift.
+        trouble: why nothing can be recorded, so that nothing is inspected; None while it can.
+    """
     return {
-        "schema": "edge-agent/state/1",
-        "ts": timestamp(state.ts or state.since),
-        "station": state.station,
-        "alarm_active": state.alarm_active,
-        "inspection_id": state.inspection_id,
-        "evaluation": state.evaluation.value,
-        "score": state.score,
-        "since": timestamp(state.since),
-        "counts": dict(state.counts),
-        "drift": list(state.drift),
+        "schema": "edge-agent/state/2",
+        "ts": timestamp(last.ts or agent.since),
+        "agent": agent.name,
+        "epoch": agent.epoch,
+        "station": station,
+        "source": {"up": now.source.up, "since": timestamp(now.source.since), "reason": now.source.reason},
+        "alarm_active": bool(now.alarms),
+        "alarms": sorted(kind.value for kind in now.alarms),
+        "not_recording": trouble,
+        "inspection_id": last.inspection_id,
+        "evaluation": last.evaluation.value,
+        "score": last.score,
+        "part_id": last.part_id,
+        "since": timestamp(agent.since),
+        "counts": dict(last.counts),
+        "drift": list(last.drift),
     }
 
 
-def status_payload(agent: str, version: str, reason: str, moment: datetime) -> Payload:
+def status_payload(
+    agent: AgentIdentity, now: AgentNow, reason: str, moment: datetime, twin: str | None = None
+) -> Payload:
     """Return the retained status of the agent, online or not.
 
     Args:
-        agent: its name.
-        version: of edge-agent.
+        agent: who it is.
+        now: what it inspects, and whether it records.
         reason: `connected`, `stopped`, or `lost`. The broker publishes the last for an agent that no longer can; its `ts` is
             when the lost connection was started, as the broker keeps the text from then.
         moment: UTC, aware.
+        twin: what is known of another agent of this name; None without one.
     """
     return {
-        "schema": "edge-agent/status/1",
+        "schema": "edge-agent/status/2",
         "online": reason == "connected",
         "reason": reason,
         "ts": timestamp(moment),
-        "agent": agent,
-        "version": version,
+        "agent": agent.name,
+        "epoch": agent.epoch,
+        "instance": agent.instance,
+        "since": timestamp(agent.since),
+        "version": agent.version,
+        "config_sha256": now.config_sha256,
+        "stations": {
+            name: {
+                "model": one.trace.model,
+                "model_sha256": one.trace.model_sha256,
+                "checkpoint_sha256": one.trace.checkpoint_sha256,
+                "calibration_id": one.trace.calibration_id,
+            }
+            for name, one in now.stations.items()
+        },
+        "not_recording": now.not_recording,
+        "twin": twin,
     }
 
 
-def delivery(message: Message, seq: int, historical: bool) -> Payload:
+def delivery(row: OutboxRow, agent: str, historical: bool) -> Payload:
     """Return a message as it is sent.
 
     Args:
-        message: as the journal holds it.
-        seq: its place in the outbox.
+        row: as the journal holds it.
+        agent: the name of the agent that sends it.
         historical: whether it comes late.
     """
-    first = {key: message.payload[key] for key in ("schema", "id") if key in message.payload}
-    return {**first, "seq": seq, **message.payload, "historical": historical}
+    payload, own = row.message.payload, {"agent": agent, "epoch": row.epoch}
+    head = {key: payload[key] for key in ("schema", "id") if key in payload} | {"seq": row.seq}
+    head |= {key: payload[key] for key in ("event", "ts") if key in payload} | own
+    return {**head, **payload, "historical": historical}
 
 
 def encode(payload: Mapping[str, object]) -> bytes:

@@ -1,4 +1,4 @@
-"""The sink that publishes over MQTT: the journal's outbox, each station's state, and whether the agent is there.
+"""The sink that publishes over MQTT: the journal's outbox, and what the broker retains (retained.py).
 
 No alarm and no result is sent that the journal does not hold; delivery.py says in which order and how often. This is
 the thread that does it: it connects, waits between attempts, and says goodbye.
@@ -9,33 +9,34 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
-from edge_agent import __version__
-from edge_agent.core import MQTT, Evidence, Inspection, Measure, Message, Outbox, Watched
+from edge_agent.core import MQTT, AlarmChange, Evidence, Inspection, Measure, Message, SinkContext, Watched
 from edge_agent.errors import EdgeAgentError
 from edge_agent.line.heartbeat import DATABASE_S, Stage
 from edge_agent.mqtt.broker import Broker, default_client_id
-from edge_agent.mqtt.connection import Accepted, Acknowledged, Arrived, Connection, ConnectionEvent, Ended, Will
-from edge_agent.mqtt.delivery import Delivery
-from edge_agent.mqtt.messages import (
-    StationState,
-    alarm_message,
-    encode,
-    result_message,
-    state_payload,
-    status_payload,
-    topic,
+from edge_agent.mqtt.connection import (
+    Accepted,
+    Acknowledged,
+    Arrived,
+    Connection,
+    ConnectionEvent,
+    Subscription,
+    Will,
 )
+from edge_agent.mqtt.delivery import Delivery
+from edge_agent.mqtt.messages import alarm_change_message, alarm_message, result_message
+from edge_agent.mqtt.retained import Retained
 from edge_agent.mqtt.session import Session
 from edge_agent.mqtt.triggers import Commands, MqttTriggers
+from edge_agent.mqtt.twins import Twins
 
 log = logging.getLogger(__name__)
 
 _HEARD = "Commands for pictures over MQTT, by what became of them."
+LARGEST_STATUS = 256 * 1024  # bytes that the broker may send at once
 POLL_S = 2.0  # how often the outbox is looked at when nobody says that there is something new
 
 
@@ -61,8 +62,7 @@ class MqttSink:
     """A core.Sink whose own thread connects at once, and sends until close().
 
     That thread alone touches the connection and the outbox; paho's callbacks and write() only leave it word in a queue.
-    results: every inspection is a message, not only alarms. alarms: which stations are in alarm, as the journal knows; the
-    state of those named is published from the start.
+    results: every inspection is a message, not only alarms.
     window: messages that may be unacknowledged at once, fewer if the broker says so. late_s: see delivery.py.
     """
 
@@ -71,10 +71,9 @@ class MqttSink:
     def __init__(
         self,
         broker: Broker,
-        outbox: Outbox,
+        context: SinkContext,
         *,
         results: bool = False,
-        alarms: Mapping[str, bool] | None = None,
         commands: MqttTriggers | None = None,
         window: int = 20,
         late_s: float = 10.0,
@@ -83,33 +82,28 @@ class MqttSink:
 
         Args:
             broker: where, and as whom.
-            outbox: the messages that wait for the broker.
+            context: who the agent is, its outbox, and how it is.
             results: every inspection is a message, not only alarms.
-            alarms: which stations are in alarm, as the journal knows; their state is published from the start.
             commands: hears the commands that request pictures; None: no station takes any. It is closed with this.
             window: messages that may be unacknowledged at once, fewer if the broker says so.
             late_s: seconds after which a message is marked as historical.
         """
-        self._broker, self._outbox, self._results, self._commands = broker, outbox, results, commands
-        self._client_id = broker.client_id or default_client_id(broker.agent)
-        self._status_topic = topic(broker.prefix, broker.agent, "status")
+        self._broker, self._identity, self._results = broker, context.identity, results
+        self._outbox, self._commands = context.outbox(self.receiver), commands
+        client_id = broker.client_id or default_client_id(broker.agent)
         # A refusal is seldom undone within seconds, and many a broker ends the connection over every further try.
         self._delivery = Delivery(
-            outbox,
+            self._outbox,
             broker.prefix,
+            broker.agent,
             window=window,
             late_s=late_s,
             again_after=lambda refusals: 10 * broker.backoff.pause_s(refusals),
         )
-
-        self._since = _now()
-        self._states: dict[str, StationState] = {}
-        self._states_lock = threading.Lock()
-        self._retained: dict[str, bytes] = {}  # by topic, what is to be retained there
-        self._unpublished: set[str] = set()  # topics whose payload has changed since it was published
-        self._retained_lock = threading.Lock()
-        for station, active in (alarms or {}).items():
-            self._keep(StationState(station, self._since, active))
+        self._retained = Retained(broker.prefix, self._identity, context.now, self._outbox)
+        self._twins = Twins(self._identity, context.twin)
+        self._refreshed_at = float("-inf")  # monotonic seconds
+        self._changed = threading.Event()  # what is retained may have
 
         self._event_queue: SimpleQueue[tuple[Connection, ConnectionEvent | Arrived] | None] = (
             SimpleQueue()
@@ -117,10 +111,11 @@ class MqttSink:
         self._session = Session(
             broker,
             "mqtt",
-            client_id=self._client_id,
+            client_id=client_id,
             on_event=lambda connection, fact: self._event_queue.put((connection, fact)),
             lost=self._lost,
-            will=lambda: Will(self._status_topic, self._status("lost")),
+            will=lambda: Will(self._retained.status_topic, self._retained.status("lost")),
+            subscription=Subscription(self._retained.status_topic, 0, LARGEST_STATUS, self._take, required=False),
         )
         self._done = False  # nothing was left to send when the outbox was last looked at
         self._thread_deaths = 0
@@ -149,15 +144,23 @@ class MqttSink:
         result = [result_message(inspection, evidence)] if self._results else []
         return result if alarm is None else [alarm, *result]
 
+    def alarm_messages(self, change: AlarmChange) -> list[Message]:
+        """Return the alarm that began or ended."""
+        return [alarm_change_message(change)]
+
     def write(self, inspection: Inspection, evidence: Evidence) -> None:
         """Say that the journal has this inspection. Never waits for the broker."""
-        self._change(inspection.frame.station, lambda state: state.after(inspection))
-        self._event_queue.put(None)
+        self._retained.inspected(inspection)
+        self._wake()
+
+    def alarmed(self, change: AlarmChange) -> None:
+        """Say that the journal has this change of an alarm. Never waits for the broker."""
+        self._wake()
 
     def drifted(self, station: str, quantities: tuple[str, ...]) -> None:
         """Publish which quantities of a station's pictures are no longer as calibrated."""
-        self._change(station, lambda state: replace(state, drift=quantities))
-        self._event_queue.put(None)
+        self._retained.drifted(station, quantities)
+        self._wake()
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Send what can be sent in this time, publish `stopped`, and disconnect. What remains waits in the journal."""
@@ -203,18 +206,12 @@ class MqttSink:
         """Whether the broker has accepted the present connection."""
         return self._session.accepted
 
-    def _change(self, station: str, change: Callable[[StationState], StationState]) -> None:
-        with self._states_lock:  # inspections come by one thread, drifts by another
-            self._keep(change(self._states.get(station, StationState(station, self._since))))
+    def _wake(self) -> None:
+        self._changed.set()
+        self._event_queue.put(None)
 
-    def _keep(self, state: StationState) -> None:
-        self._states[state.station] = state
-        self._retain(topic(self._broker.prefix, state.station, "state"), encode(state_payload(state)))
-
-    def _retain(self, topic: str, payload: bytes) -> None:
-        with self._retained_lock:
-            self._retained[topic] = payload
-            self._unpublished.add(topic)
+    def _take(self, connection: Connection, arrived: Arrived) -> None:
+        self._event_queue.put((connection, arrived))
 
     # The rest runs in the sender's thread.
 
@@ -244,7 +241,8 @@ class MqttSink:
         self._stage.beat(DATABASE_S)
         for connection, fact in self._events():
             self._handle(connection, fact)
-        self._delivery.mark()
+        self._twins.look()
+        marking = _failure_of(self._delivery.mark)  # that the journal takes nothing has to be told all the same
         patience_s = 2.0 * self._broker.keepalive_s + 5.0  # a little more than paho's, which knows of pings only
         if not self._session.advance():
             return
@@ -253,11 +251,22 @@ class MqttSink:
                 f"no acknowledgement for {patience_s:.0f} s: the broker hangs, or the network between"
             )
             return
-        if self._delivery.one_at_a_time:
+        self._refresh()
+        if self._delivery.one_at_a_time or marking:
             self._publish_retained()  # alarms go first, but not before what may have ended the last connection
+        if marking:
+            raise marking
         self._done = self._delivery.send_rows()
         self._publish_retained()
         self._last_error = None
+
+    def _refresh(self) -> None:
+        """Look what is to be retained, when something has changed or POLL_S is over."""
+        now = time.monotonic()
+        if self._changed.is_set() or now >= self._refreshed_at + POLL_S:
+            self._changed.clear()
+            self._refreshed_at = now
+            self._retained.refresh()
 
     def _events(self) -> Iterator[tuple[Connection, ConnectionEvent | Arrived]]:
         """Yield all events; wait for the first, but not beyond what is due next."""
@@ -278,34 +287,47 @@ class MqttSink:
         if isinstance(fact, Accepted):
             self._session.accept()
             self._delivery.begin(connection, fact)
-            self._retain(self._status_topic, self._status("connected"))
-            with self._retained_lock:
-                self._unpublished.update(self._retained)  # the broker may have lost all, or this may be another
-            log.info("mqtt: online at %s as %s", self._broker.address, self._client_id)
+            self._retained.refresh(all_again=True)  # the broker may have lost all, or this may be another
+            log.info("mqtt: online at %s as %s", self._broker.address, self._session.client_id)
+            if fact.unheard:
+                log.warning("mqtt: another agent of this name would not be noticed: %s", fact.unheard)
         elif isinstance(fact, Acknowledged):
-            topic = self._delivery.handle_answer(fact)
-            if topic is not None:
-                with self._retained_lock:
-                    self._unpublished.add(topic)
-        elif isinstance(fact, Ended):
+            if answer := self._delivery.handle_answer(fact):
+                (self._retained.taken if answer[1] else self._retained.again)(answer[0])
+        elif isinstance(fact, Arrived):
+            self._hear(connection, fact)
+        else:
             self._thread_deaths += fact.crashed
+            if fact.taken_over:
+                self._yield_client_id()
             self._session.end(fact.why)
+
+    def _hear(self, connection: Connection, arrived: Arrived) -> None:
+        """Take a status that was published under the agent's name."""
+        if arrived.mid is not None:
+            connection.acknowledge(arrived.mid)
+        is_overwritten = self._twins.hear(arrived)
+        self._retained.twin = self._twins.text
+        if is_overwritten:
+            self._retained.again(self._retained.status_topic)
+        self._changed.set()
+
+    def _yield_client_id(self) -> None:
+        """Go on with an id of this run alone, unless the configuration says which: else two would end each other for ever."""
+        self._twins.taken_over(self._session.client_id)
+        self._retained.twin = self._twins.text
+        if self._broker.client_id is None:
+            self._session.client_id = default_client_id(f"{self._broker.agent}, {self._identity.instance}")
 
     def _lost(self, reason: str, was_accepted: bool) -> None:
         if was_accepted:
             self._delivery.end()
         self._last_error, self._done = reason, False
 
-    def _status(self, reason: str) -> bytes:
-        return encode(status_payload(self._broker.agent, __version__, reason, _now()))
-
     def _publish_retained(self) -> None:
         """Publish what has changed; what changes again while it is under way goes once more after that."""
-        with self._retained_lock:
-            for topic in sorted(self._unpublished, key=lambda topic: topic != self._status_topic):
-                if self._delivery.takes(topic):
-                    self._delivery.retain(topic, self._retained[topic])
-                    self._unpublished.remove(topic)
+        for topic, payload in self._retained.due(self._delivery.takes):
+            self._delivery.retain(topic, payload)
 
     def _drain(self) -> None:
         """Go on sending till nothing is left or the time nearly up, unless there is no connection to be had at once."""
@@ -320,7 +342,7 @@ class MqttSink:
         """Publish `stopped` and disconnect; if the broker does not answer in time, have it publish the will."""
         acknowledged = False
         if self.online:
-            mid = self._delivery.retain(self._status_topic, self._status("stopped"))
+            mid = self._delivery.retain(self._retained.status_topic, self._retained.status("stopped"))
             acknowledged = self._await(Acknowledged(mid, refused=None))
         if self._session.connection:
             self._session.close(publish_will=not acknowledged)
@@ -347,7 +369,3 @@ def _failure_of(step: Callable[[], None]) -> Exception | None:
     except Exception as error:
         return error
     return None
-
-
-def _now() -> datetime:
-    return datetime.now(timezone.utc)

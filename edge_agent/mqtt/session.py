@@ -21,7 +21,7 @@ class Session:
 
     connection: the present one, accepted or not; None while it waits for the next attempt. accepted: whether the broker
     has accepted it. connections: how many were accepted so far. failures: attempts in a row that did not come to be, or
-    did not hold. connect_at: monotonic seconds of the next attempt.
+    did not hold. connect_at: monotonic seconds of the next attempt. client_id: of the next attempt.
     closing: the end of a connection is wanted, and no warning.
     """
 
@@ -47,7 +47,7 @@ class Session:
             will: makes the last will of each attempt.
             subscription: what to subscribe to; None for nothing.
         """
-        self._broker, self._name, self._client_id = broker, name, client_id
+        self._broker, self._name, self.client_id = broker, name, client_id
         self._on_event, self._lost, self._will, self._subscription = on_event, lost, will, subscription
         self.connection: Connection | None = None
         self.accepted = False
@@ -105,7 +105,7 @@ class Session:
             self.connection = Connection(
                 self._broker,
                 self._on_event,
-                client_id=self._client_id,
+                client_id=self.client_id,
                 will=self._will() if self._will else None,
                 subscription=self._subscription,
             )

@@ -22,7 +22,7 @@ from edge_agent.errors import JournalError
 from edge_agent.line.heartbeat import DATABASE_S, Stage
 from edge_agent.mqtt.broker import Broker, default_client_id
 from edge_agent.mqtt.connection import Accepted, Arrived, Connection, ConnectionEvent, Ended, Subscription
-from edge_agent.mqtt.messages import topic
+from edge_agent.mqtt.messages import agent_topic
 from edge_agent.mqtt.session import Session
 
 log = logging.getLogger(__name__)
@@ -116,7 +116,7 @@ class MqttTriggers:
         self._client_id = (
             f"{broker.client_id}-triggers" if broker.client_id else default_client_id(f"{broker.agent}, triggers")
         )
-        commands = f"{topic(broker.prefix, broker.agent, 'cmd')}/trigger"
+        commands = agent_topic(broker.prefix, broker.agent, "cmd", "trigger")
         self._subscription = Subscription(commands, SESSION_S, LARGEST_PACKET, self._take)
         self._stations = {station: Commands(SimpleQueue()) for station in stations}
         self.counts = Counter(dict.fromkeys(("asked", "waited", "faulty", "repeated", "malformed", "unknown"), 0))

@@ -60,8 +60,8 @@ class OpcUaConfig(SinkSection):
 
         passwords = {name: password.read for name, password in self.users.items()}
         serving = Serving(
-            title=self.describe(context.agent),
-            agent=context.agent,
+            title=self.describe(context.identity.name),
+            agent=context.identity.name,
             host=self.host,
             port=self.port,
             security=self.security,

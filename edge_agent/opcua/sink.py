@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from uuid6 import uuid7
 
-from edge_agent.core import AlarmEvent, Evaluation, Evidence, Inspection, Measure, Message, PictureRequest, Watched
+from edge_agent.core import AlarmChange, Evaluation, Evidence, Inspection, Measure, Message, PictureRequest, Watched
 from edge_agent.io.backoff import Backoff
 from edge_agent.line.heartbeat import Stage
 
@@ -79,7 +79,6 @@ class OpcUaSink:
         self._requests = {station: Requests() for station in context.asked}
         self._jobs: dict[str, RunningJob] = {}
         self._answered: deque[str] = deque(maxlen=MOST_WAITING)  # jobs that were answered without their verdict
-        self._alarms = dict(context.alarms)
         self._waiting: deque[Inspection] = deque(maxlen=MOST_WAITING)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._news: asyncio.Event | None = None
@@ -103,6 +102,14 @@ class OpcUaSink:
     def write(self, inspection: Inspection, evidence: Evidence) -> None:
         """Have the clients told of an inspection."""
         self._waiting.append(inspection)
+        self._wake()
+
+    def alarm_messages(self, change: AlarmChange) -> Sequence[Message]:
+        """See core.Sink."""
+        return ()
+
+    def alarmed(self, change: AlarmChange) -> None:
+        """Have the clients told."""
         self._wake()
 
     def drifted(self, station: str, quantities: tuple[str, ...]) -> None:
@@ -162,7 +169,7 @@ class OpcUaSink:
         logging.getLogger("asyncua").setLevel(logging.CRITICAL)  # it would say whatever any client does wrong
         server: Server = await prepared(self._serving)
         types = await build(server)
-        stations = {name: StationNodes(types, name) for name in self._context.stations}
+        stations = {name: StationNodes(types, name) for name in self._context.now().stations}
         for name, nodes in stations.items():
             await nodes.build(server, self._job_of(name) if name in self._requests else None)
         news = self._news = asyncio.Event()
@@ -195,8 +202,6 @@ class OpcUaSink:
 
     async def _tell_of(self, nodes: StationNodes, inspection: Inspection) -> None:
         frame, verdict = inspection.frame, inspection.verdict
-        if verdict.alarm:
-            self._alarms[frame.station] = verdict.alarm is not AlarmEvent.CLEARED
         await nodes.count(verdict.evaluation)
         if frame.trigger_id in self._answered:
             return
@@ -213,15 +218,15 @@ class OpcUaSink:
 
     async def _stand(self, nodes: StationNodes, name: str) -> None:
         """Show how a station is."""
-        reason, source = self._context.not_ready(name), self._context.source_status(name)
+        reason, now = self._context.not_ready(name), self._context.now().stations[name]
         await nodes.show(
-            AlarmActive=self._alarms.get(name, False),
-            SourceUp=source.up,
+            AlarmActive=bool(now.alarms),
+            SourceUp=now.source.up,
             Ready=reason is None,
             NotReadyReason=reason or "",
         )
         if reason is not None:
-            await nodes.stand("Preoperational" if source.up else "Error", "Initialized")
+            await nodes.stand("Preoperational" if now.source.up else "Error", "Initialized")
         elif name not in self._requests:
             await nodes.stand("Operational", "ContinuousExecution")
         else:

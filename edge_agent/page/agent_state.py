@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import httpx2
 from prometheus_client.parser import text_string_to_metric_families
@@ -23,6 +23,7 @@ class AgentState:
     trouble: why it inspects nothing, for every station; None while it does. away: by station, why its source gives no pictures.
     drifted: by station, what of its pictures is not as it was calibrated: score, brightness. waiting: by station, how many
     pictures wait; None if nobody knows. unsent: messages that wait for a receiver, such as the broker.
+    alarms: by station, the kinds that stand.
     """
 
     trouble: str | None = None
@@ -30,14 +31,18 @@ class AgentState:
     drifted: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     waiting: Mapping[str, int] | None = None
     unsent: int = 0
+    alarms: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def agent_state(port: int) -> AgentState:
     """Ask the agent. What does not answer inspects nothing. port: `health.port` of its configuration."""
     try:
         said = json.loads(_answer(port, "healthz"))
-        trouble = None if said["status"] == "ok" else str(said.get("not_recording") or said["status"])
-        state = AgentState(trouble, {str(name): str(why) for name, why in said["sources_away"].items()})
+        inspects = said["status"] in ("ok", "twin")  # another agent of its name disturbs receivers alone
+        trouble = None if inspects else str(said.get("not_recording") or said["status"])
+        alarms = {str(name): list(map(str, kinds)) for name, kinds in said.get("alarms", {}).items()}
+        away = {str(name): str(why) for name, why in said["sources_away"].items()}
+        state = AgentState(trouble, away, alarms=alarms)
     except httpx2.HTTPError:
         return AgentState("the agent does not answer")
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -69,4 +74,4 @@ def _with_metrics(state: AgentState, text: str) -> AgentState:
             elif one.name == UNSENT:
                 unsent += int(one.value)
     held = {station: count for station, count in waiting.items() if count > 0}
-    return AgentState(state.trouble, state.away, drifted, held, unsent)
+    return replace(state, drifted=drifted, waiting=held, unsent=unsent)

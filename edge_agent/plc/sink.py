@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from uuid6 import uuid7
 
-from edge_agent.core import Evaluation, Evidence, Inspection, Measure, Message, PictureRequest, Watched
+from edge_agent.core import AlarmChange, Evaluation, Evidence, Inspection, Measure, Message, PictureRequest, Watched
 from edge_agent.errors import SinkDown
 from edge_agent.io.backoff import Backoff
 from edge_agent.line.heartbeat import Stage
@@ -124,6 +124,13 @@ class PlcSink:
         if inspection.frame.station == self._station and inspection.frame.trigger_id:
             self._verdicts.put(Verdict(inspection.frame.trigger_id, inspection.verdict.evaluation))
             self._news.set()
+
+    def alarm_messages(self, change: AlarmChange) -> Sequence[Message]:
+        """See core.Sink."""
+        return ()
+
+    def alarmed(self, change: AlarmChange) -> None:
+        """See core.Sink; a PLC is not told."""
 
     def drifted(self, station: str, quantities: tuple[str, ...]) -> None:
         """See core.Sink; a PLC is not told."""

@@ -16,7 +16,7 @@ from edge_agent.backbones.weights.store import search_folders
 from edge_agent.config.config import Config
 from edge_agent.config.database import sqlite_url
 from edge_agent.config.station import StationConfig
-from edge_agent.core import Evidence, Inspection, SinkContext
+from edge_agent.core import AgentNow, Evidence, Inspection, SinkContext
 from edge_agent.errors import EdgeAgentError
 from edge_agent.evidence.choices import Kept
 from edge_agent.evidence.contact_sheet import ContactSheet
@@ -134,7 +134,9 @@ def open_replay(config: Config, chosen: StationConfig, options: ReplayOptions) -
     with ExitStack() as open_parts:
         if options.cluster:
             open_parts.enter_context(distributed.cluster(options.cluster))
-        journal = open_parts.enter_context(closing(Journal.open(sqlite_url(out / "journal.db"))))
+        journal = open_parts.enter_context(
+            closing(Journal.open(sqlite_url(out / "journal.db"), agent=config.agent.name))
+        )
         rules = resume.judging_rules(station, chosen.detector.class_name)
         after = resume.start_after(out, journal, station.name, rules, again=options.again)
         earlier, sheet = resume.Progress(), ContactSheet(threshold=station.rules.threshold)
@@ -142,7 +144,9 @@ def open_replay(config: Config, chosen: StationConfig, options: ReplayOptions) -
             earlier.add(outcome, station.name, station.rules)
             add_recorded(sheet, outcome)
         source.skip(earlier.has_inspected)
-        context = SinkContext(config.agent.name, journal.outbox, replay=True)
+        identity = build.identity(config, journal)
+        now = AgentNow(config.sha256, {})  # it has no stations that stand anywhere
+        context = SinkContext(identity, journal.outbox, lambda: now, replay=True)
         sinks = [section.build(context) for section in config.sinks().values()] if options.publish else []
 
         def send_rest() -> int:

@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 
 from edge_agent.errors import JournalError
 
-HEAD = "0009"
+HEAD = "0010"
 VERSION_TABLE = "journal_version"
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ABSENT = ("open_clip", "torchvision", "sentencepiece", "timm", "scipy", "sklearn", "huggingface_hub")
+ABSENT = (
+    "open_clip",
+    "torchvision",
+    "sentencepiece",
+    "timm",
+    "scipy",
+    "sklearn",
+    "huggingface_hub",
+    "pymodbus",
+    "asyncua",
+)
 
 BLOCK = f"""
 import sys
@@ -48,6 +58,16 @@ try:
     Loader().backbone("{BENCHED}")
 except CheckpointError as error:
     print(error)
+""",
+    "sinks": """
+from edge_agent.errors import ConfigError
+from edge_agent.opcua.config import OpcUaConfig
+from edge_agent.plc.config import PlcConfig
+for section in (OpcUaConfig.model_construct(), PlcConfig.model_construct()):
+    try:
+        section.require()
+    except ConfigError as error:
+        print(error)
 """,
     "commands": f"""
 from edge_agent.cli import main
@@ -115,6 +135,13 @@ def test_a_model_that_needs_an_extra_names_it(question, answer, said):
 def test_bench_and_check_name_the_extra_too(said):
     assert said["commands"].endswith("1 78\n")
     assert said["commands"].count("pip install 'edge-agent[clip]'") == 2
+
+
+def test_a_sink_that_needs_an_extra_names_it(said):
+    assert said["sinks"].splitlines() == [
+        "opcua: wants asyncua: pip install 'edge-agent[opcua]'",
+        "trigger: {plc: ...} wants pymodbus: pip install 'edge-agent[plc]'",
+    ]
 
 
 def test_what_an_extra_of_models_brings_is_installed_by_default_as_well():

@@ -29,7 +29,7 @@ def asked() -> list[Requirement]:
     text = (ROOT / "pyproject.toml").read_text()
     lists = [
         re.search(rf"^{name} = \[(.*?)\]$", text, re.DOTALL | re.MULTILINE)
-        for name in ("dependencies", "page", "postgresql", "parquet")
+        for name in ("dependencies", "opcua", "page", "parquet", "plc", "postgresql")
     ]
     lines = [line for found in lists if found for line in found[1].splitlines() if not line.strip().startswith("#")]
     return [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -80,8 +79,10 @@ class OpcUaConfig(SinkSection):
 
     def require(self) -> None:
         """See SinkSection."""
-        if find_spec("asyncua") is None:
-            raise ConfigError("opcua: wants asyncua: pip install 'edge-agent[opcua]'")
+        try:
+            import asyncua  # noqa: F401
+        except ImportError:
+            raise ConfigError("opcua: wants asyncua: pip install 'edge-agent[opcua]'") from None
         for password in self.users.values():
             password.read()
 

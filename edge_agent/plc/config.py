@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, Field, PlainSerializer, ValidationInfo, field_validator
@@ -187,8 +186,10 @@ class PlcConfig(SinkSection):
 
     def require(self) -> None:
         """See SinkSection."""
-        if find_spec("pymodbus") is None:
-            raise ConfigError("trigger: {plc: ...} wants pymodbus: pip install 'edge-agent[plc]'")
+        try:
+            import pymodbus  # noqa: F401
+        except ImportError:
+            raise ConfigError("trigger: {plc: ...} wants pymodbus: pip install 'edge-agent[plc]'") from None
 
     def check(self, agent: str) -> Iterator[Finding]:
         """Connect and read all signals; write none."""

@@ -186,6 +186,11 @@ def object_prompts(clip: Clip, kind: objects.Kind, config: dict, **shapes: tuple
     return objects.from_published(kind, clip, own, values_from=first).eval()
 
 
+def compared(patches: torch.Tensor, method: Method, grid: tuple[int, int]) -> torch.Tensor:
+    """The probability of anomalous of each patch of a block."""
+    return scoring.anomalous_probability(patches, method.text_pair(), 0.07).unflatten(1, grid)
+
+
 @files("anomalyclip")
 def test_anomaly_clip(clip, file, batch):
     arrays, config = vectors.load(file)
@@ -202,9 +207,18 @@ def test_anomaly_clip(clip, file, batch):
     vectors.meet([one.picture for one in scores], "score", arrays, config)
     last = {"patch_map": arrays["patch_map"][:, -1]}  # of the last block, the only one that we read
     vectors.meet([one.patches.flatten(1) for one in scores], "patch_map", last, config)
-    if config["feats"] == [4]:
-        vectors.meet([stretched(one.patches, config) for one in scores], "map", arrays, config)
-        vectors.meet([smoothed(one.patches, config) for one in scores], "smoothed", arrays, config)
+    if len(config["feats"]) > 1:  # the published defaults: the map is of several blocks
+        method.layers = tuple(config["feats"])
+        method = again(method, clip)
+        features = encoded(method, config, batch)
+        scores = [method.scores(method(one)) for one in features]
+        each = [
+            torch.stack([compared(one.layers[at], method, one.grid) for at in method.layers], 1) for one in features
+        ]
+        vectors.meet([one.flatten(2) for one in each], "patch_map", arrays, config)
+    sets = len(config["feats"])  # published maps are their sum
+    vectors.meet([sets * stretched(one.patches, config) for one in scores], "map", arrays, config)
+    vectors.meet([sets * smoothed(one.patches, config) for one in scores], "smoothed", arrays, config)
 
 
 @files("crane")

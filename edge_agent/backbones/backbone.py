@@ -133,7 +133,7 @@ class Backbone(Protocol):
 
         Args:
             x: (B, 3, H, W) as `pictures` makes it; H and W multiples of the patch.
-            layers: blocks, counted from 1, whose patches are returned as well.
+            layers: blocks, counted from 1, whose patches are returned as well: of the second stream where it has begun.
             values: the block, counted from 1, whose input the second stream of attention starts from; 0 for none. Values
                 attend to values there.
             joined: in that stream queries attend to queries and keys to keys too; all three weights are added.

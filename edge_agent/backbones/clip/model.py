@@ -171,7 +171,7 @@ class Clip(nn.Module):
                 stream = stream + block.ls_1(_self_attention(block.attn, block.ln_1(tokens), joined))
             tokens = block(tokens)
             if number in layers:
-                kept[number] = self._patches(tokens)
+                kept[number] = self._patches(tokens if stream is None else stream)
             if number in raw:
                 outputs[number] = tokens
         by_values = None if stream is None else self._patches(stream)

@@ -183,7 +183,7 @@ class VisionTower(nn.Module):
                 stream = stream + block.ls1(block.attn.of_values(block.norm1(tokens)))
             tokens = block(tokens)
             if number in layers:
-                kept[number] = self.vit.norm(tokens)[:, 2:]
+                kept[number] = self.vit.norm(tokens if stream is None else stream)[:, 2:]
             if str(number) in self.appearance:
                 dissimilarity = self.appearance[str(number)](self.vit.norm(tokens)[:, 2:])
         tokens = self.vit.norm(tokens)

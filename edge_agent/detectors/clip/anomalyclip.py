@@ -1,11 +1,12 @@
 """AnomalyCLIP (arXiv 2310.18961): one pair of object-agnostic prompts for all parts, and patches that attend to values.
 
-Reads the last block only, as the published results do; the sum over four blocks in the code's defaults is left out.
+Reads the last block only, as the published results do. The code's defaults add the maps of four blocks; with `layers` the map is
+their mean.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +49,7 @@ class AnomalyClip(ObjectPrompts):
         deep: int | None = None,
         deep_tokens: int = DEEP_TOKENS,
         values_from: int | None = None,
+        layers: Sequence[int] = (),
         activation: Activation | None = None,
         positions: Positions = "bilinear",
     ) -> None:
@@ -57,9 +59,11 @@ class AnomalyClip(ObjectPrompts):
             backbone: the frozen CLIP.
             context: learned tokens of each state.
             deep, deep_tokens, values_from: see ObjectPrompts.start.
+            layers: blocks, counted from 1, whose maps make the map; default the last one alone.
             activation, positions: see ClipMethod.
         """
         super().__init__(backbone, activation=activation, positions=positions)
+        self.layers = tuple(layers)
         self.context = tokens_of(context, backbone, 2)
         self.start(deep, deep_tokens, values_from)
 
@@ -71,10 +75,15 @@ class AnomalyClip(ObjectPrompts):
         method = cls(
             backbone,
             context=tensors["context"].shape[1],
+            layers=[int(layer) for layer in header.get("layers", ())],
             **stored(header, tensors),
         )
         method.load_state_dict(tensors)
         return method
+
+    def settings(self) -> dict[str, object]:
+        """See Method."""
+        return super().settings() | ({"layers": list(self.layers)} if self.layers else {})
 
     def precompute(self) -> None:
         """See Method."""
@@ -93,7 +102,9 @@ class AnomalyClip(ObjectPrompts):
         assert features.values is not None, "encode_image(values=...)"
         with torch.autocast(self.deep.device.type, enabled=False):
             text = self.text_pair()
-            patches = compare(features.values, text[None, -2:], TEMPERATURE).probability.unflatten(1, features.grid)
+            read = [features.layers[layer] for layer in self.layers] or [features.values]
+            maps = [compare(one, text[None, -2:], TEMPERATURE).probability for one in read]
+            patches = torch.stack(maps).mean(dim=0).unflatten(1, features.grid)
             return AnomalyClipOutput(text, pair_logits(features.globals[:, -1], text[:2]), patches)
 
     def scores(self, output: AnomalyClipOutput, keep: Tensor | None = None) -> Scores:

@@ -11,7 +11,7 @@ import numpy as np
 from edge_agent import build
 from edge_agent.config.config import Config
 from edge_agent.config.station import StationConfig
-from edge_agent.detectors.checkpoint import Checkpoint, load_checkpoint
+from edge_agent.detectors.checkpoint import Checkpoint, encoded, load_checkpoint
 from edge_agent.inference.detector import PromptDetector
 from edge_agent.inference.load import Loader
 from edge_agent.inference.together import TogetherDetector
@@ -46,11 +46,15 @@ class Candidate:
         """Whether there was anything to learn or to take back."""
         return bool(self.found.to_learn or self.found.withdrawn)
 
+    @property
+    def learnt(self) -> list[int]:
+        """The numbers of the labels that it has learnt."""
+        return [one.label.number for one in self.found.to_learn if one.label]
+
     def use(self, labels: Labels) -> Path:
         """Write it, have config.yaml name it, and record what it has learnt; return its file. Raises EdgeAgentError."""
-        file = self.files.with_corrections(self.checkpoint, self.station.calibration)
-        learnt = [one.label.number for one in self.found.to_learn if one.label]
-        labels.note_learnt(learnt, self.checkpoint.sha256)
+        file = self.files.with_corrections(encoded(self.checkpoint), self.station.calibration)
+        labels.note_learnt(self.learnt, self.checkpoint.sha256)
         return file
 
 

@@ -82,11 +82,11 @@ def corrections(
         try:
             pictures[key] = _kept(inspections.get(key), known[key])
         except PictureError as error:
-            if not _same(learnt.get(key), known[key]):
+            if not is_learnt(learnt.get(key), known[key]):
                 left_out.append(str(error))
     now = {**labels.latest(learnt, undone_too=True), **{key: holding[key] for key in learnt if key in holding}}
-    withdrawn = frozenset(key for key, one in learnt.items() if key in now and not _same(one, now[key]))
-    to_learn = [one for key, one in pictures.items() if not _same(learnt.get(key), known[key])]
+    withdrawn = frozenset(key for key, one in learnt.items() if key in now and not is_learnt(one, now[key]))
+    to_learn = [one for key, one in pictures.items() if not is_learnt(learnt.get(key), known[key])]
     return Corrections(pictures, to_learn, withdrawn, left_out)
 
 
@@ -131,8 +131,8 @@ def _kept(inspection: RecordedInspection | None, label: Label | None) -> KeptPic
     return KeptPicture(inspection, label, found, path)
 
 
-def _same(learnt: Mapping[str, Any] | None, label: Label) -> bool:
-    """Whether a correction in a header is this label."""
+def is_learnt(learnt: Mapping[str, Any] | None, label: Label) -> bool:
+    """Return whether a correction in a header is this label."""
     if learnt is None:
         return False
     box = None if learnt["box"] is None else tuple(learnt["box"])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -15,13 +16,22 @@ from typing import Any
 from edge_agent.config.edit import with_values
 from edge_agent.config.places import parse
 from edge_agent.config.station import StationConfig
-from edge_agent.detectors.checkpoint import Checkpoint, encoded, load_checkpoint
+from edge_agent.detectors.header import read_header
 from edge_agent.errors import CheckpointError, ConfigError, EdgeAgentError
 from edge_agent.io.files import open_durably, write_durably
 from edge_agent.line.calibration import Calibration, read_calibration
 from edge_agent.settings.section import Loc
 
 _CHECKPOINT, _CALIBRATION = ".safetensors", "-calibration.json"
+
+
+@dataclass(frozen=True, slots=True)
+class KeptCheckpoint:
+    """A checkpoint beside that of a station. header: see detectors/header.py. sha256: of the file, hex."""
+
+    path: Path
+    header: Mapping[str, Any]
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +48,11 @@ class StationFiles:
     calibration: Path | None
     named_at: Loc
 
-    def with_corrections(self, made: Checkpoint, calibration: Calibration | None) -> Path:
+    def with_corrections(self, made: bytes, calibration: Calibration | None) -> Path:
         """Write a checkpoint and its calibration beside those that are there, then have config.yaml name them.
 
         Args:
-            made: the corrected bank.
+            made: the content of the corrected bank's file.
             calibration: the station's present one; None where it has none.
 
         Returns:
@@ -53,12 +63,12 @@ class StationFiles:
         with self._alone():
             return self._with_corrections(made, calibration)
 
-    def _with_corrections(self, made: Checkpoint, calibration: Calibration | None) -> Path:
+    def _with_corrections(self, made: bytes, calibration: Calibration | None) -> Path:
         base = re.sub(r"-\d+$", "", self.checkpoint.stem)
         number = self._last_number(base) + 1
         file = self.checkpoint.with_name(f"{base}-{number}{_CHECKPOINT}")
         with _write_errors(file.parent):
-            write_durably(file, encoded(made))
+            write_durably(file, made)
         to = None
         if self.calibration and calibration:
             to = self.calibration.with_name(f"{base}-{number}{_CALIBRATION}")
@@ -81,23 +91,20 @@ class StationFiles:
         Raises EdgeAgentError.
         """
         there = self.checkpoints()
-        present = next(one for one in there if one.path and one.path.samefile(self.checkpoint))
+        present = next(one for one in there if one.path.samefile(self.checkpoint))
         wanted = which or str(present.header.get("parent_sha256", ""))
         if not wanted:
             raise EdgeAgentError(
                 f"{self.checkpoint.name} was not made from an earlier one: there is nothing to go back to"
             )
-        found = [
-            one for one in there if one.path and (one.path.name == wanted or one.sha256.startswith(wanted.lower()))
-        ]
+        found = [one for one in there if one.path.name == wanted or one.sha256.startswith(wanted.lower())]
         if len(found) != 1:
-            names = ", ".join(f"{one.path.name} ({one.sha256[:12]})" for one in there if one.path)
+            names = ", ".join(f"{one.path.name} ({one.sha256[:12]})" for one in there)
             raise EdgeAgentError(
                 f"{which or wanted[:12]}: {'several checkpoints begin so' if found else 'no such checkpoint'} in"
                 f" {self.checkpoint.parent}; there are {names}"
             )
         file, calibration = found[0].path, None
-        assert file is not None
         if self.calibration:
             calibration = self._calibration_of(found[0].sha256)
             if calibration is None:
@@ -106,13 +113,13 @@ class StationFiles:
                 )
         return file, calibration
 
-    def checkpoints(self) -> Sequence[Checkpoint]:
+    def checkpoints(self) -> Sequence[KeptCheckpoint]:
         """Return the checkpoints in the folder, in the order of their names."""
         found = []
         for path in sorted(self.checkpoint.parent.glob(f"*{_CHECKPOINT}")):
             try:
-                found.append(load_checkpoint(path))
-            except CheckpointError:  # somebody else's
+                found.append(KeptCheckpoint(path, read_header(path), hashlib.sha256(path.read_bytes()).hexdigest()))
+            except (CheckpointError, OSError):  # somebody else's, or gone
                 continue
         return found
 
@@ -182,7 +189,7 @@ class StationFiles:
 
 def station_files(config: Path, station: StationConfig) -> StationFiles:
     """Find the files of a station that has a checkpoint of its own. Raises EdgeAgentError where it has none."""
-    config = config.resolve()
+    folder, config = config.absolute().parent, config.resolve()  # relative paths start where a link to it is
     data = parse(config.read_bytes().decode("utf-8-sig")).data
     number = next(at for at, one in enumerate(data["stations"]) if one["name"] == station.name)
     if station.detector.checkpoint is None:
@@ -191,7 +198,7 @@ def station_files(config: Path, station: StationConfig) -> StationFiles:
             " one, and `trainer calibrate` sets a new threshold"
         )
     written = data["stations"][number].get("calibration")
-    calibration = None if written is None else config.parent / Path(written).expanduser()
+    calibration = None if written is None else folder / Path(written).expanduser()
     # A bank that looks together with another detector is the second of a list.
     at: Loc = ("together", 1, "checkpoint") if station.detector.together else ("checkpoint",)
     return StationFiles(config, number, station.detector.checkpoint, calibration, ("stations", number, "detector", *at))
@@ -208,11 +215,11 @@ def _renamed(written: str, file: Path) -> str:
     return f"{written[: len(written) - len(Path(written).name)]}{file.name}"
 
 
-def _calibration_bytes(before: Calibration, made: Checkpoint) -> bytes:
+def _calibration_bytes(before: Calibration, made: bytes) -> bytes:
     """Return a calibration for a corrected bank: patches of good parts only lower scores, so its promise holds as it was."""
-    now = datetime.now(timezone.utc)
+    now, sha256 = datetime.now(timezone.utc), hashlib.sha256(made).hexdigest()
     after = before.model_copy(
-        update={"checkpoint_sha256": made.sha256, "created": now, "id": f"c-{now:%Y%m%d}-{made.sha256[:6]}"}
+        update={"checkpoint_sha256": sha256, "created": now, "id": f"c-{now:%Y%m%d}-{sha256[:6]}"}
     )
     return after.model_dump_json(by_alias=True, indent=1).encode() + b"\n"
 

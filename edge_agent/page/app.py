@@ -29,7 +29,9 @@ from edge_agent.page.configuring.config_file import ConfigFile
 from edge_agent.page.configuring.drafts import Drafts
 from edge_agent.page.configuring.masks import MaskViews
 from edge_agent.page.configuring.set_up import SetUpViews
+from edge_agent.page.deciding.candidates import Candidates
 from edge_agent.page.deciding.history import ChangesViews
+from edge_agent.page.deciding.learn import LearnViews
 from edge_agent.page.deciding.threshold import ThresholdViews
 from edge_agent.page.glossary import GlossaryView
 from edge_agent.page.live import LiveViews, Tiles
@@ -100,6 +102,8 @@ def application(
         live = LiveViews(tiles, journal, line.outbox, templates, sessions, changes, line.receivers).routes(guard)
     if line is not None and line.config is not None:
         live += MaskViews(journal, pictures, line.config, changes, templates).routes(guard)
+        candidates = Candidates(line.config.given, line.config.data_dir() / "learning")
+        live += LearnViews(labels, line.config, candidates, changes, templates).routes(guard)
         drafts = Drafts(line.config.data_dir() / "set-up", line.config.folder)
         live += SetUpViews(drafts, line.config, changes, templates).routes(guard)
     return Starlette(

@@ -51,11 +51,15 @@ class HeldConfig:
 
 
 class ConfigFile:
-    """Reads and changes the file; any thread may call it. folder: where relative paths in it start."""
+    """Reads and changes the file; any thread may call it.
+
+    given: the file as it was named. path: where it is, links followed. folder: where relative paths in it start.
+    """
 
     def __init__(self, path: Path) -> None:
         """path: of the file. A link is followed, but relative paths start where it is, as for the agent."""
-        self.path, self.folder = path.resolve(), path.absolute().parent
+        self.given = path.absolute()
+        self.path, self.folder = path.resolve(), self.given.parent
 
     def read(self) -> HeldConfig:
         """Return the file as it is. Raises ConfigError if it has errors."""

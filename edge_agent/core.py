@@ -532,6 +532,7 @@ class SinkContext:
     is, from any thread. twin: is told in words that another agent of this name is there, None that it no longer is.
     asked: the stations whose pictures its receiver requests, and the seconds after which a request
     wants an answer (None: whenever there is one). ledger: knows which requests were inspected; None where none are asked.
+    record: commits messages that belong to no inspection, each once, however often it is called; raises JournalError.
     not_ready: gives why no verdict of a station is to be had now; None while there is. replay: beside a daemon of the same
     config, which it must not disturb.
     """
@@ -542,5 +543,6 @@ class SinkContext:
     twin: Callable[[str | None], None] = lambda reason: None
     asked: Mapping[str, float | None] = field(default_factory=dict)
     ledger: Ledger | None = None
+    record: Callable[[Sequence[Message]], None] = lambda messages: None
     not_ready: Callable[[str], str | None] = lambda station: None
     replay: bool = False

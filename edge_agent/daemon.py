@@ -118,6 +118,7 @@ class Agent:
             self.now,
             self._note_twin,
             ledger=journal,
+            record=journal.record_messages,
             not_ready=self._not_ready,
         )
         self._sinks |= build.sinks(config, context)

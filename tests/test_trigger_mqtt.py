@@ -90,6 +90,27 @@ def test_each_command_has_one_verdict_with_its_part_and_its_trigger(tmp_path: Pa
     assert {row["evaluation"] for row in daemon.rows} == {"NotOK"}
 
 
+def test_a_command_is_answered_within_its_time_and_a_late_verdict_is_recorded_all_the_same(
+    tmp_path: Path, broker: Mosquitto
+) -> None:
+    video = {"camera": str(clip(tmp_path / "line.avi")), "repeat": True}
+    in_time, late = ({**video, "trigger": {"mqtt": True, "timeout_s": 120, "verdict_within_s": s}} for s in (120, 0.01))
+    stations = [station("cam1", source=in_time, threshold=ALL_OK), station("cam2", source=late, threshold=ALL_OK)]
+    with Listener(broker) as listener, Daemon(write_config(tmp_path, *stations, broker=broker)) as daemon:
+        daemon.until("hears plant/line/box/cmd/trigger")
+        send(broker, command(0, "cam1"), command(0, "cam2"))
+        has_told(daemon, 0, 0)
+        wait_until(lambda: len(listener.ids("verdict")) == 2, "both are answered")
+        told_of = {payload["station"]: payload for payload in listener.payloads("verdict")}
+        for payload in told_of.values():
+            jsonschema.validate(payload, schema("verdict"))
+        assert (told_of["cam1"]["evaluation"], told_of["cam1"]["late"]) == ("OK", False)
+        assert (told_of["cam2"]["evaluation"], told_of["cam2"]["late"]) == ("NotDecidable", True)
+        assert {told["trigger_id"] for told in told_of.values()} == {"T0"}
+        assert {row["evaluation"] for row in daemon.rows} == {"OK"}
+        daemon.stop()
+
+
 def test_a_command_that_was_sent_while_the_agent_was_away_has_its_verdict_and_no_later_parts_picture(
     tmp_path: Path, broker: Mosquitto
 ) -> None:

@@ -205,7 +205,8 @@ def warnings(config: Config) -> Iterator[tuple[Loc, str]]:
             yield loc, f"{folder.path} is watched by stations[{first[folder.path]}] too: both inspect it"
     for i, station in enumerate(config.stations):
         yield from ((("stations", i, *loc), text) for loc, text in _station_warnings(station))
-        if station.source.requested_by == MQTT and config.mqtt and not config.mqtt.results:
+        is_answered = station.source.verdict_within_s is not None
+        if station.source.requested_by == MQTT and config.mqtt and not config.mqtt.results and not is_answered:
             text = "gets only the alarms: set mqtt.results: true to have every verdict published"
             yield ("stations", i, "source", "trigger"), text
     for i, station in enumerate(config.stations):

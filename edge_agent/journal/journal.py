@@ -204,6 +204,16 @@ class Journal:
                 connection.execute(insert(outbox), outbox_rows(None, messages, now))
                 connection.execute(_DELIVER, delivery_rows(messages))
 
+    def record_messages(self, messages: Sequence[Message]) -> None:
+        """Commit messages that belong to no inspection, to be delivered at least once; those that it has are left out."""
+        now = self._clock()
+        with self._writing() as connection:
+            known = set(connection.scalars(select(outbox.c.id).where(outbox.c.id.in_([one.id for one in messages]))))
+            new = [one for one in messages if one.id not in known]
+            if new:
+                connection.execute(insert(outbox), outbox_rows(None, new, now))
+                connection.execute(_DELIVER, delivery_rows(new))
+
     def standing_alarms(self) -> dict[str, frozenset[AlarmKind]]:
         """Return for each station that ever had an alarm which kinds still stand; simulated ones do not count."""
         with self._reading() as connection:

@@ -105,7 +105,9 @@ class MqttConfig(SinkSection):
             context = replace(context, identity=replace(context.identity, name=f"{context.identity.name}-replay"))
             own = self.model_copy(update={"client_id": self.client_id and f"{self.client_id}-replay"})
         broker = own.broker(context.identity.name)
-        commands = MqttTriggers(broker, context.asked, context.ledger) if context.asked and context.ledger else None
+        if not context.asked or not context.ledger:
+            return MqttSink(broker, context, results=self.results)
+        commands = MqttTriggers(broker, context.asked, context.ledger, context.record)
         return MqttSink(broker, context, results=self.results, commands=commands)
 
     def broker(self, agent: str) -> Broker:

@@ -318,6 +318,6 @@ def encode(payload: Mapping[str, object]) -> bytes:
 
 
 def schema(kind: str) -> dict[str, Any]:
-    """The JSON schema of a kind of payload: acknowledged, alarm, result, state or status."""
+    """The JSON schema of a kind of payload: acknowledged, alarm, result, state, status, trigger or verdict."""
     loaded: dict[str, Any] = json.loads((files("edge_agent.mqtt") / "schemas" / f"{kind}.json").read_text("utf-8"))
     return loaded

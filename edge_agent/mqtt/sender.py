@@ -90,6 +90,8 @@ class MqttSink:
         """
         self._broker, self._identity, self._results = broker, context.identity, results
         self._outbox, self._commands = context.outbox(self.receiver), commands
+        if commands:
+            commands.answered = self._wake
         client_id = broker.client_id or default_client_id(broker.agent)
         # A refusal is seldom undone within seconds, and many a broker ends the connection over every further try.
         self._delivery = Delivery(
@@ -151,6 +153,8 @@ class MqttSink:
     def write(self, inspection: Inspection, evidence: Evidence) -> None:
         """Say that the journal has this inspection. Never waits for the broker."""
         self._retained.inspected(inspection)
+        if self._commands:
+            self._commands.tell(inspection)
         self._wake()
 
     def alarmed(self, change: AlarmChange) -> None:

@@ -13,16 +13,17 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
-from edge_agent.core import Ledger, PictureRequest, StoredFile
+from edge_agent.core import Inspection, Ledger, Message, PictureRequest, StoredFile
 from edge_agent.errors import JournalError
 from edge_agent.line.heartbeat import DATABASE_S, Stage
+from edge_agent.mqtt.answers import Answers
 from edge_agent.mqtt.broker import Broker, default_client_id
 from edge_agent.mqtt.connection import Accepted, Arrived, Connection, ConnectionEvent, Ended, Subscription
-from edge_agent.mqtt.messages import agent_topic
+from edge_agent.mqtt.messages import agent_topic, utc_now
 from edge_agent.mqtt.session import Session
 
 log = logging.getLogger(__name__)
@@ -104,15 +105,25 @@ class MqttTriggers:
     (asked before), malformed and unknown (of a station that takes no commands): said in the log alone.
     """
 
-    def __init__(self, broker: Broker, stations: Iterable[str], ledger: Ledger) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        stations: Mapping[str, float | None],
+        ledger: Ledger,
+        record: Callable[[Sequence[Message]], None],
+    ) -> None:
         """Start a thread that listens for commands.
 
         Args:
             broker: where, and as whom.
-            stations: names of those that take commands.
-            ledger: knows which commands were answered before.
+            stations: those that take commands, by name, and seconds after which each is answered NotDecidable; None: each
+                is answered by its result alone, whenever that comes.
+            ledger: knows which commands were inspected before.
+            record: commits answers to the outbox; see core.SinkContext.
         """
-        self._broker, self._ledger = broker, ledger
+        self._broker, self._ledger, self._record = broker, ledger, record
+        self._answers = Answers(stations)
+        self.answered: Callable[[], None] = lambda: None  # is told that the outbox has answers
         self._client_id = (
             f"{broker.client_id}-triggers" if broker.client_id else default_client_id(f"{broker.agent}, triggers")
         )
@@ -121,7 +132,7 @@ class MqttTriggers:
         self._stations = {station: Commands(SimpleQueue()) for station in stations}
         self.counts = Counter(dict.fromkeys(("asked", "waited", "faulty", "repeated", "malformed", "unknown"), 0))
         self._unrecorded: dict[tuple[str, str], Command] = {}  # asked for, by station and trigger_id
-        self._event_queue: SimpleQueue[tuple[Connection, ConnectionEvent | Arrived] | None] = (
+        self._event_queue: SimpleQueue[tuple[Connection, ConnectionEvent | Arrived] | Inspection | None] = (
             SimpleQueue()
         )  # None: look around
         # (mid, the command that is to be recorded first), in the order of arrival, of the present connection.
@@ -146,6 +157,11 @@ class MqttTriggers:
         """Return the commands of a station."""
         return self._stations[station]
 
+    def tell(self, inspection: Inspection) -> None:
+        """Note a verdict that the journal has; it may answer a command. Never waits."""
+        if inspection.frame.trigger_id is not None:
+            self._event_queue.put(inspection)
+
     def close(self, timeout_s: float = 5.0) -> None:
         """Acknowledge what is recorded, and disconnect. The rest comes again at the next start."""
         self._closing.set()
@@ -165,6 +181,7 @@ class MqttTriggers:
                 log.exception("mqtt triggers: an error that should not happen")
                 self._session.give_up(f"{type(error).__name__}: {error}")
         try:
+            self._answer()
             self._acknowledge()
         except JournalError as error:
             log.warning("mqtt triggers: the last commands come again at the next start (%s)", error)
@@ -181,19 +198,28 @@ class MqttTriggers:
                 item = self._event_queue.get(timeout=left)
             except Empty:
                 return
-            if item and item[0] is connection and isinstance(item[1], Ended):
+            if isinstance(item, tuple) and item[0] is connection and isinstance(item[1], Ended):
                 return
 
     def _cycle(self) -> None:
         self.stage.beat(DATABASE_S)
         try:
-            item = self._event_queue.get(timeout=DONE_S if self._unrecorded else TICK_S)
+            now = time.monotonic()
+            item = self._event_queue.get(
+                timeout=max(0.0, min(DONE_S if self._unrecorded else TICK_S, self._answers.due_s(now)))
+            )
             while True:
-                if item:
+                if isinstance(item, Inspection):
+                    self._answers.tell(item, time.monotonic(), utc_now())
+                elif item:
                     self._handle(*item)
                 item = self._event_queue.get_nowait()
         except Empty:
             pass
+        try:
+            self._answer()
+        except JournalError as error:
+            log.debug("mqtt triggers: answered later (%s)", error)
         self._session.advance()
         try:
             self._acknowledge()
@@ -226,8 +252,11 @@ class MqttTriggers:
             self._refuse("unknown", arrived.payload, "names no station that takes commands")
             return None
         key = command.station, command.trigger_id
+        self._answers.expect(command.station, command.trigger_id, command.part_id, arrived.at)
         if key in self._unrecorded or self._is_recorded(command):
             self.counts["repeated"] += 1
+            if self._answers.waits(*key):  # an earlier run has recorded the verdict, and perhaps not the answer
+                self._unrecorded.setdefault(key, command)
             return self._unrecorded.get(key)
         if command.fault:
             self._refuse("faulty", arrived.payload, command.fault)
@@ -260,11 +289,24 @@ class MqttTriggers:
             "mqtt triggers: a command is %s%s, it %s: %s", kind, more, why.removeprefix("the command's "), shown
         )
 
+    def _answer(self) -> None:
+        """Have the journal hold the answers that are decided, for the sender. Raises JournalError."""
+        late = self._answers.late
+        self._answers.look(time.monotonic(), utc_now())
+        if self._answers.late > late:
+            log.warning("mqtt triggers: %d answered NotDecidable, late: no verdict in time", self._answers.late - late)
+        if messages := self._answers.to_record():
+            self._record(messages)
+            self._answers.recorded()
+            self.answered()
+
     def _acknowledge(self) -> None:
         """Acknowledge what the journal holds, in the order of arrival. Raises JournalError."""
         waiting: set[str] = set()  # stations: one that has not recorded its oldest command has hardly a newer one
         for key, command in list(self._unrecorded.items()):
             if command.station in waiting:
+                continue
+            if self._answers.waits(*key):
                 continue
             if self._ledger.seen(command.station, command.file):
                 del self._unrecorded[key]

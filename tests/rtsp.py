@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import random
 import signal
 import subprocess
 from pathlib import Path
@@ -36,7 +37,8 @@ def _missing() -> str | None:
 class RtspServer:
     """A camera that shows COLOUR and below it, in binary, the number of the picture (see rtsp_server.py).
 
-    user, password: then nobody else gets a picture. Skips the test where GStreamer's RTSP server is not installed.
+    user, password: then nobody else gets a picture. textured: see texture_of(). Skips the test where GStreamer's RTSP server is
+    not installed.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class RtspServer:
         user: str | None = None,
         password: str | None = None,
         colour: tuple[int, int, int] = COLOUR,
+        textured: bool = False,
     ) -> None:
         missing = _missing()
         if missing:
@@ -57,7 +60,7 @@ class RtspServer:
             )
         self.port = free_port()
         self._settings: dict[str, object] = {"width": width, "height": height, "fps": fps, "colour": colour}
-        self._settings |= {"user": user, "password": password}
+        self._settings |= {"user": user, "password": password, "textured": textured}
         self._process: subprocess.Popen[str] | None = None
         self.start()
 
@@ -117,6 +120,13 @@ class RtspServer:
         assert self._process
         assert self._process.stdout
         return self._process.stdout.readline().strip()
+
+
+def texture_of(number: int, width: int = 320, height: int = 240) -> np.ndarray:
+    """The colours of the blocks, of 8 x 8 pixels, above the number of a textured picture: (rows, columns, 3)."""
+    chance = random.Random(number % 8)
+    rows = (height - height // 4) // 8
+    return np.array([[chance.choices(range(256), k=3) for _ in range(width // 8)] for _ in range(rows)])
 
 
 def number_of(pixels: np.ndarray) -> int:

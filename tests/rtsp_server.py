@@ -1,11 +1,13 @@
 """An RTSP camera made of GStreamer, for /usr/bin/python3, which alone has gi; tests/rtsp.py starts and drives it.
 
-Its first line of input is JSON: port, width, height, fps, user, password, colour. Later lines are commands: `go`,
-`freeze` (the same picture over and over) and `silence` (no picture, while the connection lives on). A picture is `colour`
-on top; below it, twenty squares, each black or white, write its number in binary, the lowest bit first.
+Its first line of input is JSON: port, width, height, fps, user, password, colour, textured. Later lines are commands: `go`,
+`freeze` (the same picture over and over) and `silence` (no picture, while the connection lives on). A picture is `colour` on
+top, or blocks of random colours, others in each of eight pictures; below it, twenty squares, each black or white, write its
+number in binary, the lowest bit first.
 """
 
 import json
+import random
 import sys
 
 import gi
@@ -20,24 +22,32 @@ BITS = 20
 class Scene:
     """What the camera sees: each picture has a number."""
 
-    def __init__(self, width, height, colour):
+    def __init__(self, width, height, colour, textured):
         self.mode, self.number = "go", 0
         self._cell, self._left = width // BITS, width - width // BITS * BITS
         self._band = height // 4
-        self._top = bytes(colour) * (width * (height - self._band))
+        self._tops = [bytes(colour) * (width * (height - self._band))]
+        if textured:
+            self._tops = [self._texture(random.Random(one), width, height - self._band) for one in range(8)]
+
+    def _texture(self, chance, width, height):
+        rows = [
+            b"".join(bytes(chance.choices(range(256), k=3)) * 8 for _ in range(width // 8)) for _ in range(height // 8)
+        ]
+        return b"".join(row * 8 for row in rows) + bytes(3 * width) * (height % 8)
 
     def picture(self):
         """RGB bytes."""
         self.number += self.mode == "go"
         bits = [self.number >> bit & 1 for bit in range(BITS)]
         row = b"".join((b"\xff" if bit else b"\0") * (3 * self._cell) for bit in bits) + b"\0" * (3 * self._left)
-        return self._top + row * self._band
+        return self._tops[self.number % len(self._tops)] + row * self._band
 
 
 def serve(settings):
     Gst.init(None)
     width, height, fps = settings["width"], settings["height"], settings["fps"]
-    scene = Scene(width, height, settings["colour"])
+    scene = Scene(width, height, settings["colour"], settings["textured"])
     server = GstRtspServer.RTSPServer()
     server.set_address("127.0.0.1")
     server.set_service(str(settings["port"]))

@@ -8,12 +8,13 @@ without an error although it is wrong stays unknown; of H.264 and H.265, zeros a
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import av
+    from av import VideoFrame, VideoStream
+    from av.container import InputContainer
 
 EXTRA = "pip install 'edge-agent[video]'"
 MISSING = f"holes in a video of H.264 or MPEG-4 are not noticed: {EXTRA}"
@@ -62,48 +63,65 @@ class VideoDamage:
         try:
             with av.open(path) as container:
                 stream = container.streams.video[0]
-                stream.codec_context.options = _STRICT
-                stream.codec_context.thread_count = 1  # as with more, errors are reported later
-                yield from self._of_stream(container, stream)
+                start, unit_ms = stream.start_time or 0, float(stream.time_base or 0) * 1e3
+                for frame, pts, is_damaged in checked(container, stream):
+                    time_ms = ((pts or 0) - start) * unit_ms
+                    place = round(time_ms / _ALIKE_MS)
+                    if is_damaged:
+                        self._found = True
+                        self._bad.add(place)
+                    elif frame:
+                        self._good.add(place)
+                    if frame:
+                        yield time_ms
         except (av.FFmpegError, IndexError) as error:
             self._found = True
             logging.getLogger(__name__).debug("%s: %s", path, error)
 
-    def _of_stream(
-        self, container: av.container.InputContainer, stream: av.VideoStream
-    ) -> Generator[float, None, None]:
-        import av
 
-        start, unit_ms = stream.start_time or 0, float(stream.time_base or 0) * 1e3
-        spoilt, spoilt_before, key = False, False, None
-        length_size = _length_size(stream)
+def checked(
+    container: InputContainer, stream: VideoStream, was_lost: Callable[[], bool] = lambda: False
+) -> Generator[tuple[VideoFrame | None, int | None, bool], None, None]:
+    """Decode a stream; of each frame yield (frame, its time in units of the stream, whether it is damaged).
 
-        def place(pts: int | None) -> int:
-            return round(((pts or 0) - start) * unit_ms / _ALIKE_MS)
+    The frame is None where it could not be decoded.
 
-        for packet in container.demux(stream):
-            empty = packet.size == 0
-            if packet.is_keyframe and not empty:
-                spoilt, spoilt_before, key = False, spoilt, packet.pts
-            leads = key is not None and packet.pts is not None and packet.pts < key  # shown before the key frame
-            broken = not empty and (packet.is_corrupt or _has_hole(bytes(packet), length_size))
-            try:
-                frames = packet.decode()
-            except av.FFmpegError:
-                frames, broken = [], not empty
-            spoilt |= broken
-            if not empty and (spoilt or (leads and spoilt_before)):
-                self._found = True
-                self._bad.add(place(packet.pts))
-            for frame in frames:
-                if frame.is_corrupt:
-                    spoilt = self._found = True
-                    self._bad.add(place(frame.pts))
-                self._good.add(place(frame.pts))
-                yield ((frame.pts or 0) - start) * unit_ms
+    Args:
+        container: the open file or address.
+        stream: one of its streams.
+        was_lost: whether data are known to be lost since the last call.
+
+    Raises:
+        av.FFmpegError: it cannot be read on.
+    """
+    import av
+
+    stream.codec_context.options = _STRICT
+    stream.codec_context.thread_count = 1  # as with more, errors are reported later
+    length_size = _length_size(stream)
+    bad: set[int | None] = set()
+    spoilt, spoilt_before, key = False, False, None
+    for packet in container.demux(stream):
+        empty = packet.size == 0
+        if packet.is_keyframe and not empty:
+            spoilt, spoilt_before, key = False, spoilt, packet.pts
+        spoilt |= was_lost() or (not empty and (packet.is_corrupt or _has_hole(bytes(packet), length_size)))
+        leads = key is not None and packet.pts is not None and packet.pts < key  # shown before the key frame
+        try:
+            frames, failed = packet.decode(), False
+        except av.FFmpegError:
+            frames, failed = [], not empty
+        spoilt |= failed or any(frame.is_corrupt for frame in frames)
+        if not empty and (spoilt or (leads and spoilt_before)):
+            bad.add(packet.pts)
+        if failed:
+            yield None, packet.pts, True
+        for frame in frames:
+            yield frame, frame.pts, frame.is_corrupt or frame.pts in bad
+            bad.discard(frame.pts)
 
 
-def _length_size(stream: av.VideoStream) -> int | None:
+def _length_size(stream: VideoStream) -> int | None:
     """Return of how many bytes the length before each unit of H.264 or H.265 is; None if there is none."""
     extra = stream.codec_context.extradata or b""
     if stream.codec_context.name == "h264" and len(extra) > 4 and extra[0] == 1:

@@ -16,11 +16,12 @@ import re
 import select
 import signal
 import stat
+import statistics
 import sys
 import threading
 import time
 import traceback
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from queue import SimpleQueue
@@ -45,7 +46,11 @@ LOOK_S = 0.25  # how often a picture is decoded though none is due, to detect a 
 REOPEN_S = 30.0  # how often a frozen camera is opened again; it may recover without that
 AT_ONCE_S = 0.002  # a picture of a stream of files that comes within this has waited: its decoding lags behind
 LAG_S = 0.5  # for how long such pictures are dropped at a time
-BACKLOG_S = 2.0  # for how long after opening pictures that come without delay are taken to have been buffered
+BACKLOG_S = (
+    2.0  # for how long after opening or a stall pictures that come without delay are taken to have been buffered
+)
+STALL_S, STALL_TIMES = 0.4, 3.0  # a pause so long, and so many times the usual one, is a stall of the connection
+USUAL_OF = 9  # pauses whose median is the usual one
 
 _APIS = {"ffmpeg": cv2.CAP_FFMPEG, "v4l2": cv2.CAP_V4L2, "gstreamer": cv2.CAP_GSTREAMER}
 _LOCATIONS = re.compile(r"(?:location|uri)\s*=\s*[\"']?(\w+://[^\s\"']+)")  # in a pipeline
@@ -169,6 +174,15 @@ def _opened(address: str, settings: Settings, timeout_s: float, reader: CameraRe
     else:
         for url in [address] if settings.backend == "ffmpeg" else _LOCATIONS.findall(address):
             require_reachable(url)
+    if settings.transport == "udp" and address.lower().startswith("rtsp://") and is_installed():
+        from edge_agent.sources.camera.udp_stream import UdpStream
+
+        stream = UdpStream(address, timeout_s)
+        try:
+            yield stream, Pace.DECODED
+        finally:
+            stream.release()
+        return
     # OpenCV ignores the timeouts unless CAP_FFMPEG is given. Each further thread would delay by one picture.
     parameters: list[int] = []
     if settings.backend == "ffmpeg":
@@ -265,7 +279,9 @@ class CameraReader:
             self._seen.clear()
         interval, fresh_at = 1.0 / (_rate(video) or 25.0), 0.0
         self.state.at = self._opened_at = started = time.monotonic()
-        backlog = not self._settings.is_video and self._settings.backend == "ffmpeg" and pace is not Pace.POLLED
+        is_sent = not self._settings.is_video and self._settings.backend == "ffmpeg" and pace is not Pace.POLLED
+        backlog, backlog_from = is_sent, started
+        gaps: deque[float] = deque(maxlen=USUAL_OF)  # between pictures
         played = 0
         while True:
             if self._settings.is_video:
@@ -275,10 +291,15 @@ class CameraReader:
                 self._end(video, played)
                 played, started = 0, time.monotonic()
                 continue
-            now = self.state.at = time.monotonic()
+            now = time.monotonic()
+            gap, self.state.at = now - self.state.at, now
             played += 1
             self.state.captured += 1
-            backlog = backlog and now - called < interval / 4 and now - started < BACKLOG_S
+            if is_sent and len(gaps) == USUAL_OF and gap > max(STALL_S, STALL_TIMES * statistics.median(gaps)):
+                backlog, backlog_from = True, now  # this one and those behind it were held up on their way
+            else:
+                backlog = backlog and now - called < interval / 4 and now - backlog_from < BACKLOG_S
+            gaps.append(gap)
             if pace is not Pace.SENT or now - called > AT_ONCE_S:
                 fresh_at = now
             has_waited = backlog or 0 < now - fresh_at < LAG_S

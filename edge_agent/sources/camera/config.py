@@ -331,15 +331,23 @@ class CameraConfig(GenicamKeys, SourceSection):
         yield from super().warnings()
         if is_genicam(self.camera):
             yield from self.genicam_warnings()
-        if self.is_video:
-            from edge_agent.sources.video_damage import MISSING, is_installed
-
-            if not is_installed():
-                yield ("camera",), MISSING
+        yield from self._what_is_not_noticed()
         if self.trigger and self.trigger.plc:
             yield from ((("trigger", "plc", *loc), text) for loc, text in self.trigger.plc.warnings())
         if self.password:
             yield from ((("password", *loc), text) for loc, text in self.password.warnings())
+
+    def _what_is_not_noticed(self) -> Iterator[tuple[Loc, str]]:
+        """Yield the damage that would not be noticed, as an extra is missing."""
+        from edge_agent.sources.video_damage import EXTRA, MISSING, is_installed
+
+        if is_installed():
+            return
+        if self.is_video:
+            yield ("camera",), MISSING
+        elif self.transport == "udp" and self.chosen_backend == "ffmpeg":
+            text = f"pictures that lost packets are filled up, unnoticed: write transport: tcp, or {EXTRA}"
+            yield ("transport",), text
 
     def folders(self) -> Sequence[WatchedFolder]:
         """See SourceSection."""

@@ -372,7 +372,7 @@ def test_clients_that_come_and_go_leave_nothing_in_memory(opened: Served) -> Non
 
 
 def test_a_subscription_goes_on_after_a_restart_though_the_port_was_taken_for_a_while(
-    monkeypatch: pytest.MonkeyPatch, security: dict[str, Any]
+    monkeypatch: pytest.MonkeyPatch, opened: Served
 ) -> None:
     monkeypatch.setattr("edge_agent.opcua.sink.START_AGAIN", Backoff(0.01, 0.1))
 
@@ -401,8 +401,7 @@ def test_a_subscription_goes_on_after_a_restart_though_the_port_was_taken_for_a_
             assert "cannot be listened at (Address already in use" in finding.text
         served.serves()
 
-    with serving(security="none", anonymous=True) as served:
-        asyncio.run(look(served))
+    asyncio.run(look(opened))
 
 
 def test_a_daemon_answers_jobs(tmp_path: Path, security: dict[str, Any]) -> None:

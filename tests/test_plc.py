@@ -311,6 +311,16 @@ def plc(**changes: object) -> dict[str, object]:
     return {"modbus": "10.0.0.7:502", **PLACES, **changes}
 
 
+def clean(section: dict[str, object]) -> dict[str, object]:
+    return {key: value for key, value in section.items() if value is not None}
+
+
+SECOND = {name: f"coil {20 + i}" for i, name in enumerate(("ready", "busy", "done", "ok", "not_ok", "not_decidable"))}
+SECOND |= {"sequence": "holding 22", "heartbeat": "holding 23"}
+BITS = {"ready": "holding 30.0"}
+LISTENING = {"modbus": None, "listen": 1502}
+
+
 @pytest.mark.parametrize(
     ("section", "said"),
     [
@@ -334,8 +344,36 @@ def test_what_is_wrong_in_the_config_is_said_with_its_place_and_remedy(
     tmp_path: Path, section: dict[str, object], said: str
 ) -> None:
     with pytest.raises(ConfigError) as refused:
-        load_config(config(tmp_path, {key: value for key, value in section.items() if value is not None}))
+        load_config(config(tmp_path, clean(section)))
     assert f"stations[0].source.trigger.{said}" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        ({}, {}, "trigger.plc.ready: coil 10 is in the place of ready, coil 10, of stations[0]: give each its own"),
+        (BITS, {**SECOND, "heartbeat": "holding 30"}, "trigger.plc.heartbeat: holding 30 is in the place of ready, holding 30.0, of"),
+        (LISTENING, LISTENING, "trigger.plc.listen: port 1502 is that of stations[0]: give each its own"),
+        ({}, SECOND, None),  # one trigger for two cameras
+        ({}, {"unit": 2}, None),
+        (LISTENING, {}, None),
+    ],
+)  # fmt: skip
+def test_two_stations_do_not_write_to_the_same_place(
+    tmp_path: Path, first: dict[str, object], second: dict[str, object], said: str | None
+) -> None:
+    video = str(clip(tmp_path / "line.avi"))
+    stations = [
+        station(name, source={"camera": video, "trigger": {"plc": clean(plc(**changes))}}, threshold=ALL_OK)
+        for name, changes in (("cam1", first), ("cam2", second))
+    ]
+    path = write_config(tmp_path, *stations)
+    if said is None:
+        load_config(path)
+    else:
+        with pytest.raises(ConfigError) as refused:
+            load_config(path)
+        assert f"stations[1].source.{said}" in str(refused.value)
 
 
 def test_check_tells_what_it_will_do_and_what_may_not_be_meant(tmp_path: Path) -> None:

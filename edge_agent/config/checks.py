@@ -18,7 +18,7 @@ from edge_agent.detectors.header import require_backbone
 from edge_agent.detectors.systems import absence_of_prompts
 from edge_agent.errors import CheckpointError, ConfigError
 from edge_agent.settings.section import Loc
-from edge_agent.settings.sinks import MQTT, OPCUA
+from edge_agent.settings.sinks import MQTT, OPCUA, SinkSection
 from edge_agent.settings.sources import WatchedFolder
 
 
@@ -78,6 +78,21 @@ def _check_requests_have_a_sink(config: Config) -> Iterator[tuple[Loc, str]]:
         if key and key not in config.sinks():
             wants = {MQTT: "a broker: add a section mqtt: {host: ...}", OPCUA: "a server: add a section opcua: {...}"}
             yield ("stations", i, "source", "trigger"), f"{key} wants {wants[key]}"
+
+
+def _check_own_sinks_do_not_clash(config: Config) -> Iterator[tuple[Loc, str]]:
+    """Yield stations whose own sinks, such as PLCs, get in the way of those of a station before."""
+    before: list[tuple[int, str, SinkSection]] = []
+    for i, station in enumerate(config.stations):
+        for kind, section in station.source.own_sinks().items():
+            for first, other_kind, other in before:
+                if kind == other_kind and (clash := section.clash(other)):
+                    loc, text = clash
+                    yield (
+                        ("stations", i, "source", "trigger", kind, *loc),
+                        f"{text} of stations[{first}]: give each its own",
+                    )
+            before.append((i, kind, section))
 
 
 def _check_masks_leave_area(config: Config) -> Iterator[tuple[Loc, str]]:
@@ -189,6 +204,7 @@ CHECKS = (  # of a config that is valid section by section
     _check_own_pictures_not_watched,
     _check_trigger_folders_not_shared,
     _check_requests_have_a_sink,
+    _check_own_sinks_do_not_clash,
     _check_masks_leave_area,
     _check_defects_can_count,
     _check_prompts_fit,

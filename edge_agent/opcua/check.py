@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 
 from edge_agent.errors import EdgeAgentError
 from edge_agent.opcua.certificate import application_uri, loaded
+from edge_agent.opcua.server import can_listen
 from edge_agent.settings.finding import Finding
 
 NAME = "opcua"
@@ -26,8 +26,8 @@ def examine(host: str, port: int, cert: Path | None, key: Path | None, agent: st
         agent: the agent's name.
     """
     try:
-        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
-            yield Finding(NAME, "ok", f"{host}:{port} can be listened at")
+        can_listen(host, port)
+        yield Finding(NAME, "ok", f"{host}:{port} can be listened at")
     except OSError as error:
         taken = f"{host}:{port} cannot be listened at ({error.strerror}): as expected while the agent runs; else take another port"
         yield Finding(NAME, "warning", taken)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,11 @@ class Serving:
     key: Path | None
     passwords: Mapping[str, Callable[[], str]]
     anonymous: bool
+
+
+def can_listen(host: str, port: int) -> None:
+    """Return if the port is to be had; else raise OSError. host, port: to listen at."""
+    socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
 
 
 async def prepared(config: Serving) -> Server:

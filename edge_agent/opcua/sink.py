@@ -162,11 +162,12 @@ class OpcUaSink:
 
     async def _serve(self) -> None:
         """Serve until closing."""
-        from edge_agent.opcua.server import prepared
+        from edge_agent.opcua.server import can_listen, prepared
         from edge_agent.opcua.station import StationNodes
         from edge_agent.opcua.types import build
 
         logging.getLogger("asyncua").setLevel(logging.CRITICAL)  # it would say whatever any client does wrong
+        can_listen(self._serving.host, self._serving.port)  # first, as the rest takes seconds
         server: Server = await prepared(self._serving)
         types = await build(server)
         stations = {name: StationNodes(types, name) for name in self._context.now().stations}

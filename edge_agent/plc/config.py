@@ -198,6 +198,26 @@ class PlcConfig(SinkSection):
         self.require()
         yield from examine(self.wiring(), self.link(), self.describe(agent), serves=self.listen is not None)
 
+    def clash(self, other: SinkSection) -> tuple[Loc, str] | None:
+        """See SinkSection. Stations may share what the PLC sets, such as one trigger for two cameras."""
+        if not isinstance(other, PlcConfig):
+            return None
+        if self.listen and other.listen and self.listen[1] == other.listen[1]:
+            return ("listen",), f"port {self.listen[1]} is that"
+        if self.modbus is None or (self.modbus, self.unit) != (other.modbus, other.unit):
+            return None
+        for name in SIGNALS:
+            for its in SIGNALS:
+                mine, theirs = getattr(self, name), getattr(other, its)
+                if (
+                    mine
+                    and theirs
+                    and (name in TOLD or its in TOLD)
+                    and (mine.overlaps(theirs) or set(mine.cells) & set(theirs.cells))
+                ):
+                    return (name,), f"{mine} is in the place of {its}, {theirs},"
+        return None
+
     def warnings(self) -> Iterator[tuple[Loc, str]]:
         """See SinkSection."""
         if self.heartbeat is None:

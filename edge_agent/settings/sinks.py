@@ -38,6 +38,10 @@ class SinkSection(Section):
         """Examine whether the sink would work from this machine now. agent: the agent's name."""
         return iter(())
 
+    def clash(self, other: SinkSection) -> tuple[Loc, str] | None:
+        """Return why it cannot be there beside another of its kind, of another station, with the key; None if it can."""
+        return None
+
     def warnings(self) -> Iterator[tuple[Loc, str]]:
         """Yield what works but may not be meant, each with its key within this section."""
         return iter(())

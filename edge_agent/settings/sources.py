@@ -78,7 +78,10 @@ class SourceSection(Section):
         return None
 
     def own_sinks(self) -> Mapping[str, SinkSection]:
-        """Return the sink, by the name of its kind, whose receiver requests the pictures of this source alone, such as a PLC."""
+        """Return the sink, by the name of its kind, whose receiver requests the pictures of this source alone, such as a PLC.
+
+        Its kind is its key in the section `trigger`.
+        """
         return {}
 
     @property

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 from pydantic import create_model
@@ -14,6 +15,8 @@ from edge_agent.cli import main
 from edge_agent.config import load
 from edge_agent.config.config import Config
 from edge_agent.core import AlarmChange, Evidence, Inspection, Measure, Message, SinkContext, Triggers, Watched
+from edge_agent.daemon import Agent
+from edge_agent.health.systemd import Notifier
 from edge_agent.journal.journal import Journal
 from edge_agent.line.heartbeat import Stage
 from edge_agent.settings.finding import Finding
@@ -138,3 +141,37 @@ def test_a_replay_delivers_to_it_only_when_asked(config: Path, capsys: pytest.Ca
     with closing(Journal.open(f"sqlite:///{out}/journal.db")) as journal:
         assert len(journal.inspections()) == 2
         assert journal.receivers() == []
+
+
+def test_a_sink_is_told_why_a_station_gives_no_verdicts(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[SinkContext] = []
+    at_its_end: list[str | None] = []
+    monkeypatch.setattr(NullConfig, "build", lambda self, context: told.append(context) or NullSink(context))
+    monkeypatch.setattr(NullSink, "close", lambda self, timeout_s=5.0: at_its_end.append(told[0].not_ready("cam1")))
+    stop, reload_asked, loading = Event(), Event(), Event()
+
+    def slow(path: Path) -> Config:
+        loading.set()
+        wait_until(lambda: not loading.is_set(), "the test has looked")
+        return load.load_config(path)
+
+    monkeypatch.setattr("edge_agent.daemon.load_config", slow)
+    with Agent(load.load_config(config), config, Notifier(None)) as agent:
+        (context,) = told
+        assert context.not_ready("cam1") == "the agent starts"
+        running = Thread(target=agent.run, args=(stop, reload_asked))
+        running.start()
+        wait_until(lambda: "its source gives no pictures" in str(context.not_ready("cam1")), "its folder is missed")
+        (config.parent / "cam1").mkdir()
+        wait_until(lambda: context.not_ready("cam1") is None, "it is ready")
+        reload_asked.set()
+        wait_until(loading.is_set, "it reads its configuration")
+        assert context.not_ready("cam1") == "the agent reads its configuration again"
+        loading.clear()
+        wait_until(lambda: context.not_ready("cam1") is None, "it is ready again")
+        agent._line.not_recording = "disk full"
+        assert context.not_ready("cam1") == "the journal takes nothing (disk full)"
+        agent._line.not_recording = None
+        stop.set()
+        running.join(30)
+    assert at_its_end == ["the agent stops"]

@@ -36,7 +36,8 @@ from edge_agent.learn.corrections import Corrections, KeptPicture
 from edge_agent.learn.gate import compare, objections
 from edge_agent.line.inspect import Station
 from edge_agent.line.judge import Rules
-from trainer.bank.bank import GoodPicture, make_bank
+from trainer.bank.bank import make_bank
+from trainer.bank.good_picture import GoodPicture
 from trainer.data.examples import read_examples
 from trainer.data.painted_pictures import paint_picture
 

@@ -113,11 +113,12 @@ class Reading:
     """What a detector sees in one picture, before any threshold.
 
     score: in [0, 1], higher is more anomalous. heatmap: (h, w) float32 in [0, 1], covers the whole picture at the
-    detector's own resolution.
+    detector's own resolution. fault: why nothing can be said of the picture; None where something can. With one the score is 1.
     """
 
     score: float
     heatmap: np.ndarray
+    fault: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,8 @@ from edge_agent.line.calibration import Calibration
 from edge_agent.line.inspect import inspect
 from tests.drilled import part
 from tests.line import NOON
-from trainer.bank.bank import GoodPicture, make_bank
+from trainer.bank.bank import make_bank
+from trainer.bank.good_picture import GoodPicture
 
 TRUNK = "efficientnet-lite0"
 

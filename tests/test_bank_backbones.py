@@ -18,7 +18,8 @@ from edge_agent.inference.detector import PromptDetector
 from edge_agent.inference.load import Loader
 from tests.drilled import folder, part
 from tests.tiny_clip import saved, tiny_clip
-from trainer.bank.bank import GoodPicture, make_bank
+from trainer.bank.bank import make_bank
+from trainer.bank.good_picture import GoodPicture
 from trainer.cli import main
 
 

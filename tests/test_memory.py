@@ -19,8 +19,8 @@ from edge_agent.errors import CheckpointError, EdgeAgentError
 from edge_agent.inference.detector import PromptDetector
 from edge_agent.inference.load import Loader
 from tests.tiny_clip import saved, tiny_clip
-from trainer.bank.bank import GoodPicture
 from trainer.bank.good_parts import exceeded_score
+from trainer.bank.good_picture import GoodPicture
 from trainer.bank.memory import SPREAD_SHOWN, make_memory
 from trainer.cli import main
 

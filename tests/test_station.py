@@ -20,9 +20,10 @@ from edge_agent.inference.squares import SquaresDetector
 from edge_agent.io.pictures import decode
 from edge_agent.line.calibration import read_calibration
 from tests.drilled import folder, part
-from trainer.bank.bank import GoodPicture, make_bank
+from trainer.bank.bank import make_bank
 from trainer.bank.coreset import POOL, coreset
 from trainer.bank.good_parts import fold_of, scale, varied
+from trainer.bank.good_picture import GoodPicture
 from trainer.cli import main
 from trainer.station import candidates, pictures
 from trainer.station.choice import false_alarm_rate

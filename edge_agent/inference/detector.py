@@ -14,6 +14,7 @@ from edge_agent.core import DetectorInfo, Reading
 from edge_agent.detectors.checkpoint import Checkpoint
 from edge_agent.detectors.methods import restore
 from edge_agent.errors import CheckpointError
+from edge_agent.inference.aligned import Reference
 from edge_agent.inference.batch_queue import BatchQueue
 from edge_agent.inference.image_size import whole_patches
 from edge_agent.inference.thread_batches import read_in_threads
@@ -62,6 +63,7 @@ class PromptDetector:
                 )
                 self.method = restore(backbone, checkpoint.header, checkpoint.tensors, class_name)
                 self.method.precompute()
+                self.reference = Reference.restored(checkpoint.header, checkpoint.tensors)
             except (KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
                 raise CheckpointError(f"{checkpoint.path}: damaged ({error!r}); copy it again or refit") from None
         size = self.info.image_size

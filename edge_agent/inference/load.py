@@ -17,10 +17,9 @@ from edge_agent.core import Detector
 from edge_agent.detectors.checkpoint import load_checkpoint, unfitted_checkpoint
 from edge_agent.detectors.systems import DEFAULT_DATASET, require_prompts
 from edge_agent.errors import CheckpointError, DeviceMissing
+from edge_agent.inference.arranged import arranged
 from edge_agent.inference.detector import PromptDetector
-from edge_agent.inference.squares import SquaresDetector
 from edge_agent.inference.together import Fusion, TogetherDetector
-from edge_agent.inference.windowed import WindowedDetector
 
 
 class Loader:
@@ -99,7 +98,7 @@ class Loader:
         return self._detectors[key]
 
     def arranged(self, detector: PromptDetector, windows: int = 1, squares: bool = True) -> Detector:
-        """Return what reads pictures with a detector in the parts that are asked for.
+        """Return what reads pictures with a detector in the parts that are asked for; see arranged().
 
         Args:
             detector: reads one part.
@@ -108,8 +107,7 @@ class Loader:
         """
         key = detector, windows, squares
         if key not in self._arranged:
-            whole: Detector = detector if windows == 1 else WindowedDetector(detector, windows)
-            self._arranged[key] = SquaresDetector(whole) if squares else whole
+            self._arranged[key] = arranged(detector, windows, squares)
         return self._arranged[key]
 
     def release(self, in_use: Sequence[Detector]) -> None:

@@ -129,6 +129,8 @@ def mixed(other: Reading, bank: Reading, fusion: Fusion) -> Reading:
         bank: of the one with the bank.
         fusion: how they are mixed.
     """
+    if other.fault or bank.fault:
+        return Reading(1.0, bank.heatmap, other.fault or bank.fault)
     score = fusion.score(np.float64(other.score), np.float64(bank.score))
     return Reading(float(score), fusion.map(resized(other.heatmap, bank.heatmap.shape), bank.heatmap))
 

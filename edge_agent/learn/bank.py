@@ -17,6 +17,7 @@ from edge_agent.core import Evaluation
 from edge_agent.detectors.checkpoint import Checkpoint, decoded, encoded
 from edge_agent.detectors.patchcore import BOOST, PatchCore
 from edge_agent.errors import CheckpointError, PictureError
+from edge_agent.inference.aligned import HEADER as ALIGNED
 from edge_agent.inference.detector import PromptDetector
 from edge_agent.journal.rows import LabelValue
 from edge_agent.kernels.nearest import nearest
@@ -44,6 +45,11 @@ def require_bank(checkpoint: Checkpoint, station: str) -> None:
         raise CheckpointError(
             f"station {station} looks with {method}, which cannot learn single corrections; a bank of good parts can: `trainer station`"
             " makes one, and `trainer calibrate` sets a new threshold"
+        )
+    if checkpoint.header.get(ALIGNED):
+        raise CheckpointError(
+            f"station {station} aligns its parts, and such a bank cannot learn single corrections: show it more good parts,"
+            " `trainer station --add`, or make it anew without --align"
         )
 
 

@@ -69,7 +69,8 @@ def judge(reading: Reading, rules: Rules, shape: tuple[int, ...]) -> Verdict:
 
     NotOK: score >= threshold and, with min_area > 0, a region that large; `regions` then holds those regions.
     OK: anything else, without regions; `reason` says so when only min_area kept it from NotOK.
-    NotDecidable, with a reason: the score or a part of the map is not a finite number, or there is nothing to judge.
+    NotDecidable, with a reason: the reading has a fault, the score or a part of the map is not a finite number, or there is
+    nothing to judge.
 
     Args:
         reading: score and heatmap of the picture.
@@ -176,6 +177,8 @@ def regions(
 
 def _flaw(reading: Reading, shape: tuple[int, ...]) -> str | None:
     """Why this reading cannot be judged; None when it can."""
+    if reading.fault:
+        return reading.fault
     if not math.isfinite(reading.score):
         return f"the detector's score is {reading.score}, not a number in [0, 1]: run `edge-agent doctor`"
     if reading.heatmap.size == 0 or 0 in shape[:2]:

@@ -118,6 +118,10 @@ def export(
     """
     onnx = _onnx()
     info, method, backbone = detector.info, detector.method, detector.method.backbone
+    if detector.reference:
+        raise EdgeAgentError(
+            f"{info.name} aligns each part before it looks, which no ONNX file holds: make the bank without align"
+        )
     if batch is None and method.fixed_batch:
         raise EdgeAgentError(f"{method.name} is exported for a fixed number of pictures at once: add --batch 1")
     weights = sum(value.numel() * value.element_size() for value in graph.state_dict().values())

@@ -12,23 +12,17 @@ from torch import Tensor
 from edge_agent.backbones.backbone import Backbone
 from edge_agent.detectors.checkpoint import Checkpoint
 from edge_agent.detectors.patchcore import PatchCore, default_layers, score_of
+from edge_agent.inference.aligned import HEADER, TENSOR
 from edge_agent.inference.thread_batches import read_in_threads
 from edge_agent.kernels.cells import Cells
+from trainer.bank.align import aligned_pictures
 from trainer.bank.coreset import coreset
 from trainer.bank.good_parts import SPREAD, Described, described, fold_of, nearer, scale
+from trainer.bank.good_picture import GoodPicture
 from trainer.bank.kinds import kinds_of
 from trainer.bank.other_things import NEXT_PART, other_things
 
 SIZE = 3000  # rows of a bank: more brought less than half a point of image AUROC
-
-
-@dataclass(frozen=True, slots=True)
-class GoodPicture:
-    """One picture of a good part: its file's name and SHA-256 (hex), and what decodes it to (H, W, 3) uint8 RGB."""
-
-    name: str
-    sha256: str
-    decode: Callable[[], np.ndarray]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,6 +49,7 @@ def make_bank(
     *,
     image_size: int | None = None,
     size: int = SIZE,
+    align: bool = False,
     seed: int = 0,
     report: Callable[[int], object] = lambda n: None,
 ) -> Bank:
@@ -65,9 +60,13 @@ def make_bank(
         pictures: at least one. With a single one, how far the next lies follows from how far other things do.
         image_size: side in pixels at which pictures are read; default that of the backbone.
         size: rows of the bank at most; default 3000.
+        align: move each part to where it lies in one of the pictures before it is looked at, here and later.
         seed: decides the subset; the same pictures and seed give the same bytes.
         report: called with 1 for every picture; default nothing.
+
+    Raises EdgeAgentError for parts that cannot be aligned.
     """
+    reference, pictures = aligned_pictures(pictures) if align else (None, pictures)
     layers, side = default_layers(backbone), image_size or backbone.image_size
 
     def look(part: slice) -> list[Described]:
@@ -115,7 +114,10 @@ def make_bank(
             "threshold": 0.5,
             "map_threshold": 0.5,
         }
-        return Checkpoint(header | method.settings(), method.tensors())
+        if reference:
+            header[HEADER] = {"least_fit": reference.least_fit}
+        shown = {TENSOR: torch.from_numpy(reference.gray)} if reference else {}
+        return Checkpoint(header | method.settings(), method.tensors() | shown)
 
     folds = [checkpoint(*one) for one in zip(banks[: len(shown)], shown, share, strict=True)]
     if len(good) == 1:

@@ -17,8 +17,9 @@ from edge_agent.detectors.patchcore import PatchCore
 from edge_agent.errors import EdgeAgentError
 from edge_agent.inference.detector import PromptDetector
 from edge_agent.inference.squares import SquaresDetector, squares
-from trainer.bank.bank import SIZE, Bank, GoodPicture, make_bank
+from trainer.bank.bank import SIZE, Bank, make_bank
 from trainer.bank.good_parts import BEYOND_SCALE, exceeded_score, fold_of, varied
+from trainer.bank.good_picture import GoodPicture
 
 MOST_SHOWN = 32  # pictures: a memory keeps every patch of each, up to 34 MB
 # Of the log odds of good parts' scores, expected beforehand: these methods' scores grow with the distance itself, and a bank's
@@ -35,6 +36,7 @@ def bank_maker(
     class_name: str = "object",
     image_size: int | None = None,
     size: int | None = None,
+    align: bool = False,
     seed: int = 0,
 ) -> Callable[..., Bank]:
     """Return what makes a bank or a memory of good pictures.
@@ -46,6 +48,7 @@ def bank_maker(
         class_name: what they show.
         image_size: side in pixels at which they are read; default that of `base`, or the backbone's.
         size: patches that a bank holds at most; default SIZE.
+        align: see make_bank.
         seed: of a bank's subset.
 
     Raises EdgeAgentError for a method that cannot be shown good parts, that needs a checkpoint first, or that keeps every patch
@@ -59,7 +62,9 @@ def bank_maker(
             f"{method} needs a fitted checkpoint first: `trainer fit --method {method}`, then --checkpoint FILE"
         )
     if method == PatchCore.name:
-        return partial(make_bank, backbone, image_size=image_size, size=size or SIZE, seed=seed)
+        return partial(make_bank, backbone, image_size=image_size, size=size or SIZE, align=align, seed=seed)
+    if align:
+        raise EdgeAgentError(f"--align is for a bank ({PatchCore.name}), not for a memory of {method}: leave it out")
     if size is not None:
         raise EdgeAgentError(
             f"--size is that of a bank ({PatchCore.name}); a memory of {method} keeps every patch: leave it out"

@@ -82,6 +82,10 @@ def read_pictures(
             continue
         readings = setup.detector.read([pixels for _, pixels in chunk], [setup.keep] * len(chunk))
         for (path, pixels), reading in zip(chunk, readings, strict=True):
+            if reading.fault:
+                skipped.append(Skipped(path, reading.fault))
+                del first[pixels_digest(pixels)]
+                continue
             if not (math.isfinite(reading.score) and np.isfinite(reading.heatmap).all()):
                 raise EdgeAgentError(
                     f"{path}: {setup.detector.info.name} gave a score or map that is not a number: try `edge-agent doctor`"

@@ -10,7 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from edge_agent.commands.arguments import seed, words
-from trainer.commands.bank import SIZE_HELP, bank_size
+from trainer.commands.bank import ALIGN_HELP, SIZE_HELP, bank_size
 from trainer.commands.calibrate import rate
 from trainer.commands.output import bar, print_left_out, print_skipped, print_warnings, writable_folder
 
@@ -63,6 +63,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="a further model to try a bank on, such as wide-resnet50, once it is fetched; may be given several times",
     )
     station.add_argument("--size", type=bank_size, help=f"{SIZE_HELP}; with --add: as the station's bank")
+    station.add_argument("--align", action="store_true", help=f"{ALIGN_HELP} (with --add: as the station says)")
     station.add_argument("--seed", type=seed, default=0, help="seed of all random numbers (default 0)")
     station.set_defaults(run=_station, kept=_kept, written=False)
 
@@ -114,13 +115,14 @@ def _station(options: argparse.Namespace) -> int:
     compared = there if there and there.compared else None
     size = options.size or (there.size if there else SIZE)
     loader = Loader()
+    align = options.align or (there.align if there else False)
     more_trunks = [*options.trunk, *(there.trunks if there else [])]
     for trunk in more_trunks:
         loader.backbone(trunk)  # one that is not here is said at once
     with bar(steps(pictures, more_trunks) + (compared.steps(pictures) if compared else 0), "trying") as progress:
         found = [
             measured(one, allowed)
-            for one in candidates(pictures, class_name, size, options.seed, loader, progress.update, more_trunks)
+            for one in candidates(pictures, class_name, size, options.seed, loader, progress.update, more_trunks, align)
         ]
         as_it_is = None
         if compared:

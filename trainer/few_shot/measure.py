@@ -16,8 +16,9 @@ from edge_agent.core import Detector
 from edge_agent.detectors.checkpoint import Checkpoint
 from edge_agent.errors import EdgeAgentError, PictureError
 from edge_agent.io.pictures import MIN_SIDE, decode
-from trainer.bank.bank import Bank, GoodPicture
+from trainer.bank.bank import Bank
 from trainer.bank.good_parts import exceeded_score, varied
+from trainer.bank.good_picture import GoodPicture
 from trainer.calibrate.conformal import just_above, pictures_needed, threshold_rank
 from trainer.data.examples import Example, Skipped, pixels_digest
 from trainer.evaluate.measure import CategoryResult, evaluate

@@ -14,9 +14,10 @@ from edge_agent.core import Detector, Reading
 from edge_agent.detectors.checkpoint import Checkpoint
 from edge_agent.detectors.patchcore import SHARPNESS
 from edge_agent.errors import EdgeAgentError
+from edge_agent.inference.aligned import AlignedDetector
+from edge_agent.inference.arranged import arranged
 from edge_agent.inference.detector import PromptDetector
 from edge_agent.inference.load import Loader
-from edge_agent.inference.squares import SquaresDetector
 from edge_agent.inference.together import TogetherDetector, log_odds, resized
 from edge_agent.line.calibration import brightness
 from edge_agent.line.contrast import contrast
@@ -68,6 +69,7 @@ def candidates(
     loader: Loader,
     report: Report,
     more_trunks: Sequence[str] = (),
+    align: bool = False,
 ) -> Iterator[Candidate]:
     """Measure one candidate after the other.
 
@@ -79,6 +81,7 @@ def candidates(
         loader: loads the backbones.
         report: called with 1 for every picture that was read.
         more_trunks: backbones to try a bank on beside TRUNKS; default none.
+        align: whether the parts of banks are aligned; see make_bank.
     """
     zero_shot = loader.arranged(loader.detector(EMBEDDED, class_name=class_name))
     shipped = candidate_of(
@@ -87,10 +90,8 @@ def candidates(
     yield shipped
     for trunk in trunks(more_trunks):
         backbone = loader.backbone(trunk)
-        bank = make_bank(backbone, pictures.good, size=size, seed=seed, report=report)
-        whole, *folds = (
-            SquaresDetector(PromptDetector(backbone, one, class_name)) for one in (bank.checkpoint, *bank.folds)
-        )
+        bank = make_bank(backbone, pictures.good, size=size, align=align, seed=seed, report=report)
+        whole, *folds = (arranged(PromptDetector(backbone, one, class_name)) for one in (bank.checkpoint, *bank.folds))
 
         def reader(number: int, folds: Sequence[Detector] = folds, fold: Sequence[int] = bank.fold) -> Detector:
             return folds[fold[number]]
@@ -134,7 +135,8 @@ def apart(scores: np.ndarray, bank: Detector) -> float:
         scores: (n,) of good pictures, each read with a bank without it.
         bank: of all of them.
     """
-    others = [one.score for one in bank.read(other_things())]
+    one = bank.one if isinstance(bank, AlignedDetector) else bank  # other things cannot be aligned with the part
+    others = [reading.score for reading in one.read(other_things())]
     own, far = (np.exp(np.median(log_odds(np.asarray(each, np.float64))) / SHARPNESS) for each in (scores, others))
     return float(own / far)
 

@@ -14,8 +14,8 @@ from edge_agent.errors import EdgeAgentError, PictureError
 from edge_agent.io.pictures import MIN_SIDE, decode
 from edge_agent.line.calibration import LEAST_CONTRAST
 from edge_agent.line.contrast import contrast, shows_nothing
-from trainer.bank.bank import GoodPicture
 from trainer.bank.good_parts import varied
+from trainer.bank.good_picture import GoodPicture
 from trainer.data.examples import Skipped, pixels_digest
 from trainer.data.painted_pictures import paint_picture
 from trainer.station.format import Format, differences

@@ -16,11 +16,12 @@ from edge_agent.config.station import StationConfig
 from edge_agent.core import Detector
 from edge_agent.detectors.methods import METHODS
 from edge_agent.errors import EdgeAgentError
+from edge_agent.inference.arranged import arranged
 from edge_agent.inference.detector import PromptDetector
 from edge_agent.inference.load import Loader
-from edge_agent.inference.squares import SquaresDetector
 from edge_agent.io.pictures import MIN_SIDE, decode
-from trainer.bank.bank import SIZE, GoodPicture, make_bank
+from trainer.bank.bank import SIZE, make_bank
+from trainer.bank.good_picture import GoodPicture
 from trainer.data.examples import defective_pictures, good_pictures
 from trainer.station.candidates import Candidate, candidate_of
 from trainer.station.folder import BAD, CONFIG, GOOD
@@ -45,6 +46,11 @@ class Present:
     def shown(self) -> list[str]:
         """SHA-256 (hex) of the good pictures that its bank was made from, in their order; none without a bank."""
         return [str(one["sha256"]) for one in (self.header or {}).get("good", ())]
+
+    @property
+    def align(self) -> bool:
+        """Whether its parts are aligned."""
+        return bool((self.header or {}).get("align"))
 
     @property
     def trunks(self) -> list[str]:
@@ -136,10 +142,11 @@ def as_it_is(
             shown,
             image_size=int(header["image_size"]),
             size=present.size,
+            align=present.align,
             seed=int(header.get("seed", seed)),
             report=report,
         )
-        alone = [SquaresDetector(PromptDetector(backbone, one, config.detector.class_name)) for one in again.folds]
+        alone = [arranged(PromptDetector(backbone, one, config.detector.class_name)) for one in again.folds]
         folds = [build.together(config.detector, one, loader, squares=True) for one in alone]
         readers = {digest: folds[fold] for digest, fold in zip(present.shown, again.fold, strict=True)}
     parts = f", from {len(present.shown)} good part{'s' * (len(present.shown) > 1)}" if present.shown else ""

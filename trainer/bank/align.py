@@ -1,0 +1,43 @@
+"""Good pictures moved so that their parts lie alike, and how well a part has to fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from edge_agent.errors import EdgeAgentError
+from edge_agent.inference.aligned import LEAST_FIT, OF_LOWEST, Reference, aligned, choose_reference
+from trainer.bank.good_picture import GoodPicture
+
+
+def aligned_pictures(pictures: Sequence[GoodPicture]) -> tuple[Reference, list[GoodPicture]]:
+    """Return the good part that others are aligned with, and all of the pictures so aligned.
+
+    Raises EdgeAgentError, naming the picture, where one is of another shape or does not look enough like the reference.
+    """
+    chosen = pictures[choose_reference(one.decode() for one in pictures)]
+    reference = Reference.of(chosen.decode())
+    moved, fits = [], []
+    for one in pictures:
+        pixels = one.decode()
+        placement = reference.place(pixels)
+        if not reference.has_shape(pixels.shape):
+            why = "is a picture of another shape"
+        elif reference.why_not(pixels, placement):
+            why = f"agrees with it to {placement.fit:.2f}, where {LEAST_FIT} is needed, or lies too far from there"
+        else:
+            fits.append(placement.fit)
+            moved.append(replace(one, decode=partial(_moved, one, placement.matrix)))
+            continue
+        raise EdgeAgentError(
+            f"{one.name}: cannot be aligned with {chosen.name}: it {why}: take it out, or do without --align, which is for stiff"
+            " parts that look alike"
+        )
+    return replace(reference, least_fit=OF_LOWEST * min(fits)), moved
+
+
+def _moved(picture: GoodPicture, matrix: np.ndarray) -> np.ndarray:
+    return aligned(picture.decode(), matrix)

@@ -63,7 +63,10 @@ def test_a_part_is_found_where_it_lies(angle, x, y):
     assert np.abs(placement.matrix @ corners - matrix @ corners).max() < 0.7
     assert placement.fit > 0.95
     inside = np.s_[25:70, 40:95]
-    apart = [np.abs(one[inside].astype(int) - plate()[inside]).mean() for one in (aligned(picture, placement.matrix), picture)]
+    apart = [
+        np.abs(one[inside].astype(int) - plate()[inside]).mean()
+        for one in (aligned(picture, placement.matrix), picture)
+    ]
     assert apart[0] <= apart[1] / 2
 
 
@@ -150,5 +153,5 @@ def test_parts_that_do_not_look_alike_cannot_be_aligned_and_that_is_said(tmp_pat
     assert "part2.png: cannot be aligned with part" in capsys.readouterr().err
     assert main([*command, "--method", "winclip"]) == 1
     assert "--align is for a bank (patchcore)" in capsys.readouterr().err
-    with pytest.raises(EdgeAgentError, match="is a picture of another shape"):
+    with pytest.raises(EdgeAgentError, match="it is a picture of another shape"):
         make_bank(backbone, [*good(0), GoodPicture("small", "", partial(part, 0))], align=True)

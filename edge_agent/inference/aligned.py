@@ -15,10 +15,11 @@ from edge_agent.core import Detector, Reading
 SIDE = 160  # pixels of the longer side at which pictures are compared with the reference
 ANGLES = (0.0, -8.0, 8.0, -16.0, 16.0)  # degrees that are tried, from each of which the fit finds 4 to either side
 LEAST_FIT = 0.3  # correlation with the reference, below which good parts do not look alike enough to be aligned
-OF_LOWEST = 0.8  # share of good parts' lowest correlation, below which a part cannot be aligned
+OF_LOWEST = 0.6  # share of good parts' lowest correlation, below which a part cannot be aligned: a large defect lowers it, too
 LEAST_SEEN = 0.8  # share of the reference's area that has to lie in the picture
 ASPECT = 1.02  # factor by which a picture's aspect may differ from that of the reference
 KEPT_SIDE = 128  # cells a side of a mask of what lies in the picture
+REMEDY = "look whether it is the right part, upright and wholly in the picture, and the lamp is on"
 HEADER, TENSOR = "align", "reference"  # of a checkpoint
 
 
@@ -70,15 +71,13 @@ class Reference:
 
     def why_not(self, pixels: np.ndarray, placement: Placement) -> str | None:
         """Return why a picture (H, W, 3) cannot be aligned; None where it can."""
-        remedy = "look whether it is the right part, upright and wholly in the picture, and the lamp is on"
         if placement.fit < self.least_fit:
             return (
-                f"the part cannot be aligned: it agrees with the reference good part to {placement.fit:.2f}, where"
-                f" {self.least_fit:.2f} is needed: {remedy}"
+                f"it agrees with the reference good part to {placement.fit:.2f}, where {self.least_fit:.2f} is needed"
             )
         seen = float(_seen(placement.matrix, pixels.shape).mean())
         if seen < LEAST_SEEN:
-            return f"the part cannot be aligned: only {100 * seen:.0f} % of where it has to be looked at lies in the picture: {remedy}"
+            return f"only {100 * seen:.0f} % of where it has to be looked at lies in the picture, where {100 * LEAST_SEEN:.0f} are needed"
         return None
 
     def has_shape(self, shape: Sequence[int]) -> bool:
@@ -142,7 +141,8 @@ class AlignedDetector:
                 f" {width / height:.2f} times as wide as high: make the station anew with pictures as the camera gives them now"
             )
         placement = self.reference.place(image)
-        return self.reference.why_not(image, placement) or placement
+        why = self.reference.why_not(image, placement)
+        return f"the part cannot be aligned: {why}: {REMEDY}" if why else placement
 
 
 def aligned(pixels: np.ndarray, matrix: np.ndarray) -> np.ndarray:

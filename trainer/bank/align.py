@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from edge_agent.errors import EdgeAgentError
-from edge_agent.inference.aligned import LEAST_FIT, OF_LOWEST, Reference, aligned, choose_reference
+from edge_agent.inference.aligned import OF_LOWEST, Reference, aligned, choose_reference
 from trainer.bank.good_picture import GoodPicture
 
 
@@ -24,18 +24,16 @@ def aligned_pictures(pictures: Sequence[GoodPicture]) -> tuple[Reference, list[G
     for one in pictures:
         pixels = one.decode()
         placement = reference.place(pixels)
+        why = reference.why_not(pixels, placement)
         if not reference.has_shape(pixels.shape):
-            why = "is a picture of another shape"
-        elif reference.why_not(pixels, placement):
-            why = f"agrees with it to {placement.fit:.2f}, where {LEAST_FIT} is needed, or lies too far from there"
-        else:
-            fits.append(placement.fit)
-            moved.append(replace(one, decode=partial(_moved, one, placement.matrix)))
-            continue
-        raise EdgeAgentError(
-            f"{one.name}: cannot be aligned with {chosen.name}: it {why}: take it out, or do without --align, which is for stiff"
-            " parts that look alike"
-        )
+            why = "it is a picture of another shape"
+        if why:
+            raise EdgeAgentError(
+                f"{one.name}: cannot be aligned with {chosen.name}: {why}: take it out, or do without --align, which is for stiff"
+                " parts that look alike"
+            )
+        fits.append(placement.fit)
+        moved.append(replace(one, decode=partial(_moved, one, placement.matrix)))
     return replace(reference, least_fit=OF_LOWEST * min(fits)), moved
 
 

@@ -15,7 +15,8 @@ from edge_agent.core import Detector, Reading
 SIDE = 160  # pixels of the longer side at which pictures are compared with the reference
 ANGLES = (0.0, -8.0, 8.0, -16.0, 16.0)  # degrees that are tried, from each of which the fit finds 4 to either side
 LEAST_FIT = 0.3  # correlation with the reference, below which good parts do not look alike enough to be aligned
-OF_LOWEST = 0.6  # share of good parts' lowest correlation, below which a part cannot be aligned: a large defect lowers it, too
+# Share of good parts' lowest correlation, below which a part cannot be aligned: a large defect lowers it, too.
+OF_LOWEST = 0.6
 LEAST_SEEN = 0.8  # share of the reference's area that has to lie in the picture
 ASPECT = 1.02  # factor by which a picture's aspect may differ from that of the reference
 KEPT_SIDE = 128  # cells a side of a mask of what lies in the picture

@@ -33,7 +33,7 @@ from edge_agent.sources.camera.capture import _log_message, _masked
 from edge_agent.sources.camera.config import CameraConfig
 from edge_agent.sources.camera.slot import Slot, State
 from edge_agent.sources.camera.source import CameraSource
-from edge_agent.sources.camera.trigger_files import TriggerFiles
+from edge_agent.sources.camera.triggers.files import TriggerFiles
 from tests.agent import ALL_OK, Daemon, station, write_config
 from tests.conftest import PATIENCE_S, slowness, wait_until
 from tests.detectors import SynchronousDetector
@@ -454,7 +454,7 @@ def test_a_trigger_that_lay_there_before_the_agent_shows_no_later_part(rtsp: Rts
 def test_a_trigger_folder_that_cannot_be_used_is_told_once_with_its_remedy_and_when_it_is_well(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("edge_agent.sources.camera.trigger_files.LOOK_S", 0.0)
+    monkeypatch.setattr("edge_agent.sources.camera.triggers.files.LOOK_S", 0.0)
     triggers = TriggerFiles("cam1", tmp_path / "triggers", "*.trg", Remembered())
     assert not list(triggers.requests()) + list(triggers.requests())
     (tmp_path / "triggers").mkdir()

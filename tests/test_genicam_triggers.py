@@ -11,7 +11,7 @@ import pytest
 from edge_agent.sources.camera.genicam.camera import opened
 from edge_agent.sources.camera.reachable import Unreachable
 from edge_agent.sources.camera.settings import Settings
-from edge_agent.sources.camera.triggering import SoftwareTriggers
+from edge_agent.sources.camera.triggers.software import SoftwareTriggers
 from tests.conftest import wait_until
 from tests.gentl import SERIAL, TestCamera
 from tests.test_camera import Watcher, camera, captures

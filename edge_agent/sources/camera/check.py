@@ -8,7 +8,7 @@ from pathlib import Path
 from edge_agent.io.files import why_not_writable
 from edge_agent.settings.finding import Finding
 from edge_agent.sources.camera.capture import START_S, Capture, CapturedPicture
-from edge_agent.sources.camera.triggering import SOFTWARE
+from edge_agent.sources.camera.triggers.software import SOFTWARE
 
 MEASURE_S = 2.0  # how long a camera's pictures are counted
 

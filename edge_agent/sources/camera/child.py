@@ -10,20 +10,15 @@ a line of JSON.
 from __future__ import annotations
 
 import json
-import math
 import os
-import re
 import select
 import signal
-import stat
 import statistics
 import sys
 import threading
 import time
 import traceback
 from collections import OrderedDict, deque
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -31,12 +26,11 @@ import cv2
 import google_crc32c
 import numpy as np
 
-from edge_agent.sources.camera.address import serial_of
-from edge_agent.sources.camera.reachable import Unreachable, require_reachable
+from edge_agent.sources.camera.opening import Lost, opened, rate_of
+from edge_agent.sources.camera.reachable import Unreachable
 from edge_agent.sources.camera.settings import FROZEN, Pace, Settings
 from edge_agent.sources.camera.slot import Slot, State
-from edge_agent.sources.camera.triggering import SoftwareTriggers
-from edge_agent.sources.video_damage import VideoDamage, is_installed
+from edge_agent.sources.camera.triggers.software import SoftwareTriggers
 
 if TYPE_CHECKING:
     from edge_agent.sources.camera.http_stream import Video
@@ -46,19 +40,11 @@ LOOK_S = 0.25  # how often a picture is decoded though none is due, to detect a 
 REOPEN_S = 30.0  # how often a frozen camera is opened again; it may recover without that
 AT_ONCE_S = 0.002  # a picture of a stream of files that comes within this has waited: its decoding lags behind
 LAG_S = 0.5  # for how long such pictures are dropped at a time
-BACKLOG_S = (
-    2.0  # for how long after opening or a stall pictures that come without delay are taken to have been buffered
-)
+BACKLOG_S = 2.0  # for how long after opening or a stall pictures that come without delay count as buffered
 STALL_S, STALL_TIMES = 0.4, 3.0  # a pause so long, and so many times the usual one, is a stall of the connection
 USUAL_OF = 9  # pauses whose median is the usual one
 
-_APIS = {"ffmpeg": cv2.CAP_FFMPEG, "v4l2": cv2.CAP_V4L2, "gstreamer": cv2.CAP_GSTREAMER}
-_LOCATIONS = re.compile(r"(?:location|uri)\s*=\s*[\"']?(\w+://[^\s\"']+)")  # in a pipeline
 _TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
-
-
-class _Lost(Exception):
-    """The camera gives no more pictures, and why."""
 
 
 class _Ended(Exception):
@@ -126,128 +112,18 @@ def _serve(
     while True:
         address, timeout_s = requests.get()
         try:
-            with _opened(address, settings, timeout_s, capture) as (video, pace):
+            with opened(address, settings, timeout_s, triggers, capture.note_alive) as (video, pace):
                 report(
                     "opened",
                     int(video.get(cv2.CAP_PROP_FRAME_WIDTH)),
                     int(video.get(cv2.CAP_PROP_FRAME_HEIGHT)),
-                    _rate(video) or 0.0,
+                    rate_of(video) or 0.0,
                 )
                 capture.run(video, pace)
         except _Ended:
             report("ended")
-        except (_Lost, Unreachable, cv2.error) as error:
+        except (Lost, Unreachable, cv2.error) as error:
             report("lost", str(error))
-
-
-@contextmanager
-def _opened(address: str, settings: Settings, timeout_s: float, reader: CameraReader) -> Iterator[tuple[Video, Pace]]:
-    """Open the camera, and tell how its pictures come.
-
-    Args:
-        address: with the password.
-        settings: how the camera is captured.
-        timeout_s: seconds that opening may take.
-        reader: will read it.
-
-    Raises:
-        _Lost, Unreachable: it cannot be opened.
-    """
-    if settings.backend == "genicam":
-        from edge_agent.sources.camera.genicam.camera import opened
-
-        with opened(serial_of(address), settings, reader.triggers, reader.note_alive) as camera:
-            yield camera, camera.pace
-        return
-    if settings.is_http:
-        from edge_agent.sources.camera.http_stream import open_http
-
-        require_reachable(address)
-        if pictures := open_http(address, settings, timeout_s):
-            try:
-                yield pictures, pictures.pace
-            finally:
-                pictures.release()
-            return
-    if settings.backend == "v4l2" or settings.is_video:
-        _require_exists(address, device=settings.backend == "v4l2")
-    else:
-        for url in [address] if settings.backend == "ffmpeg" else _LOCATIONS.findall(address):
-            require_reachable(url)
-    if settings.transport == "udp" and address.lower().startswith("rtsp://") and is_installed():
-        from edge_agent.sources.camera.udp_stream import UdpStream
-
-        stream = UdpStream(address, timeout_s)
-        try:
-            yield stream, Pace.DECODED
-        finally:
-            stream.release()
-        return
-    # OpenCV ignores the timeouts unless CAP_FFMPEG is given. Each further thread would delay by one picture.
-    parameters: list[int] = []
-    if settings.backend == "ffmpeg":
-        parameters = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, int(timeout_s * 1e3)]
-        parameters += [cv2.CAP_PROP_N_THREADS, 2] if hasattr(cv2, "CAP_PROP_N_THREADS") else []  # not in OpenCV 4.6
-    video = cv2.VideoCapture(address, _APIS[settings.backend], parameters)
-    try:
-        if not video.isOpened():
-            raise _Lost("cannot be opened")
-        if settings.fourcc:
-            video.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*settings.fourcc))
-        if settings.size:
-            video.set(cv2.CAP_PROP_FRAME_WIDTH, settings.size[0])
-            video.set(cv2.CAP_PROP_FRAME_HEIGHT, settings.size[1])
-            got = int(video.get(cv2.CAP_PROP_FRAME_WIDTH)), int(video.get(cv2.CAP_PROP_FRAME_HEIGHT))
-            if got != tuple(settings.size):
-                raise _Lost(f"gives {got[0]} x {got[1]} instead of size {settings.size[0]} x {settings.size[1]}")
-        if settings.is_video and is_installed():
-            with closing(_Checked(video, address)) as checked:
-                yield checked, Pace.DECODED
-        else:
-            yield video, Pace.DECODED
-    finally:
-        video.release()
-
-
-class _Checked:
-    """A video file, of which damaged pictures cannot be read."""
-
-    def __init__(self, video: cv2.VideoCapture, path: str) -> None:
-        self._video, self._path = video, path
-        self._damage = VideoDamage(path)
-        self.get, self.grab, self.release = video.get, video.grab, video.release
-
-    def set(self, what: int, value: float) -> bool:
-        """See cv2.VideoCapture; only to return to the beginning."""
-        self._damage.close()
-        self._damage = VideoDamage(self._path)
-        return self._video.set(what, value)
-
-    def retrieve(self) -> tuple[bool, np.ndarray | None]:
-        """See cv2.VideoCapture; (False, None) for a damaged picture."""
-        if self._damage.is_at(self._video.get(cv2.CAP_PROP_POS_MSEC)):
-            return False, None
-        return self._video.retrieve()
-
-    def close(self) -> None:
-        """Close what knows the damage; the video is closed by its owner."""
-        self._damage.close()
-
-
-def _require_exists(path: str, *, device: bool) -> None:
-    try:
-        is_device = stat.S_ISCHR(os.stat(path).st_mode)
-        os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
-    except OSError as error:
-        raise _Lost(f"cannot be opened ({error.strerror})") from error
-    if device and not is_device:
-        raise _Lost("is no video device")
-
-
-def _rate(video: Video) -> float | None:
-    """Return the pictures a second that the stream reports; None if the number makes no sense."""
-    fps = video.get(cv2.CAP_PROP_FPS)
-    return fps if math.isfinite(fps) and 0.01 <= fps <= 1000 else None
 
 
 class CameraReader:
@@ -269,7 +145,7 @@ class CameraReader:
         self._due_at = self._looked_at = self._new_at = self._opened_at = 0.0
 
     def run(self, video: Video, pace: Pace = Pace.DECODED) -> None:
-        """Read pictures until none comes. Raises _Lost, _Ended or Unreachable.
+        """Read pictures until none comes. Raises Lost, _Ended or Unreachable.
 
         Args:
             video: the open camera.
@@ -277,7 +153,7 @@ class CameraReader:
         """
         if not self.state.frozen:  # a camera that was restarted may show the same picture as before
             self._seen.clear()
-        interval, fresh_at = 1.0 / (_rate(video) or 25.0), 0.0
+        interval, fresh_at = 1.0 / (rate_of(video) or 25.0), 0.0
         self.state.at = self._opened_at = started = time.monotonic()
         is_sent = not self._settings.is_video and self._settings.backend == "ffmpeg" and pace is not Pace.POLLED
         backlog, backlog_from = is_sent, started
@@ -313,13 +189,13 @@ class CameraReader:
     def _end(self, video: Video, played: int) -> None:
         """Handle the end of the stream: start again, or raise."""
         if not self._settings.is_video:
-            raise _Lost("the stream ended")
+            raise Lost("the stream ended")
         if not played:
-            raise _Lost("holds no picture that can be decoded")
+            raise Lost("holds no picture that can be decoded")
         if not self._settings.repeat:
             raise _Ended
         if not video.set(cv2.CAP_PROP_POS_FRAMES, 0):
-            raise _Lost("cannot be played from its beginning again")
+            raise Lost("cannot be played from its beginning again")
 
     def _take(self, video: Video, now: float, *, due: bool, backlog: bool) -> None:
         """Publish the grabbed picture, or count why it is dropped.
@@ -366,7 +242,7 @@ class CameraReader:
                     self._due_at = now + period if self._due_at + period <= now else self._due_at + period
         self._slot.write(state, pixels)
         if state.frozen and now - self._opened_at > REOPEN_S:
-            raise _Lost(FROZEN)
+            raise Lost(FROZEN)
         if (
             pixels is not None and select.select((), (self._reports,), (), 0)[1]
         ):  # the pipe is full: it has unread reports already
@@ -390,20 +266,20 @@ class CameraReader:
 
 
 def _rgb(picture: np.ndarray, settings: Settings) -> np.ndarray:
-    """Return OpenCV's picture as (H, W, 3) uint8 RGB, rotated and cropped. Raises _Lost if it cannot be inspected."""
+    """Return OpenCV's picture as (H, W, 3) uint8 RGB, rotated and cropped. Raises Lost if it cannot be inspected."""
     if picture.dtype != np.uint8 or picture.ndim not in (2, 3):
-        raise _Lost(f"gives samples of {picture.dtype}: have it send 8 bits, by its fourcc or by videoconvert")
+        raise Lost(f"gives samples of {picture.dtype}: have it send 8 bits, by its fourcc or by videoconvert")
     if settings.rotate:
         picture = cv2.rotate(picture, _TURNS[settings.rotate])
     height, width = picture.shape[:2]
     if height * width > settings.max_megapixels * 1e6:
-        raise _Lost(f"gives {width} x {height}, beyond limits.max_megapixels: lower its resolution, or raise the limit")
+        raise Lost(f"gives {width} x {height}, beyond limits.max_megapixels: lower its resolution, or raise the limit")
     if settings.roi:
         x, y, w, h = settings.roi
         picture = picture[round(y * height) : round((y + h) * height), round(x * width) : round((x + w) * width)]
     if min(picture.shape[:2]) < MIN_SIDE:
         size = f"{picture.shape[1]} x {picture.shape[0]}"
-        raise _Lost(f"leaves {size} pixels to inspect, too few: enlarge roi, or raise its resolution")
+        raise Lost(f"leaves {size} pixels to inspect, too few: enlarge roi, or raise its resolution")
     channels = 1 if picture.ndim == 2 else picture.shape[2]
     return cv2.cvtColor(picture, {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}[channels])
 

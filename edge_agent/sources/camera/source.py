@@ -13,7 +13,7 @@ import numpy as np
 
 from edge_agent.core import Frame, PictureRequest, SourceCounts, SourceStatus, Triggers
 from edge_agent.sources.camera.capture import Capture, CapturedPicture
-from edge_agent.sources.camera.trigger_files import LOOK_S
+from edge_agent.sources.camera.triggers.files import LOOK_S
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from edge_agent.sources.camera.genicam.pixels import is_understood, to_bgr
 from edge_agent.sources.camera.genicam.producers import Producers
 from edge_agent.sources.camera.reachable import Unreachable
 from edge_agent.sources.camera.settings import Pace, Settings
-from edge_agent.sources.camera.triggering import SOFTWARE, SoftwareTriggers
+from edge_agent.sources.camera.triggers.software import SOFTWARE, SoftwareTriggers
 
 FETCH_MS = 5  # how long a producer is asked to wait; it keeps all of Python waiting meanwhile
 IDLE_S = 0.02  # between two looks for pictures that nothing has triggered

@@ -6,22 +6,28 @@ One CLIP serves all files, as drawing its numbers takes seconds.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
+from edge_agent.backbones.backbone import Preprocessing
 from edge_agent.backbones.clip.model import Clip
+from edge_agent.backbones.vision_only import VisionOnly
 from edge_agent.detectors.clip import adaclip as ada
 from edge_agent.detectors.clip import crane
 from edge_agent.detectors.clip.afclip import gathered
 from edge_agent.detectors.clip.bayespfl import map_of, probability
+from edge_agent.detectors.clip.craneplus import CranePlus, guidance
 from edge_agent.detectors.clip.vcpclip import both_maps
 from edge_agent.detectors.memory import FewShotMethod, Memory
 from edge_agent.detectors.method import Method
 from edge_agent.importing import adaclip, afclip, aprilgan, bayespfl, vcpclip
 from edge_agent.importing import object_prompts as objects
 from edge_agent.kernels import scoring
+from tests import tiny_clip
 from tests.parity import recipe, vectors
 
 
@@ -238,6 +244,54 @@ def test_crane(clip, file, batch):
     vectors.meet([one.picture for one in scores], "score", arrays, config)
     vectors.meet([stretched(one.patches, config) for one in scores], "map", arrays, config)
     vectors.meet([smoothed(one.patches, config) for one in scores], "smoothed", arrays, config)
+
+
+@files("crane_plus")
+def test_crane_plus(clip, file, batch):
+    """What DINOv2 would say is in the file."""
+    arrays, config = vectors.load(file)
+    tokens = (1, 1, 12)
+    kind = replace(objects.CRANEPLUS, title="Crane", make=partial(_with_guide, clip))
+    method = object_prompts(clip, kind, config, ctx_pos=tokens, ctx_neg=tokens)
+    assert isinstance(method, CranePlus)
+    seen = torch.from_numpy(arrays["dino"]).flatten(2).mT.split(batch)
+    found = [method.compare(*each) for each in zip(encoded(method, config, batch), seen, strict=True)]
+    scores = [method.scores(one) for one in found]
+    vectors.meet([one.whole for one in found], "global", arrays, config)
+    vectors.meet(found[0].text[None], "text", arrays, config)
+    steps = config["strides"]["patches"]
+    kept = torch.cat([one.features for one in found])[
+        :, :: steps[2], : 384 : steps[3]
+    ]  # of each the first half is there
+    vectors.meet(kept, "patches", {"patches": arrays["patches"].mean(axis=1)}, {})
+    odds = arrays["patch_logits"][..., 1] - arrays["patch_logits"][..., 0]
+    vectors.meet([one.odds.flatten(2) for one in found], "odds", {"odds": odds}, {}, 2 * vectors.TOLERANCE)
+    vectors.meet([crane.pooled(one.features, one.patches) for one in found], "pooled", arrays, config)
+    vectors.meet([one.picture for one in scores], "score", arrays, config)
+    vectors.meet([one.patches for one in scores], "map", arrays, config)
+    vectors.meet([smoothed(one.patches, config) for one in scores], "smoothed", arrays, config)
+
+
+def test_in_a_picture_of_one_colour_each_patch_keeps_itself():
+    weights = guidance(torch.ones(1, 3, 4))
+    assert weights[0].tolist() == torch.eye(3).tolist()
+    weights = guidance(torch.tensor([[[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]]]))
+    assert weights[0, 2].tolist() == [0, 0, 1]
+    assert weights[0, 0, 2] == 0
+    assert weights.sum(dim=2).tolist()[0] == pytest.approx([1, 1, 1])
+
+
+def _with_guide(clip: Clip, backbone: Clip, own: dict, settings: dict) -> tuple[CranePlus, dict]:
+    context = torch.cat([own["ctx_pos"][0], own["ctx_neg"][0]])
+    guide = replace_patch(clip.patch)
+    return CranePlus(backbone, context=context.shape[1], guide=guide, **settings), {"context": context}
+
+
+def replace_patch(patch: int) -> VisionOnly:
+    """A guide that nobody asks, with patches as large as wanted."""
+    trunk = tiny_clip.TinyGuide()
+    trunk.stride = patch
+    return VisionOnly("unused", trunk, 32, Preprocessing())
 
 
 @files("glocalclip")

@@ -76,6 +76,7 @@ PUBLISHED = {
     "adaclip": ada_clip,
     "anomalyclip": object_prompts(objects.ANOMALYCLIP, f"{objects.PROJECTIONS}.0.weight", *UNREAD, **PAIR),
     "crane": object_prompts(objects.CRANE, *UNREAD, **PAIR),
+    "craneplus": object_prompts(objects.CRANEPLUS, *UNREAD, **PAIR),
     "glocalclip": object_prompts(objects.GLOCALCLIP, *UNREAD, **LOCAL),
     "faprompt": object_prompts(objects.FAPROMPT, *UNREAD, ctx_pos=(1, 1, 5), ctx_neg=(1, 10, 2)),
 }

@@ -17,11 +17,12 @@ from edge_agent.detectors.clip.aprilgan import AprilGan, AprilGanOutput
 from edge_agent.detectors.clip.bayespfl import BayesPfl, BayesPflOutput
 from edge_agent.detectors.clip.bayespfl_parts import Drawn, Flows, Gaussian, draw
 from edge_agent.detectors.clip.crane import Crane, CraneOutput
+from edge_agent.detectors.clip.craneplus import CranePlus, CranePlusOutput
 from edge_agent.detectors.clip.faprompt import FaPrompt, FaPromptOutput
 from edge_agent.detectors.clip.glocalclip import GlocalClip
 from edge_agent.detectors.clip.vcpclip import VcpClip, VcpClipOutput
 from edge_agent.inference.load import Loader
-from tests.tiny_clip import tiny_clip
+from tests.tiny_clip import GuideFamily, tiny_clip
 from trainer.fit.losses import (
     adaclip_losses,
     afclip_losses,
@@ -32,6 +33,7 @@ from trainer.fit.losses import (
     both_dice,
     cops_losses,
     crane_losses,
+    craneplus_losses,
     faprompt_losses,
     focal,
     glocalclip_losses,
@@ -276,6 +278,16 @@ def test_the_losses_of_crane_by_hand():
     parts = crane_losses(Crane(tiny_clip()), found, MASKS, BAD)
     assert value(parts["picture"]) == pytest.approx(0.2 * CROSS_ENTROPY, rel=1e-5)  # at 0.01, 7 times as sharp
     assert value(parts["map"]) == pytest.approx(4 * 2 * (FOCAL + DICE), rel=1e-5)
+
+
+def test_the_losses_of_crane_plus_by_hand():
+    """Both sets of patches say the same, so that the map's loss counts twice."""
+    unused, odds = torch.zeros(2, 2), torch.logit(PATCHES).unsqueeze(1).expand(-1, 2, -1, -1)
+    found = CranePlusOutput(unused, PICTURE / 7, PATCHES, unused, unused, unused, odds, 2)
+    method = CranePlus(tiny_clip(), guide=GuideFamily().load("guide", []))
+    parts = craneplus_losses(method, found, MASKS, BAD)
+    assert value(parts["picture"]) == pytest.approx(0.2 * CROSS_ENTROPY, rel=1e-5)
+    assert value(parts["map"]) == pytest.approx(2 * 2 * (FOCAL + DICE), rel=1e-5)
 
 
 def test_the_losses_of_fa_prompt_by_hand():

@@ -68,13 +68,15 @@ def test_a_resnet_gives_what_timms_gives():
     assert ours.channels == [256, 512, 1024]
 
 
+@pytest.mark.parametrize("registers", [0, 4])
 @pytest.mark.parametrize("size", [(70, 70), (56, 98)])
-def test_dino_gives_what_timms_vit_gives(size):
+def test_dino_gives_what_timms_vit_gives(size, registers):
     timm = pytest.importorskip("timm")
     vit = timm.models.vision_transformer.VisionTransformer
     shape = {"img_size": 70, "patch_size": 14, "embed_dim": 128, "depth": 3, "num_heads": 2, "init_values": 1.0}
-    theirs = randomised(vit(**shape, num_classes=0, dynamic_img_size=True))
-    ours = Dino(128, 3, grid=5).eval()
+    more = {"reg_tokens": registers, "no_embed_class": bool(registers)}
+    theirs = randomised(vit(**shape, **more, num_classes=0, dynamic_img_size=True))
+    ours = Dino(128, 3, grid=5, registers=registers).eval()
     ours.load_published(theirs.state_dict())
     x = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from edge_agent.backbones.backbone import Preprocessing
 from edge_agent.backbones.clip.model import Clip
 from edge_agent.backbones.clip.weights import assembled
+from edge_agent.backbones.families import FAMILIES
+from edge_agent.backbones.family import Family
+from edge_agent.backbones.vision_only import Trunk, VisionOnly
+from edge_agent.detectors.clip.craneplus import GUIDE
 
 MODEL = "ViT-tiny-8"
 EVEN = "ViT-tiny-even24-8"  # its tokens are as long as its features
@@ -23,10 +29,36 @@ CONFIG: dict = {
 }
 
 
+class TinyGuide(Trunk):
+    """What Crane+ looks with besides, in place of DINOv2: the mean colour of each patch, and how bright it is."""
+
+    channels = (4,)
+    stride = CONFIG["vision_cfg"]["patch_size"]
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """See Trunk."""
+        colours = torch.nn.functional.avg_pool2d(x, self.stride)
+        return [torch.cat([colours, colours.mean(dim=1, keepdim=True)], dim=1)]
+
+
+class GuideFamily(Family):
+    """Of that one, under the name that Crane+ asks for."""
+
+    def knows(self, name: str) -> bool:
+        """See Family."""
+        return name == GUIDE
+
+    def load(self, name: str, folders: Sequence[Path]) -> VisionOnly:
+        """See Family."""
+        return VisionOnly(name, TinyGuide(), 32, Preprocessing())
+
+
 @cache
 def register() -> None:
-    """Make clip:ViT-tiny-8@FILE and the one with longer tokens known names in this process."""
+    """Make clip:ViT-tiny-8@FILE, the one with longer tokens, and a small guide for Crane+ known names in this process."""
     import open_clip
+
+    FAMILIES.insert(0, GuideFamily())
 
     with tempfile.TemporaryDirectory() as folder:
         for model, config in ((MODEL, CONFIG), (EVEN, even())):

@@ -151,6 +151,17 @@ class Backbone(Protocol):
         """
         ...
 
+    def gather_last(self, tokens: Tensor, weights: Tensor) -> Tensor:
+        """Return what the last block's attention gives alone where patches gather values with given weights, projected: (B, N, D).
+
+        The values are of the block's input after its own attention was added, as Crane's published code has it.
+
+        Args:
+            tokens: (B, 1 + N, tower_width), the raw output of the block before.
+            weights: (B, N, N), of each patch to all; the class token has none.
+        """
+        ...
+
     def project(self, tokens: Tensor) -> Tensor:
         """Put raw tokens (..., tower_width) through the tower's last norm and projection: (..., D)."""
         ...
@@ -223,6 +234,10 @@ class WithoutRawOutputs:
     def encode_appended(self, x: Tensor, appended: Tensor, raw: Sequence[int]) -> NoReturn:
         """See Backbone."""
         refuse(self.name, "place for more tokens")
+
+    def gather_last(self, tokens: Tensor, weights: Tensor) -> NoReturn:
+        """See Backbone."""
+        refuse(self.name, "raw outputs of blocks")
 
     def project(self, tokens: Tensor) -> NoReturn:
         """See Backbone."""

@@ -88,9 +88,12 @@ def _fetch(options: argparse.Namespace) -> int:
                 f"making checkpoints of the prompts of {METHODS[system.method].title}: reading {backbone}", flush=True
             )
             for trained_on, path in zip(DATASETS, make_checkpoints(system, into), strict=True):
-                used = (
-                    f"taken for {backbone}" if trained_on == DEFAULT_DATASET else f"taken with trained_on: {trained_on}"
-                )
+                if default_system(backbone) is not system:
+                    used = "name it as checkpoint"
+                elif trained_on == DEFAULT_DATASET:
+                    used = f"taken for {backbone}"
+                else:
+                    used = f"taken with trained_on: {trained_on}"
                 print(f"{path}: trained on {DATASETS[trained_on]}; {used}")
     if own_folder() in folder.parents:
         print(

@@ -129,6 +129,12 @@ def _adaclip() -> type[Method]:
     return AdaClip
 
 
+def _craneplus() -> type[Method]:
+    from edge_agent.detectors.clip.craneplus import CranePlus
+
+    return CranePlus
+
+
 DEFAULT_METHOD = "tipsomaly"  # of the prompts that come with the embedded model
 
 METHODS: dict[str, MethodEntry] = {
@@ -213,6 +219,16 @@ METHODS: dict[str, MethodEntry] = {
             "MIT, published prompts of 577 kB",
             "1.3",
             "no good parts and no fitting of your own: its prompts can be imported",
+            on_clip=True,
+        ),
+        MethodEntry(
+            "craneplus",
+            _craneplus,
+            "Crane+",
+            "arXiv 2504.11055",
+            "MIT, published prompts of 577 kB",
+            "1.6, with DINOv2",
+            "as Crane, with sharper maps; a second backbone",
             on_clip=True,
         ),
         MethodEntry(

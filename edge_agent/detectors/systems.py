@@ -25,12 +25,13 @@ class System:
     """What a paper measures: one method on one backbone, with published prompts.
 
     method: its name in METHODS, which is the system's name too. backbone: as families.py knows it. prompts: what a fetch
-    brings beside the backbone, one file for each of DATASETS, in their order.
+    brings beside the backbone, one file for each of DATASETS, in their order. besides: further backbones that the method needs.
     """
 
     method: str
     backbone: str
     prompts: Published
+    besides: tuple[str, ...] = ()
 
     def file(self, trained_on: str) -> RemoteFile:
         """Return the authors' file. trained_on: a key of DATASETS."""
@@ -111,6 +112,27 @@ SYSTEMS: dict[str, System] = {
                     ),
                 },
             ),
+        ),
+        System(
+            "craneplus",
+            EXAMPLE,
+            _prompts(
+                "craneplus",
+                "AlirezaSalehy/Crane",
+                {
+                    "mvtec": (
+                        "36eafb15d7a01c5b3a74d4efa09b8e267734f49c",
+                        "checkpoints/trained_on_mvtec_cranep/epoch_5.pth",
+                        "9163f13a9c0a75ac63de16239b850cf70d366b5591b083bea2c0c41e76beed53",
+                    ),
+                    "visa": (
+                        "36eafb15d7a01c5b3a74d4efa09b8e267734f49c",
+                        "checkpoints/trained_on_visa_cranep/epoch_5.pth",
+                        "732c7d1b76745950c56b0f9846f46f297619dcbb1db69a61e7b8fa5609ac10ab",
+                    ),
+                },
+            ),
+            besides=("dinov2-b14-reg4",),
         ),
     )
 }

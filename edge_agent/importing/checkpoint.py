@@ -34,7 +34,8 @@ def read_published(path: Path, method: str) -> PublishedPrompts:
     Raises CheckpointError when the file is not that method's, is damaged, or asks for code to be run.
     """
     content, sha256 = read_content(path)
-    found = next((name for name, layout in LAYOUTS.items() if layout.recognise(content)), None)
+    fits = [name for name, layout in LAYOUTS.items() if layout.recognise(content)]
+    found = method if method in fits else next(iter(fits), None)
     if found is None:
         titles = ", ".join(layout.title for layout in LAYOUTS.values())
         raise CheckpointError(

@@ -35,6 +35,8 @@ def fetch_files(
     system = SYSTEMS.get(name)
     folder = fetch(system.backbone if system else name, into=into, source=source, progress=progress, policy=policy)
     if system:
+        for other in system.besides:
+            fetch(other, into=into, source=source, progress=progress, policy=policy)
         folder = fetch_published(system.prompts, into=into, source=source, progress=progress, policy=policy)
     return folder
 

@@ -10,6 +10,7 @@ from edge_agent.detectors.clip.anomalyclip import AnomalyClip
 from edge_agent.detectors.clip.aprilgan import AprilGan
 from edge_agent.detectors.clip.bayespfl import BayesPfl
 from edge_agent.detectors.clip.crane import Crane
+from edge_agent.detectors.clip.craneplus import CranePlus
 from edge_agent.detectors.clip.faprompt import FaPrompt
 from edge_agent.detectors.clip.glocalclip import GlocalClip
 from edge_agent.detectors.clip.vcpclip import VcpClip
@@ -22,7 +23,7 @@ from edge_agent.importing.aprilgan import AprilGanLayout
 from edge_agent.importing.bayespfl import BayesPflLayout
 from edge_agent.importing.cops import CopsLayout
 from edge_agent.importing.layout import Layout
-from edge_agent.importing.object_prompts import ANOMALYCLIP, CRANE, FAPROMPT, GLOCALCLIP, ObjectPromptsLayout
+from edge_agent.importing.object_prompts import ANOMALYCLIP, CRANE, CRANEPLUS, FAPROMPT, GLOCALCLIP, ObjectPromptsLayout
 from edge_agent.importing.tipsomaly import TipsomalyLayout
 from edge_agent.importing.vcpclip import VcpClipLayout
 from edge_agent.importing.vip2clip import ViP2ClipLayout
@@ -38,6 +39,7 @@ LAYOUTS: Mapping[str, Layout] = {
     AdaClip.name: AdaClipLayout(),
     AnomalyClip.name: ObjectPromptsLayout(ANOMALYCLIP),
     Crane.name: ObjectPromptsLayout(CRANE),
+    CranePlus.name: ObjectPromptsLayout(CRANEPLUS),  # the same names: which one a file is for, whoever imports it says
     GlocalClip.name: ObjectPromptsLayout(GLOCALCLIP),
     FaPrompt.name: ObjectPromptsLayout(FAPROMPT),
 }

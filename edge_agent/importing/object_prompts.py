@@ -14,6 +14,7 @@ from edge_agent.backbones.backbone import Backbone
 from edge_agent.backbones.clip.names import EXAMPLE
 from edge_agent.detectors.clip.anomalyclip import AnomalyClip
 from edge_agent.detectors.clip.crane import Crane
+from edge_agent.detectors.clip.craneplus import CranePlus
 from edge_agent.detectors.clip.faprompt import NARROWER, SEEN, FaPrompt
 from edge_agent.detectors.clip.glocalclip import GlocalClip
 from edge_agent.detectors.clip.object_prompts import ObjectPrompts
@@ -184,5 +185,6 @@ ANOMALYCLIP = Kind(
 CRANE = Kind(
     "Crane", _pair, partial(_one_pair, Crane), ("ctx_pos",), (PROJECTIONS, "patch_meta_net", "t_n", "extractor")
 )
+CRANEPLUS = Kind("Crane+", CRANE.own, partial(_one_pair, CranePlus), CRANE.marks, CRANE.lacks)
 GLOCALCLIP = Kind("GlocalCLIP", _two_pairs, _glocalclip, ("ctx_global_pos",), first="ctx_global_pos")
 FAPROMPT = Kind("FAPrompt", _kinds, _faprompt, ("ctx_pos", "patch_meta_net"))

@@ -14,6 +14,7 @@ from edge_agent.detectors.clip import (
     aprilgan,
     bayespfl,
     crane,
+    craneplus,
     faprompt,
     glocalclip,
     vcpclip,
@@ -215,6 +216,20 @@ def crane_losses(method: crane.Crane, found: crane.CraneOutput, masks: Tensor, b
     return {
         "picture": 0.2 * F.cross_entropy(sharper * found.picture, bad.long()),
         "map": CRANE_BLOCKS * 2 * (focal(repeated, masks) + dice(repeated, masks)),
+    }
+
+
+def craneplus_losses(
+    method: craneplus.CranePlus, found: craneplus.CranePlusOutput, masks: Tensor, bad: Tensor
+) -> dict[str, Tensor]:
+    """Compute Crane+'s losses: Crane's, but with the maps of both sets of patches, once each.
+
+    Args: see recipes.FitRecipe.
+    """
+    maps = [scoring.resize_nearest(torch.sigmoid(one), masks.shape[-1]) for one in found.odds.unbind(dim=1)]
+    return {
+        "picture": crane_losses(method, found, masks, bad)["picture"],
+        "map": 2 * torch.stack([focal(one, masks) + dice(one, masks) for one in maps]).sum(),
     }
 
 

@@ -15,6 +15,7 @@ from edge_agent.detectors.clip.anomalyclip import AnomalyClip
 from edge_agent.detectors.clip.aprilgan import AprilGan
 from edge_agent.detectors.clip.bayespfl import BayesPfl
 from edge_agent.detectors.clip.crane import Crane
+from edge_agent.detectors.clip.craneplus import CranePlus
 from edge_agent.detectors.clip.faprompt import FaPrompt
 from edge_agent.detectors.clip.glocalclip import GlocalClip
 from edge_agent.detectors.clip.vcpclip import VcpClip
@@ -74,6 +75,7 @@ RECIPES: Mapping[str, FitRecipe] = {
     AfClip.name: FitRecipe(2, 8, (0.5, 0.999), {"": 1e-4}, losses.afclip_losses),
     AnomalyClip.name: FitRecipe(15, 8, (0.5, 0.999), {"": 1e-3}, losses.anomalyclip_losses),
     Crane.name: FitRecipe(5, 8, (0.6, 0.999), {"": 1e-3}, losses.crane_losses),
+    CranePlus.name: FitRecipe(5, 8, (0.6, 0.999), {"": 1e-3}, losses.craneplus_losses),
     GlocalClip.name: FitRecipe(15, 8, (0.5, 0.999), {"": 1e-3}, losses.glocalclip_losses),
     FaPrompt.name: FitRecipe(10, 8, (0.5, 0.999), {"": 1e-3}, losses.faprompt_losses),
     AdaClip.name: FitRecipe(5, 1, (0.5, 0.999), {"": 1e-2}, losses.adaclip_losses, decay=1e-2),

@@ -194,6 +194,17 @@ class Clip(nn.Module):
         whole = self._whole(tokens)
         return ImageFeatures(tokens[:, :1] @ visual.proj, self._patches(tokens), grid, raw=outputs, aligned=whole)
 
+    def gather_last(self, tokens: Tensor, weights: Tensor) -> Tensor:
+        """See Backbone."""
+        block = self.model.visual.transformer.resblocks[-1]
+        attention = block.attn
+        tokens = tokens + block.ls_1(block.attention(block.ln_1(tokens)))
+        width = tokens.shape[2]
+        weight, bias = attention.in_proj_weight[2 * width :], attention.in_proj_bias[2 * width :]
+        values = F.linear(block.ln_1(tokens[:, 1:]), weight, bias)
+        # The same weights for every head, so that heads need not be told apart.
+        return self.project(attention.out_proj(weights @ values))
+
     def project(self, tokens: Tensor) -> Tensor:
         """See Backbone."""
         return self.model.visual.ln_post(tokens) @ self.model.visual.proj

@@ -30,18 +30,24 @@ class PatchEmbedding(nn.Module):
 class Dino(Trunk):
     """A ViT with a class token that has a position of its own. Parameters have the names that timm gives them."""
 
-    def __init__(self, width: int, depth: int, grid: int = 37) -> None:
+    def __init__(self, width: int, depth: int, grid: int = 37, registers: int = 0) -> None:
         """Make one with random weights.
 
         Args:
             width: features of a token.
             depth: blocks.
             grid: side of the square of positions; default that of 518 pixels.
+            registers: further tokens behind the class token (Darcet et al., arXiv 2309.16588); with them patches alone have
+                positions. Default none.
         """
         super().__init__()
         self.width, self.depth, self.grid = width, depth, (grid, grid)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
-        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + grid * grid, width))
+        self.placed = 0 if registers else 1  # positions before those of the patches
+        self.registers = registers
+        if registers:
+            self.reg_token = nn.Parameter(torch.zeros(1, registers, width))
+        self.pos_embed = nn.Parameter(torch.zeros(1, self.placed + grid * grid, width))
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
         self.patch_embed = PatchEmbedding(width)
         self.blocks = nn.ModuleList(Block(width, width // HEAD, 4 * width, swiglu=False) for _ in range(depth))
@@ -58,12 +64,15 @@ class Dino(Trunk):
         return [self.width] * self.depth
 
     def positions(self, grid: tuple[int, int]) -> Tensor:
-        """Return the positions (1, 1 + h w, D) for a grid of h x w patches: bicubic with antialias, as timm resizes."""
+        """Return the positions for a grid of h x w patches, (1, 1 + h w, D), or with registers (1, h w, D).
+
+        They are resized bicubically with antialias, as timm does.
+        """
         if grid == self.grid:
             return self.pos_embed
-        square = self.pos_embed[:, 1:].unflatten(1, self.grid).permute(0, 3, 1, 2)
+        square = self.pos_embed[:, self.placed :].unflatten(1, self.grid).permute(0, 3, 1, 2)
         resized = F.interpolate(square.float(), size=grid, mode="bicubic", antialias=True, align_corners=False)
-        return torch.cat([self.pos_embed[:, :1], resized.flatten(2).transpose(1, 2).to(square.dtype)], dim=1)
+        return torch.cat([self.pos_embed[:, : self.placed], resized.flatten(2).transpose(1, 2).to(square.dtype)], dim=1)
 
     def fix_grid(self, grid: tuple[int, int]) -> None:
         """See Trunk."""
@@ -74,12 +83,15 @@ class Dino(Trunk):
         """See Trunk. All outputs are taken after the last LayerNorm."""
         patches = self.patch_embed(x)
         grid = (patches.shape[2], patches.shape[3])
-        tokens = torch.cat([self.cls_token.expand(len(x), -1, -1), patches.flatten(2).transpose(1, 2)], dim=1)
-        tokens = tokens + self.positions(grid)
+        tokens, first = patches.flatten(2).transpose(1, 2), self.cls_token.expand(len(x), -1, -1)
+        if self.registers:
+            tokens = torch.cat([first, self.reg_token.expand(len(x), -1, -1), tokens + self.positions(grid)], dim=1)
+        else:
+            tokens = torch.cat([first, tokens], dim=1) + self.positions(grid)
         outputs = []
         for block in self.blocks:
             tokens = block(tokens)
-            outputs.append(self.norm(tokens)[:, 1:].transpose(1, 2).unflatten(2, grid))
+            outputs.append(self.norm(tokens)[:, 1 + self.registers :].transpose(1, 2).unflatten(2, grid))
         return outputs
 
     def load_published(self, tensors: Mapping[str, Tensor]) -> None:

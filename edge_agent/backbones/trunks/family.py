@@ -27,11 +27,11 @@ def _wide_resnet() -> ResNet:
     return ResNet()
 
 
-def _dino(width: int, depth: int) -> Callable[[], Dino]:
+def _dino(width: int, depth: int, registers: int = 0) -> Callable[[], Dino]:
     def build() -> Dino:
         from edge_agent.backbones.trunks.dino import Dino
 
-        return Dino(width, depth)
+        return Dino(width, depth, registers=registers)
 
     return build
 
@@ -42,6 +42,7 @@ TRUNKS: dict[str, Callable[[], ResNet | Dino]] = {
     "dinov2-s14": _dino(384, 12),
     "dinov2-b14": _dino(768, 12),
     "dinov2-l14": _dino(1024, 24),
+    "dinov2-b14-reg4": _dino(768, 12, registers=4),
 }
 
 
@@ -77,6 +78,9 @@ class TrunkFamily(Family):
                 _published("dinov2-b14", "vit_base_patch14_dinov2.lvd142m", "Meta", 518, 14, 768, 86.6, "norm.weight"),
                 _published(
                     "dinov2-l14", "vit_large_patch14_dinov2.lvd142m", "Meta", 518, 14, 1024, 304.4, "norm.weight"
+                ),
+                _published(
+                    "dinov2-b14-reg4", "vit_base_patch14_reg4_dinov2.lvd142m", "Meta", 518, 14, 768, 86.6, "norm.weight"
                 ),
             )
         }

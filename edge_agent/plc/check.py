@@ -67,6 +67,7 @@ def _shown(wiring: Wiring, name: str, values: dict[Cell, int]) -> str:
     if name != "part":
         return str(values[place.cells[0]])
     try:
-        return repr(wiring.part_id(values))
+        part_id = wiring.part_id(values)
+        return "none" if part_id is None else repr(part_id)
     except ValueError as error:
         return str(error)

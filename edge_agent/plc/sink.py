@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+NOT_YET = "not yet connected"
 POLL_S = 0.02  # how often the PLC's signals are read
 HEARTBEAT_S = 0.5  # how often the heartbeat counts on
 CONNECT_AGAIN = Backoff(0.2, 5.0)
@@ -102,7 +103,7 @@ class PlcSink:
         self._met = False  # a PLC has been read since the start
         self._heartbeat, self._counted_at = 0, 0.0
         self._failures, self._connect_at = 0, 0.0
-        self._problem: str | None = "not yet connected"
+        self._problem: str | None = NOT_YET
         self.counts: Counter[str] = Counter()
         self._stage = Stage(f"plc {station}")
         self.stages: Sequence[Watched] = (self._stage,)
@@ -292,7 +293,7 @@ class PlcSink:
         """Log a problem when it starts or changes, and when it is over."""
         if problem and problem != self._problem:
             log.warning("plc %s: %s", self._station, problem)
-        elif self._problem and not problem:
+        elif self._problem not in (None, NOT_YET) and not problem:
             log.warning("plc %s: all is well again", self._station)
         self._problem = problem
 

@@ -386,7 +386,7 @@ stations:
         (STATION + "name: x\n", ":4:1: name: unknown key; did you mean 'agent: {name: ...}'?"),
         (
             STATION + "xyzzy: x\n",
-            "xyzzy: unknown key; known here: agent, database, mqtt, evidence, limits, labels, learn, health, page, stations",
+            "xyzzy: unknown key; known here: agent, database, mqtt, opcua, evidence, limits, labels, learn, health, page, stations",
         ),
         (STATION + "'a b': x\n", ":4:1: 'a b': unknown key"),
         (STATION + "limits: {batch_size: 1.5}", "limits.batch_size: is '1.5'; wants a whole number"),

@@ -107,11 +107,11 @@ class TestCamera:
 
     __test__ = False
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, folder: Path) -> None:
+        """Write its features into a folder, which $GENTL_CAMERA has to name to the producer."""
         self.folder = folder
         (folder / "camera.xml").write_text(_features())
         (folder / "module.xml").write_text(_description(""))
-        monkeypatch.setenv("GENTL_CAMERA", str(folder))
         self.address, self.producer = f"genicam:{SERIAL}", str(_library())
 
     def begins(self, fault: str, content: str = "") -> None:

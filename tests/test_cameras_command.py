@@ -23,7 +23,8 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TestCamera:
     folder.mkdir()
     monkeypatch.delenv("GENICAM_GENTL64_PATH", raising=False)
     monkeypatch.setattr(search, "DEVICES", tmp_path / "none")
-    return TestCamera(folder, monkeypatch)
+    monkeypatch.setenv("GENTL_CAMERA", str(folder))
+    return TestCamera(folder)
 
 
 def told(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:

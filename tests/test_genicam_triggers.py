@@ -21,7 +21,8 @@ from tests.test_camera import Watcher, camera, captures
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TestCamera:
     folder = tmp_path / "camera"
     folder.mkdir()
-    return TestCamera(folder, monkeypatch)
+    monkeypatch.setenv("GENTL_CAMERA", str(folder))
+    return TestCamera(folder)
 
 
 def watched(fake: TestCamera, **keys: object) -> Watcher:

@@ -26,7 +26,6 @@
       fade.value = Number(fade.value) > 0 ? 0 : 100;
       place();
     });
-    controls.hidden = false;
     place();
   }
 

@@ -298,13 +298,13 @@ def test_what_is_wrong_with_the_connection_is_said_once_with_its_remedy(
     assert caplog.text.count(said) == 1
 
 
-def config(folder: Path, plc: object, **trigger: object) -> Path:
+def config(tmp_path: Path, plc: object, **trigger: object) -> Path:
     source = {
-        "camera": str(clip(folder / "line.avi")),
+        "camera": str(clip(tmp_path / "line.avi")),
         "repeat": True,
         "trigger": {"plc": plc, "timeout_s": 120, **trigger},
     }
-    return write_config(folder, station(source=source, threshold=ALL_OK), health={"port": free_port()})
+    return write_config(tmp_path, station(source=source, threshold=ALL_OK), health={"port": free_port()})
 
 
 def plc(**changes: object) -> dict[str, object]:
@@ -346,6 +346,14 @@ def test_what_is_wrong_in_the_config_is_said_with_its_place_and_remedy(
     with pytest.raises(ConfigError) as refused:
         load_config(config(tmp_path, clean(section)))
     assert f"stations[0].source.trigger.{said}" in str(refused.value)
+
+
+def test_a_plc_alone_requests_pictures(tmp_path: Path) -> None:
+    for kind in ("mqtt", "opcua"):
+        with pytest.raises(ConfigError, match=f"trigger.plc: and {kind} exclude each other"):
+            load_config(config(tmp_path, plc(), **{kind: True}))
+    with pytest.raises(ConfigError, match=r"trigger.folder: and plc exclude each other"):
+        load_config(config(tmp_path, plc(), folder="triggers"))
 
 
 @pytest.mark.parametrize(

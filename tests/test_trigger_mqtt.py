@@ -348,6 +348,7 @@ def test_each_mistake_with_a_commanded_camera_has_its_sentence(tmp_path: Path, b
 
     assert "trigger: mqtt wants a broker: add a section mqtt: {host: ...}" in said("mqtt")
     assert "trigger.folder: and mqtt exclude each other" in said({"mqtt": True, "folder": "t"})
+    assert "trigger.opcua: and mqtt exclude each other" in said({"mqtt": True, "opcua": True})
     assert "trigger.folder: is missing; for example folder: ./triggers, or mqtt: true" in said({"mqtt": False})
     config = load_config(write_config(tmp_path, station(source={"camera": 0, "trigger": "mqtt"}), broker=broker))
     assert any("set mqtt.results: true to have every verdict published" in warning for warning in config.warnings)

@@ -48,17 +48,21 @@ class TriggerConfig(Section):
             raise invalid("and software exclude each other: an input of the camera starts a picture, or the agent does")
         return line
 
+    @field_validator("opcua", "plc", "folder")
+    @classmethod
+    def _check_one_kind(cls, value: Any, info: ValidationInfo) -> Any:
+        others = [key for key in ("mqtt", "opcua", "plc") if info.data.get(key) and key != info.field_name]
+        if value and others:
+            raise invalid(f"and {others[0]} exclude each other: triggers are files, commands, jobs, or of a PLC")
+        return value
+
     @field_validator("folder")
     @classmethod
-    def _check_one_kind(cls, folder: Path | None, info: ValidationInfo) -> Path | None:
+    def _check_any_kind(cls, folder: Path | None, info: ValidationInfo) -> Path | None:
         given = info.data
-        if not {"mqtt", "opcua", "plc"} <= set(given):  # wrong already
-            return folder
-        kinds = [key for key in ("mqtt", "opcua", "plc") if given[key]] + (["folder"] if folder else [])
-        if not kinds and not given.get("software") and given.get("line") is None:
+        kinds = [given.get(key, True) for key in ("mqtt", "opcua", "plc", "software", "line")]  # a wrong one is there
+        if folder is None and not any(kinds):
             raise invalid("is missing; for example folder: ./triggers, or mqtt: true or plc: {...} in its place")
-        if len(kinds) > 1:
-            raise invalid(f"{' and '.join(kinds)} exclude each other: triggers are files, or commands, or of a PLC")
         return folder
 
     @field_validator("verdict_within_s")

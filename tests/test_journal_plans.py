@@ -14,6 +14,7 @@ from sqlalchemy import NullPool, create_engine, event
 from sqlalchemy.engine import Connection, Engine
 
 from benchmarks.journal_fill import fill
+from benchmarks.page import LABELS
 from edge_agent.core import MQTT, AlarmEvent
 from edge_agent.journal import sqlite
 from edge_agent.journal.journal import Journal
@@ -259,6 +260,9 @@ def test_looking_through_a_journal_ten_times_as_long_takes_no_more_steps(tmp_pat
         url = f"sqlite:///{tmp_path}/{count}.db"
         Journal.open(url).close()
         fill(tmp_path / f"{count}.db", count, NOW)
+        with closing(sqlite3.connect(tmp_path / f"{count}.db")) as database:
+            database.execute(LABELS)
+            database.commit()
         with open_review(url) as journal:
             newest = journal.page(Selection(which="all"), 1).inspections[0]
             hour = Selection("cam0", NOW - DAY / 24, NOW)
@@ -270,11 +274,16 @@ def test_looking_through_a_journal_ten_times_as_long_takes_no_more_steps(tmp_pat
                 "of one hour": partial(journal.page, hour, 60),
                 "of no station": lambda: journal.page(Selection("cam9"), 60),
                 "neighbours": partial(journal.neighbours, newest.id, Selection("cam0")),
+                "false alarms": lambda: journal.page(Selection(which="false_alarm"), 5),
+                "misses of one station": lambda: journal.page(Selection("cam1", which="missed"), 2),
+                "neighbours of a miss": partial(journal.neighbours, newest.id, Selection(which="missed")),
                 "newest": lambda: journal.newest("cam3"),
                 "alarm": lambda: journal.standing_alarm("cam0", str.upper),
                 "counts": lambda: journal.counts("cam0", NOW - DAY / 24),
             }
             assert journal.page(Selection(), 10).older is not None
+            assert len(journal.page(Selection(which="false_alarm"), 5).inspections) == 5
+            assert len(journal.page(Selection("cam1", which="missed"), 2).inspections) == 2
             taken.append({name: steps(look) for name, look in looks.items()})
     for name, count in taken[1].items():
         assert count <= 1.1 * taken[0][name] + 3 * COUNTED, (name, taken)

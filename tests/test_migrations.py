@@ -19,6 +19,7 @@ from edge_agent.core import MQTT, AlarmEvent
 from edge_agent.journal import migrations
 from edge_agent.journal.journal import Journal
 from edge_agent.journal.reader import open_reader
+from edge_agent.journal.review import Selection, open_review
 from edge_agent.journal.tables import metadata
 from tests.line import evidence, inspected, message, stored_file
 
@@ -120,6 +121,33 @@ def test_a_migration_that_ends_half_way_is_undone_whole(url: str) -> None:
     with connect(url) as connection:
         assert inspect(connection).get_table_names() == []
     Journal.open(url).close()
+
+
+def test_labels_of_a_journal_of_schema_0010_know_the_verdicts_that_they_are_about(url: str) -> None:
+    with connect(url) as connection:
+        command.upgrade(scripts(connection), "0010")
+        moment = (
+            "2026-11-20 08:15:30+00:00"
+            if connection.dialect.name == "postgresql"
+            else "2026-11-20T08:15:30.000000+00:00"
+        )
+        for number, evaluation in ((1, "NotOK"), (2, "OK")):
+            connection.exec_driver_sql(
+                "INSERT INTO inspections (id, station, seq, taken_at, inspected_at, width, height, evaluation,"
+                " threshold, model, model_sha256, checkpoint_sha256, config_sha256, timings, simulated)"
+                f" VALUES ('i{number}', 'cam1', {number}, '{moment}', '{moment}', 64, 48, '{evaluation}',"
+                " 0.62, 'm', 's', 's', 's', '{}', false)"
+            )
+        for inspection, label in (("i1", "good"), ("i2", "defect"), ("gone", "good")):
+            connection.exec_driver_sql(
+                "INSERT INTO labels (inspection, station, label, who, said_at)"
+                f" VALUES ('{inspection}', 'cam1', '{label}', 'anna', '{moment}')"
+            )
+        connection.commit()
+    Journal.open(url).close()
+    with open_review(url) as journal:
+        assert [one.id for one in journal.page(Selection(which="false_alarm"), 9).inspections] == ["i1"]
+        assert [one.id for one in journal.page(Selection("cam1", which="missed"), 9).inspections] == ["i2"]
 
 
 def test_messages_of_a_journal_of_schema_0004_keep_their_place_and_no_seq_is_given_twice(url: str) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from sqlalchemy import Row, insert, select
+from sqlalchemy import Row, func, insert, select
 from sqlalchemy.engine import Connection
 
 from edge_agent.errors import LabelRefused
@@ -118,10 +118,15 @@ class Labels:
             number = rows[-1].number
 
     def kinds(self, station: str) -> list[str]:
-        """Return the kinds of defects that were ever named at a station, sorted."""
-        query = select(labels.c.kind).where(labels.c.station == station, labels.c.kind.is_not(None)).distinct()
+        """Return the kinds of defects that were ever named at a station, sorted: one step in the index for each."""
+        query = select(func.min(labels.c.kind)).where(labels.c.station == station, labels.c.kind.is_not(None))
+        found: list[str] = []
         with journal_errors(self._database.name), self._database.readers.begin() as connection:
-            return sorted(connection.scalars(query))
+            kind = connection.scalar(query)
+            while kind is not None:
+                found.append(kind)
+                kind = connection.scalar(query.where(labels.c.kind > kind))
+        return sorted(found)
 
     def note_learnt(self, numbers: Iterable[int], checkpoint_sha256: str) -> None:
         """Record that a checkpoint was made with these labels, so that retention need not keep their pictures for it.
@@ -156,9 +161,10 @@ def open_labels(url: str) -> Iterator[Labels]:
 
 
 def _known(connection: Connection, ids: set[str]) -> dict[str, Row[Any]]:
-    """Return station and size of the inspections of these ids; lock their rows, so that of two people one sees the other's word."""
+    """Return what a label needs of the inspections of these ids; lock their rows, so that of two people one sees the other's word."""
     columns = inspections.c
-    query = select(columns.id, columns.station, columns.width, columns.height).order_by(columns.number)
+    needed = columns.id, columns.station, columns.width, columns.height, columns.taken_at, columns.evaluation
+    query = select(*needed, columns.number).order_by(columns.number)
     ordered = sorted(ids)
     found: dict[str, Row[Any]] = {}
     for some in range(0, len(ordered), AT_ONCE):
@@ -204,6 +210,9 @@ def _say(
         "said_at": moment,
         "note": note,
         "supersedes": before,
+        "inspection_number": of.number,
+        "taken_at": of.taken_at,
+        "evaluation": of.evaluation,
     }
     inserted = connection.execute(insert(labels).values(row))
     assert inserted.inserted_primary_key is not None

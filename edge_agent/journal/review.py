@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import Column, ColumnElement, Row, func, literal_column, select, union_all
+from sqlalchemy import Column, ColumnElement, Row, Select, func, literal_column, or_, select, union_all
 
 from edge_agent.core import AlarmEvent
 from edge_agent.journal.database import Database, journal_errors
@@ -20,6 +20,8 @@ from edge_agent.journal.tables import (
     follows,
     inspections,
     label_holds,
+    label_is_last,
+    label_says_wrong,
     labels,
     line_alarm,
     outbox,
@@ -30,8 +32,7 @@ from edge_agent.journal.tables import (
 
 # look: not OK, and OK just below the threshold. false_alarm: not OK, and said to be good. missed: OK, and said to be a defect.
 Which = Literal["look", "not_ok", "false_alarm", "missed", "all"]
-MOST_LABELS = 10_000  # the newest, that are searched for false alarms and misses
-AT_ONCE = 500  # values in one query
+MOST_LABELS = 2000  # the newest of a station, whose scores are shown
 
 
 class Position(NamedTuple):
@@ -93,7 +94,8 @@ class StationNumbers:
 class Scores:
     """Scores of a station by the model and checkpoint of its newest part, as those of others cannot be compared.
 
-    threshold: of that part. last: of the last parts, the newest first. good, defects: of all parts that were said to be so.
+    threshold: of that part. last: of the last parts, the newest first. good, defects: of the parts that were
+    last said to be so.
     """
 
     threshold: float
@@ -134,7 +136,7 @@ class JournalReview:
             older: begin behind this inspection, towards older ones; as ReviewPage.older. None (default): at the newest.
         """
         if chosen.which in ("false_alarm", "missed"):
-            return self._labelled_page(chosen, limit, older)
+            return self._page(self._read(_wrong(chosen, select(inspections), older=older).limit(limit + 1)), limit)
         columns = inspections.c
         query = select(inspections).order_by(columns.taken_at.desc(), columns.number.desc())
         query = query.where(*_conditions(chosen)).limit(limit + 1)
@@ -145,9 +147,7 @@ class JournalReview:
             query = query.where(precedes(columns.taken_at, *older))
         elif chosen.until is not None:
             query = query.where(columns.taken_at < chosen.until)
-        rows = self._read(query)
-        more = Position(rows[limit - 1].taken_at, rows[limit - 1].number) if len(rows) > limit else None
-        return ReviewPage(self._recorded(rows[:limit]), more)
+        return self._page(self._read(query), limit)
 
     def neighbours(self, id_: str, chosen: Selection) -> tuple[str | None, str | None]:
         """Return the ids of the next older and the next newer inspection; None where there is none.
@@ -160,9 +160,9 @@ class JournalReview:
         if own is None:
             return None, None
         if chosen.which in ("false_alarm", "missed"):
-            ids = [row.id for row in self._labelled(chosen)]
-            at = ids.index(id_) if id_ in ids else None
-            return (None, None) if at is None else (next(iter(ids[at + 1 :]), None), ids[at - 1] if at else None)
+            older = self._read(_wrong(chosen, select(columns.id), older=own).limit(1))
+            newer = self._read(_wrong(chosen, select(columns.id), newer=own).limit(1))
+            return (older[0].id if older else None), (newer[0].id if newer else None)
         found = select(columns.id).where(*_conditions(chosen)).limit(1)
         before = found.where(precedes(columns.taken_at, *own))
         after = found.where(follows(columns.taken_at, *own))
@@ -207,7 +207,8 @@ class JournalReview:
         last = [
             row.score for row in rows if row.score is not None and (row.model_sha256, row.checkpoint_sha256) == made_by
         ]
-        said = select(labels.c.label, columns.score).join(inspections, columns.id == labels.c.inspection)
+        said = select(labels.c.label, columns.score).join(inspections, columns.number == labels.c.inspection_number)
+        said = said.where(columns.id == labels.c.inspection)
         said = said.where(labels.c.station == station, label_holds(), columns.score.is_not(None))
         said = said.where(columns.model_sha256 == made_by[0], columns.checkpoint_sha256 == made_by[1])
         known = self._read(said.order_by(labels.c.number.desc()).limit(MOST_LABELS))
@@ -260,35 +261,9 @@ class JournalReview:
         with journal_errors(self._database.name), self._database.readers.begin() as connection:
             return ended_after(connection, station)
 
-    def _labelled_page(self, chosen: Selection, limit: int, older: Position | None) -> ReviewPage:
-        found = self._labelled(chosen)
-        if older is not None:
-            found = [row for row in found if (row.taken_at, row.number) < older]
-        numbers = [row.number for row in found[:limit]]
-        rows = self._read(select(inspections).where(inspections.c.number.in_(numbers)))
-        rows = sorted(rows, key=lambda row: (row.taken_at, row.number), reverse=True)
-        more = Position(rows[-1].taken_at, rows[-1].number) if len(found) > limit else None
-        return ReviewPage(self._recorded(rows), more)
-
-    def _labelled(self, chosen: Selection) -> list[Row[Any]]:
-        """Return id, number and time of the false alarms or misses of a selection, the newest first.
-
-        It goes from the labels to their inspections, as these are many and those are few.
-        """
-        columns, value = inspections.c, "good" if chosen.which == "false_alarm" else "defect"
-        is_ok = columns.evaluation == literal_column("'OK'")
-        query = select(labels.c.inspection).where(label_holds(), labels.c.label == value)
-        if chosen.station is not None:
-            query = query.where(labels.c.station == chosen.station)
-        ids = [row.inspection for row in self._read(query.order_by(labels.c.number.desc()).limit(MOST_LABELS))]
-        wanted = [~is_ok if chosen.which == "false_alarm" else is_ok, *_of_time(chosen)]
-        found: list[Row[Any]] = []
-        for some in range(0, len(ids), AT_ONCE):
-            of_these = select(columns.id, columns.number, columns.taken_at).where(
-                columns.id.in_(ids[some : some + AT_ONCE])
-            )
-            found += self._read(of_these.where(*wanted))
-        return sorted(found, key=lambda row: (row.taken_at, row.number), reverse=True)
+    def _page(self, rows: Sequence[Row[Any]], limit: int) -> ReviewPage:
+        more = Position(rows[limit - 1].taken_at, rows[limit - 1].number) if len(rows) > limit else None
+        return ReviewPage(self._recorded(rows[:limit]), more)
 
     def _position(self, id_: str) -> Position | None:
         columns = inspections.c
@@ -316,6 +291,38 @@ def open_review(url: str) -> Iterator[JournalReview]:
     finally:
         database.readers.dispose()
         database.writer.dispose()
+
+
+def _wrong(
+    chosen: Selection, query: Select[Any], *, older: Position | None = None, newer: Position | None = None
+) -> Select[Any]:
+    """Have a query of inspections find false alarms or misses alone, from their labels, in the order of time.
+
+    Args:
+        chosen: which of both, and of which station and time.
+        query: selects columns of inspections.
+        older: begin behind this inspection, towards older ones; None: at the newest.
+        newer: begin behind this one, towards newer ones; then the oldest come first.
+    """
+    of = labels.c
+    value: ColumnElement[str] = literal_column("'good'" if chosen.which == "false_alarm" else "'defect'")
+    query = query.select_from(labels).join(inspections, inspections.c.number == of.inspection_number)
+    # A number is given again where the newest inspections were deleted, an id never.
+    query = query.where(label_says_wrong, of.label == value, label_is_last(), inspections.c.id == of.inspection)
+    if chosen.station is not None:
+        query = query.where(of.station == chosen.station)
+    if chosen.since is not None:
+        query = query.where(of.taken_at >= chosen.since)
+    if chosen.until is not None:
+        query = query.where(of.taken_at < chosen.until)
+    if newer is not None:
+        at, number = newer
+        query = query.where(of.taken_at >= at, or_(of.taken_at > at, of.inspection_number > number))
+        return query.order_by(of.taken_at, of.inspection_number)
+    if older is not None:
+        at, number = older
+        query = query.where(of.taken_at <= at, or_(of.taken_at < at, of.inspection_number < number))
+    return query.order_by(of.taken_at.desc(), of.inspection_number.desc())
 
 
 def _last(column: Column[Any]) -> ColumnElement[int]:

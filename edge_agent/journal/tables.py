@@ -335,9 +335,29 @@ labels = Table(
     Column("said_at", Utc, nullable=False),
     Column("note", SafeText),
     Column("supersedes", _number),  # number of the label of this inspection that held before; NULL: none
+    # As of its inspection, so that wrong verdicts are found in the order of time. NULL: it was deleted before schema 0011.
+    Column("inspection_number", _number),
+    Column("taken_at", Utc),
+    Column("evaluation", Text),
 )
 Index("ix_labels_inspection", labels.c.inspection, labels.c.number)
 Index("ix_labels_station", labels.c.station, labels.c.number)
+_named = labels.c.kind.is_not(None)
+Index("ix_labels_kind", labels.c.station, labels.c.kind, sqlite_where=_named, postgresql_where=_named)
+# Literals, see inspection_is_ok.
+label_says_wrong = (labels.c.label == literal_column("'good'")) & (labels.c.evaluation != literal_column("'OK'")) | (
+    labels.c.label == literal_column("'defect'")
+) & (labels.c.evaluation == literal_column("'OK'"))
+for _name, _key in (("wrong", ()), ("station_wrong", (labels.c.station,))):
+    Index(
+        f"ix_labels_{_name}",
+        *_key,
+        labels.c.label,
+        labels.c.taken_at,
+        labels.c.inspection_number,
+        sqlite_where=label_says_wrong,
+        postgresql_where=label_says_wrong,
+    )
 
 
 def label_is_last() -> ColumnElement[bool]:

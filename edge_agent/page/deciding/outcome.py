@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -49,8 +50,9 @@ def bounds(good: int) -> Sequence[float]:
 
 def bars(scores: Scores) -> list[tuple[int, int, int]]:
     """Return for each of BINS bins how many of the last parts are in it, how many good ones, and how many defects."""
-    return [(_within(scores.last, one), _within(scores.good, one), _within(scores.defects, one)) for one in range(BINS)]
+    last, good, defects = (_by_bin(some) for some in (scores.last, scores.good, scores.defects))
+    return [(last[one], good[one], defects[one]) for one in range(BINS)]
 
 
-def _within(scores: Sequence[float], one: int) -> int:
-    return sum(min(int(score * BINS), BINS - 1) == one for score in scores)
+def _by_bin(scores: Sequence[float]) -> Counter[int]:
+    return Counter(min(int(score * BINS), BINS - 1) for score in scores)

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -57,6 +58,7 @@ class Scored(SynchronousDetector):
     """A detector whose score is the picture's first sample, in 255ths, and whose map peaks at its second."""
 
     info = DetectorInfo("scored", "a" * 64, "b" * 64, 224, "cpu", None, None)
+    reference = None  # it aligns nothing
 
     def __init__(self) -> None:
         self.pictures = 0
@@ -453,3 +455,14 @@ def test_a_share_of_missed_ones_comes_with_what_so_few_pictures_prove() -> None:
     assert "50 % (95 % confidence: 27 to 73 %)" in half
     assert "100 % (95 % confidence: 83 to 100 %)" in none_found
     assert list(missed(0.5, DefectiveScores(scores[:0], None))) == []
+
+
+def test_a_good_picture_of_which_nothing_can_be_said_is_left_out_with_the_reason(tmp_path):
+    class Faulty(Scored):
+        def read(self, images: Sequence[np.ndarray], keep: Sequence[np.ndarray | None] | None = None) -> list[Reading]:
+            read = super().read(images, keep)
+            return [replace(one, fault="cannot be aligned") if one.score > 0.5 else one for one in read]
+
+    found = read_pictures(ReadingSetup(Faulty(), "object"), scored(tmp_path, [10, 200, 20]), 1)
+    assert (found.n, len(found.scores)) == (2, 2)
+    assert [(one.path.name, one.reason) for one in found.skipped] == [("1.png", "cannot be aligned")]

@@ -35,7 +35,7 @@ from edge_agent.journal.journal import Journal
 from edge_agent.line.heartbeat import PATIENCE_S
 from edge_agent.line.inspect import Station, warm_up
 from edge_agent.line.judge import AlarmState
-from edge_agent.line.line import Line
+from edge_agent.line.line import Line, feeding_name
 from edge_agent.line.periodic import Periodic, Task
 
 log = logging.getLogger("edge_agent")
@@ -198,7 +198,10 @@ class Agent:
             return self._busy_with or "the agent starts"
         if reason := self._not_recording():
             return f"the journal takes nothing ({reason})"
-        if hanging := self._watchdog.hanging:
+        others = [
+            stage for stage in self._line.feeding if stage.name != feeding_name(station)
+        ]  # they hold up nothing here
+        if hanging := [stage for stage in self._line.stages if stage.hangs and stage not in others]:
             return f"the {hanging[0].name} hangs"
         status = next(source.status() for source in self._sources if source.station == station)
         return None if status.up else f"its source gives no pictures ({status.reason})"

@@ -172,6 +172,13 @@ def test_a_sink_is_told_why_a_station_gives_no_verdicts(config: Path, monkeypatc
         agent._line.not_recording = "disk full"
         assert context.not_ready("cam1") == "the journal takes nothing (disk full)"
         agent._line.not_recording = None
+        with monkeypatch.context() as hanging:
+            hanging.setattr(Stage, "hangs", property(lambda stage: stage.name == "source cam2"))
+            assert context.not_ready("cam1") is None
+            hanging.setattr(Stage, "hangs", property(lambda stage: stage.name == "source cam1"))
+            assert context.not_ready("cam1") == "the source cam1 hangs"
+            hanging.setattr(Stage, "hangs", property(lambda stage: stage.name == "detector"))
+            assert context.not_ready("cam1") == "the detector hangs"
         stop.set()
         running.join(30)
     assert at_its_end == ["the agent stops"]

@@ -65,6 +65,11 @@ class Counts:
     dropped: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
+def feeding_name(station: str) -> str:
+    """Return the name of the heartbeat of a station's source."""
+    return f"source {station}"
+
+
 class Line:
     """The threads of the daemon: one for each source, the detector on the caller's, and a writer that keeps and records.
 
@@ -115,7 +120,7 @@ class Line:
         self._set_aside = 0  # inspections in a row that could not be recorded in any form
         self._picture_s = self._warm_picture_s = picture_s
         self._detecting, self._writing = Stage("detector"), Stage("writer")
-        self.feeding = [Stage(f"source {source.station}") for source in sources]
+        self.feeding = [Stage(feeding_name(source.station)) for source in sources]
         self.stages = (self._detecting, self._writing, *self.feeding)
         # Where a batch is read while the next begins, that next one has to be there already.
         capacity = 2 * batch if any_overlaps(stations.values()) else batch

@@ -206,7 +206,8 @@ class PlcSink:
         wiring = self._wiring
         signals = wiring.signals(self._read([*wiring.trigger.cells, *wiring.ack.cells]))
         self._failures = 0
-        if not (signals.trigger and wiring.part and self._state.phase in (Phase.RESTING, Phase.READY)):
+        may_ask = self._state.phase in (Phase.RESTING, Phase.READY) and not self._state.answered
+        if not (signals.trigger and wiring.part and may_ask):
             return signals, None, None
         try:
             return signals, None, wiring.part_id(self._read(wiring.part.cells), swapped=self._swapped)

@@ -16,6 +16,7 @@ from edge_agent.config.evidence import EvidenceConfig
 from edge_agent.config.station import StationConfig
 from edge_agent.core import (
     AgentIdentity,
+    AgentNow,
     AlarmChange,
     Detector,
     Evidence,
@@ -267,7 +268,7 @@ def registry(
     undecided: Mapping[str, int],
     reloads: Mapping[str, int],
     periodic: Periodic,
-    not_recording: Callable[[], str | None],
+    now: Callable[[], AgentNow],
 ) -> CollectorRegistry:
     """Return what /metrics shows: one small collector for each part.
 
@@ -284,12 +285,13 @@ def registry(
         undecided: by station, how many of its last inspections were NotDecidable.
         reloads: by outcome.
         periodic: failures and timing of periodic tasks.
-        not_recording: gives why the journal takes nothing now; None while it does.
+        now: gives how the agent is.
     """
     from edge_agent.health import metrics
 
     collectors: dict[str, metrics.Collect] = {
-        "about": metrics.about,
+        "about": lambda: metrics.about(config.agent.name, now().config_sha256),
+        "alarms": lambda: metrics.alarms(now()),
         "frames": lambda: metrics.frames(line, sources, meter),
         "connections": lambda: metrics.connections(sources),
         "steps": lambda: metrics.steps([*line.stages, periodic.stage], meter),
@@ -297,7 +299,7 @@ def registry(
             lambda: metrics.outbox({name: journal.outbox(name) for sink in sinks.values() if (name := sink.receiver)})
         ),
         "evidence": lambda: metrics.evidence(store, line),
-        "recording": lambda: metrics.recording(not_recording(), line),
+        "recording": lambda: metrics.recording(now().not_recording, line),
         "disk": lambda: metrics.disk([config.agent.data_dir, config.evidence.folder]),
         "gpu": metrics.gpu,
         "stages": lambda: metrics.stages(watchdog),

@@ -261,7 +261,7 @@ class Agent:
                     self._undecided.lengths,
                     self._reloads,
                     self._periodic,
-                    self._not_recording,
+                    self.now,
                 )
                 around.enter_context(serving(self._config.health.port, registry, self._health))
             yield

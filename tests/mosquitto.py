@@ -247,6 +247,12 @@ class Listener:
         with self._lock:
             self._heard.append(Heard(message.topic, json.loads(message.payload or b"{}"), message.retain))
 
+    def settled(self) -> None:
+        """Wait until what was published before has come: a message of its own, sent now, has."""
+        mark = f"{random.getrandbits(64):x}/settled"
+        self._client.publish(mark, b"{}", qos=1)
+        wait_until(lambda: any(one.topic == mark for one in self.heard("settled")), "the listener has heard all")
+
     def heard(self, kind: str) -> list[Heard]:
         """Return all messages on topics that end in /kind, in order of arrival."""
         with self._lock:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from threading import Event, Thread
@@ -38,7 +38,7 @@ class NullConfig(SinkSection):
     def describe(self, agent: str) -> str:
         return f"to {self.to}, by {agent}"
 
-    def check(self, agent: str) -> Iterator[Finding]:
+    def check(self, agent: str, stations: Collection[str] = (), asked: Collection[str] = ()) -> Iterator[Finding]:
         yield Finding("null", "ok", f"{self.to} takes everything")
 
     def warnings(self) -> Iterator[tuple[Loc, str]]:

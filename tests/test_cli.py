@@ -17,6 +17,7 @@ from edge_agent.backbones.tips.embedded import EMBEDDED_CHECKPOINT
 from edge_agent.cli import main
 from edge_agent.config.load import load_config
 from edge_agent.journal.journal import Journal
+from edge_agent.mqtt.broker import default_client_id
 from tests.agent import part, station, write_config
 from tests.made import unprivileged_folder
 from tests.mosquitto import Mosquitto
@@ -163,7 +164,9 @@ def test_the_doctor_looks_at_what_a_config_needs_and_can_tell_it_to_programs(
     assert "nothing waits to be sent" in told["journal", "ok"]
     assert told["source", "ok"] == f"cam1: {tmp_path}/cam1"
     assert told["source", "warning"] == f"cam2: {tmp_path}/cam2 is not there yet: the agent waits for it"
-    assert told["broker", "ok"] == f"127.0.0.1:{broker.port} answers and lets the agent in"
+    assert told["broker", "ok"] == (
+        f"127.0.0.1:{broker.port} answers, lets {default_client_id('box')} in, takes its 7 topics"
+    )
 
 
 def test_the_doctor_names_everything_that_would_fail(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

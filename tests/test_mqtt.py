@@ -34,8 +34,8 @@ from edge_agent.core import (
 from edge_agent.errors import JournalError, SinkDown
 from edge_agent.journal.journal import Journal
 from edge_agent.mqtt.broker import Broker, Tls, default_client_id
-from edge_agent.mqtt.connection import probe
 from edge_agent.mqtt.messages import alarm_message, result_message, schema
+from edge_agent.mqtt.probe import examine
 from edge_agent.mqtt.sender import MqttSink
 from tests.conftest import PATIENCE_S, slowness, wait_until
 from tests.line import NOON, TRACE, context, inspected
@@ -442,6 +442,7 @@ from edge_agent.core import Evidence
 from edge_agent.journal.journal import Journal
 from edge_agent.mqtt.messages import alarm_message
 from edge_agent.mqtt.broker import Broker
+from edge_agent.mqtt.probe import examine
 from edge_agent.mqtt.sender import MqttSink
 from edge_agent.core import AlarmEvent
 from tests.line import NOON, TRACE, context, inspected
@@ -596,7 +597,7 @@ def test_a_useless_certificate_file_is_named(tmp_path: Path, broken: str) -> Non
     else:
         files[broken].write_text("nonsense")
     with pytest.raises(SinkDown, match=str(files[broken.split()[-1]])):
-        probe(to(free_port(), tls=Tls(**files)))
+        list(examine(to(free_port(), tls=Tls(**files)), ["cam1"], ["alarm"], []))
 
 
 # A hostile world
@@ -728,8 +729,52 @@ def test_the_client_id_is_the_same_on_the_same_machine_for_the_same_agent_only(t
         assert "3d1219" not in id_
 
 
-def test_probing_a_broker_says_whether_it_would_do(broker: Mosquitto) -> None:
-    probe(to(broker.port))
-    broker.stop()
-    with pytest.raises(SinkDown, match="nothing listens there: start the broker"):
-        probe(to(broker.port))
+def examined(broker: Mosquitto) -> dict[str, str]:
+    """What the doctor finds at a broker where cam1 takes commands: states by text."""
+    found = examine(to(broker.port), ["cam1", "cam2"], ["alarm", "result", "state"], ["cam1"])
+    return {one.text: one.state for one in found}
+
+
+TOPICS = ["status", *(f"cam{number}/{kind}" for number in (1, 2) for kind in ("alarm", "result", "state"))]
+
+
+def test_the_doctor_finds_each_topic_that_an_access_list_refuses(broker: Mosquitto) -> None:
+    broker.allow("topic readwrite #")
+    broker.restart()
+    own = default_client_id("agent1")
+    fine = (
+        f"127.0.0.1:{broker.port} answers, lets {own} in, takes its 7 topics, "
+        "and lets it hear acme/line4/agent1/cmd/trigger"
+    )
+    with Listener(broker) as listener:
+        assert examined(broker) == {fine: "ok"}
+        assert {heard.payload["schema"] for heard in listener.heard("alarm")} == {"edge-agent/probe/1"}
+    with Listener(broker) as later:
+        later.settled()
+        assert not [heard for heard in later.heard("status") + later.heard("state") if heard.retained]
+    for refused in TOPICS:
+        others = [f"topic write acme/line4/agent1/{one}" for one in TOPICS if one != refused]
+        broker.allow("topic read #", *others)
+        wait_until(
+            lambda refused=refused: [
+                one for one in examined(broker) if f"agent1/{refused} is refused: Not auth" in one
+            ],
+            f"{refused} is found",
+        )
+    broker.allow("topic write #")
+    wait_until(lambda: "warning" in examined(broker).values(), "it is found that the status cannot be heard")
+
+
+def test_the_doctor_leaves_the_connection_of_a_running_agent_alone(
+    broker: Mosquitto, journal: Journal, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Listener(broker) as listener, sending(to(broker.port), journal.outbox(MQTT)) as sink:
+        wait_until(lambda: listener.payloads("status"), "the agent is there")
+        ((text, state),) = examined(broker).items()
+        assert state == "ok"
+        assert f"lets {default_client_id('agent1, doctor')} in" in text
+        assert sink.counters().connections == 1
+        assert "another agent" not in caplog.text
+        broker.stop()
+        with pytest.raises(SinkDown, match="nothing listens there: start the broker"):
+            examined(broker)

@@ -311,7 +311,7 @@ def test_journald_gets_a_line_a_verdict_with_its_level_and_words_to_search_for(t
     lines = daemon.log.splitlines()
     assert all(re.match(r"<[2346]>\S", line) for line in lines)
     (whole,) = [line for line in lines if 'part="one two"' in line]
-    assert re.match(r"<6>station=cam1 evaluation=NotOK score=0\.\d+ threshold=0\.0000 alarm=raised ", whole)
+    assert re.match(r"<6>box: station=cam1 evaluation=NotOK score=0\.\d+ threshold=0\.0000 alarm=raised ", whole)
     assert len([line for line in lines if "evaluation=" in line]) == 2
     assert any(line.startswith("<3>") and "stations" in line for line in lines)
 

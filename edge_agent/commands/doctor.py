@@ -24,7 +24,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "broker; default: $EDGE_AGENT_CONFIG, or ./config.yaml if there is one",
     )
     doctor.add_argument(
-        "--service",
+        "--as-service",
+        dest="service",
         nargs="?",
         const="",
         metavar="INSTANCE",

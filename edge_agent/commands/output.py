@@ -105,9 +105,19 @@ def as_errors(text: str) -> str:
     return "\n".join(f"<3>{line}" for line in text.splitlines())
 
 
-def logging_to_stderr(verbose: bool) -> logging.Logger:
-    """Lines with time and level; for journald, which notes times itself, with the level as sd-daemon(3) has it."""
+def logging_to_stderr(verbose: bool, agent: str | None = None) -> logging.Logger:
+    """Lines with time and level; for journald, which notes times itself, with the level as sd-daemon(3) has it.
+
+    agent: its name, which every line carries; None for a command that is none.
+    """
     import logging
+    from datetime import datetime
+
+    class Timed(logging.Formatter):
+        """Times with their offset to UTC, as 2026-11-20T12:00:00.123+01:00."""
+
+        def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
+            return datetime.fromtimestamp(record.created).astimezone().isoformat(timespec="milliseconds")
 
     class Prefixed(logging.Formatter):
         """<N> before every line, as each becomes an entry of its own."""
@@ -127,12 +137,13 @@ def logging_to_stderr(verbose: bool) -> logging.Logger:
             )
         return True
 
+    named = f"{agent.replace('%', '%%')}: " if agent else ""
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(make_printable)
     if heard_by_journald(os.environ, 2):
-        handler.setFormatter(Prefixed("%(message)s"))
+        handler.setFormatter(Prefixed(f"{named}%(message)s"))
     else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        handler.setFormatter(Timed(f"%(asctime)s %(levelname)s {named}%(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.DEBUG if verbose else logging.INFO)
     for noisy in ("PIL", "watchdog", "alembic", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -30,7 +30,7 @@ def _run(options: argparse.Namespace) -> int:
         from edge_agent.daemon import Agent  # imports for seconds: a bad config is reported before
         from edge_agent.health.systemd import notifier, watchdog_s
 
-        log = logging_to_stderr(options.verbose)
+        log = logging_to_stderr(options.verbose, config.agent.name)
         for warning in config.warnings:
             log.warning("%s", warning)
         watchdog = watchdog_s(os.environ, os.getpid())

@@ -219,7 +219,7 @@ def _sources(config: Config) -> Iterator[Finding]:
 
 
 def _sinks(config: Config) -> Iterator[Finding]:
-    for sink in config.sinks().values():
-        yield from sink.check(config.agent.name)
+    for key, sink in config.sinks().items():
+        yield from sink.check(config.agent.name, [one.name for one in config.stations], config.asked(key))
     if not config.sinks():
         yield Finding("broker", "ok", "none configured: nothing is published")

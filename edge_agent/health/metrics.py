@@ -23,7 +23,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from edge_agent import __version__
-from edge_agent.core import Evidence, Inspection, Outbox, Sink, Source
+from edge_agent.core import AgentNow, AlarmKind, Evidence, Inspection, Outbox, Sink, Source
 from edge_agent.errors import EdgeAgentError, JournalError
 from edge_agent.health.drift import DriftWatch
 from edge_agent.health.watchdog import Watchdog
@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 Collect = Callable[[], Iterable[Metric]]
 SLOW_S = 2.0  # less than what collects metrics waits for, which is 10 s with Prometheus
+VERDICT_S = (0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0)
 BUCKETS = tuple(step / 20 for step in range(1, 20))  # of scores: as fine as thresholds are chosen by hand
 
 
@@ -102,10 +103,16 @@ class Meter:
         self._scores = Histogram(
             "edge_agent_score", "Anomaly scores, 0 to 1.", ["station"], buckets=BUCKETS, registry=self.registry
         )
+        text = "From when a picture was taken until its verdict is recorded and told."
+        self._verdicts = Histogram(
+            "edge_agent_verdict_seconds", text, ["station"], buckets=VERDICT_S, registry=self.registry
+        )
 
     def write(self, inspection: Inspection, evidence: Evidence) -> None:
         station = inspection.frame.station
         self.inspected[station, inspection.verdict.evaluation.value] += 1
+        age_s = (datetime.now(timezone.utc) - inspection.frame.taken_at).total_seconds()
+        self._verdicts.labels(station).observe(max(0.0, age_s))
         if inspection.reading is None:
             return
         self._scores.labels(station).observe(float(inspection.reading.score))
@@ -114,10 +121,18 @@ class Meter:
             self.took[step] = times + 1, seconds + ms / 1e3
 
 
-def about() -> Iterator[Metric]:
-    info = _gauge("info", "1, with what this agent is.", "version")
-    info.add_metric([__version__], 1)
+def about(agent: str, config_sha256: str) -> Iterator[Metric]:
+    info = _gauge("info", "1, with what this agent is.", "agent", "version", "config_sha256")
+    info.add_metric([agent, __version__, config_sha256], 1)
     yield info
+
+
+def alarms(now: AgentNow) -> Iterator[Metric]:
+    active = _gauge("alarm_active", "1 while a station's alarm of this kind stands.", "station", "kind")
+    for name, station in now.stations.items():
+        for kind in AlarmKind:
+            active.add_metric([name, kind.value], kind in station.alarms)
+    yield active
 
 
 def frames(line: Line, sources: Sequence[Source], meter: Meter) -> Iterator[Metric]:

@@ -21,6 +21,7 @@ Pages = Iterable[Sequence[RecordedInspection]]
 # Name and type of each column, in the order of the table.
 COLUMNS: dict[str, type] = {
     "id": str,
+    "agent": str,
     "station": str,
     "seq": int,
     "taken_at": datetime,
@@ -58,7 +59,7 @@ COLUMNS: dict[str, type] = {
 
 
 FROM_OUTSIDE = frozenset(
-    {"station", "part_id", "trigger_id", "origin", "reason", "label_kind", "label_by", "label_note"}
+    {"agent", "station", "part_id", "trigger_id", "origin", "reason", "label_kind", "label_by", "label_note"}
 )
 
 
@@ -92,6 +93,7 @@ def row(one: RecordedInspection) -> dict[str, object]:
     evidence, alarm = one.evidence, one.verdict.alarm
     return {
         "id": one.id,
+        "agent": one.agent,
         "station": one.station,
         "seq": one.seq,
         "taken_at": one.taken_at,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -133,26 +133,25 @@ class MqttConfig(SinkSection):
         who = f" as {self.username}" if self.username else ""
         secret = f", password from {self.password}" if self.password else ""
         mutual = ", with a client certificate" if self.tls and self.tls.cert else ""
-        kinds = "alarm,result,state" if self.results else "alarm,state"
-        topics = f"{self.prefix}/{agent}/STATION/{{{kinds}}}, {self.prefix}/{agent}/status"
+        topics = f"{self.prefix}/{agent}/STATION/{{{','.join(self._kinds())}}}, {self.prefix}/{agent}/status"
         return f"{scheme}://{host}:{self.port}{who}{secret}{mutual}; {topics}"
+
+    def _kinds(self) -> list[str]:
+        return ["alarm", *(["result"] if self.results else []), "state"]
 
     def require(self) -> None:
         """See SinkSection."""
         if self.password:
             self.password.read()
 
-    def check(self, agent: str) -> Iterator[Finding]:
+    def check(self, agent: str, stations: Collection[str] = (), asked: Collection[str] = ()) -> Iterator[Finding]:
         """See SinkSection."""
-        from edge_agent.mqtt.connection import probe
+        from edge_agent.mqtt.probe import examine
 
-        broker = self.broker(agent)
         try:
-            probe(broker)
+            yield from examine(self.broker(agent), stations, [*self._kinds(), "acknowledged"], asked)
         except EdgeAgentError as error:
             yield Finding("broker", "failed", str(error))
-        else:
-            yield Finding("broker", "ok", f"{broker.address} answers and lets the agent in")
 
     def warnings(self) -> Iterator[tuple[Loc, str]]:
         """See SinkSection."""

@@ -11,7 +11,6 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from queue import Empty, SimpleQueue
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, LogLevel, MQTTErrorCode
@@ -20,12 +19,10 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from edge_agent.errors import SinkDown
 from edge_agent.mqtt.broker import (
     TAKEN_OVER,
     Broker,
     connection_error_text,
-    default_client_id,
     reason_text,
     tls_context,
 )
@@ -321,17 +318,3 @@ class _Client(paho.Client):
             return MQTTErrorCode.MQTT_ERR_UNKNOWN
         finally:
             self.ended(error)
-
-
-def probe(broker: Broker, timeout_s: float = 10.0) -> None:
-    """Connect once, under a client id of its own, and disconnect. Raises SinkDown, which says why that failed."""
-    events: SimpleQueue[ConnectionEvent] = SimpleQueue()
-    own_id = default_client_id(f"{broker.agent}, probed at {time.time_ns()}")
-    connection = Connection(broker, lambda _, fact: events.put(fact), client_id=own_id)
-    try:
-        fact = events.get(timeout=timeout_s)
-    except Empty:
-        fact = Ended(f"no answer within {timeout_s:g} s: check mqtt.host, mqtt.port and the firewall")
-    connection.drop(publish_will=False)
-    if isinstance(fact, Ended):
-        raise SinkDown(f"no connection to {broker.address}: {fact.why}")

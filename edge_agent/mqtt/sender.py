@@ -246,6 +246,7 @@ class MqttSink:
         for connection, fact in self._events():
             self._handle(connection, fact)
         self._twins.look()
+        self._retained.twin = self._twins.text
         marking = _failure_of(self._delivery.mark)  # that the journal takes nothing has to be told all the same
         patience_s = 2.0 * self._broker.keepalive_s + 5.0  # a little more than paho's, which knows of pings only
         if not self._session.advance():
@@ -298,29 +299,34 @@ class MqttSink:
         elif isinstance(fact, Acknowledged):
             if answer := self._delivery.handle_answer(fact):
                 (self._retained.taken if answer[1] else self._retained.again)(answer[0])
+                self._twins.has_published |= answer == (self._retained.status_topic, True)
         elif isinstance(fact, Arrived):
             self._hear(connection, fact)
         else:
             self._thread_deaths += fact.crashed
             if fact.taken_over:
-                self._yield_client_id()
+                self._twins.taken_over(self._session.client_id)
+                self._note_twins()
             self._session.end(fact.why)
 
     def _hear(self, connection: Connection, arrived: Arrived) -> None:
         """Take a status that was published under the agent's name."""
         if arrived.mid is not None:
             connection.acknowledge(arrived.mid)
-        is_overwritten = self._twins.hear(arrived)
-        self._retained.twin = self._twins.text
-        if is_overwritten:
+        shared = self._session.client_id if self._broker.client_id or not self._twins.must_yield else None
+        if self._twins.hear(arrived, shared):
             self._retained.again(self._retained.status_topic)
-        self._changed.set()
+        self._note_twins()
 
-    def _yield_client_id(self) -> None:
-        """Go on with an id of this run alone, unless the configuration says which: else two would end each other for ever."""
-        self._twins.taken_over(self._session.client_id)
+    def _note_twins(self) -> None:
+        """Say what is known of other agents of this name.
+
+        From the next connection on use a client id of this run alone if another client has the same, unless the
+        configuration says which: else the two would end each other's connections for ever.
+        """
         self._retained.twin = self._twins.text
-        if self._broker.client_id is None:
+        self._changed.set()
+        if self._twins.must_yield and self._broker.client_id is None:
             self._session.client_id = default_client_id(f"{self._broker.agent}, {self._identity.instance}")
 
     def _lost(self, reason: str, was_accepted: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -86,7 +86,7 @@ class OpcUaConfig(SinkSection):
         for password in self.users.values():
             password.read()
 
-    def check(self, agent: str) -> Iterator[Finding]:
+    def check(self, agent: str, stations: Collection[str] = (), asked: Collection[str] = ()) -> Iterator[Finding]:
         """See SinkSection."""
         from edge_agent.opcua.check import examine
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, Field, PlainSerializer, ValidationInfo, field_validator
@@ -191,8 +191,8 @@ class PlcConfig(SinkSection):
         except ImportError:
             raise ConfigError("trigger: {plc: ...} wants pymodbus: pip install 'edge-agent[plc]'") from None
 
-    def check(self, agent: str) -> Iterator[Finding]:
-        """Connect and read all signals; write none."""
+    def check(self, agent: str, stations: Collection[str] = (), asked: Collection[str] = ()) -> Iterator[Finding]:
+        """See SinkSection: connect and read all signals; write none."""
         from edge_agent.plc.check import examine
 
         self.require()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
 from edge_agent.settings.finding import Finding
@@ -34,8 +34,14 @@ class SinkSection(Section):
     def require(self) -> None:
         """Raise ConfigError for what is missing already, such as a password, before anything is loaded."""
 
-    def check(self, agent: str) -> Iterator[Finding]:
-        """Examine whether the sink would work from this machine now. agent: the agent's name."""
+    def check(self, agent: str, stations: Collection[str] = (), asked: Collection[str] = ()) -> Iterator[Finding]:
+        """Examine whether the sink would work from this machine now.
+
+        Args:
+            agent: the agent's name.
+            stations: names of all stations.
+            asked: names of those whose pictures the sink requests.
+        """
         return iter(())
 
     def clash(self, other: SinkSection) -> tuple[Loc, str] | None:

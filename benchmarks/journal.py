@@ -29,7 +29,7 @@ from typing import Any
 from benchmarks.journal_fill import A_DAY, fill
 from benchmarks.results_file import about, save
 from edge_agent.core import MQTT, AlarmEvent
-from edge_agent.evidence.retention import PART
+from edge_agent.evidence.retention import STEP_ROWS
 from edge_agent.journal import purge
 from edge_agent.journal.journal import Journal
 from edge_agent.journal.reader import open_reader
@@ -120,8 +120,8 @@ def questions(path: Path, journal: Journal, last: datetime) -> dict[str, float]:
         "is a file known": median(lambda: journal.seen("cam1", stored_file("/srv/pictures/cam1/none.png"))),
         "alarms, at a start": median(journal.standing_alarms),
         "size": median(journal.size),
-        "retention: 500 too old": median(lambda: journal.purge_before(last, PART), 5),
-        "retention: 500 oldest OK": median(lambda: journal.purge_oldest(PART), 5),
+        "retention: 500 too old": median(lambda: journal.purge_before(last, STEP_ROWS), 5),
+        "retention: 500 oldest OK": median(lambda: journal.purge_oldest(STEP_ROWS), 5),
     }
 
 
@@ -196,7 +196,7 @@ def stalls(path: Path, count: int) -> dict[str, float]:
         far = datetime.now(timezone.utc)
         while gone < count:
             step = time.perf_counter()
-            rows = journal.purge_before(far, PART).rows
+            rows = journal.purge_before(far, STEP_ROWS).rows
             steps.append((time.perf_counter() - step) * 1e3)
             gone += rows
             longest_log = max(longest_log, log.stat().st_size)
@@ -256,7 +256,7 @@ def waiting(path: Path, count: int) -> dict[str, float]:
 
     def step() -> None:
         with closing(Journal.open(url(path))) as journal:
-            took.append(ms(lambda: journal.purge_oldest(PART)))
+            took.append(ms(lambda: journal.purge_oldest(STEP_ROWS)))
 
     found = {}
     for name, look in {"look past all": 10**9, "look past some": purge.LOOK}.items():

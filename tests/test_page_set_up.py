@@ -109,6 +109,21 @@ def test_files_are_taken_only_if_they_are_pictures_and_not_there_already_and_not
     assert shop.client.get("/set-up?station=drill").status_code == 200
 
 
+def test_a_full_disk_is_told_and_leaves_nothing_half_written(shop):
+    shop.begin()
+    (
+        shop.place / "set-up" / "drill" / "good" / ".001.png.tmp"
+    ).mkdir()  # in the way of the file, as root may write anywhere
+    answer = shop.send(png(1))
+    assert answer.status_code == 400
+    assert "free some space, or let user" in answer.json()["notice"]
+    assert shop.parts == [".001.png.tmp"]
+    folder(shop.place / "in", [part(1)])
+    assert "free some space" in shop.post("/set-up/drill/take").text
+    (shop.place / "set-up" / "other").touch()
+    assert "free some space" in shop.begin(name="other").text
+
+
 def test_a_file_of_another_site_or_without_the_forms_token_is_not_taken(shop):
     shop.begin()
     assert shop.send(png(1), **{"x-token": "0" * 64}).status_code == 403

@@ -7,7 +7,8 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,8 +118,9 @@ class Drafts:
             raise Refused(BAD_CAMERA)
         _checked(name, class_name, source, self.base)
         folder = self.folder / name
-        (folder / GOOD).mkdir(parents=True, exist_ok=True, mode=0o750)
-        write_durably(folder / SETTINGS, json.dumps({"class_name": class_name, "source": dict(source)}).encode())
+        with _writing(folder):
+            (folder / GOOD).mkdir(parents=True, exist_ok=True, mode=0o750)
+            write_durably(folder / SETTINGS, json.dumps({"class_name": class_name, "source": dict(source)}).encode())
         draft = self.find(name)
         assert draft is not None
         return draft
@@ -147,8 +149,9 @@ class Drafts:
                 raise Refused(KEPT_ALREADY)
             number = 1 + max((int(one.partition(".")[0]) for one in parts), default=0)
             suffix = suffix if suffix in pictures.SUFFIXES else ".png"  # what it is, its content tells
-            (draft.folder / TABLE).unlink(missing_ok=True)  # it is of other parts
-            write_durably(draft.good / f"{number:03}{suffix}", content)
+            with _writing(draft.good):
+                (draft.folder / TABLE).unlink(missing_ok=True)  # it is of other parts
+                write_durably(draft.good / f"{number:03}{suffix}", content)
 
     def keep_pixels(self, draft: Draft, pixels: np.ndarray) -> None:
         """Keep a picture that a camera took, (H, W, 3) uint8 RGB. Raises as keep() does."""
@@ -182,8 +185,11 @@ class Drafts:
                 _, data = pictures.read(file.path, max_bytes=MOST_BYTES)
                 self.keep(draft, data or b"", file.name)
                 kept += 1
-            except (PictureError, OSError, Refused):
+            except (PictureError, OSError):
                 continue
+            except Refused as error:
+                if str(error) != KEPT_ALREADY:
+                    raise
         if not kept:
             raise Refused(NO_PICTURES)
         return kept
@@ -238,6 +244,16 @@ def _flow(value: Any) -> str:
         return f"[{', '.join(map(_flow, value))}]"
     text = str(value)
     return text if re.fullmatch(r"[\w./][\w./-]*", text, re.ASCII) else "'" + text.replace("'", "''") + "'"
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Refused(
+            f"{folder}: {error.strerror}: free some space, or let user {os.geteuid()} write there; nothing was kept"
+        ) from error
 
 
 def _is_same(path: Path, content: bytes) -> bool:

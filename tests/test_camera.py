@@ -29,8 +29,9 @@ from edge_agent.line.inspect import Station
 from edge_agent.line.judge import Rules
 from edge_agent.line.line import Line
 from edge_agent.sources.camera.address import with_password
-from edge_agent.sources.camera.capture import _log_message, _masked
+from edge_agent.sources.camera.capture import _masked
 from edge_agent.sources.camera.config import CameraConfig
+from edge_agent.sources.camera.process import log_message
 from edge_agent.sources.camera.slot import Slot, State
 from edge_agent.sources.camera.source import CameraSource
 from edge_agent.sources.camera.triggers.files import TriggerFiles
@@ -579,7 +580,7 @@ def test_what_captures_is_light_and_quick_to_start() -> None:
     ],
 )
 def test_of_what_the_libraries_log_the_cause_is_told(line: str, told: str) -> None:
-    assert _log_message(line) == told
+    assert log_message(line) == told
 
 
 def test_a_password_is_hidden_in_every_spelling() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -12,9 +13,12 @@ from edge_agent.sources.camera.genicam.camera import opened
 from edge_agent.sources.camera.reachable import Unreachable
 from edge_agent.sources.camera.settings import Settings
 from edge_agent.sources.camera.triggers.software import SoftwareTriggers
+from tests.agent import Daemon, station, write_config
 from tests.conftest import wait_until
 from tests.gentl import SERIAL, TestCamera
+from tests.mosquitto import Mosquitto
 from tests.test_camera import Watcher, camera, captures
+from tests.test_trigger_mqtt import send
 
 
 @pytest.fixture
@@ -53,6 +57,28 @@ def test_each_command_fires_the_camera_and_gets_the_picture_of_its_own_firing(fa
         assert [frame.part_id for frame in seen.frames] == [f"SN{number}" for number in range(1, 6)]
         assert [count_in(frame.pixels) for frame in seen.frames] == [1, 2, 3, 4, 5]
         assert seen.source.counts().captured == 5  # it takes no picture by itself
+
+
+def test_a_command_over_mqtt_fires_the_camera_and_its_verdict_is_on_that_picture(
+    fake: TestCamera, tmp_path: Path, broker: Mosquitto
+) -> None:
+    source = {"camera": fake.address, "producer": fake.producer, "trigger": {"software": True, "timeout_s": 60}}
+    evidence = {"originals": "all", "folder": str(tmp_path / "kept")}
+    config = write_config(tmp_path, station(source=source), broker=broker, evidence=evidence)
+    with Daemon(config, GENTL_CAMERA=str(fake.folder)) as daemon:
+        daemon.until("is open: 64 x 48")
+        daemon.until("hears plant/line/box/cmd/trigger")
+        for number in (1, 2, 3):
+            send(broker, {"station": "cam1", "trigger_id": f"T{number}", "part_id": f"SN{number}"})
+            wait_until(lambda number=number: len(daemon.rows) == number, "the verdict is recorded")
+        assert [(row["trigger_id"], row["part_id"]) for row in daemon.rows] == [
+            ("T1", "SN1"),
+            ("T2", "SN2"),
+            ("T3", "SN3"),
+        ]
+        wait_until(lambda: all(row["image_uri"] for row in daemon.rows), "the pictures are kept")
+        shown = [count_in(cv2.imread(row["image_uri"].removeprefix("file://"))) for row in daemon.rows]
+    assert shown == [1, 2, 3]
 
 
 def test_a_picture_that_comes_too_late_is_not_taken_for_that_of_the_next_part(fake: TestCamera, tmp_path: Path) -> None:

@@ -74,8 +74,9 @@ def cheap(folder: Path, out: Path, workers: int) -> None:
     from edge_agent.core import Trace
     from edge_agent.evidence.contact_sheet import ContactSheet
     from edge_agent.journal.journal import Journal
-    from edge_agent.line.inspect import Station, replay
+    from edge_agent.line.inspect import Station
     from edge_agent.line.judge import Rules
+    from edge_agent.line.replay import replay
     from edge_agent.replay import resume
     from edge_agent.sources.stored import StoredSource
 

@@ -217,6 +217,19 @@ class Message:
     receivers: tuple[str, ...] = (MQTT,)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Record:
+    """What the journal is to hold of one inspection: all of it, or, with `completes`, what follows its recorded verdict.
+
+    evidence: with the state PENDING, what completes it follows. messages: what is to be delivered, at least once.
+    """
+
+    inspection: Inspection
+    evidence: Evidence
+    messages: Sequence[Message]
+    completes: bool = False
+
+
 class Ledger(Protocol):
     """Knows which files a station has inspected, in this run and in earlier ones. Both raise JournalError."""
 
@@ -456,7 +469,11 @@ class Sink(Protocol):
         ...
 
     def write(self, inspection: Inspection, evidence: Evidence) -> None:
-        """Note that the journal has an inspection and its messages. Never waits for the receiver."""
+        """Note that the journal has a verdict. Never waits for the receiver."""
+        ...
+
+    def completed(self, inspection: Inspection, evidence: Evidence) -> None:
+        """Note that the journal has its pictures and messages, too. Never waits for the receiver."""
         ...
 
     def alarm_messages(self, change: AlarmChange) -> Sequence[Message]:

@@ -22,7 +22,7 @@ import pytest
 
 from edge_agent.cli import main
 from edge_agent.config.load import load_config
-from edge_agent.core import Evaluation, Evidence, Frame, Inspection, Message, Reading, SourceCounts, StoredFile, Trace
+from edge_agent.core import Evaluation, Evidence, Frame, Inspection, Reading, Record, SourceCounts, StoredFile, Trace
 from edge_agent.errors import ConfigError
 from edge_agent.line.inbox import Inbox
 from edge_agent.line.inspect import Station
@@ -393,12 +393,15 @@ class Kept:
     def __init__(self) -> None:
         self.recorded: list[Inspection] = []
 
-    def save(self, inspection: Inspection) -> Evidence:
+    def wants(self, inspection: Inspection) -> bool:
+        return False
+
+    def save(self, inspection: Inspection, *, shrunk: bool = False) -> Evidence:
         return Evidence()
 
-    def record(self, inspection: Inspection, evidence: Evidence, messages: Sequence[Message]) -> bool:
-        self.recorded.append(inspection)
-        return True
+    def commit(self, records: Sequence[Record]) -> list[bool]:
+        self.recorded += [one.inspection for one in records]
+        return [True] * len(records)
 
 
 # Triggers

@@ -80,13 +80,16 @@ def test_broken_pictures_are_no_failures_of_the_detector() -> None:
 
 def test_evidence_that_cannot_be_made_costs_no_alarm() -> None:
     class Clumsy(Kept):
-        def save(self, inspection: Inspection) -> Evidence:
+        def wants(self, inspection: Inspection) -> bool:
+            return True
+
+        def save(self, inspection: Inspection, *, shrunk: bool = False) -> Evidence:
             raise ValueError("cannot draw this")
 
     kept = Clumsy()
     line = Line([Given("cam1", [frame(250)])], {"cam1": station(Brightness())}, kept, kept, nothing, [kept])
-    run_until(line, lambda: len(kept.written) == 1)
-    assert line.counts.sink_failures == 1
+    run_until(line, lambda: line.counts.sink_failures == 1)
+    assert len(kept.written) == 1
     assert kept.recorded[0].verdict.evaluation is Evaluation.NOT_OK
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timezone
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -12,7 +13,7 @@ from PIL import Image
 from benchmarks.faults.damage import SAMPLES
 from edge_agent.core import Evaluation, Frame, Reading, Verdict
 from edge_agent.line.calibration import LEAST_CONTRAST, Calibration, least_contrast
-from edge_agent.line.contrast import contrast
+from edge_agent.line.contrast import contrast, contrast_below
 from edge_agent.line.inspect import Station, inspect
 from edge_agent.line.judge import Rules
 from tests.detectors import SynchronousDetector, info
@@ -95,3 +96,15 @@ def test_a_plain_part_is_ok_once_the_station_is_calibrated_with_such_parts() -> 
 
 def test_a_calibration_with_structured_parts_asks_for_no_more_contrast_than_none_does() -> None:
     assert least_contrast(calibrated(0.3)) == least_contrast(None) == LEAST_CONTRAST
+
+
+@pytest.mark.parametrize("levels", [0, 1, 2, 4, 60])
+def test_a_look_at_some_rows_decides_as_a_look_at_all_does(levels: int) -> None:
+    random = np.random.default_rng(levels)
+    pixels = cv2.resize(
+        random.integers(0, levels + 1, (6, 9, 3), np.uint8), (1200, 900), interpolation=cv2.INTER_NEAREST
+    )
+    for noise in (0.0, 3.0):
+        noisy = np.clip(pixels + random.normal(40, noise, pixels.shape), 0, 255).astype(np.uint8)
+        below = contrast_below(noisy, LEAST_CONTRAST)
+        assert below == (contrast(noisy) if contrast(noisy) < LEAST_CONTRAST else None)

@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.faults.agent import AllBad, station
 from benchmarks.faults.results import tell
-from edge_agent.core import Evidence, Frame, Inspection, Message, Reading
+from edge_agent.core import Evidence, Frame, Inspection, Reading, Record
 from edge_agent.line.line import Line
 
 # In the inbox, being read, behind the detector (as many as a batch has), with the writer, and one on its way between two.
@@ -69,16 +69,20 @@ class Told:
     ages_s: list[float] = field(default_factory=list)
     ages_reads: list[int] = field(default_factory=list)
 
-    def save(self, inspection: Inspection) -> Evidence:
-        time.sleep(self.write_s)
+    def wants(self, inspection: Inspection) -> bool:
+        return False
+
+    def save(self, inspection: Inspection, *, shrunk: bool = False) -> Evidence:
         return Evidence()
 
-    def record(self, inspection: Inspection, evidence: Evidence, messages: Sequence[Message]) -> bool:
-        came_at, reads = self.source.came[inspection.frame.seq]
-        self.seqs.append(inspection.frame.seq)
-        self.ages_s.append(time.monotonic() - came_at)
-        self.ages_reads.append(self.source.detector.reads - reads)
-        return True
+    def commit(self, records: Sequence[Record]) -> list[bool]:
+        time.sleep(self.write_s * len(records))
+        for inspection in (one.inspection for one in records):
+            came_at, reads = self.source.came[inspection.frame.seq]
+            self.seqs.append(inspection.frame.seq)
+            self.ages_s.append(time.monotonic() - came_at)
+            self.ages_reads.append(self.source.detector.reads - reads)
+        return [True] * len(records)
 
 
 def soak(seconds: float, *, read_s: float = 0.05, write_s: float = 0.0, times: float = 3.0) -> dict[str, float]:

@@ -23,7 +23,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from edge_agent import __version__
-from edge_agent.core import AgentNow, AlarmKind, Evidence, Inspection, Outbox, Sink, Source
+from edge_agent.core import AgentNow, AlarmKind, Evidence, EvidenceState, Inspection, Outbox, Sink, Source
 from edge_agent.errors import EdgeAgentError, JournalError
 from edge_agent.health.drift import DriftWatch
 from edge_agent.health.watchdog import Watchdog
@@ -214,6 +214,12 @@ def sinks(all_: Sequence[Sink]) -> Iterator[Metric]:
 def evidence(store: Any, line: Line) -> Iterator[Metric]:
     yield CounterMetricFamily("edge_agent_evidence_kept", "Pictures that were written.", store.kept)
     yield CounterMetricFamily("edge_agent_evidence_lost", "Inspections of which one could not be.", store.lost)
+    behind = _counter(
+        "evidence_behind", "Inspections of which pictures were shrunk or dropped, the line being behind.", "what"
+    )
+    for state in (EvidenceState.SHRUNK, EvidenceState.DROPPED):
+        behind.add_metric([state.value], line.keeping.behind[state])
+    yield behind
     dropped = "Pictures that were deleted for want of room before they were too old, OK ones first."
     yield CounterMetricFamily("edge_agent_evidence_dropped", dropped, store.dropped)
     yield CounterMetricFamily(

@@ -48,6 +48,7 @@ COLUMNS: dict[str, type] = {
     "image_sha256": str,
     "overlay_uri": str,
     "overlay_sha256": str,
+    "evidence": str,  # why the pictures are not as asked for
     "simulated": bool,
     "label": str,
     "label_kind": str,
@@ -114,6 +115,7 @@ def row(one: RecordedInspection) -> dict[str, object]:
         **asdict(one.trace),
         **_saved("image", evidence.image),
         **_saved("overlay", evidence.overlay),
+        "evidence": evidence.state.value if evidence.state else None,
         "simulated": one.simulated,
         **_said(one.label),
     }

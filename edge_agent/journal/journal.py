@@ -16,47 +16,39 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from sqlalchemy import Select, Text, bindparam, cast, delete, exists, insert, select, update
+from sqlalchemy import Select, bindparam, delete, exists, insert, select, update
 from sqlalchemy.engine import Connection, Engine
 
-from edge_agent.core import AlarmChange, AlarmKind, Evaluation, Evidence, Inspection, Message, StoredFile
+from edge_agent.core import AlarmChange, AlarmKind, Evaluation, Evidence, Inspection, Message, Record, StoredFile
 from edge_agent.errors import JournalError, JournalOverwritten
 from edge_agent.io.clock import EARLIEST
 from edge_agent.journal.database import Database, journal_errors
 from edge_agent.journal.opening import open_database
 from edge_agent.journal.outbox import Outbox
 from edge_agent.journal.purge import PurgeSearch, PurgeStep
+from edge_agent.journal.recording import ledger
+from edge_agent.journal.recording.records import DELIVER, write
 from edge_agent.journal.remembered.alarms import insert_change, old_changes, standing_alarms
 from edge_agent.journal.remembered.epoch import Marker, Reached, highest_seq, newest_seq, place_of, present_epoch
 from edge_agent.journal.rows import (
     Outcome,
     RecordedInspection,
     delivery_rows,
-    inspection_row,
-    ledger_row,
     outbox_rows,
     recorded,
-    region_rows,
 )
 from edge_agent.journal.tables import (
     alarm_changes,
-    as_nanoseconds,
-    as_text,
     deliveries,
     inspection_is_ok,
     inspections,
+    is_pending,
     label_is_to_learn,
     labels,
-    ledger,
     outbox,
     regions,
 )
 
-# A message gets its seq when it is inserted, so its delivery rows refer to it by id.
-_DELIVER = insert(deliveries).from_select(
-    ["seq", "receiver"],
-    select(outbox.c.seq, cast(bindparam("receiver"), Text)).where(outbox.c.id == bindparam("message")),
-)
 log = logging.getLogger(__name__)
 PAGE = 1000  # rows per query where there may be any number
 
@@ -131,34 +123,33 @@ class Journal:
         Raises:
             JournalError: nothing was written, or the outcome is unknown; repeat the same call, which is safe.
         """
+        return self.commit([Record(inspection, evidence, messages)])[0]
+
+    def commit(self, records: Sequence[Record]) -> list[bool]:
+        """Commit a group of records in one transaction; return of each whether it was new, see record().
+
+        What completes an inspection is new only while that one's evidence is pending.
+
+        Raises:
+            JournalError: nothing was written, or the outcome is unknown; repeat the same call, which is safe.
+        """
         now = self._clock()
-        file = inspection.frame.file
         with self._writing() as connection:
-            if connection.scalar(select(exists().where(inspections.c.id == inspection.id))):
-                return False
-            if file is not None:
-                station = inspection.frame.station
-                if file.again:  # its row is replaced, as its stat is another
-                    connection.execute(delete(ledger).where(_same_content(station, file)))
-                elif _seen(connection, station, file):
-                    return False
-                connection.execute(insert(ledger).values(ledger_row(inspection.frame.station, file)))
-            inserted = connection.execute(
-                insert(inspections).values(inspection_row(inspection, evidence, now, self._agent))
-            )
-            assert inserted.inserted_primary_key is not None
-            number = inserted.inserted_primary_key[0]
-            if inspection.verdict.regions:
-                connection.execute(insert(regions), region_rows(number, inspection.verdict.regions))
-            if messages:
-                connection.execute(insert(outbox), outbox_rows(number, messages, now))
-                connection.execute(_DELIVER, delivery_rows(messages))
-        return True
+            return write(connection, records, now, self._agent)
+
+    def unfinished(self) -> list[Inspection]:
+        """Return the inspections whose pictures and messages were to follow when the agent ended, in recording order.
+
+        Their pixels are black, and their heatmaps empty.
+        """
+        query = select(inspections).where(is_pending).order_by(inspections.c.number)
+        with self._reading() as connection:
+            return [one.as_inspection() for one in _recorded(connection, query)]
 
     def seen(self, station: str, file: StoredFile) -> bool:
         """Return whether `file` was inspected: this content at this path, or the same file before it was renamed."""
         with self._reading() as connection:
-            return _seen(connection, station, file)
+            return ledger.is_seen(connection, station, file)
 
     def seen_stats(self, station: str, files: Mapping[str, tuple[int, int, int]]) -> set[str]:
         """Return the paths of those files that were inspected; `seen` may still know the content of the others.
@@ -168,15 +159,8 @@ class Journal:
             files: by path, as in the ledger (StoredFile.path): inode, size in bytes, and time of modification in nanoseconds
                 since 1970.
         """
-        asked = {"station": station, "paths": list(files)}
         with self._reading() as connection:
-            rows = connection.execute(_STATS_OF, asked).all()
-        known = {(row.path, row.inode, row.size, row.mtime_ns) for row in rows}
-        return {
-            path
-            for path, (inode, size, mtime_ns) in files.items()
-            if (as_text(path), inode, size, as_nanoseconds(mtime_ns)) in known
-        }
+            return ledger.seen_stats(connection, station, files)
 
     def outbox(self, receiver: str) -> Outbox:
         """Return the messages of one receiver, for the sender that delivers them."""
@@ -202,7 +186,7 @@ class Journal:
             insert_change(connection, change)
             if messages:
                 connection.execute(insert(outbox), outbox_rows(None, messages, now))
-                connection.execute(_DELIVER, delivery_rows(messages))
+                connection.execute(DELIVER, delivery_rows(messages))
 
     def record_messages(self, messages: Sequence[Message]) -> None:
         """Commit messages that belong to no inspection, to be delivered at least once; those that it has are left out."""
@@ -212,7 +196,7 @@ class Journal:
             new = [one for one in messages if one.id not in known]
             if new:
                 connection.execute(insert(outbox), outbox_rows(None, new, now))
-                connection.execute(_DELIVER, delivery_rows(new))
+                connection.execute(DELIVER, delivery_rows(new))
 
     def standing_alarms(self) -> dict[str, frozenset[AlarmKind]]:
         """Return for each station that ever had an alarm which kinds still stand; simulated ones do not count."""
@@ -248,14 +232,8 @@ class Journal:
             query = query.where(columns.taken_at >= since)
         if until is not None:
             query = query.where(columns.taken_at < until)
-        of_these = regions.c.inspection.in_(query.with_only_columns(columns.number))
         with self._reading() as connection:
-            rows = connection.execute(query).all()
-            found = connection.execute(
-                select(regions).where(of_these).order_by(regions.c.inspection, regions.c.position)
-            )
-            by_number = {number: list(group) for number, group in groupby(found, lambda region: region.inspection)}
-        return [recorded(row, by_number.get(row.number, ())) for row in rows]
+            return _recorded(connection, query)
 
     def last_number(self, station: str | None = None) -> int:
         """Return the number of the last simulated inspection of `station`, or of the last of any kind if it is None.
@@ -441,23 +419,10 @@ class Journal:
             yield connection
 
 
-def _known_by(*columns: str) -> Select[Any]:
-    """Return the question whether the ledger has a row with these values, which are given by the names of the columns."""
-    return select(exists().where(*(ledger.c[name] == bindparam(name, type_=ledger.c[name].type) for name in columns)))
-
-
-# Made once: to make one takes several times as long as to answer it.
-_STATS_OF = select(ledger.c.path, ledger.c.inode, ledger.c.size, ledger.c.mtime_ns).where(
-    ledger.c.station == bindparam("station"), ledger.c.path.in_(bindparam("paths", expanding=True))
-)
-_SEEN_HERE = _known_by("station", "path", "sha256")
-_SEEN_RENAMED = _known_by("station", "inode", "size", "mtime_ns", "sha256")
-
-
-def _seen(connection: Connection, station: str, file: StoredFile) -> bool:
-    row = ledger_row(station, file)
-    return any(connection.scalar(known, row) for known in (_SEEN_HERE, _SEEN_RENAMED))
-
-
-def _same_content(station: str, file: StoredFile) -> Any:
-    return (ledger.c.station == station) & (ledger.c.path == file.path) & (ledger.c.sha256 == file.sha256)
+def _recorded(connection: Connection, query: Select[Any]) -> list[RecordedInspection]:
+    """Return the inspections that a query selects, with their regions."""
+    of_these = regions.c.inspection.in_(query.with_only_columns(inspections.c.number))
+    rows = connection.execute(query).all()
+    found = connection.execute(select(regions).where(of_these).order_by(regions.c.inspection, regions.c.position))
+    by_number = {number: list(group) for number, group in groupby(found, lambda region: region.inspection)}
+    return [recorded(row, by_number.get(row.number, ())) for row in rows]

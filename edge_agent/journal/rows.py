@@ -8,15 +8,19 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
+import numpy as np
 from sqlalchemy import Row
 
 from edge_agent.core import (
     AlarmEvent,
     Evaluation,
     Evidence,
+    EvidenceState,
+    Frame,
     Inspection,
     Message,
     OutboxRow,
+    Reading,
     Region,
     SavedFile,
     StoredFile,
@@ -92,6 +96,30 @@ class RecordedInspection:
         """Return the name by which people know the picture."""
         return picture_title(self.station, self.seq, self.part_id, self.origin)
 
+    def as_inspection(self) -> Inspection:
+        """Return it as the line had it, but for the pixels, which are black, and the heatmap, which is empty."""
+        pixels = np.broadcast_to(np.uint8(0), (self.height, self.width, 3))  # takes no memory
+        frame = Frame(
+            self.station,
+            self.seq,
+            self.taken_at,
+            pixels,
+            part_id=self.part_id,
+            trigger_id=self.trigger_id,
+            origin=self.origin,
+        )
+        return Inspection(
+            self.id,
+            frame,
+            None if self.score is None else Reading(self.score, np.zeros((0, 0), np.float32)),
+            self.verdict,
+            self.threshold,
+            self.threshold if self.map_threshold is None else self.map_threshold,
+            self.trace,
+            self.timings,
+            self.simulated,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -145,10 +173,19 @@ def inspection_row(inspection: Inspection, evidence: Evidence, now: datetime, ag
         "alarm": None if verdict.alarm is None else verdict.alarm.value,
         **asdict(inspection.trace),
         "timings": {stage: float(milliseconds) for stage, milliseconds in inspection.timings.items()},
-        **_file_columns("image", evidence.image),
-        **_file_columns("overlay", evidence.overlay),
+        **evidence_columns(evidence),
         "simulated": inspection.simulated,
         "agent": agent,
+    }
+
+
+def evidence_columns(evidence: Evidence | None) -> dict[str, Any]:
+    """Return the columns of the pictures of one inspection; of none if it is None."""
+    one = evidence or Evidence()
+    return {
+        **_file_columns("image", one.image),
+        **_file_columns("overlay", one.overlay),
+        "evidence": one.state and one.state.value,
     }
 
 
@@ -243,6 +280,7 @@ def recorded(row: Row[Any], region_rows: Sequence[Row[Any]], label: Label | None
         evidence=Evidence(
             image=_file(row.image_uri, row.image_sha256, row.image_size),
             overlay=_file(row.overlay_uri, row.overlay_sha256, row.overlay_size),
+            state=None if row.evidence is None else EvidenceState(row.evidence),
         ),
         simulated=row.simulated,
         agent=row.agent,

@@ -144,6 +144,7 @@ inspections = Table(
     Column("overlay_size", BigInteger),
     Column("simulated", Boolean, nullable=False),
     Column("agent", SafeText),  # its name; NULL: recorded before schema 0010
+    Column("evidence", Text),  # an EvidenceState; NULL: the pictures are as asked for
 )
 
 
@@ -200,6 +201,9 @@ Index(
     sqlite_where=_line_alarm,
     postgresql_where=_line_alarm,
 )
+is_pending = _columns.evidence == literal_column("'pending'")
+# Almost no row is in it.
+Index("ix_inspections_pending", _columns.number, sqlite_where=is_pending, postgresql_where=is_pending)
 # The evaluation is in them too, so that counting NotOK looks up no row.
 for _name, _key in (("look", ()), ("station_look", (_columns.station,))):
     Index(

@@ -116,7 +116,9 @@ class Calibration(BaseModel):
 
 def brightness(pixels: np.ndarray) -> float:
     """How bright a picture (H, W, 3) uint8 RGB is: the mean of all its samples, in [0, 1]."""
-    return float(pixels.mean()) / 255
+    import cv2  # which checking a config does not need
+
+    return float(sum(cv2.mean(pixels)[:3])) / 3 / 255  # several times as fast as NumPy's
 
 
 def least_contrast(calibration: Calibration | None) -> float:

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 _SIDE = 64
+_ENOUGH = 64  # pixels of a part, over which noise averages out
 
 
 def contrast(pixels: np.ndarray) -> float:
@@ -18,6 +19,20 @@ def contrast(pixels: np.ndarray) -> float:
     size = max(1, round(width * scale)), max(1, round(height * scale))
     parts = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
     return float(parts.reshape(-1, 3).std(axis=0).max()) / 255
+
+
+def contrast_below(pixels: np.ndarray, least: float) -> float | None:
+    """Return the contrast of a picture if it is below `least`; None if it is not, which some rows tell of most pictures.
+
+    Args:
+        pixels: (H, W, 3) uint8 RGB.
+        least: in [0, 1].
+    """
+    every = pixels.size // (3 * _ENOUGH * _SIDE**2)
+    if every > 1 and contrast(pixels[::every]) >= 2 * least:
+        return None
+    shown = contrast(pixels)
+    return shown if shown < least else None
 
 
 def shows_nothing(pixels: np.ndarray, shown: float) -> str:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Protocol
 
 import numpy as np
@@ -20,11 +18,11 @@ from edge_agent.core import (
     Inspection,
     Message,
     Reading,
-    Source,
+    Record,
     Trace,
     Verdict,
 )
-from edge_agent.line.contrast import contrast, shows_nothing
+from edge_agent.line.contrast import contrast_below, shows_nothing
 from edge_agent.line.ids import new_id
 from edge_agent.line.judge import AlarmState, Rules, debounce, judge
 
@@ -45,24 +43,32 @@ class Station:
 class Recorder(Protocol):
     """The part of the journal that the line writes to."""
 
-    def record(self, inspection: Inspection, evidence: Evidence, messages: Sequence[Message]) -> bool:
-        """Commit an inspection and its messages; return whether it was new.
+    def commit(self, records: Sequence[Record]) -> list[bool]:
+        """Commit records in one transaction; return of each whether it was new.
 
-        Args:
-            inspection: what was found.
-            evidence: the pictures that were kept of it.
-            messages: what is to be delivered, at least once.
-
-        Raises:
-            JournalError: nothing was written, or the outcome is not known; call it again.
+        Raises JournalError: nothing was written, or the outcome is not known; call it again.
         """
         ...
 
 
-class EvidenceSaver(Protocol):
-    """Keeps pictures as evidence; never raises for a full or missing disk."""
+class Unfinished(Recorder, Protocol):
+    """The part of the journal that knows what a crash has left."""
 
-    def save(self, inspection: Inspection) -> Evidence: ...
+    def unfinished(self) -> Sequence[Inspection]:
+        """Return the inspections whose pictures and messages were to follow when the agent ended, in recording order."""
+        ...
+
+
+class EvidenceSaver(Protocol):
+    """Keeps pictures as evidence; any thread may call it."""
+
+    def wants(self, inspection: Inspection) -> bool:
+        """Return whether a picture of this inspection is to be kept."""
+        ...
+
+    def save(self, inspection: Inspection, *, shrunk: bool = False) -> Evidence:
+        """Keep the pictures of an inspection; never raise for a full or missing disk. shrunk: small, and in a hurry."""
+        ...
 
 
 MessageBuilder = Callable[[Inspection, Evidence], Sequence[Message]]  # the messages of an inspection
@@ -142,8 +148,8 @@ def _judged(frame: Frame, reading: Reading, rules: Rules) -> Verdict:
     try:
         verdict = judge(reading, rules, frame.pixels.shape[:2])
         if verdict.evaluation is Evaluation.OK and rules.least_contrast:
-            shown = contrast(frame.pixels)
-            if shown < rules.least_contrast:
+            shown = contrast_below(frame.pixels, rules.least_contrast)
+            if shown is not None:
                 return Verdict(Evaluation.NOT_DECIDABLE, reason=shows_nothing(frame.pixels, shown))
         return verdict
     except Exception as error:
@@ -198,40 +204,6 @@ def _start_reading(frames: Sequence[Frame], stations: Mapping[str, Station]) -> 
         read = alone(error)
         return lambda: read
     return wait
-
-
-def replay(
-    source: Source,
-    station: Station,
-    evidence_saver: EvidenceSaver,
-    journal: Recorder,
-    build_messages: MessageBuilder,
-    *,
-    batch: int = 8,
-    simulated: bool = True,
-    stop: threading.Event | None = None,
-    alarms: dict[str, AlarmState] | None = None,
-) -> Iterator[tuple[Inspection, Evidence]]:
-    """Inspect all frames of a source that ends, in order; each is recorded before it is yielded.
-
-    Args:
-        source: gives the frames.
-        station: how they are inspected.
-        evidence_saver: keeps evidence.
-        journal: records.
-        build_messages: gives the messages of an inspection.
-        batch: frames that are read at once.
-        simulated: how the inspections are marked.
-        stop: ends the replay before the next batch.
-        alarms: debounce states to go on from; updated. None starts afresh.
-    """
-    alarms = {} if alarms is None else alarms
-    frames = source.frames(stop or threading.Event())
-    while chunk := list(islice(frames, batch)):
-        for inspection in inspect(chunk, {station.name: station}, alarms, simulated=simulated):
-            evidence = evidence_saver.save(inspection)
-            journal.record(inspection, evidence, build_messages(inspection, evidence))
-            yield inspection, evidence
 
 
 def warm_up(stations: Iterable[Station], batch: int = 1) -> float:

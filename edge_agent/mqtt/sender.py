@@ -157,6 +157,10 @@ class MqttSink:
             self._commands.tell(inspection)
         self._wake()
 
+    def completed(self, inspection: Inspection, evidence: Evidence) -> None:
+        """Say that the journal has its messages. Never waits for the broker."""
+        self._wake()
+
     def alarmed(self, change: AlarmChange) -> None:
         """Say that the journal has this change of an alarm. Never waits for the broker."""
         self._wake()

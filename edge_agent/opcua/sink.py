@@ -104,6 +104,9 @@ class OpcUaSink:
         self._waiting.append(inspection)
         self._wake()
 
+    def completed(self, inspection: Inspection, evidence: Evidence) -> None:
+        """Nothing: the clients are told of verdicts."""
+
     def alarm_messages(self, change: AlarmChange) -> Sequence[Message]:
         """See core.Sink."""
         return ()

@@ -133,6 +133,9 @@ class PlcSink:
     def alarmed(self, change: AlarmChange) -> None:
         """See core.Sink; a PLC is not told."""
 
+    def completed(self, inspection: Inspection, evidence: Evidence) -> None:
+        """Nothing: a PLC is told of verdicts."""
+
     def drifted(self, station: str, quantities: tuple[str, ...]) -> None:
         """See core.Sink; a PLC is not told."""
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge_agent import build
-from edge_agent.core import Evidence, Inspection
+from edge_agent.core import Evidence, Inspection, Record
 from edge_agent.errors import EdgeAgentError
 from edge_agent.evidence.choices import Format, Kept
 from edge_agent.evidence.encoding import encode
@@ -175,7 +175,7 @@ def replay(
         if found.overlay is not None:
             overlays[inspection.id] = found.overlay
             saved = store.save(inspection)
-        journal.record(inspection, saved, build_messages(inspection, saved))
+        journal.commit([Record(inspection, saved, build_messages(inspection, saved))])
         yield inspection, saved
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from edge_agent.core import Evidence, Inspection
 from edge_agent.evidence.choices import Kept
 from edge_agent.evidence.store import EvidenceStore
-from edge_agent.line.inspect import MessageBuilder, Recorder, Station, replay
+from edge_agent.line.inspect import MessageBuilder, Recorder, Station
 from edge_agent.line.judge import AlarmState
+from edge_agent.line.replay import replay
 from edge_agent.sources.stored import StoredSource
 
 

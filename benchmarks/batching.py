@@ -52,13 +52,16 @@ class Camera:
 class Nowhere:
     """Keeps and records nothing, so that what is timed is the way there."""
 
-    def save(self, inspection: Any) -> Any:
+    def wants(self, inspection: Any) -> bool:
+        return False
+
+    def save(self, inspection: Any, *, shrunk: bool = False) -> Any:
         from edge_agent.core import Evidence
 
         return Evidence()
 
-    def record(self, *_: Any) -> bool:
-        return True
+    def commit(self, records: Any) -> list[bool]:
+        return [True] * len(records)
 
 
 def line(moments: list[list[float]], **settings: float) -> list[tuple[int, float, float]]:

@@ -21,7 +21,7 @@ from benchmarks.fp8 import to_fp8
 from edge_agent.backbones.backbone import Preprocessing
 from edge_agent.backbones.precision import halve
 from edge_agent.backbones.tips.model import Tips
-from edge_agent.core import Evidence, Frame, Inspection, Message, SourceCounts, SourceStatus, Trace
+from edge_agent.core import Evidence, Frame, Inspection, Record, SourceCounts, SourceStatus, Trace
 from edge_agent.diagnostics.bench import assemble, flop, matrix_rate, measure, noise_frame, timed
 from edge_agent.inference.detector import PromptDetector
 from edge_agent.inference.load import choose_device, choose_dtype
@@ -253,15 +253,19 @@ class SimulatedCamera:
 class NoJournal:
     """Records nothing, to see the line without its disk."""
 
-    def record(self, inspection: Inspection, evidence: Evidence, messages: Sequence[Message]) -> bool:
+    def commit(self, records: Sequence[Record]) -> list[bool]:
         """See line.inspect.Recorder."""
-        return True
+        return [True] * len(records)
 
 
 class NoEvidence:
     """Keeps no pictures."""
 
-    def save(self, inspection: Inspection) -> Evidence:
+    def wants(self, inspection: Inspection) -> bool:
+        """See line.inspect.EvidenceSaver."""
+        return False
+
+    def save(self, inspection: Inspection, *, shrunk: bool = False) -> Evidence:
         """See line.inspect.EvidenceSaver."""
         return Evidence()
 

@@ -45,7 +45,10 @@ def pictures() -> tuple[list[Pixels], list[Pixels]]:
     """Return pictures that the detector finds nothing in, and others: the first sample tells."""
     random = np.random.default_rng(0)
     sample = cv2.resize(cv2.imread(str(SAMPLE)), (1920, 1200), interpolation=cv2.INTER_CUBIC)
-    made = [np.clip(sample + random.standard_normal(sample.shape, np.float32) * NOISE, 0, 255).astype(np.uint8) for _ in range(PICTURES)]
+    made = [
+        np.clip(sample + random.standard_normal(sample.shape, np.float32) * NOISE, 0, 255).astype(np.uint8)
+        for _ in range(PICTURES)
+    ]
     bad = [one.copy() for one in made]
     for one in made:
         one[0, 0] = 0

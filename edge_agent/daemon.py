@@ -6,7 +6,6 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 from threading import Event
 
@@ -147,22 +146,16 @@ class Agent:
             alarms={name: AlarmState(AlarmKind.DEFECT in kinds) for name, kinds in journal.standing_alarms().items()},
             batch=config.limits.batch_size,
             max_wait_s=config.limits.max_wait_ms / 1e3,
-            report=partial(self._completed, report),
+            report=report,
             picture_s=picture_s,
             when_behind=config.evidence.when_behind,
+            followers=[sink.completed for sink in self._sinks.values()],
         )
         complete_unfinished(journal, self._store.found, build.message_builder(self._sinks.values()))
         self._alarms.watch(self._sources, self._line.feeding)
         stages: list[Watched] = [*self._line.stages, self._periodic.stage]
         stages += [stage for sink in self._sinks.values() for stage in sink.stages]
         self._watchdog = Watchdog(stages, self._notifier, self.status, self._patience_s, self._line.feeding)
-
-    def _completed(
-        self, report: Callable[[Inspection, Evidence], None], inspection: Inspection, evidence: Evidence
-    ) -> None:
-        for sink in self._sinks.values():
-            sink.completed(inspection, evidence)
-        report(inspection, evidence)
 
     def run(self, stop: Event, reload_asked: Event) -> None:
         """Inspect until `stop` is set, and read the configuration again whenever `reload_asked` is.

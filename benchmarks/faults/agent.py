@@ -15,6 +15,7 @@ from edge_agent.journal.journal import Journal
 from edge_agent.line.inspect import Station
 from edge_agent.line.judge import Rules
 from edge_agent.line.line import Line
+from edge_agent.line.resume import complete_unfinished
 from edge_agent.mqtt.broker import Broker
 from edge_agent.mqtt.messages import alarm_message
 from edge_agent.mqtt.sender import MqttSink
@@ -38,13 +39,16 @@ def watching(folder: Path, broker: Broker) -> Iterator[MqttSink]:
     journal = Journal.open(f"sqlite:///{folder / 'data' / 'journal.db'}")
     sender = MqttSink(broker, context(journal.outbox(MQTT), name=broker.agent))
     stop = threading.Event()
+    store = EvidenceStore(folder / "data" / "evidence", render=lambda inspection, largest: inspection.frame.pixels)
+    complete_unfinished(journal, store.found, build_messages)
     line = Line(
         [FolderSource("cam1", folder / "cam1", journal)],
         {"cam1": station("cam1", AllBad())},
-        EvidenceStore(folder / "data" / "evidence", render=lambda inspection, largest: inspection.frame.pixels),
+        store,
         journal,
         build_messages,
         [sender],
+        followers=[sender.completed],
     )
     thread = threading.Thread(target=line.run, args=(stop,), name="line")
     thread.start()

@@ -21,8 +21,8 @@ from benchmarks.faults.results import tell
 from edge_agent.core import Evidence, Frame, Inspection, Reading, Record
 from edge_agent.line.line import Line
 
-# In the inbox, being read, behind the detector (as many as a batch has), with the writer, and one on its way between two.
-MOST_WAITING = 1 + 1 + 8 + 1 + 1
+# In the inbox, being read, behind the detector and with the writer (as many as a batch has), and one on its way between two.
+MOST_WAITING = 1 + 1 + 8 + 8 + 1
 MUST_BE_NONE = ("samples_with_fewer_or_more_waiting_than_may", "unaccounted_in_the_end", "recorded_out_of_order")
 
 

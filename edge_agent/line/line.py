@@ -61,6 +61,7 @@ class Line:
         report: Callable[[Inspection, Evidence], None] = lambda inspection, evidence: None,
         picture_s: float = 0.0,
         when_behind: WhenBehind = "shrink",
+        followers: Sequence[Callable[[Inspection, Evidence], None]] = (),
     ) -> None:
         """Prepare; run() starts the threads.
 
@@ -77,11 +78,12 @@ class Line:
             report: called last for each inspection, when its evidence and messages are recorded, too.
             picture_s: seconds that a warm detector takes for one picture.
             when_behind: see Keeping.
+            followers: called for each inspection before `report`.
         """
         self._sources, self._stations = sources, stations
         self.keeping = Keeping(evidence_saver, when_behind=when_behind)
         # A batch may wait before the detector and another behind it; more would cost memory, and time at a stop.
-        self._writer = Writer(journal, self.keeping, build_messages, observers, report, room=batch)
+        self._writer = Writer(journal, self.keeping, build_messages, observers, [*followers, report], room=batch)
         self._alarms = dict(alarms or {})
         self._batch, self._max_wait_s = batch, max_wait_s
         self._failure: BaseException | None = None

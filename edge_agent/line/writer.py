@@ -84,7 +84,7 @@ class Writer:
         keeping: Keeping,
         build_messages: MessageBuilder,
         observers: Sequence[Observer],
-        report: Callable[[Inspection, Evidence], None],
+        followers: Sequence[Callable[[Inspection, Evidence], None]],
         *,
         room: int,
     ) -> None:
@@ -95,11 +95,11 @@ class Writer:
             keeping: keeps the pictures.
             build_messages: gives the messages of an inspection, once its pictures are kept.
             observers: told of each verdict once it is recorded.
-            report: told of each inspection once its pictures and messages are recorded, too.
+            followers: told of each inspection once its pictures and messages are recorded, too.
             room: inspections that may wait.
         """
         self._journal, self._keeping, self._build_messages = journal, keeping, build_messages
-        self._observers, self._report = observers, report
+        self._observers, self._followers = observers, followers
         self._room = threading.Semaphore(room)
         self._mail: SimpleQueue[_Item | _Wake] = SimpleQueue()
         self._has_ended = False
@@ -176,8 +176,7 @@ class Writer:
             if not done.completes:
                 self._tell(done)
             if done.evidence.state is not EvidenceState.PENDING:
-                with self.stage.step("tell"):
-                    self._report(done.inspection, done.evidence)
+                self._tell_each(self._followers, done)
 
     def _followed(self) -> Iterator[_Work]:
         """Take out what follows verdicts and is there, as far as nothing before it of the same station is missing."""
@@ -195,13 +194,7 @@ class Writer:
         self.counts.inspected += 1
         self.counts.not_ok += inspection.verdict.evaluation is Evaluation.NOT_OK
         self.counts.not_decidable += inspection.verdict.evaluation is Evaluation.NOT_DECIDABLE
-        for observer in self._observers:
-            try:
-                with self.stage.step("tell"):
-                    observer.write(inspection, done.evidence)
-            except Exception:  # one that fails must not keep the others from getting it
-                self.counts.sink_failures += 1
-                log.exception("%s failed", type(observer).__name__)
+        self._tell_each([observer.write for observer in self._observers], done)
         if done.evidence.state is EvidenceState.PENDING:
             if self._keeping.wants(inspection):
                 job = self._keeping.keep(inspection, self._wake)
@@ -209,6 +202,15 @@ class Writer:
                 job = Job(inspection, Evidence())
                 self._wake()
             self._following.setdefault(inspection.frame.station, deque()).append(job)
+
+    def _tell_each(self, those: Sequence[Callable[[Inspection, Evidence], None]], done: _Work) -> None:
+        for tell in those:
+            try:
+                with self.stage.step("tell"):
+                    tell(done.inspection, done.evidence)
+            except Exception:  # one that fails must not keep the others from getting it
+                self.counts.sink_failures += 1
+                log.exception("%s failed", tell)
 
     def _record_all(self, work: Sequence[_Work], stop: threading.Event) -> list[_Work]:
         """Record together, or each by itself where one of them cannot be; return those that were and are new.

@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 
 from edge_agent.errors import JournalError
 
-HEAD = "0011"
+HEAD = "0012"
 VERSION_TABLE = "journal_version"
 
 log = logging.getLogger(__name__)

@@ -53,7 +53,7 @@ def test_an_acknowledged_alarm_is_on_the_bus_within_seconds(plant: Plant) -> Non
     plant.client.post("/line/acknowledge", data={"token": token_in(html), "station": "cam1", "alarm": alarm})
     wait_until(lambda: plant.listener.heard("acknowledged"), "the acknowledgement")
     (heard,) = plant.listener.heard("acknowledged")
-    assert heard.topic == "plant/line/cam1/acknowledged"
+    assert heard.topic == "plant/line/box/cam1/acknowledged"
     assert (heard.payload["alarm_id"], heard.payload["by"]) == (alarm, "this machine")
 
 
@@ -77,3 +77,12 @@ def test_a_saved_threshold_holds_from_the_next_part_on_and_no_picture_is_lost(pl
     thresholds = [row["threshold"] for row in plant.daemon.rows]
     assert thresholds == sorted(thresholds)
     assert thresholds[0] == ALL_NOT_OK
+
+
+def test_a_drawn_mask_is_taken_up_by_the_running_agent(plant: Plant) -> None:
+    html = plant.client.get("/masks").text
+    seen = re.search(r'name="seen" value="([^"]*)"', html)[1]  # type: ignore[index]
+    fields = {"token": token_in(html), "station": "cam1", "seen": seen, "include": "", "ignore": "0,0 0.5,0 0.5,1 0,1"}
+    answer = plant.client.post("/masks", data=fields)
+    assert "The agent reads it again now" in answer.text
+    plant.daemon.until("config.yaml: cam1.ignore")

@@ -32,7 +32,7 @@ from edge_agent.onnx import golden
 from edge_agent.onnx.export import Graph, export, reference, resized
 from edge_agent.onnx.run import OnnxFile
 from tests.test_memory import checkpoint_of, shown
-from tests.tiny_clip import CONFIG, weights
+from tests.tiny_clip import CONFIG, register, tiny_clip, weights
 
 pytestmark = pytest.mark.skipif(
     not all(find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime")),
@@ -170,6 +170,19 @@ def test_a_method_whose_text_is_fixed_is_in_the_graph_with_its_memory():
     scores, maps = file.read_batch(pictures)
     wanted_scores, wanted_maps = reference(graph, pictures)
     assert np.ptp(wanted_maps) > 0.005
+    assert np.abs(scores - wanted_scores).max() <= TIGHT
+    assert np.abs(maps - wanted_maps).max() <= TIGHT
+
+
+def test_a_second_backbone_is_in_the_graph():
+    register()
+    clip = tiny_clip(text_width=24)
+    detector = PromptDetector(clip, fresh(clip, "craneplus", 48), "object", image_size=48)
+    graph = Graph(detector)
+    file = OnnxFile(export(detector, graph, **THRESHOLDS).onnx)
+    pictures = noise(3, 48)
+    scores, maps = file.read_batch(pictures)
+    wanted_scores, wanted_maps = reference(graph, pictures)
     assert np.abs(scores - wanted_scores).max() <= TIGHT
     assert np.abs(maps - wanted_maps).max() <= TIGHT
 

@@ -88,6 +88,10 @@ class Method(nn.Module):
     def precompute(self) -> None:
         """Compute what inspecting no longer changes, such as text features of prompts. Call under no_grad, before inspecting."""
 
+    def fix_grid(self, grid: tuple[int, int]) -> None:
+        """Resize the positions of its towers to (h, w) patches for good, in place, so that an exported graph need not."""
+        self.backbone.fix_grid(grid)
+
     def make_portable(self) -> None:
         """Undo what `precompute` did for this machine alone: an exported graph is made of what is left."""
 

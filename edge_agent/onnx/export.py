@@ -57,7 +57,7 @@ class Graph(nn.Module):
         self.method.make_portable()
         self.backbone = cast(nn.Module, self.method.backbone)
         self.size = detector.info.image_size
-        self.method.backbone.fix_grid(detector.grid)  # ONNX has no antialiased resize of positions
+        self.method.fix_grid(detector.grid)  # ONNX has no antialiased resize of positions
         preprocessing = self.method.backbone.preprocessing
         self.mean: Tensor
         self.std: Tensor

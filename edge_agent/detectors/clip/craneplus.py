@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from edge_agent.backbones.backbone import Backbone, ImageFeatures
 from edge_agent.backbones.families import family_of
@@ -113,6 +113,13 @@ class CranePlus(Crane):
         picture = super().scores(output, keep).picture
         patches = torch.sigmoid(scoring.resize_bilinear(output.odds.mean(dim=1), output.side))
         return Scores(picture, patches if keep is None else patches.masked_fill(~pixels_kept(keep, output.side), 0))
+
+    def fix_grid(self, grid: tuple[int, int]) -> None:
+        """See Method."""
+        super().fix_grid(grid)
+        self.guide.fix_grid(grid)
+        assert isinstance(self.guide, nn.Module)
+        self.add_module("guide_tower", self.guide)  # an exported graph holds its weights
 
     def _as_the_guide_sees(self, pictures: Tensor) -> Tensor:
         """Normalise pictures (B, 3, H, W) as the guide wants them, instead of as CLIP does."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -63,9 +63,25 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="a further model to try a bank on, such as wide-resnet50, once it is fetched; may be given several times",
     )
     station.add_argument("--size", type=bank_size, help=f"{SIZE_HELP}; with --add: as the station's bank")
+    station.add_argument(
+        "--time",
+        type=minutes,
+        metavar="MINUTES",
+        help="also fit prompts on defects painted onto the good parts, within about this time; taken only if they are best on the"
+        " defective parts of --bad",
+    )
     station.add_argument("--align", action="store_true", help=f"{ALIGN_HELP} (with --add: as the station says)")
     station.add_argument("--seed", type=seed, default=0, help="seed of all random numbers (default 0)")
     station.set_defaults(run=_station, kept=_kept, written=False)
+
+
+def minutes(text: str) -> float:
+    """Parse a time in minutes, more than 0 and no more than a day."""
+    with suppress(ValueError):
+        value = float(text)
+        if 0 < value <= 24 * 60:
+            return value
+    raise argparse.ArgumentTypeError(f"{text!r} is no number of minutes, such as 5")
 
 
 def _station(options: argparse.Namespace) -> int:
@@ -88,6 +104,7 @@ def _station(options: argparse.Namespace) -> int:
         write_station,
     )
     from trainer.station.pictures import picture_set
+    from trainer.station.prompts import fitted_prompts
     from trainer.station.table import lines
 
     writable_folder(options.out)
@@ -119,11 +136,17 @@ def _station(options: argparse.Namespace) -> int:
     more_trunks = [*options.trunk, *(there.trunks if there else [])]
     for trunk in more_trunks:
         loader.backbone(trunk)  # one that is not here is said at once
-    with bar(steps(pictures, more_trunks) + (compared.steps(pictures) if compared else 0), "trying") as progress:
+    further = len(pictures.good) + len(pictures.bad) if options.time else 0
+    with bar(
+        steps(pictures, more_trunks) + further + (compared.steps(pictures) if compared else 0), "trying"
+    ) as progress:
         found = [
             measured(one, allowed)
             for one in candidates(pictures, class_name, size, options.seed, loader, progress.update, more_trunks, align)
         ]
+        if options.time:
+            prompts = fitted_prompts(pictures, class_name, 60 * options.time, options.seed, loader, progress.update)
+            found += [measured(prompts, allowed)] if prompts else []
         as_it_is = None
         if compared:
             this = station_there.as_it_is(compared, pictures, options.seed, loader, progress.update)

@@ -42,7 +42,7 @@ class Candidate:
     good pictures, each read without having been shown. maps: theirs. bad: (m,) scores of the defective ones. speed: pictures a
     second. reader: gives the detector that a good picture, by its number, was read with. apart: how far good parts lie from
     each other, as a share of how far pictures of other things do; None without a bank. kinds: numbers of
-    the good pictures by kind, as far as a bank tells; see kinds_of.
+    the good pictures by kind, as far as a bank tells; see kinds_of. fitted: whether it was fitted on painted defects.
     """
 
     words: str
@@ -59,6 +59,7 @@ class Candidate:
     reader: Callable[[int], Detector]
     apart: float | None = None
     kinds: Sequence[Sequence[int]] = ()
+    fitted: bool = False
 
 
 def candidates(
@@ -160,6 +161,8 @@ def candidate_of(
     pictures: PictureSet,
     reader: Callable[[int], Detector],
     report: Report,
+    *,
+    fitted: bool = False,
 ) -> Candidate:
     """Read all pictures.
 
@@ -171,6 +174,7 @@ def candidate_of(
         pictures: good and defective ones.
         reader: gives the detector that a good picture, by its number, is read with.
         report: called with 1 for every picture that was read.
+        fitted: whether it was fitted on painted defects.
     """
     light: list[tuple[float, float]] = []
 
@@ -199,6 +203,7 @@ def candidate_of(
         bad=np.clip(np.array([one.score for one in bad_read], np.float32), 0, 1),
         speed=_speed(detector, pictures),
         reader=reader,
+        fitted=fitted,
     )
 
 

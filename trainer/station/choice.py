@@ -97,6 +97,12 @@ def measured(candidate: Candidate, rate: Fraction) -> Measured:
 def best(found: Sequence[Measured], painted: bool = False) -> Measured:
     """Return the one that misses the fewest defects at the same promise; of equal ones that which separates better.
 
-    painted: whether the defects are painted. They say too little to take a bank of parts that do not look alike.
+    painted: whether the defects are painted. They say too little to take a bank of parts that do not look alike, and flatter what
+    was fitted on painted ones.
     """
-    return max(found, key=lambda one: (one.usable, one.alike or not painted, -int(one.missed.sum()), one.separation))
+
+    def worth(one: Measured) -> tuple[bool, bool, int, float]:
+        trusted = not painted or (one.alike and not one.candidate.fitted)
+        return one.usable, trusted, -int(one.missed.sum()), one.separation
+
+    return max(found, key=worth)

@@ -65,8 +65,13 @@ class Present:
 
     @property
     def compared(self) -> bool:
-        """Whether it is a candidate: it has a checkpoint, and none of its good parts was taken out since."""
-        return self.config.detector.checkpoint is not None and set(self.shown) <= self.good.keys()
+        """Whether it is a candidate: it has a checkpoint that is not fitted on its own good parts, none of which was taken out."""
+        return self.config.detector.checkpoint is not None and set(self.shown) <= self.good.keys() and not self.fitted
+
+    @property
+    def fitted(self) -> bool:
+        """Whether it has prompts that were fitted on its own good parts, and so cannot be measured on them."""
+        return bool(self.shown and self.header and METHODS[self.header["method"]].fitted and not self.trunks)
 
     def checkpoint_sha256(self) -> str | None:
         """Return the digest (hex) of its checkpoint's file; None without one."""
@@ -79,6 +84,11 @@ class Present:
             yield (
                 "some good parts of the station's bank are no longer in its folder of pictures: they were taken out, so it is"
                 " replaced without being compared"
+            )
+        if self.fitted:
+            yield (
+                "the station's prompts were fitted on its own good parts and cannot be measured on them, so they are replaced without"
+                " being compared: give --time again, and new ones are fitted"
             )
         if count := len((self.header or {}).get("corrections", ())):
             yield (

@@ -82,6 +82,11 @@ def notes(
             "The good parts look as little like each other as like other things: a bank of them finds what is new, and not what is"
             " defective."
         )
+    if pictures.painted and any(one.candidate.fitted for one in found):
+        yield (
+            "Prompts that were fitted on painted defects are flattered by painted ones, so they are not taken: give real defects with"
+            " --bad to learn what they are worth."
+        )
     if pictures.painted:
         yield (
             f"Defects: {bad} painted ones, as no real ones were given (--bad FOLDER). Painted defects tell which way of looking is"

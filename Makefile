@@ -80,7 +80,7 @@ bench-gpu: setup
 lock: setup
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/python -m pip freeze | grep -E '^(torch|torchvision)==' > build-constraints.txt
-	$(BIN)/uv pip compile pyproject.toml --constraint build-constraints.txt --extra opcua --extra page --extra parquet --extra plc --extra postgresql --universal \
+	$(BIN)/uv pip compile pyproject.toml --constraint build-constraints.txt --extra genicam --extra opcua --extra page --extra parquet --extra plc --extra postgresql --extra video --universal \
 		--python-version 3.10 --generate-hashes --no-annotate --upgrade --quiet --custom-compile-command 'make lock' \
 		--output-file deploy/requirements.lock
 	rm build-constraints.txt

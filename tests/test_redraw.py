@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_agent.core import Evidence, SavedFile
+from edge_agent.core import Evidence, EvidenceState, SavedFile
 from edge_agent.errors import EdgeAgentError
 from edge_agent.evidence.redraw import redraw
 from edge_agent.evidence.store import EvidenceStore
@@ -60,6 +60,9 @@ def test_what_cannot_be_redrawn_says_why(tmp_path):
         redraw(recorded, never_read)
     with pytest.raises(EdgeAgentError, match="recorded without its map threshold, by an older edge-agent"):
         redraw(replace(recorded, map_threshold=None, evidence=Evidence(SavedFile("file:///x.png", "0", 1))), never_read)
+    shrunk = Evidence(SavedFile("file:///x.jpg", "0", 1), state=EvidenceState.SHRUNK)
+    with pytest.raises(EdgeAgentError, match="as JPEG alone, as pictures came faster"):
+        redraw(replace(recorded, evidence=shrunk), never_read)
 
 
 def never_read(pixels: np.ndarray):

@@ -153,8 +153,9 @@ def test_pictures_that_come_faster_than_they_can_be_kept(monkeypatch, caplog, wh
     assert "pictures come faster than they can be kept" in caplog.text
 
 
-def test_the_line_inspects_no_more_than_fits_into_memory(monkeypatch):
-    monkeypatch.setattr("edge_agent.line.keeping.FULL_BYTES", 20 * frame(0).pixels.nbytes)
+@pytest.mark.parametrize(("name", "most"), [("FULL_BYTES", 20 * frame(0).pixels.nbytes), ("FULL_JOBS", 20)])
+def test_the_line_inspects_no_more_than_fits_into_memory(monkeypatch, name, most):
+    monkeypatch.setattr(f"edge_agent.line.keeping.{name}", most)
     kept = Slow()
     line = line_of(kept, [BRIGHT] * 200)
     stop, rounds = threading.Event(), []

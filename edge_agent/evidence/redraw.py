@@ -8,7 +8,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 import numpy as np
 
-from edge_agent.core import Reading
+from edge_agent.core import EvidenceState, Reading
 from edge_agent.errors import EdgeAgentError
 from edge_agent.evidence.overlay import overlay
 from edge_agent.io.pictures import decode
@@ -27,7 +27,7 @@ def redraw(recorded: RecordedInspection, read: Callable[[np.ndarray], Reading]) 
         (H, W, 3) uint8 RGB.
 
     Raises:
-        EdgeAgentError: the original was not kept, or the row is older than the map threshold's column (schema 0005).
+        EdgeAgentError: the original was not kept, or as JPEG in a hurry, or the row is older than the map threshold's column (schema 0005).
         PictureError: the kept picture cannot be read.
     """
     if recorded.map_threshold is None:
@@ -35,6 +35,11 @@ def redraw(recorded: RecordedInspection, read: Callable[[np.ndarray], Reading]) 
     if recorded.evidence.image is None:
         raise EdgeAgentError(
             f"inspection {recorded.id} has no kept picture: set evidence.originals to keep them for longer"
+        )
+    if recorded.evidence.state is EvidenceState.SHRUNK:
+        raise EdgeAgentError(
+            f"inspection {recorded.id} has its picture as JPEG alone, as pictures came faster than they could be kept: its "
+            "map would be another; set evidence.when_behind: wait to have them as they were"
         )
     pixels = decode(os.fsdecode(unquote_to_bytes(urlsplit(recorded.evidence.image.uri).path)))
     return overlay(

@@ -21,8 +21,10 @@ log = logging.getLogger(__name__)
 WhenBehind = Literal["drop_ok", "shrink", "wait"]
 
 MOST_THREADS = 4
-BEHIND_BYTES = 64 << 20  # pixels that wait to be kept; with more of them the threads are behind
-FULL_BYTES = 192 << 20  # with more of them no further picture is inspected
+# Pixels and inspections that wait to be kept: with more of either the threads are behind, or no further one is inspected.
+# However small the pictures, a crash costs those of FULL_JOBS inspections, and an alarm waits for no more than those.
+BEHIND_BYTES, BEHIND_JOBS = 64 << 20, 32
+FULL_BYTES, FULL_JOBS = 192 << 20, 64
 TICK_S = 0.1  # how often a thread that waits records a heartbeat
 GIVE_WAY = 5  # the nice value: reading a picture and telling its verdict come before keeping it
 
@@ -100,7 +102,7 @@ class Keeping:
     @property
     def is_full(self) -> bool:
         """Whether no more should be inspected before wait_for_room() says so."""
-        return self._bytes > FULL_BYTES and self._waiting > len(self._threads)
+        return self._waiting > FULL_JOBS or (self._bytes > FULL_BYTES and self._waiting > len(self._threads))
 
     def wait_for_room(self, timeout_s: float) -> bool:
         """Return whether there is room, after waiting for it as long as that."""
@@ -149,8 +151,9 @@ class Keeping:
         with self._changed:
             was_behind, waiting = self._is_behind, self._waiting
             # Once behind, it is so until next to nothing waits, or every other picture would be small.
-            least = BEHIND_BYTES // 4 if was_behind else BEHIND_BYTES
-            self._is_behind = self._bytes > least and waiting > len(self._threads)
+            part = 4 if was_behind else 1
+            is_much = self._bytes > BEHIND_BYTES // part or waiting > BEHIND_JOBS // part
+            self._is_behind = is_much and waiting > len(self._threads)
             if self._is_behind == was_behind:
                 return self._is_behind
             before, self._counted = self._counted, self.behind.total()

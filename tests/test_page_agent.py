@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import jsonschema
 import pytest
 from starlette.testclient import TestClient
 
+from edge_agent.mqtt.messages import schema
 from edge_agent.page.access.accounts import Role
 from tests.agent import ALL_NOT_OK, ALL_OK, Daemon, part, station, write_config
 from tests.conftest import wait_until
@@ -55,6 +57,25 @@ def test_an_acknowledged_alarm_is_on_the_bus_within_seconds(plant: Plant) -> Non
     (heard,) = plant.listener.heard("acknowledged")
     assert heard.topic == "plant/line/box/cam1/acknowledged"
     assert (heard.payload["alarm_id"], heard.payload["by"]) == (alarm, "this machine")
+
+
+def test_what_is_said_of_a_part_is_on_the_bus_within_seconds_and_that_it_was_undone(plant: Plant) -> None:
+    part_ = plant.daemon.rows[0]["id"]
+    for number, value in enumerate(("defect", "none"), 1):
+        html = plant.client.get(f"/inspection/{part_}").text
+        seen = re.search(r'name="seen" value="(\d*)"', html)[1]  # type: ignore[index]
+        fields = {"token": token_in(html), "seen": seen, "value": value, "kind": "dent", "box": "1,2,3,4"}
+        assert plant.client.post(f"/inspection/{part_}", data=fields).status_code == 200
+        wait_until(lambda number=number: len(plant.listener.ids("labelled")) == number, "the word")  # type: ignore[misc]
+    heard = plant.listener.heard("labelled")
+    assert {one.topic for one in heard} == {"plant/line/box/cam1/labelled"}
+    for one in heard:
+        jsonschema.validate(one.payload, schema("labelled"))
+    assert [(one.payload["label"], one.payload["defect_kind"], one.payload["bbox"]) for one in heard] == [
+        ("defect", "dent", [1, 2, 3, 4]),
+        ("none", None, None),
+    ]
+    assert {(one.payload["inspection_id"], one.payload["by"]) for one in heard} == {(part_, "this machine")}
 
 
 def test_a_saved_threshold_holds_from_the_next_part_on_and_no_picture_is_lost(plant: Plant) -> None:

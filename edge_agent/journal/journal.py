@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from sqlalchemy import Select, bindparam, delete, exists, insert, select, update
+from sqlalchemy import Select, bindparam, delete, exists, select, update
 from sqlalchemy.engine import Connection, Engine
 
 from edge_agent.core import AlarmChange, AlarmKind, Evaluation, Evidence, Inspection, Message, Record, StoredFile
@@ -27,14 +27,12 @@ from edge_agent.journal.opening import open_database
 from edge_agent.journal.outbox import Outbox
 from edge_agent.journal.purge import PurgeSearch, PurgeStep
 from edge_agent.journal.recording import ledger
-from edge_agent.journal.recording.records import DELIVER, write
+from edge_agent.journal.recording.records import add_messages, write
 from edge_agent.journal.remembered.alarms import insert_change, old_changes, standing_alarms
 from edge_agent.journal.remembered.epoch import Marker, Reached, highest_seq, newest_seq, place_of, present_epoch
 from edge_agent.journal.rows import (
     Outcome,
     RecordedInspection,
-    delivery_rows,
-    outbox_rows,
     recorded,
 )
 from edge_agent.journal.tables import (
@@ -184,9 +182,7 @@ class Journal:
             if connection.scalar(select(exists().where(alarm_changes.c.id == change.id))):
                 return
             insert_change(connection, change)
-            if messages:
-                connection.execute(insert(outbox), outbox_rows(None, messages, now))
-                connection.execute(DELIVER, delivery_rows(messages))
+            add_messages(connection, None, messages, now)
 
     def record_messages(self, messages: Sequence[Message]) -> None:
         """Commit messages that belong to no inspection, to be delivered at least once; those that it has are left out."""
@@ -194,9 +190,7 @@ class Journal:
         with self._writing() as connection:
             known = set(connection.scalars(select(outbox.c.id).where(outbox.c.id.in_([one.id for one in messages]))))
             new = [one for one in messages if one.id not in known]
-            if new:
-                connection.execute(insert(outbox), outbox_rows(None, new, now))
-                connection.execute(DELIVER, delivery_rows(new))
+            add_messages(connection, None, new, now)
 
     def standing_alarms(self) -> dict[str, frozenset[AlarmKind]]:
         """Return for each station that ever had an alarm which kinds still stand; simulated ones do not count."""

@@ -7,7 +7,7 @@ too (see reader.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -16,13 +16,16 @@ from typing import Any
 from sqlalchemy import Row, func, insert, select
 from sqlalchemy.engine import Connection
 
+from edge_agent.core import Message
 from edge_agent.errors import LabelRefused
 from edge_agent.journal.database import Database, journal_errors
 from edge_agent.journal.opening import attach_database
+from edge_agent.journal.recording.records import add_messages
 from edge_agent.journal.rows import Label, LabelValue, label_of
 from edge_agent.journal.tables import inspections, label_holds, label_is_last, labels, learnt
 
 Box = tuple[int, int, int, int]
+Telling = Callable[[Label, str | None], Message]
 
 PAGE = 1000  # rows per query
 AT_ONCE = 500  # ids in one query: databases limit how many values a statement has
@@ -50,17 +53,20 @@ class Labels:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def say(self, statement: Statement, who: str, at: datetime | None = None) -> Label:
+    def say(self, statement: Statement, who: str, at: datetime | None = None, telling: Telling | None = None) -> Label:
         """Add one label; see say_all."""
-        return self.say_all([statement], who, at)[0]
+        return self.say_all([statement], who, at, telling)[0]
 
-    def say_all(self, statements: Sequence[Statement], who: str, at: datetime | None = None) -> list[Label]:
+    def say_all(
+        self, statements: Sequence[Statement], who: str, at: datetime | None = None, telling: Telling | None = None
+    ) -> list[Label]:
         """Add labels, all of them or none.
 
         Args:
             statements: in the order of saying.
             who: says them: a name, not empty.
             at: when they are said, aware; default now.
+            telling: makes the message that the agent is to send of each, from the label and the part's id; default none.
 
         Returns:
             The labels as recorded. Each names the one that it supersedes.
@@ -75,7 +81,12 @@ class Labels:
         database = self._database
         with journal_errors(database.name), database.exclusive(), database.writer.begin() as connection:
             known = _known(connection, {one.inspection for one in statements})
-            return [_say(connection, one, known, who, moment) for one in statements]
+            said = [_say(connection, one, known, who, moment) for one in statements]
+            for label in said if telling else ():
+                assert telling is not None
+                of = known[label.inspection]
+                add_messages(connection, of.number, [telling(label, of.part_id)], moment)
+            return said
 
     def latest(self, inspections: Iterable[str], undone_too: bool = False) -> dict[str, Label]:
         """Return the label that holds, by the id of its inspection; none where nothing was said.
@@ -164,7 +175,7 @@ def _known(connection: Connection, ids: set[str]) -> dict[str, Row[Any]]:
     """Return what a label needs of the inspections of these ids; lock their rows, so that of two people one sees the other's word."""
     columns = inspections.c
     needed = columns.id, columns.station, columns.width, columns.height, columns.taken_at, columns.evaluation
-    query = select(*needed, columns.number).order_by(columns.number)
+    query = select(*needed, columns.number, columns.part_id).order_by(columns.number)
     ordered = sorted(ids)
     found: dict[str, Row[Any]] = {}
     for some in range(0, len(ordered), AT_ONCE):

@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, exists, insert, select, true, update
+from sqlalchemy import ColumnElement, Row, exists, select, true, update
 from sqlalchemy.engine import CursorResult
 
 from edge_agent.core import Message
 from edge_agent.journal.database import Database, journal_errors
 from edge_agent.journal.opening import attach_database
-from edge_agent.journal.rows import Label, RecordedInspection, label_of, outbox_rows, recorded
+from edge_agent.journal.recording.records import add_messages
+from edge_agent.journal.rows import Label, RecordedInspection, label_of, recorded
 from edge_agent.journal.tables import deliveries, follows, inspections, label_holds, labels, outbox, regions
 
 PAGE = 1000  # rows per query
@@ -108,10 +109,7 @@ class JournalReader:
             number = connection.scalar(of)
             if number is None or connection.scalar(select(exists().where(outbox.c.id == message.id))):
                 return False
-            connection.execute(insert(outbox), outbox_rows(number, [message], now))
-            seq = connection.scalar(select(outbox.c.seq).where(outbox.c.id == message.id))
-            if message.receivers:
-                connection.execute(insert(deliveries), [{"seq": seq, "receiver": one} for one in message.receivers])
+            add_messages(connection, number, [message], now)
         return True
 
     def inspections(

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from edge_agent.core import (
@@ -32,10 +32,13 @@ from edge_agent.core import (
 )
 from edge_agent.io.names import topic_level
 
+if TYPE_CHECKING:
+    from edge_agent.journal.rows import Label
+
 Payload = dict[str, object]
 
 # Last levels of a station's topics: messages, which are delivered from the outbox, and what the broker retains.
-MESSAGE_KINDS = ("alarm", "result", "verdict", "acknowledged")
+MESSAGE_KINDS = ("alarm", "result", "verdict", "acknowledged", "labelled")
 STATION_KINDS = (*MESSAGE_KINDS, "state", "image")
 
 
@@ -144,6 +147,31 @@ def acknowledged_message(alarm: str, station: str, who: str, moment: datetime, r
         "by": who,
     }
     return Message(acknowledgement_id(alarm), "acknowledged", station, payload, receivers)
+
+
+def labelled_message(label: Label, part_id: str | None, receivers: tuple[str, ...]) -> Message:
+    """Return what says that somebody has said what a part is; each word is a message of its own.
+
+    Args:
+        label: as it was recorded.
+        part_id: of the part.
+        receivers: names of the receivers that are told.
+    """
+    own_id = _derived_id(label.inspection, f"labelled {label.number}")
+    payload: Payload = {
+        "schema": "edge-agent/labelled/1",
+        "id": own_id,
+        "inspection_id": label.inspection,
+        "ts": timestamp(label.said_at),
+        "station": label.station,
+        "part_id": part_id,
+        "label": label.value.value,
+        "defect_kind": label.kind,
+        "bbox": list(label.box) if label.box else None,
+        "note": label.note,
+        "by": label.who,
+    }
+    return Message(own_id, "labelled", label.station, payload, receivers)
 
 
 def _findings(inspection: Inspection, evidence: Evidence, own: Payload | None = None) -> Payload:

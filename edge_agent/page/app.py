@@ -109,7 +109,9 @@ def application(
     return Starlette(
         routes=[
             guard.get("/", start),
-            *ReviewViews(journal, labels, pictures, changes, templates, zone).routes(guard),
+            *ReviewViews(journal, labels, pictures, changes, templates, zone, line.receivers if line else ()).routes(
+                guard
+            ),
             *NumbersViews(journal, templates, zone, shifts).routes(guard),
             *ThresholdViews(journal, line.config if line else None, changes, templates).routes(guard),
             *ChangesViews(changes, templates).routes(guard),

@@ -12,10 +12,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from edge_agent.core import Message
 from edge_agent.errors import EdgeAgentError, LabelRefused, PictureError
 from edge_agent.journal.labels import Labels, Statement
 from edge_agent.journal.review import JournalReview, Selection
 from edge_agent.journal.rows import Label, LabelValue, RecordedInspection
+from edge_agent.mqtt.messages import labelled_message
 from edge_agent.page.access.guard import Guard
 from edge_agent.page.access.sessions import Visit
 from edge_agent.page.asked import Addresses, inspection_id, position, selection
@@ -40,6 +42,7 @@ class ReviewViews:
         changes: Changes,
         templates: Templates,
         zone: tzinfo | None = None,
+        receivers: tuple[str, ...] = (),
     ) -> None:
         """Take what the views are made of.
 
@@ -50,9 +53,10 @@ class ReviewViews:
             changes: keeps who has said what.
             templates: renders the views.
             zone: of the days and hours that are offered; None (default) for this machine's.
+            receivers: of what people say, as in Message.receivers; default none.
         """
         self._journal, self._labels, self._pictures, self._changes = journal, labels, pictures, changes
-        self._templates, self._zone = templates, zone
+        self._templates, self._zone, self._receivers = templates, zone, receivers
 
     def routes(self, guard: Guard) -> list[Route]:
         """Return the addresses of the views. guard: stands before them."""
@@ -100,7 +104,7 @@ class ReviewViews:
         before, after = label_state(holds), label_state(wanted)
         try:
             with self._changes.recording(Change(who, "label", inspection.id, before, after, reason=wanted.note or "")):
-                said = self._labels.say(wanted, who)
+                said = self._labels.say(wanted, who, telling=self._telling if self._receivers else None)
         except LabelRefused as error:
             return self._answered(visit, 400, str(error))
         except EdgeAgentError as error:  # a full disk, a locked journal: what was typed stays
@@ -110,6 +114,9 @@ class ReviewViews:
             word = self._templates.part("parts.html", "word", visit, said)
             return JSONResponse({"word": word, "who": said.who, "seen": seen_after(said)})
         return RedirectResponse(f"{visit.request.url.path}{_query(visit)}", 303)
+
+    def _telling(self, label: Label, part_id: str | None) -> Message:
+        return labelled_message(label, part_id, self._receivers)
 
     def _answered(self, visit: Visit, code: int, notice: str) -> Response:
         return JSONResponse({"notice": notice}, code) if _wants_json(visit) else self._shown(visit, code, notice)

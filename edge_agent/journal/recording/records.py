@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import Text, bindparam, cast, insert, select, update
 from sqlalchemy.engine import Connection
 
-from edge_agent.core import EvidenceState, Record
+from edge_agent.core import EvidenceState, Message, Record
 from edge_agent.journal.recording import ledger
 from edge_agent.journal.rows import delivery_rows, evidence_columns, inspection_row, outbox_rows, region_rows
 from edge_agent.journal.tables import deliveries, inspections, outbox, regions
@@ -24,7 +24,7 @@ _COMPLETE = (
     .values({name: bindparam(name) for name in evidence_columns(None)})
 )
 # A message gets its seq when it is inserted, so its delivery rows refer to it by id.
-DELIVER = insert(deliveries).from_select(
+_DELIVER = insert(deliveries).from_select(
     ["seq", "receiver"],
     select(outbox.c.seq, cast(bindparam("receiver"), Text)).where(outbox.c.id == bindparam("message")),
 )
@@ -67,7 +67,21 @@ def write(connection: Connection, records: Sequence[Record], now: datetime, agen
     ]
     told = [row for one in written for row in outbox_rows(numbers[one.inspection.id], one.messages, now)]
     to_deliver = [row for one in written for row in delivery_rows(one.messages)]
-    for statement, rows in ((_REGIONS, seen), (_COMPLETE, followed), (_MESSAGES, told), (DELIVER, to_deliver)):
+    for statement, rows in ((_REGIONS, seen), (_COMPLETE, followed), (_MESSAGES, told), (_DELIVER, to_deliver)):
         if rows:
             connection.execute(statement, rows)
     return are_new
+
+
+def add_messages(connection: Connection, number: int | None, messages: Sequence[Message], now: datetime) -> None:
+    """Add messages to the outbox, each for its receivers; ids that are there already are an error.
+
+    Args:
+        connection: in a transaction that writes.
+        number: of the inspection that they are about; None for none.
+        messages: in the order of sending.
+        now: when they are recorded, aware.
+    """
+    for statement, rows in ((_MESSAGES, outbox_rows(number, messages, now)), (_DELIVER, delivery_rows(messages))):
+        if rows:
+            connection.execute(statement, rows)

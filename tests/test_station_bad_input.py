@@ -22,6 +22,7 @@ from trainer.bank.kinds import kinds_of, said_of
 from trainer.cli import main
 from trainer.station import candidates
 from trainer.station import folder as station_folder
+from trainer.station.format import Format, differences
 from trainer.station.pictures import picture_set
 
 BLACK = np.zeros((SIDE, SIDE, 3), np.uint8)
@@ -94,6 +95,14 @@ def test_parts_of_one_kind_are_one_kind_and_two_pictures_tell_nothing():
 def test_a_picture_of_another_size_or_colour_is_named(tmp_path, capsys, other, said):
     assert bank(tmp_path, [part(0), part(1), other]) == 0
     assert said in capsys.readouterr().err
+
+
+def test_a_picture_that_is_a_few_pixels_smaller_is_not_worth_a_word():
+    usual = Format(512, 512, gray=False)
+    assert list(differences([("a", usual), ("b", usual), ("c", Format(512, 522, gray=False))])) == []
+    assert "b (512 x 560)" in next(differences([("a", usual), ("b", Format(512, 560, gray=False)), ("c", usual)]))
+    many = [("a", usual), ("b", Format(300, 300, gray=False)), ("c", Format(200, 200, gray=False))]
+    assert "are of many sizes" in next(differences(many))
 
 
 def test_a_picture_that_shows_nothing_is_not_used_and_named(tmp_path, capsys):

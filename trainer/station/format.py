@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+SAME_SIZE = 1.05  # factor between sides, up to which a picture is as large as another one: cropped by hand
+SHAPE = (1 / SAME_SIZE, SAME_SIZE)  # of aspects that are the same
 NAMED = 5  # pictures that are named where several are meant
 
 
@@ -31,6 +33,11 @@ class Format:
         """In words."""
         return f"{self.width} x {self.height}"
 
+    def is_about(self, other: Format) -> bool:
+        """Whether neither side differs by more than SAME_SIZE."""
+        sides = (self.width, other.width), (self.height, other.height)
+        return all(max(pair) <= SAME_SIZE * min(pair) for pair in sides)
+
     @property
     def colours(self) -> str:
         """In words."""
@@ -44,14 +51,17 @@ def differences(good: Sequence[tuple[str, Format]], bad: Sequence[tuple[str, For
         good: names and formats of the good pictures, at least one.
         bad: likewise of the defective ones; default none.
     """
-    usual, number = Counter(one.size for _, one in good).most_common(1)[0]
-    if 2 * number > len(good):
-        same = next(one for _, one in good if one.size == usual)
+    usual, _ = Counter(one.size for _, one in good).most_common(1)[0]
+    same = next(one for _, one in good if one.size == usual)
+    if 2 * sum(one.is_about(same) for _, one in good) > len(good):
         yield from _said(
-            [(name, one.size) for name, one in (*good, *bad) if one.size != usual],
+            [(name, one.size) for name, one in (*good, *bad) if not one.is_about(same)],
             f"of {usual} pixels",
             "a picture of another shape shows the part squeezed, and of another scale larger or smaller"
-            if any(one.width * same.height != one.height * same.width for _, one in (*good, *bad))
+            if any(
+                not SHAPE[0] < one.width * same.height / (one.height * same.width) < SHAPE[1]
+                for _, one in (*good, *bad)
+            )
             else "they show less or more detail",
         )
     elif len(good) > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import shutil
 import subprocess
@@ -22,7 +23,9 @@ def _library() -> Path:
     compiler = shutil.which("cc") or pytest.skip(
         "no C compiler for the GenTL producer of the tests; Debian: apt install gcc"
     )
-    made = Path(tempfile.mkdtemp(prefix="gentl-")) / "camera.cti"
+    folder = tempfile.mkdtemp(prefix="gentl-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    made = Path(folder) / "camera.cti"
     source = Path(__file__).with_name("gentl_producer.c")
     command = [
         compiler,

@@ -19,6 +19,7 @@ from edge_agent.daemon import Agent
 from edge_agent.health.systemd import Notifier
 from edge_agent.journal.journal import Journal
 from edge_agent.line.heartbeat import Stage
+from edge_agent.line.line import Line
 from edge_agent.settings.finding import Finding
 from edge_agent.settings.sinks import Loc, SinkSection
 from tests.agent import Daemon, part, write_config
@@ -172,9 +173,9 @@ def test_a_sink_is_told_why_a_station_gives_no_verdicts(config: Path, monkeypatc
         assert context.not_ready("cam1") == "the agent reads its configuration again"
         loading.clear()
         wait_until(lambda: context.not_ready("cam1") is None, "it is ready again")
-        agent._line.not_recording = "disk full"
-        assert context.not_ready("cam1") == "the journal takes nothing (disk full)"
-        agent._line.not_recording = None
+        with monkeypatch.context() as full:
+            full.setattr(Line, "not_recording", property(lambda line: "disk full"))
+            assert context.not_ready("cam1") == "the journal takes nothing (disk full)"
         with monkeypatch.context() as hanging:
             hanging.setattr(Stage, "hangs", property(lambda stage: stage.name == "source cam2"))
             assert context.not_ready("cam1") is None

@@ -351,3 +351,14 @@ def test_a_bank_that_looks_together_with_another_detector_learns_what_both_call_
     assert verdicts(line, loader, pictures.values()) == [False, False, True]
     assert learn(line, "--back") == 0
     assert line.config.read_text() == text
+
+
+def test_a_station_learns_beside_its_files_where_config_yaml_is_a_link(line: Taught) -> None:
+    kept = line.config.parent / "state" / "line.yaml"
+    kept.parent.mkdir()
+    line.config.rename(kept)
+    line.config.symlink_to(kept)
+    assert learn(line, dusty10="good") == 0
+    assert line.config.is_symlink()
+    assert "cam1-2.safetensors" in kept.read_text()
+    assert line.config.with_name("cam1-2-calibration.json").exists()

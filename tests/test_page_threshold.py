@@ -18,8 +18,11 @@ from edge_agent.journal.review import open_review
 from edge_agent.journal.rows import LabelValue
 from edge_agent.line.calibration import Calibration
 from edge_agent.page.changes import NAME, Changes
+from edge_agent.page.configuring.config_file import ConfigFile
 from edge_agent.page.deciding.bound import upper_bound
 from edge_agent.page.deciding.outcome import BINS, bars, outcome
+from edge_agent.page.deciding.saving import Note
+from edge_agent.page.deciding.saving import save as save_threshold
 from tests.pages import accounts_of, journal_of, page, part, shift, sign_in, token_in
 
 
@@ -252,3 +255,16 @@ def test_only_an_engineer_saves(line):
     token = token_in(client.get("/review").text)
     assert save(client, **{**fields, "token": token}).status_code == 403
     assert config.read_text() == CONFIG
+
+
+def test_a_calibration_is_written_beside_the_present_one_where_config_yaml_is_a_link(line):
+    _, config = line
+    kept = config.parent / "state" / "line.yaml"
+    kept.parent.mkdir()
+    config.rename(kept)
+    config.symlink_to(kept)
+    linked = ConfigFile(config)
+    save_threshold(linked, linked.read(), "cam1", 0.5, Note("erika", "finer", "dust"))
+    assert config.is_symlink()
+    assert (config.parent / "cam1-3-calibration.json").exists()
+    assert used(config).effective_threshold() == 0.5

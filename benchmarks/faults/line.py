@@ -148,10 +148,11 @@ def recorded(journal: Path) -> int:
 
 
 def waiting(journal: Path) -> int:
-    """How many messages of a journal are not sent yet."""
+    """How many messages of a journal are not sent yet, and how many inspections have theirs still to come."""
     with closing(sqlite3.connect(f"file:{journal}?mode=ro", uri=True)) as database:
-        (count,) = database.execute("SELECT count(*) FROM deliveries WHERE sent_at IS NULL").fetchone()
-        return int(count)
+        (unsent,) = database.execute("SELECT count(*) FROM deliveries WHERE sent_at IS NULL").fetchone()
+        (to_come,) = database.execute("SELECT count(*) FROM inspections WHERE evidence = 'pending'").fetchone()
+        return int(unsent + to_come)
 
 
 def _evidence(rows: list[dict[str, Any]]) -> Iterator[bool]:

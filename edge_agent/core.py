@@ -396,6 +396,10 @@ class Outbox(Protocol):
         """Never give these rows again."""
         ...
 
+    def set_aside(self, seq: int, reason: str) -> None:
+        """Take a row out of the queue that its receiver refuses again and again; a person may have it sent again."""
+        ...
+
     def outbox_depth(self) -> tuple[int, datetime | None]:
         """Return how many rows wait, and when the first of them was recorded."""
         ...

@@ -194,7 +194,7 @@ class Mosquitto:
 
 @dataclass(frozen=True)
 class Heard:
-    """One message; of one that clears its topic the payload is empty. retained: it waited when the listener subscribed."""
+    """One message; of one that clears its topic, or is no JSON, the payload is empty. retained: it waited when the listener subscribed."""
 
     topic: str
     payload: dict[str, Any]
@@ -244,8 +244,12 @@ class Listener:
         self._client.loop_stop()
 
     def _on_message(self, client: paho.Client, userdata: object, message: paho.MQTTMessage) -> None:
+        try:
+            payload = json.loads(message.payload or b"{}")
+        except ValueError:  # tests send what is no message, too
+            payload = {}
         with self._lock:
-            self._heard.append(Heard(message.topic, json.loads(message.payload or b"{}"), message.retain))
+            self._heard.append(Heard(message.topic, payload, message.retain))
 
     def settled(self) -> None:
         """Wait until what was published before has come: a message of its own, sent now, has."""

@@ -33,6 +33,7 @@ from edge_agent.core import (
 )
 from edge_agent.errors import JournalError, SinkDown
 from edge_agent.journal.journal import Journal
+from edge_agent.journal.reader import open_reader
 from edge_agent.mqtt.broker import Broker, Tls, default_client_id
 from edge_agent.mqtt.messages import alarm_message, result_message, schema
 from edge_agent.mqtt.probe import examine
@@ -289,15 +290,45 @@ def test_a_message_too_large_for_a_broker_that_does_not_say_its_limit_holds_up_n
         wait_until(lambda: waiting(journal) == 0, "once the broker's limit is raised, the large ones come, too")
 
 
+REASONS = (0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99)  # that MQTT 5 has for a PUBACK
+
+
+@pytest.mark.parametrize("reason", [*REASONS, None])
+def test_a_message_that_is_refused_by_itself_is_set_aside_and_holds_up_no_other(
+    tmp_path: Path, broker: Mosquitto, journal: Journal, reason: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None: the broker ends the connection over it."""
+    monkeypatch.setattr("edge_agent.mqtt.sender.POLL_S", 0.05)
+    with (
+        Cutter(broker.port, b"poisoned", reason) as cutter,
+        Listener(broker) as listener,
+        sending(to(cutter.port, reconnect_min_s=0.01, reconnect_max_s=0.02), journal.outbox(MQTT)) as sink,
+    ):
+        ids = [alarm(journal, sink) for _ in range(3)]
+        alarm(journal, sink, part_id="poisoned")
+        ids += [alarm(journal, sink) for _ in range(12)]
+        wait_until(lambda: len(listener.ids("alarm")) == 15, "the others come")
+        assert listener.ids("alarm") == ids
+        ids.append(alarm(journal, sink))
+        wait_until(lambda: listener.ids("alarm") == ids, "and newer ones do")
+        all_sent(journal)
+        wait_until(lambda: sink.counters().last_error is None, "all is well")
+        assert sink.counters().refused >= 5
+    with open_reader(f"sqlite:///{tmp_path}/journal.db") as reader:
+        (aside,) = reader.dropped()
+        assert aside.dropped.startswith("the broker refused it 5 times, and took others of its topic: ")
+        assert aside.payload["part_id"] == "poisoned"
+
+
 class Cutter:
     """Passes bytes on to a broker, but cuts the connection over what is forbidden, as some brokers in the cloud do."""
 
-    def __init__(self, broker_port: int) -> None:
-        self._broker_port = broker_port
+    def __init__(self, broker_port: int, forbidden: bytes | None = None, reason: int | None = None) -> None:
+        """reason: refuse a message that has what is forbidden by this code of a PUBACK, and do not cut."""
+        self._broker_port, self.forbidden, self._reason = broker_port, forbidden, reason
         self._server = socket.create_server(("127.0.0.1", free_port()))
         self._thread = threading.Thread(target=self._accept)
         self.port = self._server.getsockname()[1]
-        self.forbidden: bytes | None = None
 
     def __enter__(self) -> Cutter:
         self._thread.start()
@@ -325,11 +356,39 @@ class Cutter:
 
     def _pass(self, source: socket.socket, target: socket.socket) -> None:
         with suppress(OSError):
-            while (data := source.recv(65536)) and not (self.forbidden and self.forbidden in data):
+            while data := source.recv(65536):
+                if self._reason is not None:
+                    data = (
+                        self._without_forbidden(source, data) if target.getpeername()[1] == self._broker_port else data
+                    )
+                elif self.forbidden and self.forbidden in data:
+                    break
                 target.sendall(data)
         for end in (source, target):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+
+    def _without_forbidden(self, source: socket.socket, data: bytes) -> bytes:
+        """Answer the forbidden messages among some packets, whole ones but for the last; return the others."""
+        kept = b""
+        while data:
+            size, shift, start = 0, 0, 1
+            while True:
+                while len(data) <= start:
+                    data += source.recv(65536)
+                size |= (data[start] & 127) << shift
+                shift, start = shift + 7, start + 1
+                if data[start - 1] < 128:
+                    break
+            while len(data) < start + size:
+                data += source.recv(65536)
+            packet, data = data[: start + size], data[start + size :]
+            if packet[0] >> 4 == 3 and self.forbidden in packet:
+                at = start + 2 + int.from_bytes(packet[start : start + 2], "big")
+                source.sendall(b"\x40\x03" + packet[at : at + 2] + bytes([self._reason]))
+            else:
+                kept += packet
+        return kept
 
 
 # Trouble with the journal
@@ -356,6 +415,9 @@ class FailingOutbox:
 
     def outbox_depth(self) -> Any:
         return self._journal.outbox(MQTT).outbox_depth()
+
+    def set_aside(self, seq: int, reason: str) -> None:
+        self._journal.outbox(MQTT).set_aside(seq, reason)
 
     def retained(self) -> Any:
         return self._journal.outbox(MQTT).retained()
@@ -440,6 +502,7 @@ AGENT = """
 import sys, time
 from edge_agent.core import Evidence
 from edge_agent.journal.journal import Journal
+from edge_agent.journal.reader import open_reader
 from edge_agent.mqtt.messages import alarm_message
 from edge_agent.mqtt.broker import Broker
 from edge_agent.mqtt.probe import examine

@@ -223,6 +223,8 @@ def test_a_sender_that_hangs_stops_the_pings(tmp_path: Path, manager: Manager, m
         def outbox_depth(self) -> tuple[int, None]:
             return 0, None
 
+        def set_aside(self, seq: int, reason: str) -> None: ...
+
         def retained(self) -> set[str]:
             return set()
 

@@ -265,7 +265,7 @@ FAULTY = [
 ]
 
 
-def test_what_is_no_command_is_told_and_does_no_harm(tmp_path: Path, broker: Mosquitto) -> None:
+def test_what_is_no_command_is_told_and_does_no_harm(tmp_path: Path, broker: Mosquitto, listener: Listener) -> None:
     noise = random.Random(0)
     mangled = []
     for number in range(200):
@@ -283,11 +283,17 @@ def test_what_is_no_command_is_told_and_does_no_harm(tmp_path: Path, broker: Mos
         send(broker, {"station": "cam1", "trigger_id": "no part"})
         wait_until(lambda: len(daemon.rows) == 6, "each that can be answered is")
         daemon.until("a command is malformed")
+        wait_until(lambda: len(listener.ids("verdict")) == 2, "those for stations that there are not are answered")
         with urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
             counted = dict(
                 re.findall(r'^edge_agent_commands_total{outcome="(\w+)"} ([\d.]+)$', answer.read().decode(), re.M)
             )
         daemon.stop()
+    for heard in listener.heard("verdict"):
+        jsonschema.validate(heard.payload, schema("verdict"))
+        assert heard.topic in ("plant/line/box/cam2/verdict", "plant/line/box/.._.._etc_passwd/verdict")
+        said = (heard.payload["evaluation"], heard.payload["reason"], heard.payload["trigger_id"])
+        assert said == (NOT_DECIDABLE, "the command names no station that takes commands", "T")
     heard_of = len(MALFORMED) - 1 + len(mangled)  # the broker hands nothing over that is larger than it was told to
     assert {outcome: float(times) for outcome, times in counted.items()} == {
         "asked": 3, "waited": 0, "faulty": 3, "repeated": 0, "malformed": heard_of, "unknown": 2,

@@ -77,8 +77,9 @@ def _list(options: argparse.Namespace) -> int:
     import json
     from dataclasses import asdict
 
-    count = 0
+    count, aside = 0, 0
     with _visited(options) as journal:
+        aside = 0 if options.dropped else sum(1 for _ in journal.dropped(options.receiver))
         for one in (journal.dropped if options.dropped else journal.waiting)(options.receiver):
             count += 1
             if options.json:
@@ -87,6 +88,8 @@ def _list(options: argparse.Namespace) -> int:
                 print(_line(one))
     if not options.json:
         print(f"{count} message{'s' * (count != 1)} {'dropped' if options.dropped else 'waiting'}")
+        if aside:
+            print(f"{aside} dropped, or set aside as their receiver refuses them: edge-agent outbox list --dropped")
     return OK
 
 

@@ -47,6 +47,12 @@ class Outbox:
             with self._writing() as connection:
                 connection.execute(one.values(sent_at=datetime.now(timezone.utc)), rows)
 
+    def set_aside(self, seq: int, reason: str) -> None:
+        """Record that a message is not sent any more, and why; it is listed with the dropped ones."""
+        one = update(deliveries).where(deliveries.c.seq == seq, self._waits)
+        with self._writing() as connection:
+            connection.execute(one.values(sent_at=datetime.now(timezone.utc), dropped=reason))
+
     def outbox_depth(self) -> tuple[int, datetime | None]:
         """Return how many messages wait, and when the first of them was recorded (None when none waits)."""
         first = select(func.min(deliveries.c.seq)).where(self._waits).scalar_subquery()

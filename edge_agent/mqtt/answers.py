@@ -13,7 +13,7 @@ from datetime import datetime
 from uuid import UUID
 
 from edge_agent.core import Evaluation, Inspection, Message
-from edge_agent.mqtt.messages import Payload, timestamp
+from edge_agent.mqtt.messages import Payload, timestamp, utc_now
 
 MOST_REMEMBERED = 10_000  # answers whose command may come again
 NO_VERDICT = "there was no verdict in time"
@@ -52,6 +52,19 @@ class Answers:
         key = station, trigger_id
         if station in self._within_s and key not in self._decided and key not in self._recorded:
             self._awaited.setdefault(key, _Awaited(part_id, at + self._within_s[station]))
+
+    def refuse(self, station: str, trigger_id: str, part_id: str | None, reason: str) -> None:
+        """Decide that a command cannot be followed.
+
+        Args:
+            station: that it names.
+            trigger_id: of the command.
+            part_id: of the part.
+            reason: why, as a clause.
+        """
+        key = station, trigger_id
+        if key not in self._recorded and key not in self._decided:
+            self._decided[key] = _message(key, part_id, Evaluation.NOT_DECIDABLE, None, reason, utc_now())
 
     def tell(self, inspection: Inspection, now: float, moment: datetime) -> None:
         """Decide by a verdict, if it is awaited.

@@ -149,7 +149,9 @@ class MqttConfig(SinkSection):
         from edge_agent.mqtt.probe import examine
 
         try:
-            yield from examine(self.broker(agent), stations, [*self._kinds(), "acknowledged"], asked)
+            yield from examine(
+                self.broker(agent), stations, [*self._kinds(), "acknowledged", *(["verdict"] if asked else [])], asked
+            )
         except EdgeAgentError as error:
             yield Finding("broker", "failed", str(error))
 

@@ -14,6 +14,10 @@ message of a topic, at once if it is much smaller than what was refused. If that
 their size, as if they had a topic of their own, and the others go on. Behind LOOK messages that are held the rest waits too, as
 every look at the outbox has to read past them.
 
+A refusal may be of one message alone, whatever the reason that the broker gives. So after the first one another message of the
+topic is tried at once. If that one passes, the first is held alone, and the others go on; after TRIES refusals it is set aside in
+the journal, where `edge-agent outbox list --dropped` shows it and `retry` brings it back. If it is refused, too, the topic is held.
+
 `historical` is true when the message was made before the present connection was accepted, or more than `late_s` before
 it is sent.
 """
@@ -34,6 +38,8 @@ from edge_agent.mqtt.messages import delivery, encode, station_topic
 log = logging.getLogger(__name__)
 
 LOOK = 5000
+TRIES = 5  # refusals of a message while others of its topic pass, after which it is set aside
+SURE = 4  # messages of a topic that were refused in a row, after which it is the topic
 SUSPECT_S = 5.0  # a connection that ends so soon after a message was sent may have ended over it
 SMALLER = 0.8  # a message of at most this part of another's size may pass where that one is too large
 PACKET_OVERHEAD = 64  # bytes of a PUBLISH beyond its topic and payload, generously
@@ -56,6 +62,7 @@ class _Pause:
 
     refusals: int
     again_at: float
+    since: float
 
 
 class Delivery:
@@ -94,6 +101,10 @@ class Delivery:
         self._suspected_topics: set[str] = set()  # topics that were under way when a connection ended, unanswered since
         self._lost_connections: Counter[str] = Counter()  # connections that ended over a topic, since its last answer
         self._in_flight: dict[int, _InFlight] = {}  # by the connection's number
+        self._refusals: Counter[int] = Counter()  # by seq
+        self._refused_in: dict[str, set[int]] = {}  # by topic, seqs that were refused since a message passed
+        self._alone: set[int] = set()  # seqs that are held alone, as others of their topic pass
+        self._aside: dict[int, str] = {}  # seqs that are still to be set aside, with the reason
         self._unsendable: set[int] = set()  # seqs that this connection cannot take
         self._passed_over = 0  # rows that the last look found and could not send
         self.sent = self.redelivered = self.refused = 0
@@ -149,6 +160,9 @@ class Delivery:
 
     def mark(self) -> None:
         """Mark what was acknowledged, on whatever connection. If the outbox cannot now, call it again."""
+        for seq, why in list(self._aside.items()):
+            self._outbox.set_aside(seq, why)
+            del self._aside[seq]
         if self._acknowledged:
             self._outbox.mark_sent(sorted(self._acknowledged))
             self.sent += len(self._acknowledged)
@@ -201,25 +215,34 @@ class Delivery:
 
     def _free(self, rows: Sequence[OutboxRow]) -> list[OutboxRow]:
         """Those neither under way nor held; of a held topic whose time has come, the smallest alone, as a trial."""
-        passed_over = self._unsendable | {message.seq for message in self._in_flight.values()}
+        passed_over = self._unsendable | self._aside.keys() | {one.seq for one in self._in_flight.values()}
         waiting = [(row, self._lane(row)) for row in rows if row.seq not in passed_over]
-        trials: dict[str, OutboxRow] = {}
+        trials: set[int] = set()
         for lane in self._paused.keys() - {message.lane for message in self._in_flight.values()}:
-            own = [row for row, its in waiting if its == lane]
-            smallest = min(own, key=self._size, default=None)
-            if smallest is not None and self._may_try(lane, smallest):
-                trials[lane] = smallest
-        return [row for row, lane in waiting if lane not in self._paused or trials.get(lane) is row]
+            trials |= {row.seq for row in self._trial(lane, [row for row, its in waiting if its == lane])}
+        return [row for row, lane in waiting if lane not in self._paused or row.seq in trials]
 
-    def _may_try(self, lane: str, row: OutboxRow) -> bool:
-        """Whether a held topic's row may be sent as a trial: in due time, or as it is much smaller than what was refused."""
-        if time.monotonic() >= self._paused[lane].again_at:
-            return True
-        return self._size(row) <= SMALLER * self._refused_size.get(lane, 0)
+    def _trial(self, lane: str, own: Sequence[OutboxRow]) -> Sequence[OutboxRow]:
+        """Return which of a held topic's rows are to be sent now, to see whether it is still refused; mostly one or none."""
+        refused = self._refused_in.get(lane, set())
+        fresh = [row for row in own if row.seq not in refused]
+        if not own:
+            return []
+        if len(refused) == 1 and fresh:
+            return [min(fresh, key=self._size)]  # at once: the refusal may be of that one message alone
+        smallest = min(own, key=self._size)
+        if time.monotonic() < self._paused[lane].again_at:
+            return [smallest] if self._size(smallest) <= SMALLER * self._refused_size.get(lane, 0) else []
+        if self.one_at_a_time or len(refused) >= SURE or not fresh:
+            return [smallest]
+        # In order, so that nothing is overtaken where the topic was at fault.
+        return [row for row in own if row.seq in refused] + [min(fresh, key=self._size)]
 
     def _lane(self, row: OutboxRow) -> str:
-        """Return the row's topic; of a row that is too large, a name of its own for all that are."""
+        """Return the row's topic; of a row that is held alone its own name; of one that is too large, one for all that are."""
         topic = self._topic(row)
+        if row.seq in self._alone:
+            return _alone(topic, row.seq)
         if self._too_large is None or self._size(row) < self._too_large:
             return topic
         return _large(topic)
@@ -233,16 +256,37 @@ class Delivery:
     def _reopen(self, passed: _InFlight) -> None:
         """A held topic's trial has passed: if it is much smaller than what was refused, the size was the reason."""
         refused = self._refused_size.pop(passed.lane, 0)
-        if passed.lane != passed.topic:
+        suspects = self._refused_in.pop(passed.lane, set())
+        is_own = passed.seq in suspects  # then the topic was at fault, and is no longer
+        if passed.seq is not None and not is_own and not self._is_size(passed, refused):
+            self._hold_alone(passed.topic, suspects)
+        if passed.lane == _large(passed.topic):
             self._too_large = None  # the broker takes large ones now
-        elif passed.seq is not None and passed.size <= SMALLER * refused:
+        elif self._is_size(passed, refused):
+            self._refused_in[_large(passed.topic)] = suspects
             self._too_large = min(refused, self._too_large or refused)
             self._pause_lane(
-                _InFlight(passed.topic, _large(passed.topic), passed.sent_at, passed.seq, refused),
+                _InFlight(passed.topic, _large(passed.topic), passed.sent_at, None, refused),
                 f"smaller messages pass, so the broker's limit is below {refused} bytes: raise it (Mosquitto: message_size_limit)",
             )
         if not self._paused:
             self.complaint = None
+
+    @staticmethod
+    def _is_size(passed: _InFlight, refused: int) -> bool:
+        """Return whether a message passed that is so much smaller than what was refused that this may be why."""
+        return passed.lane == passed.topic and passed.seq is not None and passed.size <= SMALLER * refused
+
+    def _hold_alone(self, topic: str, seqs: set[int]) -> None:
+        """Hold messages, each by itself, as another one of their topic has passed since they were refused."""
+        now = time.monotonic()
+        for seq in seqs:
+            self._alone.add(seq)
+            pause = self._again_after(self._refusals[seq])
+            self._paused[_alone(topic, seq)] = _Pause(self._refusals[seq], now + pause, now)
+            log.warning(
+                "mqtt: message %d for %s is held alone, as others pass; tried again in %.1f s", seq, topic, pause
+            )
 
     def _send_row(self, row: OutboxRow) -> None:
         topic = self._topic(row)
@@ -280,10 +324,21 @@ class Delivery:
 
     def _pause_lane(self, message: _InFlight, why: str) -> None:
         self.refused += 1
-        lane = message.lane
-        refusals = self._paused[lane].refusals + 1 if lane in self._paused else 1
-        pause = self._again_after(refusals)
-        self._paused[lane] = _Pause(refusals, time.monotonic() + pause)
+        lane, held = message.lane, self._paused.get(message.lane)
+        if message.seq is not None:
+            self._refusals[message.seq] += 1
+            self._refused_in.setdefault(lane, set()).add(message.seq)
+            if message.seq in self._alone and self._refusals[message.seq] >= TRIES:
+                self._aside[message.seq] = f"the broker refused it {TRIES} times, and took others of its topic: {why}"
+                self._paused.pop(lane, None)
+                self._suspected_topics.discard(lane)
+                self.complaint = self.complaint if self._paused else None
+                log.error("mqtt: message %d for %s is set aside: %s", message.seq, message.topic, why)
+                return
+        # Of several that were under way together only the first makes the pause longer.
+        refusals = 1 if held is None else held.refusals + (message.sent_at > held.since)
+        pause, now = self._again_after(refusals), time.monotonic()
+        self._paused[lane] = _Pause(refusals, now + pause, now)
         self._refused_size[lane] = min(message.size, self._refused_size.get(lane, message.size))
         self._suspected_topics.discard(lane)
         self.complaint = f"{lane} is refused: {why}"
@@ -292,3 +347,7 @@ class Delivery:
 
 def _large(topic: str) -> str:
     return f"{topic} (large messages)"
+
+
+def _alone(topic: str, seq: int) -> str:
+    return f"{topic} (message {seq})"

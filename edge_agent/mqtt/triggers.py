@@ -102,7 +102,7 @@ class MqttTriggers:
     """Listens for commands from now on, in a thread of its own, until close(). stations: those whose cameras it asks.
 
     counts: commands by what became of them: asked (a picture), waited and faulty (NotDecidable, without one), repeated
-    (asked before), malformed and unknown (of a station that takes no commands): said in the log alone.
+    (asked before), unknown (of a station that takes no commands: answered NotDecidable), and malformed (said in the log alone).
     """
 
     def __init__(
@@ -249,8 +249,11 @@ class MqttTriggers:
             self._refuse("malformed", arrived.payload, command)
             return None
         if command.station not in self._stations:
-            self._refuse("unknown", arrived.payload, "names no station that takes commands")
-            return None
+            why = "names no station that takes commands"
+            self._refuse("unknown", arrived.payload, why)
+            self._answers.refuse(command.station, command.trigger_id, command.part_id, f"the command {why}")
+            self._unrecorded[command.station, command.trigger_id] = command
+            return command
         key = command.station, command.trigger_id
         self._answers.expect(command.station, command.trigger_id, command.part_id, arrived.at)
         if key in self._unrecorded or self._is_recorded(command):
@@ -308,7 +311,7 @@ class MqttTriggers:
                 continue
             if self._answers.waits(*key):
                 continue
-            if self._ledger.seen(command.station, command.file):
+            if command.station not in self._stations or self._ledger.seen(command.station, command.file):
                 del self._unrecorded[key]
             else:
                 waiting.add(command.station)

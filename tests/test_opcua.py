@@ -412,6 +412,7 @@ def test_a_daemon_answers_jobs(tmp_path: Path, security: dict[str, Any]) -> None
 
     async def look() -> Any:
         async with client(port, "scada") as one:
+            await one.load_data_type_definitions()  # the server is in another process
             events = await subscribed(one)
             await until_value(one, "State", "Operational")
             await start_job(one, "SN1")

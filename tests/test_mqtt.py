@@ -485,6 +485,26 @@ def test_states_and_status_come_back_to_a_broker_that_forgot_them(broker: Mosqui
             assert listener.payloads("status")[-1]["online"] is True
 
 
+def test_status_and_state_say_that_nothing_is_recorded_even_while_the_outbox_fails(
+    broker: Mosquitto, journal: Journal
+) -> None:
+    why: list[str | None] = [None]
+
+    def now() -> AgentNow:
+        return AgentNow("c" * 64, {"cam1": StationNow(TRACE, SourceState(True, NOON))}, why[0])
+
+    with Listener(broker) as listener, sending(to(broker.port), FailingOutbox(journal), now=now):
+        wait_until(lambda: listener.payloads("status"), "the agent is there")
+        for reason in ("journal.db: the disk is read-only", None):
+            why[0] = reason
+            for kind in ("status", "state"):
+                told = [reason]
+                wait_until(
+                    lambda kind=kind, told=told: [listener.payloads(kind)[-1]["not_recording"]] == told,
+                    f"the {kind} says so",
+                )
+
+
 def test_an_agent_that_stops_says_so(broker: Mosquitto, journal: Journal) -> None:
     with Listener(broker) as listener:
         with sending(to(broker.port), journal.outbox(MQTT)) as sink:

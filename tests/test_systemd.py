@@ -18,7 +18,7 @@ import pytest
 
 from edge_agent.cli import main
 from edge_agent.config.load import load_config
-from edge_agent.core import Evidence, Inspection, OutboxRow, Reading, Record
+from edge_agent.core import Evidence, Inspection, OutboxRow, Reading
 from edge_agent.diagnostics.service import Service
 from edge_agent.health.systemd import Notifier, notifier, watchdog_s
 from edge_agent.health.watchdog import Watchdog, watching
@@ -183,8 +183,8 @@ def test_a_source_that_hangs_is_said_and_stops_the_pings_only_if_no_other_works(
     assert both.pings == 0
 
 
-@pytest.mark.parametrize(("hanging", "named"), [("commit", "writer"), ("save", "evidence 1")])
-def test_a_disk_that_hangs_stops_the_pings(manager: Manager, hanging: str, named: str) -> None:
+@pytest.mark.parametrize(("hanging", "named"), [("write", "writer"), ("save", "evidence 1")])
+def test_a_thread_behind_the_detector_that_hangs_stops_the_pings(manager: Manager, hanging: str, named: str) -> None:
     free = threading.Event()
 
     class Stuck(Kept):
@@ -196,10 +196,9 @@ def test_a_disk_that_hangs_stops_the_pings(manager: Manager, hanging: str, named
                 free.wait()
             return Evidence()
 
-        def commit(self, records: Sequence[Record]) -> list[bool]:
-            if hanging == "commit":
+        def write(self, inspection: Inspection, evidence: Evidence) -> None:
+            if hanging == "write":
                 free.wait()
-            return super().commit(records)
 
     try:
         with running(line_of(Brightness(), frames=100, kept=Stuck()), manager):

@@ -80,6 +80,9 @@ def test_parts_of_one_kind_are_one_kind_and_two_pictures_tell_nothing():
     assert kinds_of(random.normal(size=(12, 40))) == [list(range(12))]
     assert kinds_of(np.array([[0.0], [9.0]])) == [[0, 1]]
     assert kinds_of(np.ones((4, 3))) == [[0, 1, 2, 3]]
+    far = np.repeat([[0.0, 0.0], [0.6, 0.0]], 3, axis=0)
+    assert kinds_of(far) == [[0, 1, 2], [3, 4, 5]]
+    assert kinds_of(0.2 * far) == [[0, 1, 2, 3, 4, 5]], "nearly the same part, in two lights"
     assert list(said_of([[0, 1, 2]], ["a", "b", "c"])) == []
     assert "2 (a and 1 more) and 1 (c)." in next(said_of([[0, 1], [2]], ["a", "b", "c"], 1))
 

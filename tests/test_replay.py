@@ -104,7 +104,8 @@ def test_json_is_an_object_a_line_by_the_schema_and_nothing_else_on_stdout(
         assert told["timings_ms"].keys() == {"detect", "judge"}
         assert told["simulated"]
         del told["origin"], told["timings_ms"]
-        jsonschema.validate({**told, "seq": 1, "historical": False}, schema("result"))
+        sent = {"agent": "box", "epoch": "0193b0a8-9f2c-4d4e-8f3a-5a2b7c9d0e1f", "seq": 1, "historical": False}
+        jsonschema.validate({**told, **sent}, schema("result"))
     assert [told["evaluation"] for told in objects] == ["NotOK", "NotOK", "NotOK", "NotDecidable"]
 
 

@@ -88,9 +88,9 @@ def payload(data: bytes) -> None:
     place = station_topic("plant/line", "box", station, "result")
     assert place.startswith("plant/line/")
     assert place.endswith("/result")
-    assert place.count("/") == 3
+    assert place.count("/") == 4
     assert not set("+#$\0 ") & set(place)
-    assert topic_level(station) == place.split("/")[2]
+    assert topic_level(station) == place.split("/")[3]
     for text in (station, part):
         name = file_part(text)
         assert name not in ("", ".", "..")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from edge_agent.evidence.choices import LARGEST, Format, Kept
-from edge_agent.line.keeping import WhenBehind
 from edge_agent.settings.section import Section
 from edge_agent.settings.values import Folder, Positive
 
@@ -29,7 +28,7 @@ class EvidenceConfig(Section):
     originals: Kept = "not_ok"
     overlays: Kept = "not_ok"
     format: Format = "jpg"
-    when_behind: WhenBehind = "shrink"
+    when_behind: Literal["drop_ok", "shrink", "wait"] = "shrink"  # WhenBehind of line.keeping
     overlay_side: Annotated[int, Field(ge=480, le=16000)] = LARGEST
     keep_days: Positive = 30.0
     keep_gb: Positive = 20.0

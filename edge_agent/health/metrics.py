@@ -183,9 +183,13 @@ def steps(stages: Sequence[Stage], meter: Meter) -> Iterator[Metric]:
     took = SummaryMetricFamily(
         "edge_agent_step_seconds", "What an inspection spends on each step, and how many did.", labels=["step"]
     )
+    total: dict[str, tuple[int, float]] = {}
     for took_by in (*(stage.took for stage in stages), meter.took):
         for step, (times, seconds) in list(took_by.items()):
-            took.add_metric([step], times, seconds)
+            before, spent = total.get(step, (0, 0.0))  # several threads keep evidence
+            total[step] = (before + times, spent + seconds)
+    for step, (times, seconds) in total.items():
+        took.add_metric([step], times, seconds)
     yield took
 
 

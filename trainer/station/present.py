@@ -71,7 +71,8 @@ class Present:
     @property
     def fitted(self) -> bool:
         """Whether it has prompts that were fitted on its own good parts, and so cannot be measured on them."""
-        return bool(self.shown and self.header and METHODS[self.header["method"]].fitted and not self.trunks)
+        method = METHODS[self.header["method"]] if self.shown and self.header else None
+        return bool(method and method.fitted and not method.from_good_parts)
 
     def checkpoint_sha256(self) -> str | None:
         """Return the digest (hex) of its checkpoint's file; None without one."""

@@ -171,6 +171,7 @@ def test_the_command_lists_drops_and_retries_what_a_running_agent_then_sends(
         part(tmp_path / "cam1" / f"{name}.png", ord(name))
     with Daemon(config) as daemon:
         daemon.has_inspected("a.png", "b.png", "c.png")
+        wait_until(lambda: len(outbox("list", "--json").splitlines()) == 3, "messages follow their verdicts")
         listed = [json.loads(line) for line in outbox("list", "--json").splitlines()]
         assert [one["payload"]["event"] for one in listed] == ["raised", "repeated", "repeated"]
         assert "3 messages waiting" in outbox("list")

@@ -30,8 +30,9 @@ from edge_agent.mqtt.delivery import Delivery
 from edge_agent.mqtt.messages import alarm_change_message, alarm_message, result_message
 from edge_agent.mqtt.retained import Retained
 from edge_agent.mqtt.session import Session
-from edge_agent.mqtt.triggers import Commands, MqttTriggers
+from edge_agent.mqtt.triggers import MqttTriggers
 from edge_agent.mqtt.twins import Twins
+from edge_agent.settings.request_queue import RequestQueue
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +136,7 @@ class MqttSink:
         """See core.Sink."""
         return self.counters().last_error
 
-    def triggers(self, station: str) -> Commands:
+    def triggers(self, station: str) -> RequestQueue:
         """See core.Sink."""
         assert self._commands is not None, "only stations that SinkContext.asked names are asked for"
         return self._commands.of(station)

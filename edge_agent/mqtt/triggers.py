@@ -13,7 +13,7 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
@@ -25,6 +25,7 @@ from edge_agent.mqtt.broker import Broker, default_client_id
 from edge_agent.mqtt.connection import Accepted, Arrived, Connection, ConnectionEvent, Ended, Subscription
 from edge_agent.mqtt.messages import agent_topic, utc_now
 from edge_agent.mqtt.session import Session
+from edge_agent.settings.request_queue import RequestQueue
 
 log = logging.getLogger(__name__)
 
@@ -83,21 +84,6 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) and 0 < len(value) <= LONGEST and value.isprintable() else None
 
 
-@dataclass(frozen=True, slots=True)
-class Commands:
-    """The requests of one station's commands; for its camera's thread."""
-
-    queue: SimpleQueue[PictureRequest]
-
-    def requests(self) -> Iterator[PictureRequest]:
-        """Those that are new; never waits."""
-        while True:
-            try:
-                yield self.queue.get_nowait()
-            except Empty:
-                return
-
-
 class MqttTriggers:
     """Listens for commands from now on, in a thread of its own, until close(). stations: those whose cameras it asks.
 
@@ -129,7 +115,7 @@ class MqttTriggers:
         )
         commands = agent_topic(broker.prefix, broker.agent, "cmd", "trigger")
         self._subscription = Subscription(commands, SESSION_S, LARGEST_PACKET, self._take)
-        self._stations = {station: Commands(SimpleQueue()) for station in stations}
+        self._stations = {station: RequestQueue() for station in stations}
         self.counts = Counter(dict.fromkeys(("asked", "waited", "faulty", "repeated", "malformed", "unknown"), 0))
         self._unrecorded: dict[tuple[str, str], Command] = {}  # asked for, by station and trigger_id
         self._event_queue: SimpleQueue[tuple[Connection, ConnectionEvent | Arrived] | Inspection | None] = (
@@ -153,7 +139,7 @@ class MqttTriggers:
         self._thread = threading.Thread(target=self._run, name="mqtt-triggers", daemon=True)
         self._thread.start()
 
-    def of(self, station: str) -> Commands:
+    def of(self, station: str) -> RequestQueue:
         """Return the commands of a station."""
         return self._stations[station]
 
@@ -268,7 +254,7 @@ class MqttTriggers:
         fault = command.fault or (WAITED if arrived.waited else None)
         self._unrecorded[key] = command
         request = PictureRequest(command.part_id, command.trigger_id, arrived.at, command.file, fault)
-        self._stations[command.station].queue.put(request)
+        self._stations[command.station].put(request)
         return command
 
     def _is_recorded(self, command: Command) -> bool:

@@ -11,11 +11,10 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from uuid6 import uuid7
@@ -23,6 +22,7 @@ from uuid6 import uuid7
 from edge_agent.core import AlarmChange, Evaluation, Evidence, Inspection, Measure, Message, PictureRequest, Watched
 from edge_agent.io.backoff import Backoff
 from edge_agent.line.heartbeat import Stage
+from edge_agent.settings.request_queue import RequestQueue
 
 if TYPE_CHECKING:
     from asyncua import Server, ua
@@ -49,22 +49,6 @@ class RunningJob:
     deadline: float
 
 
-class Requests:
-    """The jobs of one station; for its camera."""
-
-    def __init__(self) -> None:
-        """Begin without any."""
-        self.queue: SimpleQueue[PictureRequest] = SimpleQueue()
-
-    def requests(self) -> Iterator[PictureRequest]:
-        """Yield those that are new; never wait."""
-        while True:
-            try:
-                yield self.queue.get_nowait()
-            except Empty:
-                return
-
-
 class OpcUaSink:
     """A core.Sink whose server starts at once. Nothing waits for its clients in the journal."""
 
@@ -76,7 +60,7 @@ class OpcUaSink:
         serving: where, and for whom. context: see core.SinkContext.
         """
         self._serving, self._context = serving, context
-        self._requests = {station: Requests() for station in context.asked}
+        self._requests = {station: RequestQueue() for station in context.asked}
         self._jobs: dict[str, RunningJob] = {}
         self._answered: deque[str] = deque(maxlen=MOST_WAITING)  # jobs that were answered without their verdict
         self._waiting: deque[Inspection] = deque(maxlen=MOST_WAITING)
@@ -91,7 +75,7 @@ class OpcUaSink:
         if not context.replay:
             self._thread.start()
 
-    def triggers(self, station: str) -> Requests:
+    def triggers(self, station: str) -> RequestQueue:
         """See core.Sink."""
         return self._requests[station]
 
@@ -251,7 +235,7 @@ class OpcUaSink:
             now, within_s = time.monotonic(), self._context.asked[station]
             job = RunningJob(str(uuid7()), part_id, meas_id, float("inf") if within_s is None else now + within_s)
             self._jobs[station] = job
-            self._requests[station].queue.put(PictureRequest(part_id or None, job.id, now))
+            self._requests[station].put(PictureRequest(part_id or None, job.id, now))
             if self._news:
                 self._news.set()
             outputs = [ua.Variant(made("JobIdDataType", job.id)), ua.Variant(0, ua.VariantType.Int32)]

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ from edge_agent.line.heartbeat import Stage
 from edge_agent.plc.handshake import Outputs, Phase, Seen, Signals, State, Step, adopted, advance, complaint
 from edge_agent.plc.places import NEAR, Cell, runs
 from edge_agent.plc.wiring import Wiring, in_order
+from edge_agent.settings.request_queue import RequestQueue
 
 if TYPE_CHECKING:
     from edge_agent.plc.link import Link
@@ -43,22 +44,6 @@ class Verdict:
 
     trigger_id: str
     evaluation: Evaluation
-
-
-class Requests:
-    """The requests of one PLC; for its station's camera."""
-
-    def __init__(self) -> None:
-        """Begin without any."""
-        self.queue: SimpleQueue[PictureRequest] = SimpleQueue()
-
-    def requests(self) -> Iterator[PictureRequest]:
-        """Yield those that are new; never wait."""
-        while True:
-            try:
-                yield self.queue.get_nowait()
-            except Empty:
-                return
 
 
 class PlcSink:
@@ -93,7 +78,7 @@ class PlcSink:
         """
         self._station, self._wiring, self._link, self._not_ready = station, wiring, link, not_ready
         self._within_s, self._swapped, self._again = within_s, swapped, again
-        self._requests = Requests()
+        self._requests = RequestQueue()
         self._verdicts: SimpleQueue[Verdict] = SimpleQueue()
         self._news = threading.Event()  # a verdict has come, or it is time to close
         self._state = State()
@@ -112,7 +97,7 @@ class PlcSink:
         self._thread = threading.Thread(target=self._run, name=f"plc-{station}", daemon=True)
         self._thread.start()
 
-    def triggers(self, station: str) -> Requests:
+    def triggers(self, station: str) -> RequestQueue:
         """See core.Sink."""
         return self._requests
 
@@ -264,7 +249,7 @@ class PlcSink:
         if step.fault:
             log.warning("plc %s: no picture for trigger %d: %s", self._station, step.state.sequence, step.fault)
         self._asked = f"{step.state.sequence}-{uuid7()}"
-        self._requests.queue.put(PictureRequest(part_id, self._asked, time.monotonic(), fault=step.fault))
+        self._requests.put(PictureRequest(part_id, self._asked, time.monotonic(), fault=step.fault))
 
     def _show(self, *, is_well: bool) -> None:
         """Write what has changed. is_well: the heartbeat goes on. Raises SinkDown."""

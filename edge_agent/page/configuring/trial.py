@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import os
 import re
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field
 
 from edge_agent.io.files import write_durably
+from edge_agent.page.child import KILLED, child, program
 from edge_agent.page.configuring.drafts import TABLE, Draft
 from edge_agent.page.texts import later
 
@@ -25,15 +24,7 @@ MOST_LINES = 200
 ROW = re.compile(r"(.*\S) {2,}(\d[\d.]*) {2,}(\d[\d.]*) {2,}(\d[\d.]*)")
 STOPPED = later("It was stopped. No station was written.")
 # It ends when the page does, whatever ends that; trainer then leaves nothing half-written. What inspects goes first.
-PROGRAM = (
-    "import ctypes, os, signal, sys\n"
-    "ctypes.CDLL(None).prctl(1, signal.SIGINT)\n"
-    "if os.getppid() != int(sys.argv.pop(1)): sys.exit(1)\n"
-    "try: os.nice(10)\n"
-    "except OSError: pass\n"
-    "from trainer.cli import main\n"
-    "sys.exit(main())\n"
-)
+PROGRAM = program("from trainer.cli import main\nsys.exit(main())\n")
 
 
 @dataclass(slots=True)
@@ -100,20 +91,11 @@ class Trials:
     def _run(self, trial: Trial, draft: Draft) -> None:
         arguments = ["station", "--good", draft.good, "--name", draft.name, "--out", draft.station]
         arguments += [f"--class-name={draft.class_name}"]
-        command = [sys.executable, "-c", PROGRAM, os.getpid(), *arguments]
         log.info("page: trainer station of %s begins, from %d good parts", draft.name, len(draft.parts))
         table: deque[str] = deque(maxlen=MOST_LINES)
         (draft.folder / TABLE).unlink(missing_ok=True)
         try:
-            with subprocess.Popen(
-                list(map(str, command)),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                errors="replace",
-                start_new_session=True,  # Ctrl-C in the page's terminal reaches it by the end of the page alone
-            ) as process:
+            with child(PROGRAM, *arguments, stderr=subprocess.PIPE) as process:
                 with self._lock:
                     trial.process = process
                     if trial.is_stopped:
@@ -132,7 +114,7 @@ class Trials:
         if trial.is_stopped and code:
             trial.said = STOPPED
         elif code == -signal.SIGKILL:
-            trial.said = "it was killed, as for want of memory: give the service more by MemoryMax="
+            trial.said = KILLED
         log.info("page: trainer station of %s has ended: %s", draft.name, code)
         trial.seconds = int(time.monotonic() - trial.begun)
         trial.code = code

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import shutil
 import signal
 import subprocess
@@ -22,6 +21,7 @@ from edge_agent.config.station import StationConfig
 from edge_agent.errors import EdgeAgentError
 from edge_agent.journal.labels import Labels
 from edge_agent.learn.station_files import station_files
+from edge_agent.page.child import KILLED, child, program
 from edge_agent.page.texts import later
 
 log = logging.getLogger(__name__)
@@ -30,15 +30,7 @@ BANK = "candidate.safetensors"
 CHANGED = later("The station looks or judges otherwise than when this was compared: have it made and compared again.")
 STOPPED = later("It was stopped. The station is as it was.")
 # It ends when the page does, whatever ends that, and leaves nothing half-written. What inspects goes first.
-PROGRAM = (
-    "import ctypes, os, signal, sys\n"
-    "ctypes.CDLL(None).prctl(1, signal.SIGINT)\n"
-    "if os.getppid() != int(sys.argv.pop(1)): sys.exit(1)\n"
-    "try: os.nice(10)\n"
-    "except OSError: pass\n"
-    "from edge_agent.page.deciding.learner import main\n"
-    "sys.exit(main(sys.argv[1:]))\n"
-)
+PROGRAM = program("from edge_agent.page.deciding.learner import main\nsys.exit(main(sys.argv[1:]))\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,15 +167,7 @@ class Candidates:
     def _run(self, heard: Callable[[Mapping[str, Any]], object], station: str) -> None:
         """Run the process to its end. heard: gets what it says; where it fails, an error at last."""
         folder = self._folder / station
-        command = [sys.executable, "-c", PROGRAM, str(os.getpid()), str(self._config), station, str(folder)]
-        with subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            start_new_session=True,  # Ctrl-C in the page's terminal reaches it by the end of the page alone
-        ) as process:
+        with child(PROGRAM, self._config, station, folder) as process:
             with self._lock:
                 self._process = process
                 found = self._held.get(station)
@@ -199,7 +183,7 @@ class Candidates:
                     heard(told)
             code = process.wait()
         if code == -signal.SIGKILL:
-            heard({"error": "it was killed, as for want of memory: give the service more by MemoryMax="})
+            heard({"error": KILLED})
         elif code:
             heard({"error": "it ended with an error: see the page's log"})
 
